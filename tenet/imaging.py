@@ -1,0 +1,234 @@
+"""The forward model: what the microscope makes of a sharp volume.
+
+    luminance = brightness * shape  ->  blur by the PSF  ->  every s-th plane  ->  noise
+
+`StridedBlur` is the linear part with its exact adjoint, `NoiseModel` the rest.
+"""
+
+from typing import Literal
+
+import torch
+from scipy.fft import next_fast_len
+from torch import Tensor, nn
+
+from tenet.errors import TenetError
+
+NoiseKind = Literal["published", "consistent"]
+
+
+def centred_planes(size_z: int, scale: int) -> int:
+    """Number of fine PSF planes, at most `size_z`, that centres coarse planes on the fine grid.
+
+    Coarse plane i is centred on fine plane i·s + (s - 1)/2: on a plane when s is odd, between two
+    when s is even. The PSF needs as many planes (odd, even) as that.
+    """
+    return size_z if size_z % 2 == scale % 2 else size_z - 1
+
+
+class StridedBlur:
+    """A: fine volume -> coarse stack; convolution with a PSF, then every `scale`-th plane.
+
+    coarse[i, y, x] = sum over k, l, m of psf[k, l, m] · fine[i·s + first - k, y + c_y - l, x + c_x - m]
+
+    with zeros outside of the volume. Done by FFT with just enough padding for the voxels that are
+    kept; the planes that are dropped are never transformed back, since sampling every s-th plane is
+    a sum over the aliased axial frequencies.
+
+    Parameters
+    ----------
+    psf : Tensor, shape (planes, rows, columns)
+        Blur kernel on the fine grid; gradients flow to it. Rows and columns must be odd.
+    zyx_shape : tuple of int
+        Shape of the fine volume.
+    scale : int
+        s, fine planes per coarse plane.
+    first : int, optional
+        Fine plane on which the kernel's plane 0 falls for coarse plane 0. By default coarse plane i
+        is centred on fine plane i·s + (s - 1)/2, which needs as many planes as `centred_planes`.
+    coarse_planes : int, optional
+        Planes of the coarse stack, by default Z // s.
+
+    Raises
+    ------
+    TenetError
+        If the PSF has even rows or columns, or planes that cannot be centred.
+    """
+
+    def __init__(
+        self,
+        psf: Tensor,
+        zyx_shape: tuple[int, int, int],
+        scale: int,
+        *,
+        first: int | None = None,
+        coarse_planes: int | None = None,
+    ) -> None:
+        size_z, size_y, size_x = psf.shape
+        if size_y % 2 == 0 or size_x % 2 == 0:
+            raise TenetError(f"the PSF is {size_y}x{size_x} in y and x; both must be odd")
+        if first is None:
+            if size_z % 2 != scale % 2:
+                raise TenetError(
+                    f"a PSF of {size_z} planes cannot be centred for scale {scale}: "
+                    f"use {centred_planes(size_z, scale)}"
+                )
+            first = (scale - 1 + size_z - 1) // 2
+        self.scale = scale
+        self.zyx_shape = zyx_shape
+        self.coarse_planes = zyx_shape[0] // scale if coarse_planes is None else coarse_planes
+        # Wrap-around may only reach voxels that are thrown away.
+        last_read = (self.coarse_planes - 1) * scale + first
+        n_z = max(zyx_shape[0] - first + size_z - 1, last_read + 1)
+        self._n = (
+            scale * next_fast_len(-(-n_z // scale)),
+            next_fast_len(zyx_shape[1] + size_y // 2),
+            next_fast_len(zyx_shape[2] + size_x // 2, real=True),
+        )
+        padded = psf.float()
+        for dim, (shift, n) in enumerate(
+            zip((first, size_y // 2, size_x // 2), self._n, strict=True)
+        ):
+            padded = _wrap(padded, dim, n)
+            padded = padded.roll(-shift, dim)
+        self._otf = torch.fft.rfftn(padded)
+
+    def forward(self, fine: Tensor) -> Tensor:
+        """Blur and sample.
+
+        Parameters
+        ----------
+        fine : Tensor, shape (N, C, Z, Y, X)
+
+        Returns
+        -------
+        Tensor of float32, shape (N, C, coarse planes, Y, X)
+        """
+        n_z, n_y, n_x = self._n
+        spectrum = torch.fft.rfft(fine.float(), n_x, dim=-1)
+        spectrum = torch.fft.fft(spectrum, n_y, dim=-2)
+        spectrum = torch.fft.fft(spectrum, n_z, dim=-3) * self._otf
+        aliased = spectrum.unflatten(-3, (self.scale, n_z // self.scale)).mean(-4)
+        coarse = torch.fft.ifft(aliased, dim=-3)[..., : self.coarse_planes, :, :]
+        coarse = torch.fft.ifft(coarse, dim=-2)[..., : self.zyx_shape[1], :]
+        return torch.fft.irfft(coarse, n_x, dim=-1)[..., : self.zyx_shape[2]]
+
+    __call__ = forward
+
+    def adjoint(self, coarse: Tensor) -> Tensor:
+        """Transpose of `forward`: spread each coarse plane back by the mirrored PSF.
+
+        Parameters
+        ----------
+        coarse : Tensor, shape (N, C, coarse planes, Y, X)
+
+        Returns
+        -------
+        Tensor of float32, shape (N, C, Z, Y, X)
+        """
+        n_z, n_y, n_x = self._n
+        spectrum = torch.fft.rfft(coarse.float(), n_x, dim=-1)
+        spectrum = torch.fft.fft(spectrum, n_y, dim=-2)
+        spectrum = torch.fft.fft(spectrum, n_z // self.scale, dim=-3)
+        # Zeros between the planes: the spectrum repeats itself.
+        spectrum = spectrum.repeat(1, 1, self.scale, 1, 1) * self._otf.conj()
+        fine = torch.fft.ifft(spectrum, dim=-3)[..., : self.zyx_shape[0], :, :]
+        fine = torch.fft.ifft(fine, dim=-2)[..., : self.zyx_shape[1], :]
+        return torch.fft.irfft(fine, n_x, dim=-1)[..., : self.zyx_shape[2]]
+
+
+def _wrap(kernel: Tensor, dim: int, n: int) -> Tensor:
+    """Bring one axis to length `n`: pad with zeros, or fold what is longer back onto the start.
+
+    A kernel longer than the transform occurs when the volume is smaller than the PSF; the voxels
+    that folding mixes up are among those thrown away.
+    """
+    size = kernel.shape[dim]
+    target = -(-size // n) * n
+    padding = [0, 0] * (kernel.ndim - 1 - dim) + [0, target - size]
+    kernel = nn.functional.pad(kernel, padding)
+    return kernel.unflatten(dim, (target // n, n)).sum(dim)
+
+
+def lookup_padding(size_z: int, res_axial: float, res_lateral: float) -> int:
+    """Zero planes that the published code puts before and after the volume.
+
+    ⌊(size_z - (res_axial // res_lateral) + 1) / 2⌋ with Python's floating floor division, in which
+    0.5 // 0.05 is 9: the published geometry, kept for the published weights.
+    """
+    return int((size_z - (res_axial // res_lateral) + 1) // 2)
+
+
+def lookup_blur(
+    psf: Tensor,
+    zyx_shape: tuple[int, int, int],
+    scale: int,
+    *,
+    res_axial: float,
+    res_lateral: float,
+) -> StridedBlur:
+    """The published geometry: zero padding, cross-correlation, stride (s, 1, 1).
+
+    Coarse plane i is then centred on fine plane i·s + (size_z - 1)/2 - padding, which may be a few
+    fine planes off the physical centre.
+    """
+    size_z = psf.shape[0]
+    padding = lookup_padding(size_z, res_axial, res_lateral)
+    return StridedBlur(
+        psf.flip(0),
+        zyx_shape,
+        scale,
+        first=size_z - 1 - padding,
+        coarse_planes=(zyx_shape[0] + 2 * padding - size_z) // scale + 1,
+    )
+
+
+class NoiseModel(nn.Module):
+    """Signal-dependent Gaussian noise with learnable strength.
+
+    Simulation adds N(0, 1)·(a·x + σ). The score is a Gaussian negative log-likelihood with variance
+
+    - ``"published"``: a·x + σ, as the published code has it, although that is the *standard
+      deviation* with which the noise was drawn;
+    - ``"consistent"``: (a·x + σ)², the variance of what was drawn.
+
+    a and σ pass through a sigmoid and never fall under 1e-3.
+
+    Parameters
+    ----------
+    a, sigma : float
+        Initial values, between 0 and 1.
+    kind : {"published", "consistent"}
+        Which variance is scored.
+    """
+
+    smallest = 1e-3
+
+    def __init__(self, a: float, sigma: float, kind: NoiseKind = "published") -> None:
+        super().__init__()
+        self.kind = kind
+        self.logit_a = nn.Parameter(torch.logit(torch.tensor(float(a), dtype=torch.float64)).float())
+        self.logit_sigma = nn.Parameter(
+            torch.logit(torch.tensor(float(sigma), dtype=torch.float64)).float()
+        )
+
+    @property
+    def a(self) -> Tensor:
+        """Noise per unit of signal, 0-dimensional."""
+        return self.logit_a.sigmoid().clamp_min(self.smallest)
+
+    @property
+    def sigma(self) -> Tensor:
+        """Noise without signal, 0-dimensional."""
+        return self.logit_sigma.sigmoid().clamp_min(self.smallest)
+
+    def sample(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Add noise N(0, 1)·(a·x + σ) to `image` (any shape) and clip to [0, 1]."""
+        normal = torch.randn(
+            image.shape, generator=generator, device=generator.device if generator else image.device
+        ).to(image.device)
+        return (image + normal * (self.a * image + self.sigma)).clamp(0, 1)
+
+    def variance(self, image: Tensor) -> Tensor:
+        """Variance that the likelihood assumes at each voxel of a noise-free `image`."""
+        spread = self.a * image + self.sigma
+        return spread if self.kind == "published" else spread**2
