@@ -14,7 +14,7 @@ from scipy.special import j0, j1
 from tenet.errors import TenetError
 
 Float = NDArray[np.float64]
-# psf(z_um, r_um) -> intensities of shape (len(z_um), len(r_um)), not normalised
+# psf(z_um, r_um) -> intensities of shape (len(z_um), len(r_um)), at most 1
 RadialPSF = Callable[[Float, Float], Float]
 
 _N_BASIS = 100
@@ -71,7 +71,7 @@ def gibson_lanni(optics: Optics) -> RadialPSF:
     -------
     callable
         `psf(z_um, r_um)`: intensities, shape (planes, radii), for stage positions `z_um` (0 is the
-        nominal focus) and radii `r_um` >= 0; not normalised.
+        nominal focus) and radii `r_um` >= 0; the largest of them is 1.
 
     Raises
     ------
@@ -114,8 +114,8 @@ def gibson_lanni(optics: Optics) -> RadialPSF:
             )
             / (basis_**2 - beta**2)
         )
-        intensity = np.abs(coefficients.T @ integral) ** 2
-        return intensity**optics.photons
+        intensity = np.abs(coefficients.T @ integral) ** (2 * optics.photons)
+        return intensity / intensity.max()
 
     return psf
 

@@ -226,9 +226,10 @@ class StackCrops:
             index, place = self._sites.draw(rng)
             crop = normalise(self.stacks[index].read(*place), self.ranges[index])
             mean = float(crop.mean(dtype=np.float64))
-            # Drawn in any case, so that the order of draws does not hang on rounding of the mean.
+            # Drawn in any case, so that what follows does not hang on how a mean is rounded; nor
+            # should a crop as large as its stack, whose mean is the stack's own.
             lucky = rng.random() < self.acceptance.background_probability
-            return crop, mean, mean >= self.least_means[index] or lucky
+            return crop, mean, mean >= self.least_means[index] * (1 - 1e-6) or lucky
 
         crop = _first_accepted(attempt, self.acceptance.max_tries)
         return Orientation.draw(rng, self.crop_zyx_shape).apply(crop) if self.augment else crop

@@ -1,0 +1,449 @@
+"""Experiment settings: JSON files, typed, validated and frozen.
+
+A key that a file omits means what the published code did, so that users' own files mean the same
+here; `config/experiments/default.json` holds the recommended settings on top of that. Any key with
+a ``$`` is a comment. ``"extends": "name"`` (or a list of names, the last one wins) starts from other
+files of the same folder, so that each experiment states only what differs.
+"""
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    model_validator,
+)
+
+from tenet.errors import TenetError
+from tenet.optics import Optics, RadialPSF, gaussian, gibson_lanni
+
+EXPERIMENTS = Path("config/experiments")
+
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0), BeforeValidator(lambda value: 0 if value is False else value)]
+ZYX = tuple[PositiveInt, PositiveInt, PositiveInt]
+ShapeLoss = Literal["nn.BCELoss()", "nn.BCEWithLogitsLoss()", "nn.MSELoss()", "bce", "bce_dice", "mse"]
+
+
+class Section(BaseModel):
+    """A part of a configuration: unknown keys are errors, comments are dropped, nothing changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+class ModelParams(Section):
+    """`params`: the network, the microscope and the noise."""
+
+    # network
+    network: Literal["jnet"] = "jnet"
+    hidden_channels_list: tuple[PositiveInt, ...] = (16, 32, 64, 128, 256)
+    attn_list: tuple[bool, ...] = ()
+    nblocks: PositiveInt = 2
+    activation: Literal["nn.ReLU(inplace=True)", "nn.ReLU()", "relu"] = "relu"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    superres: Literal[True] = True
+    partial: Literal["encoder", "decoder"] | None = None
+    reconstruct: bool = True
+    apply_vq: bool = True
+    use_x_quantized: bool = True
+    threshold: Fraction = 0.5
+    use_fftconv: bool = True
+    mu_z: float = 1.2
+    sig_z: Positive = 0.3
+    # point spread function
+    blur_mode: Literal["gibsonlanni", "gaussian"] = "gibsonlanni"
+    psf_sampling: Literal["lookup", "continuous"] = "lookup"
+    photons: Literal[1, 2] = 1
+    size_x: PositiveInt = 51
+    size_y: PositiveInt = 51
+    size_z: PositiveInt = 201
+    NA: float
+    wavelength: Positive
+    M: Positive = 20
+    ns: Positive = 1.4
+    ng0: Positive = 1.5
+    ng: Positive = 1.5
+    ni0: Positive = 1.33
+    ni: Positive = 1.33
+    ti0: NotNegative = 150
+    tg0: NotNegative = 170
+    tg: NotNegative = 170
+    res_lateral: Positive
+    res_axial: Positive
+    pZ: NotNegative = 0
+    bet_z: Positive = 5.0
+    bet_xy: Positive = 10.0
+    # noise
+    poisson_weight: Annotated[float, Field(gt=0, lt=1)] = 0.001
+    sig_eps: Annotated[float, Field(gt=0, lt=1)] = 0.001
+    noise: Literal["published", "consistent"] = "published"
+    background: NotNegative = 0.01
+    scale: PositiveInt
+    # fit of the PSF network
+    mid: PositiveInt = 40
+    loss_fn: Literal["nn.MSELoss()", "mse"] = "mse"
+    lr: Positive = 1e-2
+    num_iter_psf_pretrain: PositiveInt = 20_000
+    nipsf_loss_target: Positive = 1e-5
+    device: str = "auto"
+
+    @model_validator(mode="after")
+    def _physical(self) -> "ModelParams":
+        if self.NA <= 0:
+            raise ValueError(f"NA is {self.NA:g}; it must be above 0")
+        if min(self.ni, self.ni0) < self.NA:
+            raise ValueError(
+                f"NA {self.NA:g} is above the immersion index {min(self.ni, self.ni0):g}: "
+                "no objective can do that; check NA and ni"
+            )
+        if self.res_axial < self.res_lateral:
+            raise ValueError(
+                f"res_axial {self.res_axial:g} µm is finer than res_lateral {self.res_lateral:g} µm: "
+                "axial super-resolution has nothing to do; check their order and units"
+            )
+        if self.size_x % 2 == 0 or self.size_y % 2 == 0:
+            raise ValueError(f"size_y, size_x are {self.size_y}, {self.size_x}; both must be odd")
+        if self.attn_list and len(self.attn_list) != len(self.hidden_channels_list):
+            raise ValueError("attn_list and hidden_channels_list differ in length")
+        return self
+
+    @property
+    def fine_voxel_size_um(self) -> tuple[float, float, float]:
+        """Voxel size of the fine grid along z, y, x in µm."""
+        return self.res_axial / self.scale, self.res_lateral, self.res_lateral
+
+    @property
+    def divisor(self) -> int:
+        """What every axis of a fine crop must be divisible by."""
+        return 2 ** (len(self.hidden_channels_list) - 1)
+
+    @property
+    def optics(self) -> Optics:
+        """The microscope of the Gibson–Lanni model."""
+        return Optics(
+            NA=self.NA,
+            wavelength_um=self.wavelength,
+            ns=self.ns,
+            ng0=self.ng0,
+            ng=self.ng,
+            ni0=self.ni0,
+            ni=self.ni,
+            ti0_um=self.ti0,
+            tg0_um=self.tg0,
+            tg_um=self.tg,
+            pZ_um=self.pZ,
+            photons=self.photons,
+        )
+
+    def model_psf(self) -> RadialPSF:
+        """The theoretical PSF: `psf(z_um, r_um)`."""
+        if self.blur_mode == "gaussian":  # bet_z is in coarse planes, bet_xy in pixels
+            return gaussian(self.bet_z * self.res_axial, self.bet_xy * self.res_lateral)
+        return gibson_lanni(self.optics)
+
+
+class Dataset(Section):
+    """`*_dataset`: crops, masks and how they are accepted. Lengths in fine voxels."""
+
+    folderpath: str = ""
+    labelname: str = "_label"
+    size: ZYX | None = None
+    cropsize: ZYX = (240, 112, 112)
+    I: PositiveInt = 200  # noqa: E741
+    low: Count = 0
+    high: Count = 16
+    scale: PositiveInt | None = None
+    train: bool = True
+    mask: bool = False
+    mask_size: ZYX = (1, 10, 10)
+    mask_num: Count = 0
+    surround: bool = False
+    surround_size: ZYX = (32, 4, 4)
+    seed: int = 0
+    augment: bool = True
+    normalisation: Literal["minmax", "percentile"] = "minmax"
+    min_foreground: Fraction = 0.001
+
+
+class TestDataset(Section):
+    """`test_dataset`: images that training never sees."""
+
+    test_images: tuple[str, ...] = ()
+
+
+class Optimisation(Section):
+    """How weights move: shared by `pretrain_loop` and `train_loop`."""
+
+    batch_size: PositiveInt = 1
+    n_epochs: PositiveInt = 100
+    lr: Positive = 1e-3
+    path: str = "model"
+    savefig_path: str = "train"
+    partial: Literal["encoder", "decoder", "params['partial']"] | None = None
+    es_patience: PositiveInt | None = None
+    is_vibrate: bool = False
+    optimizer: Literal["adam", "adamw"] = "adam"
+    weight_decay: NotNegative = 0.0
+    schedule: Literal["plateau", "cosine", "constant"] = "plateau"
+    warmup_epochs: Count = 10
+    warmup_steps: Count = 0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    gradient_norm: Positive | None = None
+
+
+class PretrainLoop(Optimisation):
+    """`pretrain_loop`: supervised training on phantoms."""
+
+    loss_fnx: ShapeLoss = "bce"
+    loss_fnz: ShapeLoss = "bce"
+    ewc: Literal[None] = None
+    weight_x: NotNegative = 1.0
+    weight_z: NotNegative = 1.0
+    without_noise: bool = False
+
+
+class MRFWeights(Section):
+    """`mrfloss_weights`: the four configurations of a voxel and its neighbour."""
+
+    l_00: float = 0.0
+    l_01: float = 0.0
+    l_10: float = 0.0
+    l_11: float = 0.0
+
+
+class TrainLoop(Optimisation):
+    """`train_loop`: fine-tuning on raw stacks."""
+
+    loss_fn: ShapeLoss = "mse"
+    ewc: Literal[True] | None = True
+    params: str = "params"
+    reconstruct: bool = True
+    is_instantblur: bool = False
+    adjust_luminance: bool = False
+    zloss_weight: NotNegative = 1.0
+    ewc_weight: NotNegative = 1.0
+    ewc_batches: PositiveInt = 100
+    qloss_weight: NotNegative = 1.0
+    ploss_weight: NotNegative = 1.0
+    mrfloss_order: Literal[1] = 1
+    mrfloss_dilation: PositiveInt = 1
+    mrfloss_weights: MRFWeights = MRFWeights()
+    rehearsal_weight: NotNegative = 0.0
+    psf_lr: Positive | None = None
+
+
+class PhantomSet(Section):
+    """`simulation_data_generation`: the phantoms for pre-training."""
+
+    dataset_name: str = "_var_num_realisticdata3"
+    train_num: PositiveInt = 16
+    valid_num: PositiveInt = 4
+    image_size: ZYX = (1200, 500, 500)
+    train_object_num_min: PositiveInt = 1500
+    train_object_num_max: PositiveInt = 2500
+    valid_object_num_min: PositiveInt = 1500
+    valid_object_num_max: PositiveInt = 2500
+    object_scale: Positive = 1.0
+
+
+class Range(Section):
+    """A hyper-parameter that moves from one end to the other."""
+
+    min: NotNegative
+    max: NotNegative
+
+
+class Vibration(Section):
+    """`vibration`: ranges of the z-stack misalignment."""
+
+    max_step: PositiveInt = 60
+    b_sigma: Range = Range(min=0, max=0.2)
+    amp_alpha: Range = Range(min=0, max=2)
+    omega_alpha: Range = Range(min=0, max=2)
+    noise_inv_var_alpha: Range = Range(min=2, max=10)
+
+
+class Visualization(Section):
+    """`visualization`: where pictures go, and which planes they show."""
+
+    path: str = "results/images"
+    z_stack: Count = 12
+    x_slice: Count = 64
+    mip: PositiveInt = 12
+
+
+class Experiment(Section):
+    """One experiment, complete: what a training or an inference needs to know."""
+
+    name: str
+    explanation: str = ""
+    pretrained_model: str = ""
+    params: ModelParams
+    pretrain_dataset: Dataset = Dataset()
+    pretrain_val_dataset: Dataset = Dataset(I=20, low=16, high=20, seed=907)
+    pretrain_loop: PretrainLoop = PretrainLoop()
+    simulation_data_generation: PhantomSet = PhantomSet()
+    train_dataset: Dataset = Dataset()
+    val_dataset: Dataset = Dataset(I=20, train=False, seed=723)
+    test_dataset: TestDataset = TestDataset()
+    vibration: Vibration = Vibration()
+    train_loop: TrainLoop = TrainLoop()
+    align_params: dict[str, JsonValue] | None = None
+    visualization: Visualization = Visualization()
+
+    @model_validator(mode="after")
+    def _crops_fit(self) -> "Experiment":
+        params = self.params
+        for section in ("pretrain_dataset", "pretrain_val_dataset", "train_dataset", "val_dataset"):
+            dataset: Dataset = getattr(self, section)
+            if dataset.scale not in (None, params.scale):
+                raise ValueError(f"{section}.scale {dataset.scale} is not params.scale {params.scale}")
+            z, y, x = dataset.cropsize
+            if z % params.scale:
+                raise ValueError(f"{section}.cropsize z {z} is not divisible by scale {params.scale}")
+            if any(n % params.divisor for n in (z, y, x)):
+                raise ValueError(
+                    f"{section}.cropsize {(z, y, x)}: every axis must be divisible by "
+                    f"{params.divisor} for {len(params.hidden_channels_list)} levels"
+                )
+        return self
+
+
+def load_experiment(
+    name: str | Path,
+    *,
+    overlays: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
+    folder: Path = EXPERIMENTS,
+) -> Experiment:
+    """Read one experiment.
+
+    Parameters
+    ----------
+    name : str or Path
+        Name of a file in `folder` without ``.json``, or the path of any JSON file.
+    overlays : sequence of str
+        Further files, laid over the experiment in this order (as ``demo`` for laptop scale).
+    settings : mapping, optional
+        Nested values laid over everything else.
+    folder : Path
+        Where names are looked up.
+
+    Returns
+    -------
+    Experiment
+        Complete, checked and frozen.
+
+    Raises
+    ------
+    TenetError
+        If a file is missing or not JSON, a key is unknown or a value impossible.
+    """
+    path = Path(name) if str(name).endswith(".json") else folder / f"{name}.json"
+    data = _read(path, ())
+    for overlay in overlays:
+        data = merge(data, _read(_sibling(folder, overlay), ()))
+    data = merge(data, settings or {})
+    data.setdefault("name", path.stem)
+    return parse_experiment(data, where=str(path))
+
+
+def parse_experiment(data: Mapping[str, Any], *, where: str = "settings") -> Experiment:
+    """Check a nested mapping and make it an `Experiment`; `where` names it in errors."""
+    return _validated(Experiment, data, where)
+
+
+def parse_params(data: Mapping[str, Any], *, where: str = "params") -> ModelParams:
+    """Check a `params` section alone."""
+    return _validated(ModelParams, data, where)
+
+
+def _validated(kind: type[SectionT], data: Mapping[str, Any], where: str) -> SectionT:
+    data = without_comments(data)
+    _check_keys(kind, data, where)
+    try:
+        # Through JSON, so that a list is a tuple but "3" is not 3.
+        return kind.model_validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        got = "" if isinstance(first["input"], dict) else f" (got {json.dumps(first['input'])})"
+        raise TenetError(f"{where}: {key + ': ' if key else ''}{message}{got}") from None
+
+
+def _check_keys(kind: type[Section], data: Mapping[str, Any], where: str) -> None:
+    """Refuse unknown keys, at any depth, with the nearest right one."""
+    for key, value in data.items():
+        field = kind.model_fields.get(key)
+        if field is None:
+            nearest = difflib.get_close_matches(key, kind.model_fields, 1, cutoff=0.5)
+            known = ", ".join(kind.model_fields)
+            hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {known}"
+            raise TenetError(f"{where}: unknown key '{key}'; {hint}")
+        section = field.annotation
+        if isinstance(value, Mapping) and isinstance(section, type) and issubclass(section, Section):
+            _check_keys(section, value, f"{where}: {key}")
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `over` over `base`: mappings merge key by key, anything else replaces."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def without_comments(value: Any) -> Any:
+    """Drop every key with a ``$``, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: without_comments(item) for key, item in value.items() if "$" not in key}
+    return value
+
+
+def _sibling(folder: Path, name: str) -> Path:
+    if Path(name).name != name:
+        raise TenetError(f"'{name}' is not the name of an experiment: no folders, please")
+    return folder / f"{name}.json"
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    """One file with all that it extends."""
+    if path in seen:
+        raise TenetError(f"{path} extends itself: {' -> '.join(str(p) for p in (*seen, path))}")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = sorted(file.stem for file in path.parent.glob("*.json"))
+        nearest = difflib.get_close_matches(path.stem, known, 1)
+        hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
+        raise TenetError(f"no experiment '{path.stem}' in {path.parent}{hint}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise TenetError(f"{path} is not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise TenetError(f"{path} is not a JSON object")
+    data = without_comments(data)
+    parents = data.pop("extends", [])
+    merged: dict[str, Any] = {}
+    for parent in [parents] if isinstance(parents, str) else parents:
+        base = _read(_sibling(path.parent, parent), (*seen, path))
+        base.pop("explanation", None)
+        base.pop("name", None)
+        merged = merge(merged, base)
+    return merge(merged, data)

@@ -1,0 +1,276 @@
+"""TENET: encoder, quantisation and decoder in one, with its weights on disk."""
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tenet.config import ModelParams, parse_params
+from tenet.errors import TenetError
+from tenet.imaging import NoiseModel, StridedBlur, centred_planes, lookup_blur
+from tenet.losses import quantisation_loss
+from tenet.losses import psf_loss as psf_loss_of
+from tenet.network import JNet
+from tenet.psf import NeurIPSF
+
+
+class Enhanced(TypedDict):
+    """What the model makes of a stack; volumes are (N, 1, Z·s, Y, X) but for `reconstruction`.
+
+    `shape` is quantised where the parameters ask for it, `shape_probability` never;
+    `reconstruction` is the re-blurred stack, (N, 1, Z, Y, X).
+    """
+
+    shape: Tensor
+    shape_probability: Tensor
+    shape_logits: Tensor
+    brightness: Tensor
+    reconstruction: Tensor
+    features: Tensor
+    quantized_loss: Tensor
+    psf_loss: Tensor
+
+
+class TENET(nn.Module):
+    """The whole method as one differentiable function of a stack.
+
+    Parameters
+    ----------
+    params : ModelParams
+        The `params` section of an experiment.
+
+    Attributes
+    ----------
+    encoder : JNet
+    psf : NeurIPSF
+    noise : NoiseModel
+    initial_psf : Tensor, shape (planes, radii)
+        The model PSF that ℒ_PSF holds on to, on the grid of `psf.radial()`.
+    """
+
+    initial_psf: Tensor
+
+    def __init__(self, params: ModelParams) -> None:
+        super().__init__()
+        self.params = params
+        self.encoder = JNet(
+            params.hidden_channels_list,
+            params.scale,
+            n_blocks=params.nblocks,
+            dropout=params.dropout,
+            attention=params.attn_list,
+        )
+        size_z = params.size_z
+        if params.psf_sampling == "continuous":
+            size_z = centred_planes(size_z, params.scale)
+        self.psf = NeurIPSF(
+            (size_z, params.size_y, params.size_x),
+            params.fine_voxel_size_um,
+            params.scale,
+            hidden=params.mid,
+            sampling=params.psf_sampling,
+        )
+        self.noise = NoiseModel(params.poisson_weight, params.sig_eps, params.noise)
+        self.register_buffer(
+            "initial_psf", self.psf.target(params.model_psf()), persistent=False
+        )
+
+    def initialise(self, rng: np.random.Generator) -> float:
+        """Draw the encoder's weights and fit the PSF to its model; returns the error of the fit."""
+        torch.manual_seed(int(rng.integers(2**31)))
+        for module in self.encoder.modules():
+            if isinstance(module, nn.Conv3d | nn.BatchNorm3d | nn.LayerNorm):
+                module.reset_parameters()
+        return self.psf.fit(
+            self.params.model_psf(), rng, target_error=self.params.nipsf_loss_target
+        )
+
+    def forward(self, image: Tensor, *, reconstruct: bool = True) -> Enhanced:
+        """Enhance a stack and blur the result again.
+
+        Parameters
+        ----------
+        image : Tensor, shape (N, 1, Z, Y, X)
+            Network input in [0, 1], as it is: apply `network.hill` first where training did.
+        reconstruct : bool
+            Whether to run the decoder; without it `reconstruction` is empty.
+
+        Returns
+        -------
+        Enhanced
+            A mapping; see there.
+        """
+        encoded = self.encoder(image)
+        probability = encoded.shape_logits.float().sigmoid()
+        brightness = encoded.brightness_logits.float().sigmoid()
+        quantised = self.quantise(probability)
+        shape = probability
+        if self.params.apply_vq and self.params.use_x_quantized:
+            shape = quantised
+        if reconstruct:
+            reconstruction = self.decode(shape, brightness)
+        else:
+            reconstruction = image.new_empty(0)
+        return {
+            "shape": shape,
+            "shape_probability": probability,
+            "shape_logits": encoded.shape_logits,
+            "brightness": brightness,
+            "reconstruction": reconstruction,
+            "features": encoded.features,
+            "quantized_loss": quantisation_loss(probability, quantised),
+            "psf_loss": self.psf_loss(),
+        }
+
+    def quantise(self, probability: Tensor) -> Tensor:
+        """x_q = [x >= threshold] with the gradient of x (straight-through)."""
+        hard = (probability >= self.params.threshold).to(probability)
+        return probability + (hard - probability).detach()
+
+    def decode(self, shape: Tensor, brightness: Tensor) -> Tensor:
+        """Blur and sample brightness · shape; (N, 1, Z·s, Y, X) -> (N, 1, Z, Y, X) in [0, 1]."""
+        luminance = brightness * shape
+        zyx_shape = (luminance.shape[2], luminance.shape[3], luminance.shape[4])
+        return self.blur(zyx_shape)(luminance).clamp(0, 1)
+
+    def blur(self, zyx_shape: tuple[int, int, int]) -> StridedBlur:
+        """The linear part of the forward model with the present PSF, for one fine shape."""
+        params = self.params
+        if params.psf_sampling == "continuous":
+            return StridedBlur(self.psf(), zyx_shape, params.scale)
+        return lookup_blur(
+            self.psf(),
+            zyx_shape,
+            params.scale,
+            res_axial=params.res_axial,
+            res_lateral=params.res_lateral,
+        )
+
+    def psf_loss(self) -> Tensor:
+        """ℒ_PSF of the present PSF."""
+        return psf_loss_of(self.psf.radial(), self.initial_psf)
+
+    @classmethod
+    def from_published(
+        cls, params: Mapping[str, Any], weights: str | Path, *, device: str = "cpu"
+    ) -> "TENET":
+        """Load weights of the published code.
+
+        Parameters
+        ----------
+        params : mapping
+            The `params` section of the configuration that goes with the weights.
+        weights : str or Path
+            A state dictionary with the published names; names that end in ``_estimated_mean`` or
+            ``_estimated_fisher`` are left out.
+        device : str
+            Where to put the model.
+
+        Returns
+        -------
+        TENET
+            In evaluation mode, with the published PSF sampling.
+
+        Raises
+        ------
+        TenetError
+            If the file is not a plain state dictionary, or of another architecture.
+        """
+        parsed = parse_params({**params, "psf_sampling": "lookup"}, where="params")
+        model = cls(parsed)
+        model.load_weights(published_names(read_weights(weights)), where=str(weights))
+        return model.eval().to(device)
+
+    def load_weights(self, state: Mapping[str, Tensor], *, where: str) -> None:
+        """Load a state dictionary of this architecture; `where` names its file in errors."""
+        own = self.state_dict()
+        missing = sorted(own.keys() - state.keys())
+        surplus = sorted(state.keys() - own.keys())
+        wrong = [
+            f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"
+            for name, value in own.items()
+            if name in state and state[name].shape != value.shape
+        ]
+        if missing or surplus or wrong:
+            first = (
+                wrong
+                or [f"{name} is missing" for name in missing]
+                or [f"{name} is unknown" for name in surplus]
+            )[0]
+            raise TenetError(
+                f"{where} holds weights of another architecture ({first}): "
+                "use the configuration that it was trained with"
+            )
+        self.load_state_dict(dict(state))
+
+
+def read_weights(path: str | Path) -> dict[str, Any]:
+    """Read a file of tensors without running anything in it.
+
+    Raises
+    ------
+    TenetError
+        If the file is missing, damaged, or holds anything but plain data and tensors.
+    """
+    path = Path(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise TenetError(f"no weights at {path}") from None
+    except pickle.UnpicklingError:
+        raise TenetError(
+            f"{path} is not a plain weights file: it is damaged, or holds code, which is never run"
+        ) from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TenetError(f"{path} cannot be read as weights: {reason}") from None
+    if not isinstance(state, dict):
+        raise TenetError(f"{path} holds a {type(state).__name__}, not a dictionary of weights")
+    return state
+
+
+#: Published name -> name here; patterns are tried in order on each dotted name.
+_RENAMES = (
+    (r"^a$", "noise.logit_a"),
+    (r"^sigma$", "noise.logit_sigma"),
+    (r"^image\.blur\.neuripsf\.", "psf."),
+    (r"^prev0\.conv\.", "encoder.stem."),
+    (r"^prev\.", "encoder.stem_blocks."),
+    (r"^postx\.(\d+)\.conv\.", r"encoder.shape_head.\1."),
+    (r"^postz\.(\d+)\.conv\.", r"encoder.brightness_head.\1."),
+    (r"^postx\.", "encoder.shape_head."),
+    (r"^postz\.", "encoder.brightness_head."),
+    (r"^mid\.", "encoder.level."),
+)
+_LEVEL_RENAMES = (
+    (r"(level\.(?:deeper\.)*)mid\.", r"\1deeper."),
+    (r"(level\.(?:deeper\.)*)pool\.conv\.", r"\1down."),
+    (r"(level\.(?:deeper\.)*)conv\.", r"\1enter."),
+    (r"(level\.(?:deeper\.)*)prev\.", r"\1before."),
+    (r"(level\.(?:deeper\.)*)post\.", r"\1after."),
+    (r"(level\.(?:deeper\.)*)unpool\.conv\.", r"\1up."),
+)
+
+
+def published_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Translate the names of published weights to the names here."""
+    translated = {}
+    for name, value in state.items():
+        if name.endswith(("_estimated_mean", "_estimated_fisher")) or name == "image.log_ez0":
+            continue
+        for pattern, replacement in _RENAMES:
+            renamed = re.sub(pattern, replacement, name)
+            if renamed != name:
+                name = renamed
+                break
+        while ".mid." in name:
+            name = re.sub(*_LEVEL_RENAMES[0], name)
+        for pattern, replacement in _LEVEL_RENAMES[1:]:
+            name = re.sub(f"^encoder\\.{pattern}", f"encoder.{replacement}", name)
+        translated[name] = value
+    return translated
