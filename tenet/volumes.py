@@ -562,7 +562,7 @@ def _open_nd2(path: Path, channel: int | None) -> Stack:
         with nd2.ND2File(path) as file:
             sizes, dtype = dict(file.sizes), np.dtype(file.dtype)
             frames = file.attributes.sequenceCount
-            metadata = file.metadata
+            volume = _nd2_volume(file)
     # The package meets damaged files with whatever its parser runs into.
     except Exception as error:
         raise TenetError(
@@ -575,9 +575,17 @@ def _open_nd2(path: Path, channel: int | None) -> Stack:
             f"{path}: only {frames} of {zyx_shape[0]} planes were recorded; "
             "export the complete planes as a TIFF"
         )
-    channels = getattr(metadata, "channels", None)
-    voxel_size_um = _nd2_voxel_size(channels[0].volume) if channels else None
+    voxel_size_um = _nd2_voxel_size(volume) if volume else None
     return Stack(path, zyx_shape, dtype, voxel_size_um, _Nd2Reader(path, channel or 0))
+
+
+def _nd2_volume(file: nd2.ND2File) -> Any:
+    """Return the calibration, or None where the metadata lack it or cannot be parsed."""
+    # The parser of nd2 stops at channels without a probe; their planes are sound nonetheless.
+    with contextlib.suppress(Exception):
+        channels = getattr(file.metadata, "channels", None)
+        return channels[0].volume if channels else None
+    return None
 
 
 def _nd2_voxel_size(volume: Any) -> VoxelSize | None:
@@ -607,6 +615,8 @@ def _zarr_group(path: Path) -> Iterator[zarr.Group]:
     if path.is_dir():
         yield zarr.open_group(path, mode="r")
         return
+    if not zipfile.is_zipfile(path):
+        raise zipfile.BadZipFile("it is not a zip archive")
     store = zarr.storage.ZipStore(path, mode="r")
     try:
         yield zarr.open_group(store, mode="r")
@@ -953,11 +963,11 @@ class OmeTiffWriter:
                     returnoffset=True,
                 )
                 assert place is not None  # uncompressed data are contiguous
-                self._offset, length = place
+                self._offset = place[0]
                 # A hole in a memory-mapped file for which there is no room kills the process.
                 if hasattr(os, "posix_fallocate"):
                     with temporary.open("r+b") as file:
-                        os.posix_fallocate(file.fileno(), self._offset, length)
+                        os.posix_fallocate(file.fileno(), self._offset, nbytes)
             self._temporary = temporary
             self._open = opening.pop_all()
         return self
@@ -1021,10 +1031,11 @@ def _write_errors(path: Path, nbytes: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        # NumPy reports a write that was cut short without its cause.
+        if error.errno in (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             message = (
                 f"{path}: no room on the disk for {nbytes / 2**20:.0f} MiB "
-                f"({error.strerror}); free some or choose another folder"
+                f"({_line(error)}); free some or choose another folder"
             )
         else:
             message = f"{path}: cannot be written ({_line(error)}); check the folder"
