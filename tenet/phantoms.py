@@ -246,10 +246,10 @@ class _Deformation(NamedTuple):
 
 def _object_voxels(
     solid: str,
-    half_extents: NDArray[np.float64],
+    half_extents: NDArray[np.floating[Any]],
     deformation: _Deformation,
-    rotation: NDArray[np.float64],
-    centre_zyx: NDArray[np.float64],
+    rotation: NDArray[np.floating[Any]],
+    centre_zyx: NDArray[np.floating[Any]],
     zyx_shape: Triple,
     rng: np.random.Generator,
 ) -> NDArray[np.intp]:
@@ -272,10 +272,15 @@ def _object_voxels(
     u, v, w = np.meshgrid(*nodes, indexing="ij")
     turn = curvature * u
     chord = np.sinc(turn / 2 / np.pi) * u
+    # A spline runs inside of its control points: on a circle, at (2 + cos) / 3 of their distance
+    # from its centre, 1 / curvature away. Move them outwards by as much.
+    angle = curvature * spacing
+    outwards = 3 / (2 + math.cos(angle))
+    shift = curvature * spacing**2 / 2 * np.sinc(angle / 2 / np.pi) ** 2 / (2 + math.cos(angle))
     control = np.stack(
         [
-            chord * np.cos(turn / 2) - v * np.sin(turn),
-            chord * np.sin(turn / 2) + v * np.cos(turn),
+            outwards * (chord * np.cos(turn / 2) - v * np.sin(turn)),
+            outwards * (chord * np.sin(turn / 2) + v * np.cos(turn)) - shift,
             w,
         ]
     )
@@ -314,20 +319,20 @@ def _object_voxels(
     return ((z * zyx_shape[1] + y) * zyx_shape[2] + x)[seen]
 
 
-def _cell_centres(extent: float, step: float) -> NDArray[np.float64]:
+def _cell_centres(extent: float, step: float) -> NDArray[np.floating[Any]]:
     """Centres of the fewest equal cells, at most `step` long, that fill `extent` around 0."""
     n = math.ceil(extent / step)
     return (np.arange(n) + 0.5) * (extent / n) - extent / 2
 
 
-def _control_points(extent: float, spacing: float) -> NDArray[np.float64]:
+def _control_points(extent: float, spacing: float) -> NDArray[np.floating[Any]]:
     """Control points of a uniform cubic B-spline over at least `extent` around 0."""
     intervals = math.ceil(extent / spacing)
     return (np.arange(intervals + 3) - (intervals + 2) / 2) * spacing
 
 
 def _cubic_b_splines(
-    positions: NDArray[np.float64], nodes: NDArray[np.float64], spacing: float
+    positions: NDArray[np.floating[Any]], nodes: NDArray[np.floating[Any]], spacing: float
 ) -> NDArray[np.float32]:
     """Weights (position, control point) of the uniform cubic B-spline; rows sum to 1."""
     t = (positions - nodes[1]) / spacing
@@ -579,7 +584,7 @@ class Phantom:
         shape
             uint8, 0 or 1.
         brightness
-            float32 in [0, 1], exact to 1/65534 (it is stored in 32767 steps).
+            float32 in [0, 1], exact to 1.6e-5 (it is stored in 32767 steps).
         """
         # Processes that share an open file would move each other's position in it.
         if self._array is None or self._opened_by != os.getpid():
@@ -608,7 +613,7 @@ def save_phantom(
     """Store a phantom as one file: a Zarr array (version 3) in an uncompressed zip.
 
     A voxel is 16 bits, the shape in the highest and brightness × 32767, rounded, in the others, in
-    chunks compressed without loss. So brightness keeps 1/65534 of full scale.
+    chunks compressed without loss. So brightness is exact to 1.6e-5.
 
     Parameters
     ----------
