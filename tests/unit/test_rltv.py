@@ -144,7 +144,7 @@ def test_light_from_outside_is_modelled(strided_scene):
     result = rltv(
         even, psf, scale=4, iterations=20, tv_weight=0, fine_voxel_size_um=ISOTROPIC, initial=0.4
     )
-    assert result.allclose(torch.tensor(0.5), atol=2e-3)
+    assert result.allclose(torch.tensor(0.5), atol=5e-3)  # 1e-3 of the sensitivity is cut off
 
 
 @pytest.mark.parametrize("background", [0.0, 0.1])
