@@ -33,7 +33,9 @@ NotNegative = Annotated[float, Field(ge=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0), BeforeValidator(lambda value: 0 if value is False else value)]
 ZYX = tuple[PositiveInt, PositiveInt, PositiveInt]
-ShapeLoss = Literal["nn.BCELoss()", "nn.BCEWithLogitsLoss()", "nn.MSELoss()", "bce", "bce_dice", "mse"]
+ShapeLoss = Literal[
+    "nn.BCELoss()", "nn.BCEWithLogitsLoss()", "nn.MSELoss()", "bce", "bce_dice", "mse"
+]
 
 
 class Section(BaseModel):
@@ -312,10 +314,14 @@ class Experiment(Section):
         for section in ("pretrain_dataset", "pretrain_val_dataset", "train_dataset", "val_dataset"):
             dataset: Dataset = getattr(self, section)
             if dataset.scale not in (None, params.scale):
-                raise ValueError(f"{section}.scale {dataset.scale} is not params.scale {params.scale}")
+                raise ValueError(
+                    f"{section}.scale {dataset.scale} is not params.scale {params.scale}"
+                )
             z, y, x = dataset.cropsize
             if z % params.scale:
-                raise ValueError(f"{section}.cropsize z {z} is not divisible by scale {params.scale}")
+                raise ValueError(
+                    f"{section}.cropsize z {z} is not divisible by scale {params.scale}"
+                )
             if any(n % params.divisor for n in (z, y, x)):
                 raise ValueError(
                     f"{section}.cropsize {(z, y, x)}: every axis must be divisible by "
@@ -397,7 +403,11 @@ def _check_keys(kind: type[Section], data: Mapping[str, Any], where: str) -> Non
             hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {known}"
             raise TenetError(f"{where}: unknown key '{key}'; {hint}")
         section = field.annotation
-        if isinstance(value, Mapping) and isinstance(section, type) and issubclass(section, Section):
+        if (
+            isinstance(value, Mapping)
+            and isinstance(section, type)
+            and issubclass(section, Section)
+        ):
             _check_keys(section, value, f"{where}: {key}")
 
 

@@ -206,7 +206,9 @@ class NoiseModel(nn.Module):
     def __init__(self, a: float, sigma: float, kind: NoiseKind = "published") -> None:
         super().__init__()
         self.kind = kind
-        self.logit_a = nn.Parameter(torch.logit(torch.tensor(float(a), dtype=torch.float64)).float())
+        self.logit_a = nn.Parameter(
+            torch.logit(torch.tensor(float(a), dtype=torch.float64)).float()
+        )
         self.logit_sigma = nn.Parameter(
             torch.logit(torch.tensor(float(sigma), dtype=torch.float64)).float()
         )

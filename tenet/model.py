@@ -51,6 +51,8 @@ class TENET(nn.Module):
     noise : NoiseModel
     initial_psf : Tensor, shape (planes, radii)
         The model PSF that ℒ_PSF holds on to, on the grid of `psf.radial()`.
+    half_precision : bool
+        Whether the encoder runs in bfloat16. The physics never does.
     """
 
     initial_psf: Tensor
@@ -58,6 +60,7 @@ class TENET(nn.Module):
     def __init__(self, params: ModelParams) -> None:
         super().__init__()
         self.params = params
+        self.half_precision = False
         self.encoder = JNet(
             params.hidden_channels_list,
             params.scale,
@@ -76,9 +79,7 @@ class TENET(nn.Module):
             sampling=params.psf_sampling,
         )
         self.noise = NoiseModel(params.poisson_weight, params.sig_eps, params.noise)
-        self.register_buffer(
-            "initial_psf", self.psf.target(params.model_psf()), persistent=False
-        )
+        self.register_buffer("initial_psf", self.psf.target(params.model_psf()), persistent=False)
 
     def initialise(self, rng: np.random.Generator) -> float:
         """Draw the encoder's weights and fit the PSF to its model; returns the error of the fit."""
@@ -105,7 +106,8 @@ class TENET(nn.Module):
         Enhanced
             A mapping; see there.
         """
-        encoded = self.encoder(image)
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=self.half_precision):
+            encoded = self.encoder(image)
         probability = encoded.shape_logits.float().sigmoid()
         brightness = encoded.brightness_logits.float().sigmoid()
         quantised = self.quantise(probability)

@@ -1,0 +1,366 @@
+"""Fine-tuning: the model learns a stack by explaining it, without any truth."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tenet.config import Dataset, Experiment
+from tenet.errors import TenetError
+from tenet.losses import (
+    SHAPE_LOSSES,
+    ElasticWeights,
+    brightness_loss,
+    luminance_prior,
+    mrf_loss,
+    reconstruction_loss,
+)
+from tenet.model import TENET
+from tenet.network import hill
+from tenet.patches import StackCrops
+from tenet.phantoms import Phantom, open_phantoms
+from tenet.training.loop import Plan, generator_for, train
+from tenet.training.pretrain import Simulator, masks
+from tenet.training.store import (
+    FISHER,
+    MODEL,
+    OPTIMISER,
+    load_model,
+    load_tensors,
+    save_json,
+    save_model,
+)
+from tenet.volumes import IntensityRange, Stack, check_intensities, intensity_range
+
+TrainMode = Literal["all", "encoder", "decoder", "old"]
+Batch = tuple[Tensor, Tensor]  # image, network input
+
+
+@dataclass(frozen=True)
+class RawData:
+    """Raw stacks and how their intensities map to [0, 1]."""
+
+    training: Sequence[Stack]
+    validation: Sequence[Stack]
+    ranges: Mapping[Path, IntensityRange]
+
+    @classmethod
+    def prepare(
+        cls, training: Sequence[Stack], validation: Sequence[Stack], method: str
+    ) -> "RawData":
+        """Check every stack and measure its range; `method` as in `Dataset.normalisation`."""
+        ranges = {stack.path: stack_range(stack, method) for stack in {*training, *validation}}
+        return cls(training, validation, ranges)
+
+
+def stack_range(stack: Stack, method: str) -> IntensityRange:
+    """The intensities of a stack that become 0 and 1.
+
+    ``"none"`` takes them as they are; ``"minmax"`` and ``"percentile"`` as in `intensity_range`.
+    """
+    check_intensities(stack)
+    if method == "none":
+        return IntensityRange(0.0, 1.0, "none")
+    if method == "minmax":
+        return intensity_range(stack, "minmax")
+    return intensity_range(stack, "percentile")
+
+
+def finetune(
+    experiment: Experiment,
+    pretrained: Path,
+    folder: Path,
+    *,
+    data: RawData | None,
+    phantoms: Path | None,
+    mode: TrainMode = "old",
+    device: torch.device,
+    seed: int = 0,
+    provenance: Mapping[str, Any] | None = None,
+) -> TENET:
+    """Fine-tune a pre-trained model and write it.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        `params`, `train_dataset`, `val_dataset`, `train_loop`.
+    pretrained : Path
+        Folder of the pre-trained model.
+    folder : Path
+        Receives the model and its history.
+    data : RawData or None
+        Raw stacks. None: the simulation variant, in which images are made from `phantoms` with the
+        frozen pre-trained PSF.
+    phantoms : Path or None
+        Stored phantoms; needed for the simulation variant and for rehearsal.
+    mode : {"all", "encoder", "decoder", "old"}
+        What is trained. ``"decoder"`` is PSF and noise; ``"old"`` is what the paper used:
+        everything that requires a gradient, which is the same as ``"all"``.
+    device : torch.device
+        Where to compute.
+    seed : int
+        Everything random follows from it.
+    provenance : mapping, optional
+        Written beside the model (fold, images …).
+
+    Returns
+    -------
+    TENET
+        The best model, in evaluation mode.
+    """
+    task = finetune_task(
+        experiment, pretrained, data=data, phantoms=phantoms, mode=mode, device=device, seed=seed
+    )
+    settings = experiment.train_loop
+    names = [] if data is None else [stack.path.name for stack in data.training]
+    plan = Plan(
+        settings=settings,
+        folder=folder,
+        steps_per_epoch=max(experiment.train_dataset.I // settings.batch_size, 1),
+        seed=seed,
+        best_over=1,
+        identity=f"finetune {seed} {mode} {experiment.model_dump_json()} {names}",
+    )
+    state = None
+    if (
+        mode in ("all", "old")
+        and settings.optimizer == "adam"
+        and (pretrained / OPTIMISER).exists()
+    ):
+        state = load_tensors(pretrained / OPTIMISER)
+    train(task, plan, optimiser_state=state)
+    ranges = {} if data is None else {p.name: r.to_dict() for p, r in data.ranges.items()}
+    record = {"kind": "finetune", "seed": seed, "mode": mode, "intensity_ranges": ranges}
+    save_model(folder, task.model.eval(), experiment, {**record, **(provenance or {})})
+    return task.model
+
+
+def evaluate(
+    experiment: Experiment,
+    model_folder: Path,
+    pretrained: Path,
+    *,
+    data: RawData | None,
+    phantoms: Path | None,
+    device: torch.device,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Validation losses of a saved model, without training; also written as ``losses.json``."""
+    task = finetune_task(
+        experiment, pretrained, data=data, phantoms=phantoms, mode="old", device=device, seed=seed
+    )
+    model, _ = load_model(model_folder, device=device)
+    with torch.no_grad():
+        rows = [
+            {name: term.item() for name, term in terms.items()}
+            for terms in task.validation_terms(model)
+        ]
+    losses = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+    losses["total"] = sum(losses.values())
+    save_json(model_folder / "losses.json", losses)
+    return losses
+
+
+def finetune_task(
+    experiment: Experiment,
+    pretrained: Path,
+    *,
+    data: RawData | None,
+    phantoms: Path | None,
+    mode: TrainMode,
+    device: torch.device,
+    seed: int,
+) -> "FinetuneTask":
+    """Load the pre-trained model and put together what fine-tuning needs."""
+    source, source_experiment = load_model(pretrained)
+    if source_experiment.params.scale != experiment.params.scale:
+        raise TenetError(
+            f"{pretrained} was trained for scale {source_experiment.params.scale}, "
+            f"{experiment.name} has {experiment.params.scale}: pre-train for this scale"
+        )
+    model = TENET(experiment.params)
+    model.load_weights(source.state_dict(), where=str(pretrained / MODEL))
+    model.to(device)
+    model.half_precision = experiment.train_loop.precision == "bfloat16"
+    volumes = [] if phantoms is None else open_phantoms(phantoms)
+    images: RawCrops | SimulatedCrops
+    if data is not None:
+        images = RawCrops(model, experiment, data)
+    elif volumes:
+        images = SimulatedCrops(model, experiment, volumes)
+    else:
+        raise TenetError("fine-tuning on simulation needs phantoms: give their folder")
+    elastic = None
+    if experiment.train_loop.ewc and experiment.train_loop.ewc_weight > 0:
+        saved = load_tensors(pretrained / FISHER)
+        elastic = ElasticWeights(saved["parameters"], saved["fisher"]).to(device)
+    rehearsal = None
+    if experiment.train_loop.rehearsal_weight > 0:
+        if not volumes:
+            raise TenetError(
+                "rehearsal_weight is above 0: give the folder of phantoms, or set it to 0"
+            )
+        section = experiment.pretrain_dataset
+        rehearsal = Simulator(volumes[section.low : section.high], section)
+    return FinetuneTask(model, experiment, images, elastic, rehearsal, mode)
+
+
+class RawCrops:
+    """Crops of raw stacks."""
+
+    def __init__(self, model: TENET, experiment: Experiment, data: RawData) -> None:
+        self.sections = {"train": experiment.train_dataset, "val": experiment.val_dataset}
+        self.scale = experiment.params.scale
+        self.device = model.initial_psf.device
+        stacks = {"train": data.training, "val": data.validation}
+        self.crops = {}
+        for part, section in self.sections.items():
+            z, y, x = section.cropsize
+            self.crops[part] = StackCrops(
+                stacks[part],
+                [data.ranges[stack.path] for stack in stacks[part]],
+                (z // self.scale, y, x),
+                augment=section.augment and part == "train",
+            )
+
+    def batch(self, part: str, size: int, rng: np.random.Generator) -> Batch:
+        """Images (N, 1, Z, Y, X) in [0, 1], and the same with masks."""
+        drawn = np.stack([self.crops[part].draw(rng) for _ in range(size)])[:, None]
+        image = torch.from_numpy(drawn).to(self.device)
+        section = self.sections[part]
+        masked = image * masks(section, self.scale, image, rng) if section.mask else image
+        return image, masked
+
+
+class SimulatedCrops:
+    """Images made from phantoms with the frozen pre-trained PSF."""
+
+    def __init__(self, model: TENET, experiment: Experiment, volumes: Sequence[Phantom]) -> None:
+        training, validation = experiment.pretrain_dataset, experiment.pretrain_val_dataset
+        self.sections = {"train": experiment.train_dataset, "val": experiment.val_dataset}
+        self.model = model
+        noise = not experiment.pretrain_loop.without_noise
+        unmasked = {"mask": False, "cropsize": experiment.train_dataset.cropsize}
+        self.simulators = {
+            "train": Simulator(
+                volumes[training.low : training.high],
+                training.model_copy(update=unmasked),
+                noise=noise,
+            ),
+            "val": Simulator(
+                volumes[validation.low : validation.high],
+                validation.model_copy(update=unmasked),
+                noise=noise,
+            ),
+        }
+        with torch.no_grad():
+            self.blur = model.blur(experiment.train_dataset.cropsize)
+
+    def batch(self, part: str, size: int, rng: np.random.Generator) -> Batch:
+        """Images (N, 1, Z, Y, X) in [0, 1], and the same with masks."""
+        with torch.no_grad():
+            _, _, image = self.simulators[part].batch(self.model, self.blur, size, 0, rng)
+        section = self.sections[part]
+        scale = self.model.params.scale
+        masked = image * masks(section, scale, image, rng) if section.mask else image
+        return image, masked
+
+
+class FinetuneTask:
+    """ℒ_rec + priors on raw crops, with what was learned before held on to."""
+
+    def __init__(
+        self,
+        model: TENET,
+        experiment: Experiment,
+        images: RawCrops | SimulatedCrops,
+        elastic: ElasticWeights | None,
+        rehearsal: Simulator | None,
+        mode: TrainMode,
+    ) -> None:
+        self.model, self.experiment, self.images = model, experiment, images
+        self.settings = experiment.train_loop
+        self.elastic, self.rehearsal = elastic, rehearsal
+        trained = {
+            "encoder": mode != "decoder",
+            "psf": mode != "encoder",
+            "noise": mode != "encoder",
+        }
+        for name, wanted in trained.items():
+            getattr(model, name).requires_grad_(wanted)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Encoder; PSF and noise with a learning rate of their own where one is set."""
+        decoder = [*self.model.psf.parameters(), *self.model.noise.parameters()]
+        groups: list[dict[str, Any]] = [{"params": list(self.model.encoder.parameters())}]
+        group: dict[str, Any] = {"params": decoder, "weight_decay": 0.0}
+        if self.settings.psf_lr is not None:
+            group["lr"] = self.settings.psf_lr
+        return [
+            {**g, "params": [p for p in g["params"] if p.requires_grad]}
+            for g in (*groups, group)
+            if any(p.requires_grad for p in g["params"])
+        ]
+
+    def terms(self, model: TENET, image: Tensor, masked: Tensor) -> dict[str, Tensor]:
+        """The weighted losses of one batch of raw crops."""
+        weights = self.settings
+        enhanced = model(hill(masked))
+        rec = enhanced["reconstruction"]
+        terms = {
+            "reconstruction": reconstruction_loss(rec, image, model.noise.variance(rec)),
+            "luminance": weights.zloss_weight * luminance_prior(enhanced["brightness"]),
+            "quantisation": weights.qloss_weight * enhanced["quantized_loss"],
+            "psf": weights.ploss_weight * enhanced["psf_loss"],
+        }
+        mrf = weights.mrfloss_weights
+        if any((mrf.l_00, mrf.l_01, mrf.l_10, mrf.l_11)):
+            terms["mrf"] = mrf_loss(
+                enhanced["shape_probability"],
+                mrf.l_00,
+                mrf.l_01,
+                mrf.l_10,
+                mrf.l_11,
+                dilation=weights.mrfloss_dilation,
+            )
+        if self.elastic is not None:
+            terms["ewc"] = weights.ewc_weight * self.elastic.loss(model.encoder)
+        return terms
+
+    def training_terms(self, epoch: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
+        """Terms on fresh crops, and on phantoms blurred by the PSF as it is now."""
+        image, masked = self.images.batch("train", self.settings.batch_size, rng)
+        terms = self.terms(self.model, image, masked)
+        if self.rehearsal is not None:
+            terms["rehearsal"] = self.settings.rehearsal_weight * self._rehearse(rng)
+        return terms
+
+    def _rehearse(self, rng: np.random.Generator) -> Tensor:
+        """Pre-training loss with the present PSF and noise: the encoder follows what they became."""
+        assert self.rehearsal is not None
+        with torch.no_grad():
+            blur = self.model.blur(self.rehearsal.dataset.cropsize)
+            size = self.settings.batch_size
+            shape, brightness, image = self.rehearsal.batch(self.model, blur, size, 0, rng)
+        enhanced = self.model(hill(image), reconstruct=False)
+        shape_loss = SHAPE_LOSSES[self.experiment.pretrain_loop.loss_fnx]
+        return shape_loss(enhanced["shape_logits"].float(), shape) + brightness_loss(
+            enhanced["brightness"], shape, brightness
+        )
+
+    def validation_terms(self, model: Any) -> Iterator[Mapping[str, Tensor]]:
+        """Terms on the fixed validation crops."""
+        section: Dataset = self.experiment.val_dataset
+        for index in range(section.I):
+            image, masked = self.images.batch("val", 1, generator_for(section.seed, index))
+            yield self.terms(model, image, masked)
+
+
+def split_stacks(stacks: Iterable[Stack]) -> tuple[list[Stack], list[Stack]]:
+    """Stacks to train on and to validate on: the same ones, cropped at fixed places to validate."""
+    every = list(stacks)
+    return every, every

@@ -1,0 +1,350 @@
+"""The training loop, read from top to bottom, for pre-training and fine-tuning alike.
+
+Every random draw of a step is a function of (seed, epoch, step), never of what ran before. So an
+interrupted training that goes on from its checkpoint ends with the same weights as one that never
+stopped.
+"""
+
+import json
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from tenet.config import Optimisation
+from tenet.errors import TenetError
+from tenet.training.store import HISTORY, load_tensors, on_cpu, save_table, save_tensors
+
+CHECKPOINT = "checkpoint.pt"
+Terms = Mapping[str, Tensor]
+
+
+class Task(Protocol):
+    """What is learned: parameters, and the weighted terms of the loss for a step."""
+
+    model: nn.Module
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Parameters to train, as groups for an optimiser."""
+        ...
+
+    def training_terms(self, epoch: int, rng: np.random.Generator) -> Terms:
+        """Terms of the loss on a fresh batch; their sum is minimised."""
+        ...
+
+    def validation_terms(self, model: nn.Module) -> Iterable[Terms]:
+        """Terms of the loss of `model` on each of a fixed set of batches."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to train, where to write, and what must be equal for a checkpoint to be used.
+
+    Attributes
+    ----------
+    settings : Optimisation
+    folder : Path
+        History, TensorBoard log and checkpoint go here.
+    steps_per_epoch : int
+    seed : int
+    best_over : int
+        The best model is that of the lowest mean validation loss over so many epochs.
+    identity : str
+        Description of the training (settings, data); a checkpoint of another one is not resumed.
+    """
+
+    settings: Optimisation
+    folder: Path
+    steps_per_epoch: int
+    seed: int
+    best_over: int
+    identity: str
+
+
+def generator_for(*key: int) -> np.random.Generator:
+    """A generator that depends on `key` alone, all non-negative."""
+    return np.random.default_rng(list(key))
+
+
+def train(
+    task: Task, plan: Plan, *, optimiser_state: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Train, keeping the best weights.
+
+    Parameters
+    ----------
+    task : Task
+        Its model is left with the best weights.
+    plan : Plan
+        Settings, folder, seed.
+    optimiser_state : mapping, optional
+        State to go on from, as returned by an earlier training of the same parameters.
+
+    Returns
+    -------
+    dict
+        The optimiser's final state.
+
+    Raises
+    ------
+    TenetError
+        If the loss is not finite.
+    """
+    settings, model = plan.settings, task.model
+    optimiser = _optimiser(task, settings)
+    if optimiser_state is not None:
+        _adopt(optimiser, optimiser_state)
+    schedule = _Schedule(optimiser, settings, plan.steps_per_epoch)
+    average = ModelEmaV3(model, settings.ema_decay, use_warmup=True) if settings.ema_decay else None
+    run = _Run(plan, model, optimiser, schedule, average)
+    run.resume()
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    with (
+        _progress() as bar,
+        SummaryWriter(str(plan.folder / "tensorboard"), purge_step=run.epoch) as log,
+    ):
+        total_steps = settings.n_epochs * plan.steps_per_epoch
+        bar_id = bar.add_task(
+            "training", total=total_steps, completed=run.epoch * plan.steps_per_epoch
+        )
+        while run.epoch < settings.n_epochs and not run.stopped_early:
+            started = time.monotonic()
+            model.train()
+            sums: dict[str, float] = {}
+            for step in range(plan.steps_per_epoch):
+                torch.manual_seed(_torch_seed(plan.seed, run.epoch, step))  # dropout and noise
+                terms = task.training_terms(run.epoch, generator_for(plan.seed, 0, run.epoch, step))
+                loss = torch.stack(list(terms.values())).sum()
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                if settings.gradient_norm:
+                    nn.utils.clip_grad_norm_(parameters, settings.gradient_norm)
+                optimiser.step()
+                schedule.after_step()
+                if average is not None:
+                    average.update(model, step=run.epoch * plan.steps_per_epoch + step + 1)
+                for name, term in terms.items():
+                    sums[name] = sums.get(name, 0.0) + term.item() / plan.steps_per_epoch
+                bar.advance(bar_id)
+            if not all(math.isfinite(value) for value in sums.values()):
+                raise TenetError(
+                    f"the loss is not finite in epoch {run.epoch + 1} ({sums}): lower lr, "
+                    "or check the intensities of the data"
+                )
+            validation = _validate(task, average.module if average is not None else model)
+            schedule.after_epoch(sum(validation.values()))
+            run.finish_epoch(sums, validation, log, time.monotonic() - started)
+            bar.update(bar_id, description=f"validation {run.history[-1]['validation']:.4g}")
+    model.load_state_dict(run.best_weights)
+    (plan.folder / CHECKPOINT).unlink(missing_ok=True)
+    return dict(optimiser.state_dict())
+
+
+class _Run:
+    """The state of a training between two epochs, and its file."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        schedule: "_Schedule",
+        average: ModelEmaV3 | None,
+    ) -> None:
+        self.plan, self.model, self.optimiser = plan, model, optimiser
+        self.schedule, self.average = schedule, average
+        self.epoch = 0
+        self.history: list[dict[str, Any]] = []
+        self.best = math.inf
+        self.best_epoch = 0
+        self.best_weights = on_cpu(self._evaluated().state_dict())
+
+    def _evaluated(self) -> nn.Module:
+        return self.model if self.average is None else self.average.module
+
+    @property
+    def stopped_early(self) -> bool:
+        patience = self.plan.settings.es_patience
+        return patience is not None and self.epoch - self.best_epoch >= patience
+
+    def finish_epoch(
+        self,
+        training: Mapping[str, float],
+        validation: Mapping[str, float],
+        log: SummaryWriter,
+        seconds: float,
+    ) -> None:
+        """Record an epoch, keep the weights if they are the best, write everything."""
+        row: dict[str, Any] = {
+            "epoch": self.epoch + 1,
+            "training": sum(training.values()),
+            "validation": sum(validation.values()),
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "seconds": round(seconds, 2),
+        }
+        row |= {f"training_{name}": value for name, value in training.items()}
+        row |= {f"validation_{name}": value for name, value in validation.items()}
+        self.history.append(row)
+        self.epoch += 1
+        recent = [entry["validation"] for entry in self.history[-self.plan.best_over :]]
+        score = sum(recent) / len(recent)
+        if score < self.best:
+            self.best, self.best_epoch = score, self.epoch
+            self.best_weights = on_cpu(self._evaluated().state_dict())
+        for name, value in row.items():
+            if name not in ("epoch", "seconds"):
+                log.add_scalar(name.replace("_", "/", 1), value, self.epoch)
+        save_table(self.plan.folder / HISTORY, self.history)
+        save_tensors(
+            self.plan.folder / CHECKPOINT,
+            {
+                "identity": self.plan.identity,
+                "epoch": self.epoch,
+                "model": on_cpu(self.model.state_dict()),
+                "average": None
+                if self.average is None
+                else on_cpu(self.average.module.state_dict()),
+                "optimiser": self.optimiser.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "best": self.best,
+                "best_epoch": self.best_epoch,
+                "best_weights": self.best_weights,
+                "history": json.dumps(self.history),
+            },
+        )
+
+    def resume(self) -> None:
+        """Go on from the checkpoint of the same training, if there is one."""
+        path = self.plan.folder / CHECKPOINT
+        if not path.exists():
+            return
+        state = load_tensors(path)
+        if state.get("identity") != self.plan.identity:
+            print(f"{path} belongs to other settings or data: training starts afresh")
+            return
+        self.epoch = state["epoch"]
+        self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.module.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.best, self.best_epoch = state["best"], state["best_epoch"]
+        self.best_weights = state["best_weights"]
+        self.history = json.loads(state["history"])
+        print(f"going on after epoch {self.epoch} of {self.plan.settings.n_epochs}")
+
+
+def _torch_seed(*key: int) -> int:
+    return int(np.random.SeedSequence(list(key)).generate_state(1)[0])
+
+
+def _optimiser(task: Task, settings: Optimisation) -> torch.optim.Optimizer:
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
+    return kind(task.parameter_groups(), lr=settings.lr, weight_decay=settings.weight_decay)
+
+
+def _adopt(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Take over the moments of an earlier optimiser, but not its learning rates."""
+    own = optimiser.state_dict()
+    indices = {index for group in own["param_groups"] for index in group["params"]}
+    moments = {key: value for key, value in state["state"].items() if key in indices}
+    optimiser.load_state_dict({"state": moments, "param_groups": own["param_groups"]})
+
+
+class _Schedule:
+    """Learning rate over steps and epochs.
+
+    ``"cosine"`` rises linearly over `warmup_steps` and falls to 0 by the end; ``"plateau"`` rises
+    over `warmup_epochs` and divides by ten whenever ten epochs bring nothing; ``"constant"`` stays.
+    """
+
+    def __init__(
+        self, optimiser: torch.optim.Optimizer, settings: Optimisation, steps_per_epoch: int
+    ) -> None:
+        self.settings, self.steps = settings, 0
+        self.total = settings.n_epochs * steps_per_epoch
+        self.steps_per_epoch = steps_per_epoch
+        self.optimiser = optimiser
+        self.bases = [group["lr"] for group in optimiser.param_groups]
+        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, patience=10)
+        self._set(self._factor())
+
+    def _factor(self) -> float:
+        settings = self.settings
+        if settings.schedule == "constant":
+            return 1.0
+        if settings.schedule == "plateau":
+            return min(
+                1.0, (self.steps // self.steps_per_epoch + 1) / max(settings.warmup_epochs, 1)
+            )
+        if self.steps < settings.warmup_steps:
+            return (self.steps + 1) / settings.warmup_steps
+        done = (self.steps - settings.warmup_steps) / max(self.total - settings.warmup_steps, 1)
+        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+    def _set(self, factor: float) -> None:
+        for group, base in zip(self.optimiser.param_groups, self.bases, strict=True):
+            group["lr"] = base * factor
+
+    def after_step(self) -> None:
+        self.steps += 1
+        if self.settings.schedule == "cosine":
+            self._set(self._factor())
+
+    def after_epoch(self, validation: float) -> None:
+        if self.settings.schedule != "plateau":
+            return
+        if self.steps // self.steps_per_epoch < self.settings.warmup_epochs:
+            self._set(self._factor())
+        else:
+            self.plateau.step(validation)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps, "plateau": self.plateau.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.steps = state["steps"]
+        self.plateau.load_state_dict(state["plateau"])
+
+
+def _validate(task: Task, model: nn.Module) -> dict[str, float]:
+    """Mean of each term over the validation batches, the same every time."""
+    was_training = model.training
+    model.eval()
+    sums: dict[str, float] = {}
+    batches = 0
+    with torch.no_grad():
+        for terms in task.validation_terms(model):
+            batches += 1
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0.0) + term.item()
+    model.train(was_training)
+    return {name: value / batches for name, value in sums.items()}
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )

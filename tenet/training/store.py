@@ -1,0 +1,125 @@
+"""What a training leaves behind: weights, settings, history and how it was made."""
+
+import csv
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tenet.config import Experiment, parse_experiment
+from tenet.errors import TenetError
+from tenet.model import TENET, read_weights
+
+MODEL, OPTIMISER, FISHER = "model.pt", "optimiser.pt", "fisher.pt"
+EXPERIMENT, PROVENANCE, HISTORY = "experiment.json", "provenance.json", "history.csv"
+_PACKAGES = ("torch", "timm", "numpy", "scipy", "scikit-image", "tifffile", "zarr")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that takes its place only if all went well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        # torch reports a full disk as a RuntimeError of its zip writer.
+        if isinstance(error, OSError) or "PytorchStreamWriter" in str(error):
+            reason = str(error).splitlines()[0]
+            raise TenetError(f"cannot write {path}: {reason}; is the disk full?") from None
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a dictionary of tensors and plain data, atomically."""
+    with replacing(path) as temporary:
+        torch.save(dict(content), temporary)
+
+
+def save_json(path: Path, content: Any) -> None:
+    """Write JSON, atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def save_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV, atomically; the columns are those of the first row and any new ones."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def save_model(
+    folder: Path, model: TENET, experiment: Experiment, provenance: Mapping[str, Any]
+) -> None:
+    """Write a model with the settings it needs to be used, the weights last."""
+    save_json(folder / EXPERIMENT, experiment.model_dump(mode="json"))
+    save_json(folder / PROVENANCE, {**software(), **provenance})
+    save_tensors(folder / MODEL, model.state_dict())
+
+
+def load_model(
+    folder: str | Path, *, device: str | torch.device = "cpu"
+) -> tuple[TENET, Experiment]:
+    """Load what `save_model` wrote.
+
+    Returns
+    -------
+    (TENET, Experiment)
+        The model in evaluation mode on `device`, and the settings it was trained with.
+
+    Raises
+    ------
+    TenetError
+        If a file is missing, damaged, or does not fit the other.
+    """
+    folder = Path(folder)
+    experiment = read_experiment(folder)
+    model = TENET(experiment.params)
+    model.load_weights(read_weights(folder / MODEL), where=str(folder / MODEL))
+    return model.eval().to(device), experiment
+
+
+def read_experiment(folder: Path) -> Experiment:
+    """The settings beside a model."""
+    path = folder / EXPERIMENT
+    try:
+        return parse_experiment(json.loads(path.read_text(encoding="utf-8")), where=str(path))
+    except FileNotFoundError:
+        raise TenetError(f"{folder} is not a model: it has no {EXPERIMENT}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise TenetError(f"{path} is not JSON: {error}") from None
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """Tensors and plain data that `save_tensors` wrote; nothing in the file is run."""
+    return read_weights(path)
+
+
+def software() -> dict[str, Any]:
+    """Versions of what computed a result, and on what."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version(name) for name in _PACKAGES},
+        "tenet": version("tenet"),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A detached copy of a state dictionary in main memory."""
+    return {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
