@@ -8,6 +8,7 @@ files of the same folder, so that each experiment states only what differs.
 
 import difflib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -51,7 +52,7 @@ class ModelParams(Section):
     """`params`: the network, the microscope and the noise."""
 
     # network
-    network: Literal["jnet"] = "jnet"
+    network: Literal["jnet", "coarse"] = "jnet"
     hidden_channels_list: tuple[PositiveInt, ...] = (16, 32, 64, 128, 256)
     attn_list: tuple[bool, ...] = ()
     nblocks: PositiveInt = 2
@@ -129,9 +130,13 @@ class ModelParams(Section):
         return self.res_axial / self.scale, self.res_lateral, self.res_lateral
 
     @property
-    def divisor(self) -> int:
-        """What every axis of a fine crop must be divisible by."""
-        return 2 ** (len(self.hidden_channels_list) - 1)
+    def divisor_zyx(self) -> tuple[int, int, int]:
+        """What the axes of a fine crop must be divisible by: scale, and halving at each level."""
+        depth = len(self.hidden_channels_list) - 1
+        if self.network == "jnet":
+            return math.lcm(2**depth, self.scale), 2**depth, 2**depth
+        z_levels = sum(2 ** (level + 1) > self.scale for level in range(depth))
+        return self.scale * 2**z_levels, 2**depth, 2**depth
 
     @property
     def optics(self) -> Optics:
@@ -177,7 +182,7 @@ class Dataset(Section):
     surround_size: ZYX = (32, 4, 4)
     seed: int = 0
     augment: bool = True
-    normalisation: Literal["minmax", "percentile"] = "minmax"
+    normalisation: Literal["none", "minmax", "percentile"] = "minmax"
     min_foreground: Fraction = 0.001
 
 
@@ -317,15 +322,11 @@ class Experiment(Section):
                 raise ValueError(
                     f"{section}.scale {dataset.scale} is not params.scale {params.scale}"
                 )
-            z, y, x = dataset.cropsize
-            if z % params.scale:
+            if any(n % d for n, d in zip(dataset.cropsize, params.divisor_zyx, strict=True)):
                 raise ValueError(
-                    f"{section}.cropsize z {z} is not divisible by scale {params.scale}"
-                )
-            if any(n % params.divisor for n in (z, y, x)):
-                raise ValueError(
-                    f"{section}.cropsize {(z, y, x)}: every axis must be divisible by "
-                    f"{params.divisor} for {len(params.hidden_channels_list)} levels"
+                    f"{section}.cropsize {dataset.cropsize} does not fit: z, y, x must be divisible "
+                    f"by {params.divisor_zyx} for scale {params.scale} and "
+                    f"{len(params.hidden_channels_list)} levels"
                 )
         return self
 

@@ -15,7 +15,7 @@ from tenet.errors import TenetError
 from tenet.imaging import NoiseModel, StridedBlur, centred_planes, lookup_blur
 from tenet.losses import quantisation_loss
 from tenet.losses import psf_loss as psf_loss_of
-from tenet.network import JNet
+from tenet.network import CoarseNet, JNet
 from tenet.psf import NeurIPSF
 
 
@@ -46,7 +46,7 @@ class TENET(nn.Module):
 
     Attributes
     ----------
-    encoder : JNet
+    encoder : JNet or CoarseNet
     psf : NeurIPSF
     noise : NoiseModel
     initial_psf : Tensor, shape (planes, radii)
@@ -61,7 +61,8 @@ class TENET(nn.Module):
         super().__init__()
         self.params = params
         self.half_precision = False
-        self.encoder = JNet(
+        network = {"jnet": JNet, "coarse": CoarseNet}[params.network]
+        self.encoder = network(
             params.hidden_channels_list,
             params.scale,
             n_blocks=params.nblocks,

@@ -1,5 +1,10 @@
-"""JNet: the encoder, a 3-D U-Net on the fine grid with one head for shape and one for brightness."""
+"""The encoders: 3-D U-Nets with one head for shape and one for brightness.
 
+`JNet` is the published one and works on the fine grid throughout. `CoarseNet` does most of its work
+on the grid of the data and goes to the fine one at the end.
+"""
+
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -8,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tenet.errors import TenetError
+
+Triple = tuple[int, int, int]
 
 
 def hill(image: Tensor) -> Tensor:
@@ -74,16 +81,22 @@ class Level(nn.Module):
     """One level of the U-Net and all below it: down, blocks, deeper, blocks, up, plus the input."""
 
     def __init__(
-        self, channels: Sequence[int], attention: Sequence[bool], n_blocks: int, dropout: float
+        self,
+        channels: Sequence[int],
+        attention: Sequence[bool],
+        pools: Sequence[Triple],
+        n_blocks: int,
+        dropout: float,
     ) -> None:
         super().__init__()
         above, here = channels[0], channels[1]
+        self.pool = pools[0]
         self.down = Conv(above, here, 1)
         self.enter = Conv(here, here, 1)
         self.before = blocks(here, n_blocks, dropout)
         self.attention = SelfAttention(here) if attention[1] else nn.Identity()
         self.deeper = (
-            Level(channels[1:], attention[1:], n_blocks, dropout)
+            Level(channels[1:], attention[1:], pools[1:], n_blocks, dropout)
             if len(channels) > 2
             else nn.Identity()
         )
@@ -91,14 +104,14 @@ class Level(nn.Module):
         self.up = Conv(here, above, 1)
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
-        hidden = self.enter(F.relu(self.down(F.max_pool3d(x, 2)), inplace=True))
+        hidden = self.enter(F.relu(self.down(F.max_pool3d(x, self.pool)), inplace=True))
         hidden = self.after(self.deeper(self.attention(self.before(hidden))))
-        # The 1³ convolution commutes with the interpolation and is eight times cheaper before it.
-        hidden = _upsample(self.up(hidden), (2, 2, 2))
+        # The 1³ convolution commutes with the interpolation and is cheaper before it.
+        hidden = _upsample(self.up(hidden), self.pool)
         return x + F.relu(hidden, inplace=True)
 
 
-def _upsample(x: Tensor, factors: tuple[int, int, int]) -> Tensor:
+def _upsample(x: Tensor, factors: Triple) -> Tensor:
     """Trilinear upsampling by whole factors, voxel centres aligned."""
     size = [n * factor for n, factor in zip(x.shape[2:], factors, strict=True)]
     return F.interpolate(x, size=size, mode="trilinear", align_corners=False)
@@ -112,7 +125,65 @@ class Encoded(NamedTuple):
     features: Tensor
 
 
-class JNet(nn.Module):
+class Encoder(nn.Module):
+    """What both encoders share: the check of sizes, and the layout in memory.
+
+    Attributes
+    ----------
+    scale : int
+        s, fine planes per coarse plane.
+    divisor_zyx : tuple of int
+        What the axes of the *fine* grid must be divisible by.
+    """
+
+    scale: int
+    divisor_zyx: Triple
+
+    def forward(self, image: Tensor) -> Encoded:
+        """Encode a blurred stack.
+
+        Parameters
+        ----------
+        image : Tensor, shape (N, 1, Z, Y, X)
+            Network input (after `hill`); (Z·s, Y, X) must be divisible by `divisor_zyx`.
+
+        Returns
+        -------
+        Encoded
+            Logits of shape and brightness, and the features before the heads.
+
+        Raises
+        ------
+        TenetError
+            If the size does not fit the levels.
+        """
+        fine_shape = (image.shape[2] * self.scale, *image.shape[3:])
+        if any(n % d for n, d in zip(fine_shape, self.divisor_zyx, strict=True)):
+            raise TenetError(
+                f"a fine grid of {fine_shape} does not fit the network: its axes must be divisible "
+                f"by {self.divisor_zyx}"
+            )
+        return self.encode(image)
+
+    def encode(self, image: Tensor) -> Encoded:
+        """The network itself."""
+        raise NotImplementedError
+
+    def _finish(self) -> None:
+        # Convolutions on few channels are more than twice as fast with channels last.
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+
+def _attention(attention: Sequence[bool], channels: Sequence[int]) -> Sequence[bool]:
+    attention = attention or [False] * len(channels)
+    if len(attention) != len(channels):
+        raise TenetError(
+            f"attn_list has {len(attention)} entries for {len(channels)} levels of channels"
+        )
+    return attention
+
+
+class JNet(Encoder):
     """The published encoder.
 
     Trilinear upsampling ×s in z, 7³ convolution, residual blocks, U-Net levels, two heads.
@@ -141,53 +212,84 @@ class JNet(nn.Module):
         attention: Sequence[bool] = (),
     ) -> None:
         super().__init__()
-        attention = attention or [False] * len(channels)
-        if len(attention) != len(channels):
-            raise TenetError(
-                f"attn_list has {len(attention)} entries for {len(channels)} levels of channels"
-            )
-        first = channels[0]
+        attention = _attention(attention, channels)
+        first, depth = channels[0], len(channels) - 1
         self.scale = scale
-        self.divisor = 2 ** (len(channels) - 1)
+        self.divisor_zyx = (2**depth, 2**depth, 2**depth)
         self.stem = Conv(1, first, 7)
         self.stem_blocks = blocks(first, n_blocks, dropout)
         self.attention = SelfAttention(first) if attention[0] else nn.Identity()
         self.level = (
-            Level(channels, attention, n_blocks, dropout) if len(channels) > 1 else nn.Identity()
+            Level(channels, attention, [(2, 2, 2)] * depth, n_blocks, dropout)
+            if depth
+            else nn.Identity()
         )
         self.shape_head = self._head(first, n_blocks, dropout)
         self.brightness_head = self._head(first, n_blocks, dropout)
+        self._finish()
 
     @staticmethod
     def _head(channels: int, n_blocks: int, dropout: float) -> nn.Sequential:
         return nn.Sequential(*blocks(channels, n_blocks, dropout), Conv(channels, 1, 3))
 
-    def forward(self, image: Tensor) -> Encoded:
-        """Encode a blurred stack.
-
-        Parameters
-        ----------
-        image : Tensor, shape (N, 1, Z, Y, X)
-            Network input (after `hill`). Z·s, Y and X must be divisible by `divisor`.
-
-        Returns
-        -------
-        Encoded
-            Logits of shape and brightness, and the features before the heads.
-
-        Raises
-        ------
-        TenetError
-            If the size does not fit the levels.
-        """
-        fine_shape = (image.shape[2] * self.scale, *image.shape[3:])
-        if any(n % self.divisor for n in fine_shape):
-            raise TenetError(
-                f"a fine grid of {fine_shape} cannot be halved {self.divisor.bit_length() - 1} "
-                f"times: every axis must be divisible by {self.divisor}"
-            )
+    def encode(self, image: Tensor) -> Encoded:  # noqa: D102
         fine = _upsample(image, (self.scale, 1, 1))
-        # Convolutions on few channels are more than twice as fast in this layout.
         fine = fine.contiguous(memory_format=torch.channels_last_3d)
         features = self.level(self.attention(self.stem_blocks(self.stem(fine))))
         return Encoded(self.shape_head(features), self.brightness_head(features), features)
+
+
+class CoarseNet(Encoder):
+    """An encoder that works on the coarse grid and super-resolves late.
+
+    An interpolated stack holds no more than the stack itself, so the U-Net runs on the coarse grid,
+    s times cheaper; a convolution then makes s fine planes of features from each coarse one, and a
+    residual block on the fine grid joins them. Levels halve z only once the voxels have become as
+    coarse laterally as axially.
+
+    Parameters
+    ----------
+    channels, scale, n_blocks, dropout, attention
+        As for `JNet`.
+    fine_channels : int
+        Features per fine voxel.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        scale: int,
+        *,
+        n_blocks: int = 2,
+        dropout: float = 0.5,
+        attention: Sequence[bool] = (),
+        fine_channels: int = 8,
+    ) -> None:
+        super().__init__()
+        attention = _attention(attention, channels)
+        first, depth = channels[0], len(channels) - 1
+        pools: list[Triple] = [(1 if 2 ** (i + 1) <= scale else 2, 2, 2) for i in range(depth)]
+        self.scale = scale
+        self.fine_channels = fine_channels
+        self.divisor_zyx = (scale * math.prod(pool[0] for pool in pools), 2**depth, 2**depth)
+        self.stem = Conv(1, first, 5)
+        self.stem_blocks = blocks(first, n_blocks, dropout)
+        self.attention = SelfAttention(first) if attention[0] else nn.Identity()
+        self.level = (
+            Level(channels, attention, pools, n_blocks, dropout) if depth else nn.Identity()
+        )
+        self.last_blocks = blocks(first, n_blocks, dropout)
+        self.to_fine = Conv(first, fine_channels * scale, 3)
+        self.fine_block = ResidualBlock(fine_channels, dropout)
+        self.head = Conv(fine_channels, 2, 3)
+        self._finish()
+
+    def encode(self, image: Tensor) -> Encoded:  # noqa: D102
+        image = image.contiguous(memory_format=torch.channels_last_3d)
+        coarse = self.level(self.attention(self.stem_blocks(self.stem(image))))
+        planes = self.to_fine(self.last_blocks(coarse))
+        # (N, C·s, Z, Y, X) -> (N, C, Z·s, Y, X): the s groups of channels become neighbouring planes
+        fine = planes.unflatten(1, (self.fine_channels, self.scale)).movedim(2, 3).flatten(2, 3)
+        features = self.fine_block(fine.contiguous(memory_format=torch.channels_last_3d))
+        logits = self.head(features)
+        return Encoded(logits[:, :1], logits[:, 1:], features)

@@ -1,0 +1,513 @@
+"""Picture elements: projections with scale bars, PSF panels, and the sheet of an enhanced stack.
+
+Every view keeps its physical aspect ratio, whatever the voxel size. Grey levels and the maps of
+`COLOURS` rise evenly in lightness, and can be told apart by colour-blind readers and in print.
+Volumes are read slab by slab, so that memory is that of the projections and not of the stack.
+"""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps, patheffects, rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
+
+from tenet import metrics
+from tenet.errors import TenetError
+from tenet.volumes import Stack, open_stack
+
+VoxelSize = tuple[float, float, float]
+Source = Path | Stack | NDArray[Any]
+
+#: Colour maps for raw intensities, for the shape channel and for brightness.
+COLOURS = {"intensity": "gray", "shape": "viridis", "brightness": "magma"}
+#: Line colours "before" and "after" (vermilion and blue of Okabe & Ito, for colour-blind readers).
+BEFORE, AFTER = "#D55E00", "#0072B2"
+
+STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "image.origin": "upper",
+    "pdf.fonttype": 42,
+}
+
+
+# Projections --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Projections:
+    """Maximum-intensity projections of a volume.
+
+    Attributes
+    ----------
+    xy, xz, yz : ndarray of float32
+        Along z, y and x; their shapes are (Y, X), (Z, X) and (Z, Y).
+    voxel_size_um : tuple of float
+        Voxel size along z, y and x.
+    """
+
+    xy: NDArray[np.float32]
+    xz: NDArray[np.float32]
+    yz: NDArray[np.float32]
+    voxel_size_um: VoxelSize
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Values of black and white; see `levels`."""
+        return levels(self.xy)
+
+
+def levels(image: NDArray[Any]) -> tuple[float, float]:
+    """Values to draw black and white: the lowest, and the 99.9th percentile of an image."""
+    low, high = float(image.min()), float(np.percentile(image, 99.9))
+    return low, high if high > low else low + 1.0
+
+
+def mips(
+    source: Source,
+    channels: Sequence[int] = (),
+    *,
+    voxel_size_um: VoxelSize | None = None,
+    planes: slice | None = None,
+) -> Projections:
+    """Project a volume along its three axes, reading it slab by slab.
+
+    Parameters
+    ----------
+    source : Path, Stack or ndarray
+        A file, an open stack, or an array in Z, Y, X (C, Z, Y, X with `channels`).
+    channels : sequence of int
+        Channels of a file or an array; of several, their product is projected (shape times
+        brightness, say). Not needed where there is only one.
+    voxel_size_um : tuple of float, optional
+        By default what the file says.
+    planes : slice, optional
+        Planes to project; all by default.
+
+    Returns
+    -------
+    Projections
+
+    Raises
+    ------
+    TenetError
+        If a file cannot be read, or the voxel size is not known.
+    """
+    if isinstance(source, Path):
+        readers: list[Stack | NDArray[Any]] = [open_stack(source, channel=c) for c in channels]
+        readers = readers or [open_stack(source)]
+    elif isinstance(source, Stack):
+        readers = [source]
+    else:
+        readers = [source[c] for c in channels] or [source]
+    first = readers[0]
+    if isinstance(first, Stack):
+        zyx_shape, voxel_size_um = first.zyx_shape, voxel_size_um or first.voxel_size_um
+        if voxel_size_um is None:
+            raise TenetError(f"{first.path}: it records no voxel size; give z, y, x in µm")
+    else:
+        zyx_shape = first.shape
+        if voxel_size_um is None:
+            raise TenetError("an array has no voxel size: give z, y, x in µm")
+    start, stop, _ = (planes or slice(None)).indices(zyx_shape[0])
+    if stop <= start:
+        raise TenetError(f"there are no planes {start} to {stop} in {zyx_shape[0]}")
+    xy = np.full(zyx_shape[1:], -np.inf, dtype=np.float32)
+    xz = np.empty((stop - start, zyx_shape[2]), dtype=np.float32)
+    yz = np.empty((stop - start, zyx_shape[1]), dtype=np.float32)
+    for plane, slab in _slabs(readers, start, stop, zyx_shape):
+        here = slice(plane - start, plane - start + len(slab))
+        np.maximum(xy, slab.max(axis=0), out=xy)
+        xz[here], yz[here] = slab.max(axis=1), slab.max(axis=2)
+    return Projections(xy, xz, yz, voxel_size_um)
+
+
+def _slabs(
+    readers: Sequence[Stack | NDArray[Any]],
+    start: int,
+    stop: int,
+    zyx_shape: tuple[int, ...],
+    max_bytes: int = 2**24,
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Read groups of whole planes, multiplying what all readers give."""
+    step = max(1, max_bytes // (4 * zyx_shape[1] * zyx_shape[2]))
+    for plane in range(start, stop, step):
+        z = slice(plane, min(plane + step, stop))
+        slab = _read(readers[0], z)
+        for reader in readers[1:]:
+            slab = slab * _read(reader, z)
+        yield plane, slab
+
+
+def _read(reader: Stack | NDArray[Any], z: slice) -> NDArray[np.float32]:
+    return reader.read(z=z) if isinstance(reader, Stack) else reader[z].astype(np.float32)
+
+
+# Views --------------------------------------------------------------------------------------------
+
+
+def show_view(
+    axes: Axes,
+    image: NDArray[Any],
+    pixel_size_um: tuple[float, float],
+    *,
+    limits: tuple[float, float] | None = None,
+    colours: str = COLOURS["intensity"],
+    title: str = "",
+    bar: bool = False,
+) -> AxesImage:
+    """Draw an image in µm, so that its aspect ratio is the physical one.
+
+    Parameters
+    ----------
+    axes : Axes
+    image : ndarray
+        Rows and columns.
+    pixel_size_um : tuple of float
+        Height and width of a pixel.
+    limits : tuple of float, optional
+        Values of the darkest and the lightest colour.
+    colours : str
+        Name of a colour map.
+    title : str
+    bar : bool
+        Whether to draw a scale bar.
+
+    Returns
+    -------
+    AxesImage
+        For a colour bar.
+    """
+    rows, columns = image.shape
+    low, high = limits or (None, None)
+    drawn = axes.imshow(
+        image,
+        cmap=colormaps[colours],
+        vmin=low,
+        vmax=high,
+        extent=(0, columns * pixel_size_um[1], rows * pixel_size_um[0], 0),
+        aspect="equal",
+    )
+    axes.set_axis_off()
+    if title:
+        axes.set_title(title)
+    if bar:
+        scale_bar(axes)
+    return drawn
+
+
+def bar_length_um(width_um: float) -> float:
+    """Return the longest of 1, 2, 5 × 10ᵏ µm that is at most a third of a width."""
+    power = 10.0 ** math.floor(math.log10(width_um / 3))
+    return max(step * power for step in (1, 2, 5) if step * power <= width_um / 3 * (1 + 1e-9))
+
+
+def scale_bar(axes: Axes, length_um: float | None = None) -> float:
+    """Draw a labelled scale bar in the lower right corner of axes in µm; returns its length."""
+    left, right = axes.get_xlim()
+    bottom, top = axes.get_ylim()
+    width, height = right - left, bottom - top
+    length = bar_length_um(width) if length_um is None else length_um
+    end, level = right - 0.04 * width, bottom - 0.05 * height
+    # A dark rim keeps white legible on every map.
+    rim = [patheffects.withStroke(linewidth=4, foreground="black")]
+    axes.plot(
+        [end - length, end],
+        [level, level],
+        color="white",
+        linewidth=2.5,
+        solid_capstyle="butt",
+        path_effects=rim,
+    )
+    axes.annotate(
+        f"{length:g} µm",
+        (end - length / 2, level),
+        xytext=(0, 4),
+        textcoords="offset points",
+        color="white",
+        ha="center",
+        va="bottom",
+        path_effects=[patheffects.withStroke(linewidth=2, foreground="black")],
+    )
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
+    return length
+
+
+def orthogonal_views(
+    figure: Figure,
+    place: SubplotSpec,
+    projections: Projections,
+    *,
+    limits: tuple[float, float] | None = None,
+    colours: str = COLOURS["intensity"],
+    title: str = "",
+) -> AxesImage:
+    """Draw xy, with xz under it and yz beside it, all at one physical scale.
+
+    In a thin stack the side views get a strip of at least a twelfth of the picture, in which they
+    keep their aspect ratio.
+    """
+    z_um, y_um, x_um = projections.voxel_size_um
+    height, width = projections.xy.shape[0] * y_um, projections.xy.shape[1] * x_um
+    depth = max(projections.xz.shape[0] * z_um, max(height, width) / 12)
+    grid = place.subgridspec(
+        2, 2, width_ratios=(width, depth), height_ratios=(height, depth), wspace=0.04, hspace=0.04
+    )
+    limits = limits or projections.limits
+    drawn = show_view(
+        figure.add_subplot(grid[0, 0]),
+        projections.xy,
+        (y_um, x_um),
+        limits=limits,
+        colours=colours,
+        title=title,
+        bar=True,
+    )
+    for cell, view, size in (
+        (grid[1, 0], projections.xz, (z_um, x_um)),
+        (grid[0, 1], projections.yz.T, (y_um, z_um)),
+    ):
+        show_view(figure.add_subplot(cell), view, size, limits=limits, colours=colours)
+    return drawn
+
+
+# Point spread functions ---------------------------------------------------------------------------
+
+
+def psf_widths(psf_zyx: NDArray[Any], voxel_size_um: VoxelSize) -> tuple[float, float]:
+    """Axial and lateral full width at half maximum of a PSF, in µm.
+
+    Read from the lines along z and x through its brightest voxel; infinite where the PSF's grid
+    ends before it has fallen to a half.
+    """
+    z, y, x = np.unravel_index(int(np.argmax(psf_zyx)), psf_zyx.shape)
+    axial = metrics.fwhm(psf_zyx[:, y, x], voxel_size_um[0])
+    lateral = metrics.fwhm(psf_zyx[z, y, :], voxel_size_um[2])
+    return axial, lateral
+
+
+def width_label(axial_um: float, lateral_um: float) -> str:
+    """FWHM of a PSF in words."""
+
+    def said(width: float) -> str:
+        return f"{width:.2f}" if math.isfinite(width) else "wider than shown"
+
+    return f"FWHM z {said(axial_um)}, x {said(lateral_um)} µm"
+
+
+def show_psf(axes: Axes, psf_zyx: NDArray[Any], voxel_size_um: VoxelSize, title: str) -> AxesImage:
+    """Draw the xz cut through a PSF, with its widths.
+
+    Grey levels are the square root of the intensity over its maximum, which shows the axial tails.
+    """
+    z_um, _, x_um = voxel_size_um
+    cut = psf_zyx[:, psf_zyx.shape[1] // 2] / psf_zyx.max()
+    drawn = show_view(axes, cut, (z_um, x_um), colours=COLOURS["brightness"], bar=True)
+    drawn.set_norm(PowerNorm(0.5, 0, 1))
+    axes.set_title(f"{title}\n{width_label(*psf_widths(psf_zyx, voxel_size_um))}")
+    return drawn
+
+
+def show_psf_profiles(
+    axes: Axes, before: NDArray[Any], after: NDArray[Any], voxel_size_um: VoxelSize
+) -> None:
+    """Draw the profiles of two PSFs along z (solid) and x (dashed), each over its maximum."""
+    for psf, name, colour in ((before, "before", BEFORE), (after, "after", AFTER)):
+        z, y, x = np.unravel_index(int(np.argmax(psf)), psf.shape)
+        for line, step, style, axis in (
+            (psf[:, y, x], voxel_size_um[0], "-", "z"),
+            (psf[z, y, :], voxel_size_um[2], "--", "x"),
+        ):
+            position = (np.arange(line.size) - (line.size - 1) / 2) * step
+            axes.plot(position, line / psf.max(), style, color=colour, label=f"{name}, {axis}")
+    axes.axhline(0.5, color="0.6", linewidth=0.8)
+    axes.set(xlabel="distance (µm)", ylabel="PSF / maximum", ylim=(0, 1.05))
+    axes.legend(fontsize=9)
+
+
+def psf_panels(
+    figure: Figure,
+    place: SubplotSpec,
+    before: NDArray[Any],
+    after: NDArray[Any],
+    voxel_size_um: VoxelSize,
+) -> None:
+    """Draw a PSF before and after training (xz) and both profiles."""
+    grid = place.subgridspec(1, 3, wspace=0.35)
+    show_psf(figure.add_subplot(grid[0]), before, voxel_size_um, "PSF before (xz)")
+    show_psf(figure.add_subplot(grid[1]), after, voxel_size_um, "PSF after (xz)")
+    show_psf_profiles(figure.add_subplot(grid[2]), before, after, voxel_size_um)
+
+
+# Whole pictures -----------------------------------------------------------------------------------
+
+
+def save(figure: Figure, path: Path, *, dpi: int = 150) -> Path:
+    """Write a figure (.png, .pdf, .svg); the name appears only once the file is complete.
+
+    Raises
+    ------
+    TenetError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kind = path.suffix.removeprefix(".") or "png"
+        # Without a date the same figure is the same file.
+        metadata = {"CreationDate": None} if kind == "pdf" else None
+        figure.savefig(temporary, format=kind, dpi=dpi, metadata=metadata)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise TenetError(f"{path}: cannot be written ({error}); check the folder") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+@rc_context(STYLE)
+def sheet(
+    out: Path,
+    before: Source,
+    after: Path | NDArray[Any],
+    *,
+    voxel_size_um: VoxelSize,
+    fine_voxel_size_um: VoxelSize,
+    psf_before: NDArray[Any],
+    psf_after: NDArray[Any],
+    psf_voxel_size_um: VoxelSize,
+    title: str = "",
+) -> Path:
+    """Draw what became of a stack: its three projections and the PSF, before and after.
+
+    Parameters
+    ----------
+    out : Path
+        The picture.
+    before : Path, Stack or ndarray
+        The raw stack.
+    after : Path or ndarray
+        The enhanced stack, C, Z, Y, X: shape and brightness.
+    voxel_size_um, fine_voxel_size_um : tuple of float
+        Of the raw and of the enhanced stack.
+    psf_before, psf_after : ndarray
+        PSFs (planes, rows, columns): theoretical and learned.
+    psf_voxel_size_um : tuple of float
+        Of both PSFs.
+    title : str
+
+    Returns
+    -------
+    Path
+        `out`.
+    """
+    raw = mips(before, voxel_size_um=voxel_size_um)
+    shape = mips(after, (0,), voxel_size_um=fine_voxel_size_um)
+    light = mips(after, (0, 1), voxel_size_um=fine_voxel_size_um)
+    figure = Figure(figsize=(13, _sheet_height(raw)), layout="constrained")
+    rows = figure.add_gridspec(2, 1, height_ratios=(_sheet_height(raw) - 3.6, 3.2))
+    views = rows[0].subgridspec(1, 3)
+    step = f"{voxel_size_um[0]:g} µm"
+    fine_step = f"{fine_voxel_size_um[0]:.3g} µm"
+    orthogonal_views(figure, views[0], raw, title=f"raw, z step {step}")
+    orthogonal_views(
+        figure,
+        views[1],
+        shape,
+        limits=(0, 1),
+        colours=COLOURS["shape"],
+        title=f"shape (probability), z step {fine_step}",
+    )
+    orthogonal_views(
+        figure, views[2], light, colours=COLOURS["brightness"], title="shape × brightness"
+    )
+    psf_panels(figure, rows[1], psf_before, psf_after, psf_voxel_size_um)
+    figure.suptitle(f"{title}\nmaximum-intensity projections: xy, xz below, yz right".strip())
+    return save(figure, out)
+
+
+def _sheet_height(raw: Projections) -> float:
+    """Height of a sheet of 13 inches width, so that the views fill it."""
+    z_um, y_um, x_um = raw.voxel_size_um
+    height, width = raw.xy.shape[0] * y_um, raw.xy.shape[1] * x_um
+    depth = max(raw.xz.shape[0] * z_um, max(height, width) / 12)
+    return min(max(4.1 * (height + depth) / (width + depth), 1.5), 12.0) + 4.4
+
+
+@rc_context(STYLE)
+def psf_picture(
+    out: Path, before: NDArray[Any], after: NDArray[Any], voxel_size_um: VoxelSize, title: str = ""
+) -> Path:
+    """Draw a PSF before and after training; see `psf_panels`."""
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    psf_panels(figure, figure.add_gridspec(1, 1)[0], before, after, voxel_size_um)
+    if title:
+        figure.suptitle(title)
+    return save(figure, out)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One view of `panels`: image, pixel height and width in µm, limits, colours and title."""
+
+    image: NDArray[Any]
+    pixel_size_um: tuple[float, float]
+    limits: tuple[float, float] | None
+    colours: str
+    title: str
+    contour: NDArray[Any] | None = None
+
+
+@rc_context(STYLE)
+def panels(
+    out: Path, rows: Sequence[Sequence[Panel]], *, title: str = "", colour_bars: bool = False
+) -> Path:
+    """Draw rows of views with scale bars and, if wanted, colour bars.
+
+    Where a panel has a `contour` (a mask of the image's shape), its outline is drawn.
+    """
+    heights = [
+        max(p.image.shape[0] * p.pixel_size_um[0] / (p.image.shape[1] * p.pixel_size_um[1]), 0.2)
+        for p in (row[0] for row in rows)
+    ]
+    columns = max(len(row) for row in rows)
+    height = sum(min(4 * ratio, 8) + 0.6 for ratio in heights) + 0.5
+    figure = Figure(figsize=(4 * columns, min(height, 24)), layout="constrained")
+    grid = figure.add_gridspec(len(rows), columns, height_ratios=heights)
+    for i, row in enumerate(rows):
+        for j, panel in enumerate(row):
+            axes = figure.add_subplot(grid[i, j])
+            drawn = show_view(
+                axes,
+                panel.image,
+                panel.pixel_size_um,
+                limits=panel.limits,
+                colours=panel.colours,
+                title=panel.title,
+                bar=True,
+            )
+            mask = panel.contour
+            if mask is not None and mask.any() and not mask.all() and min(mask.shape) > 1:
+                y = (np.arange(mask.shape[0]) + 0.5) * panel.pixel_size_um[0]
+                x = (np.arange(mask.shape[1]) + 0.5) * panel.pixel_size_um[1]
+                axes.contour(x, y, mask, levels=[0.5], colors="white", linewidths=0.7)
+            if colour_bars:
+                figure.colorbar(drawn, ax=axes, shrink=0.8)
+    if title:
+        figure.suptitle(title)
+    return save(figure, out)

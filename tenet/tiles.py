@@ -1,0 +1,116 @@
+"""Overlapping tiles that cover a stack, and the weights that blend what is made of them.
+
+The weights of all tiles add up to 1 everywhere, so that results need only be added.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tenet.errors import TenetError
+
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Span:
+    """One axis of a tile: coarse voxels `start` to `stop`, shared with its neighbours at the ends.
+
+    Attributes
+    ----------
+    start, stop : int
+        First voxel, and the one after the last.
+    before, after : int
+        Voxels shared with the tile before and the tile after; 0 at the border of the stack.
+    """
+
+    start: int
+    stop: int
+    before: int = 0
+    after: int = 0
+
+    def weights(self, factor: int = 1) -> NDArray[np.float32]:
+        """Weights along this axis on a grid `factor` times finer.
+
+        Those of neighbouring spans add up to 1. In an overlap the outer quarter has weight 0, which
+        leaves out what the tile's border disturbs; then they rise as 3t² - 2t³.
+        """
+        weights = np.ones((self.stop - self.start) * factor)
+        before, after = self.before * factor, self.after * factor
+        weights[:before] = _rise(before)
+        weights[weights.size - after :] = 1 - _rise(after)
+        return weights.astype(np.float32)
+
+
+Tile = tuple[Span, Span, Span]
+
+
+def _rise(n: int) -> NDArray[np.float64]:
+    quarter = n // 4
+    t = np.clip((np.arange(n) + 0.5 - quarter) / max(n - 2 * quarter, 1), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def tile_plan(
+    zyx_shape: Triple, tile_zyx_shape: Triple, overlap_zyx: Triple, alignment_zyx: Triple
+) -> list[Tile]:
+    """Cut a stack into overlapping tiles of nearly equal size.
+
+    Parameters
+    ----------
+    zyx_shape : tuple of int
+        The stack, on the coarse grid (as everything here).
+    tile_zyx_shape : tuple of int
+        Most voxels of a tile along each axis; an axis that is no longer is not cut.
+    overlap_zyx : tuple of int
+        Voxels that neighbouring tiles share.
+    alignment_zyx : tuple of int
+        Tiles start at multiples of this: pooling then meets the same voxels in each of them.
+
+    Returns
+    -------
+    list of Tile
+        Spans along z, y and x. Every voxel lies in one or two spans of each axis.
+
+    Raises
+    ------
+    TenetError
+        If a tile is too small for its overlap.
+    """
+    axes = zip("zyx", zyx_shape, tile_zyx_shape, overlap_zyx, alignment_zyx, strict=True)
+    return list(product(*(_spans(*axis) for axis in axes)))
+
+
+def _spans(axis: str, size: int, tile: int, overlap: int, alignment: int) -> list[Span]:
+    if size <= tile:
+        return [Span(0, size)]
+    longest = (tile - overlap) // alignment * alignment
+    if overlap < 0 or longest < max(overlap, 1):
+        least = overlap + max(round_up(overlap, alignment), alignment)
+        raise TenetError(
+            f"a tile of {tile} voxels along {axis} is too small for an overlap of {overlap}: "
+            f"make it at least {least}, or the overlap smaller"
+        )
+    # As many tiles as the largest step needs, then the smallest step that needs no more.
+    count = math.ceil((size - overlap) / longest)
+    step = max(
+        round_up(math.ceil((size - overlap) / count), alignment), round_up(overlap, alignment)
+    )
+    starts = range(0, size - overlap, step)
+    return [
+        Span(
+            start,
+            min(start + step + overlap, size),
+            overlap if start else 0,
+            overlap if start + step + overlap < size else 0,
+        )
+        for start in starts
+    ]
+
+
+def round_up(n: int, divisor: int) -> int:
+    """Round up to a multiple."""
+    return -(-n // divisor) * divisor
