@@ -24,7 +24,7 @@ from tenet import metrics, pictures
 from tenet.config import ModelParams
 from tenet.errors import TenetError
 from tenet.model import TENET
-from tenet.network import hill
+from tenet.network import CoarseNet, hill
 from tenet.optics import psf_volume
 from tenet.phantoms import SUFFIX as PHANTOM_SUFFIX
 from tenet.phantoms import open_phantom
@@ -44,8 +44,9 @@ CHANNELS = ("shape", "brightness")
 MODELS = Path("results/models")
 THRESHOLD = "threshold.json"
 
-#: Memory at the peak of a forward pass, in bytes per fine voxel and channel of the first level:
-#: some seven float32 copies of it are alive at once (measured for 8 and 16 channels).
+#: Memory at the peak of a forward pass, in bytes per fine voxel and channel of full resolution:
+#: some seven float32 copies are alive at once (measured on the CPU: 26 to 31 for `JNet`, 22 to 26
+#: for `CoarseNet`).
 BYTES_PER_VOXEL_AND_CHANNEL = 32
 #: Share of the free memory that a tile may take, and how much it takes at most on the CPU, where
 #: larger tiles gain no speed and a cluster's limit on memory is not to be seen.
@@ -60,22 +61,30 @@ LEAST_OVERLAP = 32
 
 def alignment_of(params: ModelParams) -> Triple:
     """Coarse voxels along z, y and x that make up whole voxels of the network's lowest level."""
-    divisor = params.divisor
-    return divisor // math.gcd(divisor, params.scale), divisor, divisor
+    z, y, x = params.divisor_zyx
+    return z // params.scale, y, x
 
 
 def default_overlap(params: ModelParams) -> Triple:
     """Overlap in coarse voxels: at least 32 fine ones, and four of the network's lowest level.
 
-    That is less than the receptive field, whose rim hardly matters; with twice the receptive radius
-    and a third more, tiles would change nothing at all.
+    That is less than the receptive field, whose rim hardly matters. With four times its radius
+    tiles change nothing at all.
     """
-    fine = max(LEAST_OVERLAP, 4 * params.divisor)
+    fine = max(LEAST_OVERLAP, 4 * params.divisor_zyx[1])
     return max(2, math.ceil(fine / params.scale)), fine, fine
 
 
+def bytes_per_voxel(model: TENET) -> float:
+    """Memory of a forward pass per fine voxel, with the features that are alive at its peak."""
+    channels = float(model.params.hidden_channels_list[0])
+    if isinstance(model.encoder, CoarseNet):
+        channels = model.encoder.fine_channels + channels / model.params.scale
+    return BYTES_PER_VOXEL_AND_CHANNEL * channels
+
+
 def default_tile(
-    params: ModelParams, zyx_shape: Triple, overlap_zyx: Triple, memory_bytes: int
+    params: ModelParams, zyx_shape: Triple, overlap_zyx: Triple, fine_voxels: float
 ) -> Triple:
     """Choose a tile that the memory has room for.
 
@@ -89,26 +98,24 @@ def default_tile(
         The stack, on the coarse grid.
     overlap_zyx : tuple of int
         Coarse voxels that tiles share.
-    memory_bytes : int
-        What one tile may take.
+    fine_voxels : float
+        Most voxels of a tile on the fine grid.
 
     Returns
     -------
     tuple of int
         Coarse voxels along z, y and x.
     """
-    voxels = memory_bytes / (BYTES_PER_VOXEL_AND_CHANNEL * params.hidden_channels_list[0])
-    align_z, divisor, _ = alignment_of(params)
-    least = [
-        3 * round_up(n, a) for n, a in zip(overlap_zyx, (align_z, divisor, divisor), strict=True)
-    ]
+    alignment = alignment_of(params)
+    align_z, divisor, _ = alignment
+    least = [3 * round_up(n, a) for n, a in zip(overlap_zyx, alignment, strict=True)]
     planes = round_up(zyx_shape[0], align_z)
-    z, (y, x) = planes, _rectangle(voxels / (planes * params.scale), zyx_shape[1:], divisor)
+    z, (y, x) = planes, _rectangle(fine_voxels / (planes * params.scale), zyx_shape[1:], divisor)
     if (y < min(least[1], zyx_shape[1])) or (x < min(least[2], zyx_shape[2])):
         y, x = (
             min(round_up(n, divisor), low) for n, low in zip(zyx_shape[1:], least[1:], strict=True)
         )
-        z = int(voxels / (y * x * params.scale)) // align_z * align_z
+        z = int(fine_voxels / (y * x * params.scale)) // align_z * align_z
         z = min(max(z, least[0]), planes)
     return z, y, x
 
@@ -273,8 +280,8 @@ def _blocks(
     overlap = overlap_zyx or default_overlap(params)
     tile_shape = tile_zyx_shape
     if tile_shape is None:
-        memory = memory_for(model.initial_psf.device)
-        tile_shape = default_tile(params, zyx_shape, overlap, memory)
+        fine_voxels = memory_for(model.initial_psf.device) / bytes_per_voxel(model)
+        tile_shape = default_tile(params, zyx_shape, overlap, fine_voxels)
     plan = tile_plan(zyx_shape, tile_shape, overlap, alignment_of(params))
     for done, (z, y, x) in enumerate(plan, start=1):
         tile = read(slice(z.start, z.stop), slice(y.start, y.stop), slice(x.start, x.stop))
@@ -488,7 +495,7 @@ class Inference:
     ----------
     model : TENET
     experiment : Experiment
-        The settings the model was trained with.
+        The settings of the model that was named.
     threshold : float
     out : Path
 
@@ -517,7 +524,9 @@ class Inference:
         self.folder = find_model(model_name, models, pretrained=pretrain)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model, self.experiment = load_model(self.folder, device=device)
+        self.model, _ = load_model(self.folder, device=device)
+        # Data and pictures are those of the experiment, also with pre-trained weights.
+        self.experiment = read_experiment(find_model(model_name, models))
         self.threshold = self._threshold(threshold)
         root = out if out is not None else Path(self.experiment.visualization.path)
         self.out = Path(root) / model_label(self.folder)

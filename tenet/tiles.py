@@ -81,7 +81,8 @@ def tile_plan(
         If a tile is too small for its overlap.
     """
     axes = zip("zyx", zyx_shape, tile_zyx_shape, overlap_zyx, alignment_zyx, strict=True)
-    return list(product(*(_spans(*axis) for axis in axes)))
+    z_spans, y_spans, x_spans = (_spans(*axis) for axis in axes)
+    return list(product(z_spans, y_spans, x_spans))
 
 
 def _spans(axis: str, size: int, tile: int, overlap: int, alignment: int) -> list[Span]:
