@@ -1,0 +1,34 @@
+# make demo: figures 2 and 3 from simulated data, on a laptop.   make test: everything that CI checks.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := results/demo
+
+.PHONY: demo test bench install clean clean-all
+
+demo: .venv/.installed
+	$(BIN)/snakemake --configfile config/demo.yaml
+	@echo "Figures:  $(CURDIR)/$(DEMO)/fig2.pdf  $(CURDIR)/$(DEMO)/fig3.pdf  (and .png)"
+	@echo "Tables:   $(CURDIR)/$(DEMO)/tables/"
+	@echo "Report:   $(BIN)/snakemake --configfile config/demo.yaml --report $(DEMO)/report.html"
+
+test:
+	PYTHON=$(PYTHON) bash .ci/run
+
+bench: .venv/.installed
+	mkdir -p results/bench
+	$(BIN)/python -m tenet bench --out results/bench/bench.csv
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "TENET needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+# What the demo made; then also the environment. Results at paper scale and downloads stay.
+clean:
+	rm -rf $(DEMO) results/bench
+
+clean-all: clean
+	rm -rf .venv .snakemake .mypy_cache .pytest_cache .ruff_cache

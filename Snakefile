@@ -1,0 +1,55 @@
+# TENET: from raw data, or phantoms, to the figures of the paper and to the user's own stacks.
+#
+#   snakemake all --cores 8 --resources gpu=1          the paper at full scale
+#   snakemake --configfile config/demo.yaml            the same at laptop scale, from simulated data
+#   snakemake results/fig3.pdf                         one figure and what it needs
+#   snakemake results/enhanced/NAME.ome.tif            a stack of config/samples.tsv
+#
+# A profile for each place is in profiles/, what can be set is explained in config/README.md.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+
+
+pathvars:
+    results=config["results"],
+    logs=f"{config['results']}/logs",
+    benchmarks=f"{config['results']}/benchmarks",
+    zenodo=config["zenodo"]["folder"],
+
+
+wildcard_constraints:
+    set="[A-Za-z0-9_-]+",
+    model="[A-Za-z0-9_-]+|samples/[A-Za-z0-9_-]+/pretrained",
+    experiment="(samples/)?[A-Za-z0-9_-]+",
+    fold="all|fold[0-9]+",
+    figure="fig[0-9]+",
+    sample="[A-Za-z0-9_-]+",
+
+
+rule all:
+    default_target: True
+    input:
+        expand(
+            "<results>/{figure}.{kind}", figure=config["figures"], kind=["pdf", "png"]
+        ),
+        [f"<results>/tables/{TABLES[figure]}.csv" for figure in config["figures"]],
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/phantoms.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/baselines.smk"
+include: "workflow/rules/inference.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/samples.smk"

@@ -1,0 +1,472 @@
+# What the rules share: the checked configuration, the sample table, the device, and every helper.
+import json
+import shlex
+import sys
+from functools import cache
+from pathlib import Path
+from zlib import crc32
+
+from snakemake.exceptions import WorkflowError
+from snakemake.shell import shell
+
+ROOT = Path(workflow.basedir)
+sys.path[:0] = [str(ROOT), str(ROOT / "workflow/scripts")]
+
+from code_hash import code_hash
+from on_device import visible_gpus
+from validation import VOXEL_SIZE, check_config, read_samples
+
+from tenet.config import Experiment, load_experiment
+from tenet.errors import TenetError
+
+# Configuration and samples ------------------------------------------------------------------------
+
+try:
+    check_config(config, ROOT / "workflow/schemas/config.schema.yaml")
+    SAMPLES = (
+        read_samples(
+            Path(config["samples"]), ROOT / "workflow/schemas/samples.schema.yaml"
+        )
+        if config["samples"]
+        else {}
+    )
+except ValueError as error:
+    raise WorkflowError(str(error)) from None
+
+TABLES = {"fig2": "fig2_iou", "fig3": "fig3_beads"}
+EXPERIMENTS = config["experiments"]
+OVERLAYS = " ".join(f"--overlay {name}" for name in config["overlays"])
+
+
+# Where it runs ------------------------------------------------------------------------------------
+
+# Commands run on the interpreter that runs Snakemake, unless a rule brings an environment.
+if not workflow.deployment_settings.deployment_method:
+    shell.prefix(
+        f'set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; '
+    )
+
+# On this machine no more GPU jobs run at once than it has GPUs; none means the CPU. On a cluster
+# (which is given a number of nodes) each job asks for its own GPU.
+if workflow.resource_settings.nodes is None:
+    given = workflow.global_resources.get("gpu").value
+    present = len(visible_gpus())
+    workflow.register_resource(
+        "gpu", present if given is None else min(int(given), present)
+    )
+    CPU_ONLY = workflow.global_resources["gpu"].value == 0
+else:
+    CPU_ONLY = False
+
+# On the CPU a training takes all cores, so that trainings do not stack; the many short jobs of
+# inference run side by side. Beside a GPU all need few.
+CORES = workflow.resource_settings.cores or 8
+TRAINING_THREADS = CORES if CPU_ONLY else 4
+INFERENCE_THREADS = max(CORES // 4, 1) if CPU_ONLY else 4
+
+
+# What a rule depends on besides its files ---------------------------------------------------------
+
+# The modules that do the work of a rule. Code that draws, or measures, changes no prediction.
+CODE = {
+    "phantoms": ["tenet.phantoms"],
+    "simulate": [
+        "tenet.phantoms",
+        "tenet.psf",
+        "tenet.imaging",
+        "tenet.motion",
+        "tenet.volumes",
+    ],
+    "pretrain": ["tenet.training.pretrain"],
+    "finetune": ["tenet.training.finetune"],
+    "rltv": ["tenet.baselines.rltv"],
+    "predict": ["tenet.inference"],
+    "evaluate": ["tenet.metrics"],
+    "figure": ["tenet.figures"],
+    "sample": ["tenet.config", "tenet.volumes"],
+    "enhance": ["tenet.inference", "tenet.figures"],
+}
+WITHOUT = {"predict": ["tenet.figures", "tenet.pictures", "tenet.metrics"]}
+
+# The sections of an experiment's settings that a rule reads.
+SETTINGS = {
+    "phantoms": ["simulation_data_generation"],
+    "beads": ["params.scale", "params.res_axial", "params.res_lateral"],
+    "simulate": ["params"],
+    "pretrain": [
+        "params",
+        "pretrain_dataset",
+        "pretrain_val_dataset",
+        "pretrain_loop",
+        "vibration",
+        "train_loop.ewc_batches",
+    ],
+    "finetune": [
+        "params",
+        "pretrain_dataset",
+        "pretrain_val_dataset",
+        "pretrain_loop.loss_fnx",
+        "pretrain_loop.without_noise",
+        "train_dataset",
+        "val_dataset",
+        "test_dataset",
+        "train_loop",
+        "align_params",
+    ],
+    "evaluate": ["params.scale", "params.res_axial", "params.res_lateral"],
+}
+
+
+def code(step):
+    """Hash of the code behind a step: a comment leaves it as it is."""
+    try:
+        return code_hash(ROOT, CODE[step], WITHOUT.get(step, ()))
+    except (FileNotFoundError, SyntaxError) as error:
+        raise WorkflowError(f"cannot follow the code of {step}: {error}") from None
+
+
+@cache
+def resolved(name):
+    """An experiment with all that it extends and the overlays."""
+    try:
+        return load_experiment(
+            name, overlays=config["overlays"], folder=ROOT / "config/experiments"
+        )
+    except TenetError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def settings(name, step):
+    """The values of an experiment that a step depends on."""
+    values = resolved(name).model_dump(mode="json")
+    chosen = {}
+    for key in SETTINGS[step]:
+        value = values
+        for part in key.split("."):
+            value = value[part]
+        chosen[key] = value
+    return chosen
+
+
+def seed(name):
+    """A seed of its own for each set of phantoms, so that no two sets share a volume."""
+    return crc32(f"{config['seed']} {name}".encode())
+
+
+def assignments(values):
+    """`--set` options of a mapping."""
+    return " ".join(
+        f"--set {shlex.quote(f'{k}={json.dumps(v)}')}" for k, v in values.items()
+    )
+
+
+def without_suffix(path):
+    """The folder that a file of checksums stands for."""
+    return str(path).removesuffix(".sha256")
+
+
+def names(of):
+    """A pattern that fits these names and nothing else."""
+    return "|".join(of) or "(?!)"
+
+
+# Phantoms and acquisitions ------------------------------------------------------------------------
+
+
+def phantom_set(name):
+    """The configuration of a set of phantoms."""
+    if name not in config["phantoms"]:
+        raise WorkflowError(
+            f"there is no set of phantoms '{name}' in the configuration"
+        )
+    return config["phantoms"][name]
+
+
+def phantom_command(wildcards):
+    """The command and options that draw a set of phantoms."""
+    spec = phantom_set(wildcards.set)
+    if spec["kind"] == "import":
+        return f"import {shlex.quote(spec['folder'])}"
+    words = [spec["kind"]]
+    if "experiment" in spec:
+        words += [spec["experiment"], OVERLAYS]
+    if "size" in spec:
+        words += ["--size", *map(str, spec["size"])]
+    words += [
+        f"--{key} {spec[key]}"
+        for key in ("angle", "lines", "beads", "count")
+        if key in spec
+    ]
+    return " ".join(
+        filter(
+            None,
+            [*words, assignments(spec.get("set", {})), f"--seed {seed(wildcards.set)}"],
+        )
+    )
+
+
+def phantom_settings(wildcards):
+    """Settings of the experiment that a set of phantoms is drawn for."""
+    spec = phantom_set(wildcards.set)
+    step = {"training": "phantoms", "beads": "beads"}.get(spec["kind"])
+    return settings(spec["experiment"], step) if step else {}
+
+
+def phantom_workers(wildcards):
+    """Processes that draw a set: one a volume, eight at most."""
+    spec = phantom_set(wildcards.set)
+    return min(spec.get("count", 8), 8) if spec["kind"] == "training" else 1
+
+
+def phantoms_of(experiment):
+    """Checksums of the phantoms that an experiment's acquisitions are made of."""
+    name = EXPERIMENTS[experiment].get("phantoms", experiment)
+    return f"<results>/phantoms/{name}.sha256"
+
+
+def simulate_options(wildcards):
+    """What the model is not told: the microscope, motion; and the parts and folds to make."""
+    spec = EXPERIMENTS[wildcards.experiment]
+    words = [
+        assignments(spec.get("microscope", {})),
+        f"--motion {spec.get('motion', 0)}",
+    ]
+    if spec.get("no_noise"):
+        words.append("--no-noise-part")
+    if spec["evaluation"] == "beads":
+        words.append(f"--folds {spec['number_of_folds']}")
+    return " ".join(filter(None, words))
+
+
+def is_simulated(experiment):
+    """Whether an experiment's images are made here."""
+    return EXPERIMENTS[experiment]["source"] == "simulated"
+
+
+def is_beads(experiment):
+    """Whether an experiment has regions of interest around beads."""
+    return EXPERIMENTS[experiment]["evaluation"] == "beads"
+
+
+def acquisitions(experiment):
+    """Checksums of an experiment's raw stacks."""
+    if is_simulated(experiment):
+        return f"<results>/acquisitions/{experiment}.sha256"
+    return f"<zenodo>/{EXPERIMENTS[experiment]['source']}.sha256"
+
+
+def rois(experiment):
+    """The committed table of the beads of real images; simulated images bring their own."""
+    if is_beads(experiment) and not is_simulated(experiment):
+        return EXPERIMENTS[experiment]["rois"]
+    return []
+
+
+def stacks(experiment, checksums):
+    """Folder of an experiment's raw stacks; that of phantoms has a sub-folder for each part."""
+    folder = without_suffix(checksums)
+    return (
+        f"{folder}/noise"
+        if is_simulated(experiment) and is_beads(experiment)
+        else folder
+    )
+
+
+def roi_options(experiment, checksums, fold="all"):
+    """Options that confine a command to the beads, or to those of a fold."""
+    if not is_beads(experiment):
+        return ""
+    table = rois(experiment) or f"{without_suffix(checksums)}/rois.csv"
+    words = [f"--rois {shlex.quote(table)}"]
+    if fold.startswith("fold"):
+        words.append(f"--fold {fold.removeprefix('fold')}")
+    return " ".join(words)
+
+
+# Models -------------------------------------------------------------------------------------------
+
+
+def sample(name):
+    """A row of the sample table."""
+    if name not in SAMPLES:
+        known = ", ".join(SAMPLES) or "none yet"
+        raise WorkflowError(
+            f"there is no sample '{name}' in {config['samples']}; known: {known}"
+        )
+    return SAMPLES[name]
+
+
+def sample_of(path):
+    """The row that `samples/NAME…` stands for, or None for an experiment."""
+    folder, *name = Path(path).parts
+    return sample(name[0]) if folder == "samples" and name else None
+
+
+def own_settings(path):
+    """Settings made for a sample with optics of its own: a file to depend on, or nothing."""
+    row = sample_of(path)
+    if row is None or "experiment" in row:
+        return []
+    return f"<results>/models/samples/{row['name']}/experiment.json"
+
+
+def experiment_name(path):
+    """The experiment behind a model: its own, that of a sample, or that of all own optics."""
+    row = sample_of(path)
+    if row is None:
+        return path
+    return row.get("experiment", config["sample"]["experiment"])
+
+
+def experiment_argument(path, own):
+    """EXPERIMENT of a command, with the overlays that a file of own settings already holds."""
+    return shlex.quote(own) if own else f"{experiment_name(path)} {OVERLAYS}".rstrip()
+
+
+def pretrained_of(path):
+    """Name of the pre-trained model that an experiment or a sample starts from."""
+    if own_settings(path):
+        return f"{path}/pretrained"
+    name = experiment_name(path)
+    model = resolved(name).pretrained_model or name
+    if model not in config["pretrained"]:
+        raise WorkflowError(
+            f"experiment {name} starts from the pre-trained model {model}, "
+            "which the configuration lacks under pretrained"
+        )
+    return model
+
+
+def training_set(model, role):
+    """Checksums of the phantoms that a model is trained on, or tuned on."""
+    spec = (
+        config["sample"]
+        if model.startswith("samples/")
+        else config["pretrained"].get(model)
+    )
+    if spec is None:
+        raise WorkflowError(
+            f"there is no pre-trained model '{model}' in the configuration"
+        )
+    return f"<results>/phantoms/{spec[role]}.sha256"
+
+
+def folds(experiment):
+    """Names of an experiment's fine-tuned models."""
+    numbers = EXPERIMENTS[experiment]["folds"]
+    return ["all"] if numbers == "all" else [f"fold{number}" for number in numbers]
+
+
+def is_simulation_variant(path):
+    """Whether fine-tuning makes its images itself, with the frozen pre-trained PSF."""
+    return sample_of(path) is None and EXPERIMENTS[path]["finetune"] == "simulation"
+
+
+def finetune_data(wildcards):
+    """The raw stacks that a model is fine-tuned on."""
+    row = sample_of(wildcards.experiment)
+    if row is not None:
+        return row["file"]
+    if is_simulation_variant(wildcards.experiment):
+        return []
+    return acquisitions(wildcards.experiment)
+
+
+def train_option(path):
+    """What fine-tuning changes: the whole model, unless the configuration says else."""
+    return f"--train {EXPERIMENTS.get(path, {}).get('train', 'old')}"
+
+
+def finetune_options(wildcards, input):
+    """Options that tell fine-tuning what to learn from."""
+    row = sample_of(wildcards.experiment)
+    if row is not None:
+        return f"--data {shlex.quote(row['file'])} {reading_options(row)}".rstrip()
+    if is_simulation_variant(wildcards.experiment):
+        return "--simulation"
+    folder = stacks(wildcards.experiment, input.data)
+    if is_simulated(wildcards.experiment) and not is_beads(wildcards.experiment):
+        folder = f"{folder}/noise"
+    beads = roi_options(wildcards.experiment, input.data, wildcards.fold)
+    return f"--data {shlex.quote(folder)} {beads}".rstrip()
+
+
+def reading_options(row):
+    """How to read a sample's file: what the file does not say itself."""
+    words = []
+    if VOXEL_SIZE[0] in row:
+        words.append("--voxel-size " + " ".join(str(row[name]) for name in VOXEL_SIZE))
+    if "channel" in row:
+        words.append(f"--channel {row['channel']}")
+    return " ".join(words)
+
+
+def optics_options(row):
+    """The microscope of a sample."""
+    options = {
+        "NA": "--na",
+        "wavelength": "--wavelength",
+        "ni": "--ni",
+        "photons": "--photons",
+    }
+    return " ".join(
+        f"{option} {row[key]}" for key, option in options.items() if key in row
+    )
+
+
+# Predictions and figures --------------------------------------------------------------------------
+
+
+def model_folder(experiment, method, fold):
+    """Folder of the model whose network, or whose PSF, a method uses."""
+    if method == "tenet":
+        return f"<results>/models/{EXPERIMENTS[experiment].get('model', experiment)}/{fold or 'all'}"
+    return f"<results>/models/{pretrained_of(experiment)}"
+
+
+def runs(experiment):
+    """All predictions of an experiment: `method`, or `method/fold` for beads."""
+    for method in config["methods"]:
+        if not is_beads(experiment):
+            yield method
+        elif method == "tenet":
+            yield from (f"{method}/{fold}" for fold in folds(experiment))
+        else:
+            yield f"{method}/all"
+
+
+def predictions(experiment):
+    """Checksums of all predictions of an experiment."""
+    return [
+        f"<results>/predictions/{experiment}/{run}.sha256" for run in runs(experiment)
+    ]
+
+
+def shown_in(figure):
+    """Experiments that a figure or its table shows."""
+    return [name for name, spec in EXPERIMENTS.items() if spec["figure"] == figure]
+
+
+def figure_of(table):
+    """The figure that a table belongs to."""
+    return next(figure for figure, name in TABLES.items() if name == table)
+
+
+def figure_inputs(wildcards):
+    """Everything that a figure may read."""
+    names = shown_in(wildcards.figure)
+    models = [
+        f"{model_folder(name, 'tenet', fold)}/{file}"
+        for name in names
+        for fold in folds(EXPERIMENTS[name].get("model", name))
+        for file in ("psf.csv", "history.csv", "threshold.json")
+    ]
+    return {
+        "metrics": [f"<results>/metrics/{name}.csv" for name in names],
+        "sweeps": [f"<results>/metrics/{name}_sweep.csv" for name in names],
+        "predictions": [path for name in names for path in predictions(name)],
+        "acquisitions": [acquisitions(name) for name in names],
+        "phantoms": [phantoms_of(name) for name in names if is_simulated(name)],
+        "models": sorted(set(models)),
+        "table": f"<results>/tables/{TABLES[wildcards.figure]}.csv",
+    }

@@ -1,0 +1,103 @@
+# The same measures for every method, and the tables beside the figures.
+
+
+rule evaluate_segmentation:
+    input:
+        predictions=lambda wildcards: predictions(wildcards.experiment),
+        phantoms=lambda wildcards: phantoms_of(wildcards.experiment),
+    output:
+        metrics="<results>/metrics/{experiment}.csv",
+        sweep="<results>/metrics/{experiment}_sweep.csv",
+    log:
+        "<logs>/evaluate/{experiment}.log",
+    benchmark:
+        "<benchmarks>/evaluate/{experiment}.tsv"
+    wildcard_constraints:
+        experiment=names(e for e in EXPERIMENTS if not is_beads(e)),
+    conda:
+        "../../envs/tenet.yaml"
+    threads: 1
+    resources:
+        mem_mb=32000,
+        runtime=240,
+    params:
+        methods=" ".join(f"--method {method}" for method in config["methods"]),
+        overlays=OVERLAYS,
+        settings=lambda wildcards: settings(wildcards.experiment, "evaluate"),
+        code=code("evaluate"),
+        predictions=lambda wildcards, input: str(Path(input.predictions[0]).parent),
+        phantoms=lambda wildcards, input: without_suffix(input.phantoms),
+    shell:
+        "python -m tenet evaluate segmentation {wildcards.experiment} {params.overlays}"
+        " {params.methods} --predictions {params.predictions:q} --phantoms {params.phantoms:q}"
+        " --out {output.metrics:q} --sweep {output.sweep:q} > {log} 2>&1"
+
+
+rule evaluate_beads:
+    input:
+        predictions=lambda wildcards: predictions(wildcards.experiment),
+        data=lambda wildcards: acquisitions(wildcards.experiment),
+        rois=lambda wildcards: rois(wildcards.experiment),
+    output:
+        metrics="<results>/metrics/{experiment}.csv",
+        sweep="<results>/metrics/{experiment}_sweep.csv",
+    log:
+        "<logs>/evaluate/{experiment}.log",
+    benchmark:
+        "<benchmarks>/evaluate/{experiment}.tsv"
+    wildcard_constraints:
+        experiment=names(e for e in EXPERIMENTS if is_beads(e)),
+    conda:
+        "../../envs/tenet.yaml"
+    threads: 1
+    resources:
+        mem_mb=16000,
+        runtime=240,
+    params:
+        methods=" ".join(f"--method {method}" for method in config["methods"]),
+        overlays=OVERLAYS,
+        settings=lambda wildcards: settings(wildcards.experiment, "evaluate"),
+        code=code("evaluate"),
+        predictions=lambda wildcards: f"{config['results']}/predictions/{wildcards.experiment}",
+        rois=lambda wildcards, input: roi_options(wildcards.experiment, input.data),
+    shell:
+        "python -m tenet evaluate beads {wildcards.experiment} {params.overlays}"
+        " {params.methods} --predictions {params.predictions:q} {params.rois}"
+        " --out {output.metrics:q} --sweep {output.sweep:q} > {log} 2>&1"
+
+
+rule table:
+    input:
+        metrics=lambda wildcards: [
+            f"<results>/metrics/{name}.csv"
+            for name in shown_in(figure_of(wildcards.table))
+        ],
+        published="resources/published_values.csv",
+    output:
+        table=report(
+            "<results>/tables/{table}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
+    log:
+        "<logs>/table/{table}.log",
+    benchmark:
+        "<benchmarks>/table/{table}.tsv"
+    wildcard_constraints:
+        table=names(TABLES.values()),
+    conda:
+        "../../envs/tenet.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        figure=lambda wildcards: figure_of(wildcards.table),
+        code=code("evaluate"),
+        metrics=lambda wildcards, input: " ".join(
+            f"--metrics {shlex.quote(path)}" for path in input.metrics
+        ),
+    shell:
+        "python -m tenet table {params.figure} {params.metrics} --published {input.published:q}"
+        " --out {output.table:q} > {log} 2>&1"

@@ -1,0 +1,38 @@
+# Figures: a notebook each, which reads the results and calls tenet.figures.
+
+
+rule figure:
+    input:
+        unpack(figure_inputs),
+        notebook="notebooks/{figure}.ipynb",
+    output:
+        pdf=report(
+            "<results>/{figure}.pdf",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}", "kind": "PDF"},
+        ),
+        png=report(
+            "<results>/{figure}.png",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}", "kind": "PNG"},
+        ),
+    log:
+        notebook="<logs>/notebooks/{figure}.ipynb",
+        text="<logs>/notebooks/{figure}.log",
+    benchmark:
+        "<benchmarks>/figure/{figure}.tsv"
+    retries: 2  # notebooks that start together can pick the same port
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=16000,
+        runtime=60,
+    params:
+        results=subpath(output.pdf, parent=True),
+        code=code("figure"),
+    shell:
+        "python -m papermill -k python3 -l python --no-progress-bar"
+        " {input.notebook:q} {log.notebook:q} -p results {params.results:q} > {log.text} 2>&1"

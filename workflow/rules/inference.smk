@@ -1,0 +1,41 @@
+# Shape and brightness of every acquisition, by the fine-tuned model and by the pre-trained one.
+
+
+rule predict:
+    input:
+        model=lambda wildcards: [
+            f"{model_folder(wildcards.experiment, wildcards.method, wildcards.fold.strip('/'))}/{file}"
+            for file in ("model.pt", "experiment.json", "threshold.json")
+        ],
+        data=lambda wildcards: acquisitions(wildcards.experiment),
+        rois=lambda wildcards: rois(wildcards.experiment),
+    output:
+        folder=directory("<results>/predictions/{experiment}/{method}{fold}"),
+        checksums="<results>/predictions/{experiment}/{method}{fold}.sha256",
+    log:
+        "<logs>/predict/{experiment}/{method}{fold}.log",
+    benchmark:
+        "<benchmarks>/predict/{experiment}/{method}{fold}.tsv"
+    wildcard_constraints:
+        method="tenet|pretrained",
+        fold="(/all|/fold[0-9]+)?",
+    conda:
+        "../../envs/tenet.yaml"
+    threads: INFERENCE_THREADS
+    resources:
+        mem_mb=16000,
+        runtime=480,
+        gpu=1,
+    params:
+        code=code("predict"),
+        model=lambda wildcards, input: str(Path(input.model[0]).parent),
+        data=lambda wildcards, input: stacks(wildcards.experiment, input.data),
+        rois=lambda wildcards, input: roi_options(
+            wildcards.experiment, input.data, wildcards.fold.strip("/")
+        ),
+    shell:
+        "(python workflow/scripts/on_device.py {resources.gpu}"
+        " python -m tenet predict --model {params.model:q} --data {params.data:q} {params.rois}"
+        " --out {output.folder:q} --threads {threads}"
+        " && python workflow/scripts/checksums.py {output.folder:q} {output.checksums:q})"
+        " > {log} 2>&1"

@@ -1,0 +1,26 @@
+# Structures whose truth is known: to pre-train on, to tune on, and to simulate acquisitions of.
+
+
+rule phantoms:
+    output:
+        folder=directory("<results>/phantoms/{set}"),
+        checksums="<results>/phantoms/{set}.sha256",
+    log:
+        "<logs>/phantoms/{set}.log",
+    benchmark:
+        "<benchmarks>/phantoms/{set}.tsv"
+    conda:
+        "../../envs/tenet.yaml"
+    threads: phantom_workers
+    resources:
+        mem_mb=lambda wildcards, threads: 1000 + 4000 * threads,
+        runtime=240,
+    params:
+        command=phantom_command,
+        settings=phantom_settings,
+        code=code("phantoms"),
+        workers=lambda wildcards, threads: f"--workers {threads}" if threads > 1 else "",
+    shell:
+        "(python -m tenet phantoms {params.command} {params.workers} --out {output.folder:q}"
+        " && python workflow/scripts/checksums.py {output.folder:q} {output.checksums:q})"
+        " > {log} 2>&1"

@@ -1,0 +1,66 @@
+# The user's own stacks: settings from the optics, then the rules of training.smk, then the result.
+
+
+rule sample_experiment:
+    input:
+        stack=lambda wildcards: sample(wildcards.sample)["file"],
+    output:
+        experiment="<results>/models/samples/{sample}/experiment.json",
+    log:
+        "<logs>/sample_experiment/{sample}.log",
+    benchmark:
+        "<benchmarks>/sample_experiment/{sample}.tsv"
+    conda:
+        "../../envs/tenet.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        base=f"--base {config['sample']['experiment']} {OVERLAYS}",
+        optics=lambda wildcards: optics_options(sample(wildcards.sample)),
+        reading=lambda wildcards: reading_options(sample(wildcards.sample)),
+        settings=lambda wildcards: resolved(config["sample"]["experiment"]).model_dump(
+            mode="json"
+        ),
+        code=code("sample"),
+    shell:
+        "python -m tenet samples experiment --file {input.stack:q} {params.reading}"
+        " {params.optics} {params.base} --out {output.experiment:q} > {log} 2>&1"
+
+
+rule enhance:
+    input:
+        stack=lambda wildcards: sample(wildcards.sample)["file"],
+        model="<results>/models/samples/{sample}/all/model.pt",
+        experiment="<results>/models/samples/{sample}/all/experiment.json",
+        threshold="<results>/models/samples/{sample}/all/threshold.json",
+    output:
+        stack="<results>/enhanced/{sample}.ome.tif",
+        sheet=report(
+            "<results>/enhanced/{sample}.png",
+            caption="../report/sheet.rst",
+            category="Samples",
+            labels={"sample": "{sample}"},
+        ),
+    log:
+        "<logs>/enhance/{sample}.log",
+    benchmark:
+        "<benchmarks>/enhance/{sample}.tsv"
+    conda:
+        "../../envs/tenet.yaml"
+    threads: TRAINING_THREADS
+    resources:
+        mem_mb=16000,
+        runtime=240,
+        gpu=1,
+    params:
+        reading=lambda wildcards: reading_options(sample(wildcards.sample)),
+        code=code("enhance"),
+        model=subpath(input.model, parent=True),
+        out=subpath(output.stack, parent=True),
+    shell:
+        "python workflow/scripts/on_device.py {resources.gpu}"
+        " python -m tenet enhance {input.stack:q} {params.reading} --model {params.model:q}"
+        " --name {wildcards.sample} --sheet --out {params.out:q} --threads {threads}"
+        " > {log} 2>&1"

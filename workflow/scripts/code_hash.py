@@ -1,0 +1,123 @@
+"""A hash of the Python code behind a rule: it changes when the code does, not when a comment does.
+
+Snakemake sees the command of a rule but not the package that it runs. Each rule therefore carries,
+among its `params`, the hash of the modules that do its work and of all that these import.
+"""
+
+import ast
+import hashlib
+from collections.abc import Collection, Iterator
+from functools import cache
+from pathlib import Path
+
+
+def code_hash(root: Path, modules: Collection[str], without: Collection[str] = ()) -> str:
+    """Hash modules and everything they import from their own package.
+
+    Parameters
+    ----------
+    root : Path
+        Folder that holds the package.
+    modules : collection of str
+        Dotted names, such as ``tenet.training.pretrain``. What they import at their top level,
+        and what that imports, is included; imports inside functions are not.
+    without : collection of str
+        Modules left out, together with what only they import.
+
+    Returns
+    -------
+    str
+        Sixteen hexadecimal digits. Comments, docstrings and layout do not change them.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a module has no file below `root`.
+    SyntaxError
+        If a file is not Python.
+    """
+    digest = hashlib.sha256()
+    for name, path in sorted(closure(root, modules, without).items()):
+        digest.update(f"{name}\n{_normalised(path, path.stat().st_mtime_ns)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def closure(root: Path, modules: Collection[str], without: Collection[str] = ()) -> dict[str, Path]:
+    """Dotted name and file of `modules` and of all they import; see `code_hash`."""
+    found: dict[str, Path] = {}
+    queue = list(modules)
+    for name in modules:
+        if _file(root, name) is None:
+            raise FileNotFoundError(f"there is no module {name} in {root}")
+    while queue:
+        name = queue.pop()
+        path = _file(root, name)
+        if path is None or name in found or name in without:
+            continue
+        found[name] = path
+        is_package = path.name == "__init__.py"
+        for imported in _imports(_tree(path, path.stat().st_mtime_ns), name, is_package):
+            if imported.split(".")[0] == name.split(".")[0]:
+                queue += _with_parents(imported)
+    return found
+
+
+def _file(root: Path, name: str) -> Path | None:
+    base = root.joinpath(*name.split("."))
+    for path in (base.with_name(f"{base.name}.py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def _with_parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
+
+
+def _imports(tree: ast.Module, name: str, is_package: bool) -> Iterator[str]:
+    """Names that a module imports when it is imported itself, and that may be modules."""
+    for node in _top_level(tree.body):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            # One dot is the package that the module is in, each further dot its parent.
+            up = node.level - is_package
+            base = name.rsplit(".", up)[0] if up else name
+            module = ".".join(filter(None, [base if node.level else "", node.module or ""]))
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def _top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements that run on import, those in `if` and `try` included."""
+    for node in body:
+        yield node
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from _top_level(node.orelse)
+        elif isinstance(node, ast.If | ast.Try):
+            for part in ("body", "orelse", "finalbody"):
+                yield from _top_level(getattr(node, part, []))
+            for handler in getattr(node, "handlers", []):
+                yield from _top_level(handler.body)
+
+
+@cache
+def _tree(path: Path, _changed: int) -> ast.Module:
+    return ast.parse(path.read_bytes(), filename=str(path))
+
+
+@cache
+def _normalised(path: Path, changed: int) -> str:
+    """Strip comments, docstrings and layout from the code of a file."""
+    tree = _tree(path, changed)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
