@@ -204,7 +204,10 @@ def enhance_stack(
         return normalise(raw, range_)
 
     out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TenetError(f"{out.parent}: cannot be made a folder ({error.strerror})") from None
     planes, rows, columns = stack.zyx_shape
     czyx_shape = (len(CHANNELS), planes * scale, rows, columns)
     fine_size_um = (size_um[0] / scale, size_um[1], size_um[2])
@@ -673,7 +676,7 @@ class Inference:
                 ("shape × brightness", COLOURS["brightness"], fine_size),
             )
         ):
-            levels = (0.0, 1.0) if name == "shape" else pictures.levels(slabs[i])
+            levels = (result.range_.low, result.range_.high) if name == "raw" else (0.0, 1.0)
             rows[0].append(Panel(slabs[i], (dy, dx), levels, colours, f"{name}, {where}"))
             rows[1].append(Panel(cuts[i], (dz, dy), levels, colours, f"{name}, zy at x = {x}"))
         return rows

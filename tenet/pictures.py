@@ -5,6 +5,7 @@ Every view keeps its physical aspect ratio, whatever the voxel size. Grey levels
 Volumes are read slab by slab, so that memory is that of the projections and not of the stack.
 """
 
+import contextlib
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -216,73 +217,87 @@ def bar_length_um(width_um: float) -> float:
 
 
 def scale_bar(axes: Axes, length_um: float | None = None) -> float:
-    """Draw a labelled scale bar in the lower right corner of axes in µm; returns its length."""
+    """Draw a labelled scale bar on axes in µm; returns its length.
+
+    In the lower right corner, or below a view that is too flat to hold it.
+    """
     left, right = axes.get_xlim()
     bottom, top = axes.get_ylim()
-    width, height = right - left, bottom - top
+    width, height = right - left, abs(top - bottom)
     length = bar_length_um(width) if length_um is None else length_um
-    end, level = right - 0.04 * width, bottom - 0.05 * height
-    # A dark rim keeps white legible on every map.
-    rim = [patheffects.withStroke(linewidth=4, foreground="black")]
+    inside = height > 0.25 * width
+    downwards = 1 if bottom > top else -1
+    end = right - (0.04 * width if inside else 0)
+    level = bottom + downwards * (-0.05 * height if inside else 0.03 * width)
+    colour, rim = ("white", "black") if inside else ("black", "white")
     axes.plot(
         [end - length, end],
         [level, level],
-        color="white",
+        color=colour,
         linewidth=2.5,
         solid_capstyle="butt",
-        path_effects=rim,
+        # A rim keeps it legible on every map.
+        path_effects=[patheffects.withStroke(linewidth=4, foreground=rim)],
+        clip_on=False,
     )
     axes.annotate(
         f"{length:g} µm",
         (end - length / 2, level),
-        xytext=(0, 4),
+        xytext=(0, 4 if inside else -4),
         textcoords="offset points",
-        color="white",
+        color=colour,
         ha="center",
-        va="bottom",
-        path_effects=[patheffects.withStroke(linewidth=2, foreground="black")],
+        va="bottom" if inside else "top",
+        path_effects=[patheffects.withStroke(linewidth=2, foreground=rim)],
+        annotation_clip=False,
     )
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
     return length
 
 
+#: Space between the three views, as a share of the larger side of xy.
+_GAP = 0.03
+
+
 def orthogonal_views(
-    figure: Figure,
-    place: SubplotSpec,
+    axes: Axes,
     projections: Projections,
     *,
     limits: tuple[float, float] | None = None,
     colours: str = COLOURS["intensity"],
     title: str = "",
 ) -> AxesImage:
-    """Draw xy, with xz under it and yz beside it, all at one physical scale.
-
-    In a thin stack the side views get a strip of at least a twelfth of the picture, in which they
-    keep their aspect ratio.
-    """
+    """Draw xy, with xz under it and yz beside it, all in one system of axes and at one scale."""
     z_um, y_um, x_um = projections.voxel_size_um
-    height, width = projections.xy.shape[0] * y_um, projections.xy.shape[1] * x_um
-    depth = max(projections.xz.shape[0] * z_um, max(height, width) / 12)
-    grid = place.subgridspec(
-        2, 2, width_ratios=(width, depth), height_ratios=(height, depth), wspace=0.04, hspace=0.04
-    )
     limits = limits or projections.limits
+    height, width = _extent_um(projections)
+    depth = projections.xz.shape[0] * z_um
+    gap = _GAP * max(height, width)
     drawn = show_view(
-        figure.add_subplot(grid[0, 0]),
-        projections.xy,
-        (y_um, x_um),
-        limits=limits,
-        colours=colours,
-        title=title,
-        bar=True,
+        axes, projections.xy, (y_um, x_um), limits=limits, colours=colours, title=title, bar=True
     )
-    for cell, view, size in (
-        (grid[1, 0], projections.xz, (z_um, x_um)),
-        (grid[0, 1], projections.yz.T, (y_um, z_um)),
+    for view, (left, upper), (across, down) in (
+        (projections.xz, (0.0, height + gap), (width, depth)),
+        (projections.yz.T, (width + gap, 0.0), (depth, height)),
     ):
-        show_view(figure.add_subplot(cell), view, size, limits=limits, colours=colours)
+        axes.imshow(
+            view,
+            cmap=colormaps[colours],
+            vmin=limits[0],
+            vmax=limits[1],
+            extent=(left, left + across, upper + down, upper),
+            aspect="equal",
+        )
+    axes.set_xlim(0, width + gap + depth)
+    axes.set_ylim(height + gap + depth, 0)
     return drawn
+
+
+def _extent_um(projections: Projections) -> tuple[float, float]:
+    """Height and width of xy."""
+    rows, columns = projections.xy.shape
+    return rows * projections.voxel_size_um[1], columns * projections.voxel_size_um[2]
 
 
 # Point spread functions ---------------------------------------------------------------------------
@@ -314,12 +329,22 @@ def show_psf(axes: Axes, psf_zyx: NDArray[Any], voxel_size_um: VoxelSize, title:
 
     Grey levels are the square root of the intensity over its maximum, which shows the axial tails.
     """
-    z_um, _, x_um = voxel_size_um
     cut = psf_zyx[:, psf_zyx.shape[1] // 2] / psf_zyx.max()
-    drawn = show_view(axes, cut, (z_um, x_um), colours=COLOURS["brightness"], bar=True)
-    drawn.set_norm(PowerNorm(0.5, 0, 1))
-    axes.set_title(f"{title}\n{width_label(*psf_widths(psf_zyx, voxel_size_um))}")
-    return drawn
+    z, x = cut.shape[0] * voxel_size_um[0] / 2, cut.shape[1] * voxel_size_um[2] / 2
+    tick = bar_length_um(2 * x)
+    axes.set(
+        xlabel="x (µm)",
+        ylabel="z (µm)",
+        xticks=(-tick, tick),
+        title=f"{title}\n{width_label(*psf_widths(psf_zyx, voxel_size_um))}",
+    )
+    return axes.imshow(
+        cut,
+        cmap=colormaps[COLOURS["brightness"]],
+        norm=PowerNorm(0.5, 0, 1),
+        extent=(-x, x, z, -z),
+        aspect="equal",
+    )
 
 
 def show_psf_profiles(
@@ -347,7 +372,7 @@ def psf_panels(
     voxel_size_um: VoxelSize,
 ) -> None:
     """Draw a PSF before and after training (xz) and both profiles."""
-    grid = place.subgridspec(1, 3, wspace=0.35)
+    grid = place.subgridspec(1, 3, width_ratios=(1, 1, 1.6))
     show_psf(figure.add_subplot(grid[0]), before, voxel_size_um, "PSF before (xz)")
     show_psf(figure.add_subplot(grid[1]), after, voxel_size_um, "PSF after (xz)")
     show_psf_profiles(figure.add_subplot(grid[2]), before, after, voxel_size_um)
@@ -376,7 +401,8 @@ def save(figure: Figure, path: Path, *, dpi: int = 150) -> Path:
     except OSError as error:
         raise TenetError(f"{path}: cannot be written ({error}); check the folder") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return path
 
 
@@ -419,34 +445,32 @@ def sheet(
     raw = mips(before, voxel_size_um=voxel_size_um)
     shape = mips(after, (0,), voxel_size_um=fine_voxel_size_um)
     light = mips(after, (0, 1), voxel_size_um=fine_voxel_size_um)
-    figure = Figure(figsize=(13, _sheet_height(raw)), layout="constrained")
-    rows = figure.add_gridspec(2, 1, height_ratios=(_sheet_height(raw) - 3.6, 3.2))
+    height_um, width_um = _extent_um(raw)
+    margin_um = raw.xz.shape[0] * voxel_size_um[0] + _GAP * max(height_um, width_um)
+    views_inches = 4.2 * (height_um + margin_um) / (width_um + margin_um)
+    views_inches = min(max(views_inches, 1.5), 12.0)
+    figure = Figure(figsize=(13, views_inches + 4.6), layout="constrained")
+    rows = figure.add_gridspec(2, 1, height_ratios=(views_inches, 3.5))
     views = rows[0].subgridspec(1, 3)
-    step = f"{voxel_size_um[0]:g} µm"
-    fine_step = f"{fine_voxel_size_um[0]:.3g} µm"
-    orthogonal_views(figure, views[0], raw, title=f"raw, z step {step}")
     orthogonal_views(
-        figure,
-        views[1],
+        figure.add_subplot(views[0]), raw, title=f"raw, z step {voxel_size_um[0]:.3g} µm"
+    )
+    orthogonal_views(
+        figure.add_subplot(views[1]),
         shape,
         limits=(0, 1),
         colours=COLOURS["shape"],
-        title=f"shape (probability), z step {fine_step}",
+        title=f"shape (probability), z step {fine_voxel_size_um[0]:.3g} µm",
     )
     orthogonal_views(
-        figure, views[2], light, colours=COLOURS["brightness"], title="shape × brightness"
+        figure.add_subplot(views[2]),
+        light,
+        colours=COLOURS["brightness"],
+        title="shape × brightness",
     )
     psf_panels(figure, rows[1], psf_before, psf_after, psf_voxel_size_um)
     figure.suptitle(f"{title}\nmaximum-intensity projections: xy, xz below, yz right".strip())
     return save(figure, out)
-
-
-def _sheet_height(raw: Projections) -> float:
-    """Height of a sheet of 13 inches width, so that the views fill it."""
-    z_um, y_um, x_um = raw.voxel_size_um
-    height, width = raw.xy.shape[0] * y_um, raw.xy.shape[1] * x_um
-    depth = max(raw.xz.shape[0] * z_um, max(height, width) / 12)
-    return min(max(4.1 * (height + depth) / (width + depth), 1.5), 12.0) + 4.4
 
 
 @rc_context(STYLE)
@@ -454,7 +478,7 @@ def psf_picture(
     out: Path, before: NDArray[Any], after: NDArray[Any], voxel_size_um: VoxelSize, title: str = ""
 ) -> Path:
     """Draw a PSF before and after training; see `psf_panels`."""
-    figure = Figure(figsize=(12, 4), layout="constrained")
+    figure = Figure(figsize=(12, 4.5), layout="constrained")
     psf_panels(figure, figure.add_gridspec(1, 1)[0], before, after, voxel_size_um)
     if title:
         figure.suptitle(title)
@@ -482,8 +506,14 @@ def panels(
     Where a panel has a `contour` (a mask of the image's shape), its outline is drawn.
     """
     heights = [
-        max(p.image.shape[0] * p.pixel_size_um[0] / (p.image.shape[1] * p.pixel_size_um[1]), 0.2)
-        for p in (row[0] for row in rows)
+        max(
+            0.2,
+            *(
+                p.image.shape[0] * p.pixel_size_um[0] / (p.image.shape[1] * p.pixel_size_um[1])
+                for p in row
+            ),
+        )
+        for row in rows
     ]
     columns = max(len(row) for row in rows)
     height = sum(min(4 * ratio, 8) + 0.6 for ratio in heights) + 0.5

@@ -51,6 +51,15 @@ MICROSCOPE: dict[str, Any] = {
 }
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Any:
+    """Small convolutions are fastest on one thread, above all on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def experiment(**params: Any) -> Any:
     settings = {"scale": 4, "hidden_channels_list": [4, 8], "nblocks": 1, **MICROSCOPE, **params}
     crop = {"cropsize": [48, 16, 16]}
@@ -308,6 +317,8 @@ def test_bad_input_is_one_line_and_leaves_no_file(tmp_path: Path) -> None:
     np.save(tmp_path / "bare.npy", image)
     with pytest.raises(TenetError, match="no voxel size"):
         enhance_stack(model, open_stack(tmp_path / "bare.npy"), UNIT, tmp_path / "out.ome.tif")
+    with pytest.raises(TenetError, match="cannot be made a folder"):
+        enhance_stack(model, stack, UNIT, tmp_path / "bare.npy" / "out.ome.tif")
     with pytest.raises(TenetError, match="from 0 to 1"):
         enhance_array(model, np.full((2, 4, 4), 2.0))
     with pytest.raises(TenetError, match="no stack"):
