@@ -414,6 +414,15 @@ def optics_options(row):
     )
 
 
+# Names that lead nowhere are found before anything runs.
+for name in [
+    *EXPERIMENTS,
+    *config["pretrained"],
+    *(f"samples/{name}" for name in SAMPLES),
+]:
+    pretrained_of(name)
+
+
 # Predictions and figures --------------------------------------------------------------------------
 
 

@@ -1,8 +1,9 @@
 """Configuration and sample table, checked before anything runs; each error is one clear line."""
 
+import contextlib
 import csv
 import difflib
-import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -163,10 +164,10 @@ def _check_sample(row: Sample, where: str) -> None:
 def _value(field: str, schema: Mapping[str, Any]) -> Any:
     """Make a field of a table a number where its column wants one, if it is one."""
     if schema["type"] in ("number", "integer"):
-        try:
-            return json.loads(field)
-        except ValueError:
-            return field
+        for number in (int, float):
+            with contextlib.suppress(ValueError):
+                value = number(field)
+                return value if math.isfinite(value) else field
     return field
 
 
@@ -193,6 +194,8 @@ def _sentence(error: ValidationError) -> str:
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
         return f"{', '.join(missing)} missing"
+    if error.validator == "type":
+        return f"{error.instance!r} is not of type {error.validator_value}"
     if error.validator == "pattern" and "description" in error.schema:
         return f"{error.instance!r} is not {error.schema['description']}"
     return error.message
