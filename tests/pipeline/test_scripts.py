@@ -140,12 +140,17 @@ def test_folds_of_simulated_beads_must_exist(config):
         check(config)
 
 
+VOXEL = ["voxel_z_um", "voxel_y_um", "voxel_x_um"]
+HEADER = ["name", "file", *VOXEL, "experiment", "NA", "wavelength", "ni"]
+NO_VOXEL = ["", "", ""]
+OPTICS = ["", "0.8", "0.9", "1.33"]
+
+
 def write_samples(folder, *rows):
     (folder / "stack.tif").touch()
     path = folder / "samples.tsv"
-    path.write_text(
-        "\n".join("\t".join(row) for row in rows).replace("STACK", f"{folder}/stack.tif")
-    )
+    text = "\n".join("\t".join(row) for row in rows)
+    path.write_text(text.replace("STACK", f"{folder}/stack.tif"))
     return read_samples(path, SCHEMAS / "samples.schema.yaml")
 
 
@@ -153,8 +158,7 @@ def test_samples_are_read(tmp_path):
     samples = write_samples(
         tmp_path,
         ["# a comment"],
-        ["name", "file", "voxel_z_um", "voxel_y_um", "voxel_x_um", "experiment", "NA", "wavelength"]
-        + ["ni", "photons"],
+        [*HEADER, "photons"],
         ["one", "STACK", "1.0", ".12", "0.12", "", "0.8", "0.92", "1.33", "2"],
         ["two", "STACK", "", "", "", "fig5_microglia"],
     )
@@ -165,12 +169,6 @@ def test_samples_are_read(tmp_path):
         "one": {"name": "one", "file": file, **voxel, **optics},
         "two": {"name": "two", "file": file, "experiment": "fig5_microglia"},
     }
-
-
-HEADER = ["name", "file", "voxel_z_um", "voxel_y_um", "voxel_x_um", "experiment", "NA"]
-HEADER += ["wavelength", "ni"]
-NO_VOXEL = ["", "", ""]
-OPTICS = ["", "0.8", "0.9", "1.33"]
 
 
 @pytest.mark.parametrize(
@@ -321,9 +319,8 @@ def driver(tmp_path, monkeypatch):
     """A driver that lists two GPUs."""
     program = tmp_path / "bin/nvidia-smi"
     program.parent.mkdir()
-    program.write_text(
-        "#!/bin/sh\necho 'GPU 0: A (UUID: GPU-aa)'\necho 'GPU 1: B (UUID: GPU-bb)'\n"
-    )
+    listed = "GPU 0: A (UUID: GPU-aa)\nGPU 1: B (UUID: GPU-bb)\n"
+    program.write_text(f"#!/bin/sh\ncat <<E\n{listed}E\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -333,8 +330,16 @@ def driver(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("allowed", "seen"),
-    [(None, ["0", "1"]), ("", []), ("-1", []), ("1", ["1"]), ("1,0", ["1", "0"]), ("0,7,1", ["0"])]
-    + [("GPU-bb", ["GPU-bb"]), ("0,NoDevFiles", ["0"])],
+    [
+        (None, ["0", "1"]),
+        ("", []),
+        ("-1", []),
+        ("1", ["1"]),
+        ("1,0", ["1", "0"]),
+        ("0,7,1", ["0"]),
+        ("GPU-bb", ["GPU-bb"]),
+        ("0,NoDevFiles", ["0"]),
+    ],
 )
 @pytest.mark.usefixtures("driver")
 def test_visible_gpus_are_those_that_cuda_would_see(monkeypatch, allowed, seen):
