@@ -23,7 +23,7 @@ rule figure:
         text="<logs>/notebooks/{figure}.log",
     benchmark:
         "<benchmarks>/figure/{figure}.tsv"
-    retries: 2  # notebooks that start together can pick the same port
+    retries: 1  # notebooks that start together can pick the same port
     conda:
         "../../envs/figures.yaml"
     threads: 1

@@ -1,0 +1,383 @@
+"""The pipeline as a whole: what would run, when, and where. Snakemake itself is run throughout.
+
+What reruns is tested on a copy of the repository whose command line only puts files where the real
+one would. So every record of Snakemake's is real, and a whole run takes seconds.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("Snakefile", "workflow", "config", "profiles", "envs", "resources", "notebooks", "tenet")
+DEMO = ("--configfile", "config/demo.yaml")
+
+pytestmark = pytest.mark.pipeline
+
+# Writes what a command is asked to write, to where it is asked to.
+COMMAND_LINE = """
+import sys
+from pathlib import Path
+
+MODEL = ("model.pt", "experiment.json", "provenance.json", "history.csv", "threshold.json")
+MODEL += ("psf.csv", "optimiser.pt", "fisher.pt")
+words = sys.argv[1:]
+option = lambda name: Path(words[words.index(name) + 1])
+out = option("--out")
+kind = words[0] if words[0] not in ("rltv", "samples") else words[1]
+if kind in ("pretrain", "finetune"):
+    files = [out / name for name in MODEL]
+elif kind == "enhance":
+    files = [out / f"{option('--name')}{suffix}" for suffix in (".ome.tif", ".png")]
+elif kind in ("phantoms", "simulate", "predict", "run"):
+    files = [out / "00"]
+else:
+    files = [out] + ([option("--sweep")] if "--sweep" in words else [])
+for path in files:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(" ".join(words))
+"""
+PAPERMILL = """
+import sys
+from pathlib import Path
+
+figure, results = Path(sys.argv[6]).stem, Path(sys.argv[-1])
+for suffix in ("pdf", "png"):
+    (results / f"{figure}.{suffix}").write_text("drawn")
+Path(sys.argv[7]).write_text("executed")
+"""
+
+
+def copy_repository(folder):
+    for name in PARTS:
+        source = ROOT / name
+        if source.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "zenodo", ".ipynb_checkpoints")
+            shutil.copytree(source, folder / name, ignore=ignored)
+        else:
+            shutil.copy2(source, folder / name)
+    return folder
+
+
+def snakemake(folder, *arguments, check=True, environment=None):
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
+        cwd=folder,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if check and done.returncode:
+        raise AssertionError(done.stdout)
+    return done.stdout
+
+
+def jobs(folder, *arguments, **options):
+    """Numbers of jobs by rule that a dry run announces; without the rule that only collects."""
+    output = snakemake(folder, "--dry-run", *arguments, **options)
+    table = re.search(r"^Job stats:\njob .*\n-.*\n((?:\S+ +\d+\n)+)", output, flags=re.MULTILINE)
+    if table is None:
+        assert "Nothing to be done" in output, output
+        return {}
+    counts = {rule: int(count) for rule, count in map(str.split, table[1].splitlines())}
+    return {rule: n for rule, n in counts.items() if rule not in ("all", "total")}
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory):
+    """A copy of the repository in which nothing has run."""
+    return copy_repository(tmp_path_factory.mktemp("fresh"))
+
+
+@pytest.fixture(scope="session")
+def finished_once(tmp_path_factory):
+    folder = copy_repository(tmp_path_factory.mktemp("finished"))
+    (folder / "tenet/__main__.py").write_text(COMMAND_LINE)
+    (folder / "papermill.py").write_text(PAPERMILL)
+    snakemake(folder, "--quiet", "all", *DEMO)
+    return folder
+
+
+@pytest.fixture
+def finished(finished_once, tmp_path):
+    """A copy of its own of a repository in which the demo has run, dates and records included."""
+    folder = tmp_path / "finished"
+    shutil.copytree(finished_once, folder, copy_function=shutil.copy2)
+    return folder
+
+
+# What runs ----------------------------------------------------------------------------------------
+
+
+def test_demo_runs_the_same_rules_as_the_paper(fresh):
+    demo, paper = jobs(fresh, *DEMO), jobs(fresh)
+    assert demo == {
+        "phantoms": 7,  # training, tuning, and one for each of five experiments
+        "simulate": 5,
+        "pretrain": 2,
+        "finetune": 4 + 3,
+        "predict": 4 * 2 + 3 + 1,
+        "rltv_tune": 2,
+        "rltv": 5 * 2,
+        "evaluate_segmentation": 4,
+        "evaluate_beads": 1,
+        "table": 2,
+        "figure": 2,
+    }
+    assert paper == {
+        **demo,
+        "phantoms": 6,
+        "simulate": 4,  # beads come from Zenodo
+        "zenodo_record": 1,
+        "zenodo_folder": 1,
+        "finetune": 4 + 10,
+        "predict": 4 * 2 + 10 + 1,
+    }
+
+
+def test_a_figure_alone_asks_for_its_own_experiments_only(fresh):
+    counts = jobs(fresh, "results/fig3.pdf")
+    assert counts["finetune"] == 10
+    assert "evaluate_segmentation" not in counts
+    counts = jobs(fresh, "results/demo/fig2.pdf", *DEMO)
+    assert counts["finetune"] == 4
+    assert "evaluate_beads" not in counts
+
+
+def test_each_set_of_phantoms_has_a_seed_of_its_own(fresh):
+    output = snakemake(fresh, "--dry-run", *DEMO)
+    seeds = re.findall(r"tenet phantoms .*--seed (\d+)", output)
+    assert len(seeds) == 7
+    assert len(set(seeds)) == 7
+
+
+def test_beads_folds_are_trained_without_their_own_images(fresh):
+    output = snakemake(fresh, "--dry-run", "results/models/fig3_beads/fold7/model.pt")
+    command = next(line for line in output.splitlines() if "tenet finetune" in line)
+    assert "--data resources/zenodo/beads --rois resources/bead_rois.csv --fold 7" in command
+
+
+def test_own_stack_with_optics_gets_settings_and_a_pretraining_of_its_own(fresh, tmp_path):
+    (tmp_path / "a stack.tif").touch()
+    table = tmp_path / "samples.tsv"
+    table.write_text(
+        "name\tfile\tvoxel_z_um\tvoxel_y_um\tvoxel_x_um\tchannel\texperiment\tNA\twavelength\tni\n"
+        f"mine\t{tmp_path}/a stack.tif\t1\t0.12\t0.12\t1\t\t0.8\t0.92\t1.33\n"
+        f"theirs\t{tmp_path}/a stack.tif\t\t\t\t\tfig3_beads\n"
+    )
+    samples = (*DEMO, "--config", f"samples={table}")
+    targets = [f"results/demo/enhanced/{name}.ome.tif" for name in ("mine", "theirs")]
+    one = jobs(fresh, targets[0], *samples)
+    assert one == {
+        "sample_experiment": 1,
+        "phantoms": 2,
+        "pretrain": 1,
+        "finetune": 1,
+        "enhance": 1,
+    }
+    assert jobs(fresh, *targets, *samples) == {**one, "pretrain": 2, "finetune": 2, "enhance": 2}
+    output = snakemake(fresh, "--dry-run", *targets, *samples)
+    reading = "--voxel-size 1 0.12 0.12 --channel 1"
+    assert f"'{tmp_path}/a stack.tif' {reading} --na 0.8 --wavelength 0.92 --ni 1.33" in output
+    assert "tenet pretrain results/demo/models/samples/mine/experiment.json " in output
+    assert "--pretrained results/demo/models/samples/mine/pretrained" in output
+    assert "--pretrained results/demo/models/scale10" in output
+
+
+# What reruns --------------------------------------------------------------------------------------
+
+FIG3_ONLY = {"evaluate_beads": 1, "table": 1, "figure": 1}
+ALL_FIGURES = {"figure": 2}
+
+
+def append(path, text):
+    path.write_text(path.read_text() + text)
+
+
+def test_nothing_reruns_when_nothing_changed(finished):
+    assert jobs(finished, "all", *DEMO) == {}
+
+
+def test_comments_and_docstrings_rerun_nothing(finished):
+    for path in (finished / "tenet").rglob("*.py"):
+        append(path, "\n# A comment.\n")
+    network = finished / "tenet/network.py"
+    network.write_text('"""Another text."""\n' + network.read_text().partition('"""\n')[2])
+    assert jobs(finished, "all", *DEMO) == {}
+
+
+def test_touched_files_rerun_nothing(finished):
+    for path in sorted(finished.rglob("*")):
+        if path.is_file() and ".snakemake/" not in str(path):
+            path.touch()
+    assert jobs(finished, "all", *DEMO) == {}
+
+
+def test_drawing_code_redraws_and_trains_nothing(finished):
+    append(finished / "tenet/figures.py", "\nCHANGED = True\n")
+    assert jobs(finished, "all", *DEMO) == ALL_FIGURES
+
+
+def test_a_notebook_redraws_its_figure(finished):
+    append(finished / "notebooks/fig3.ipynb", "\n")
+    assert jobs(finished, "all", *DEMO) == {"figure": 1}
+
+
+def test_the_network_retrains_and_draws_no_new_data(finished):
+    append(finished / "tenet/network.py", "\nCHANGED = True\n")
+    counts = jobs(finished, "all", *DEMO)
+    assert counts["pretrain"] == 2
+    assert counts["finetune"] == 7
+    assert counts["figure"] == 2
+    assert not {"phantoms", "simulate"} & set(counts)
+
+
+def test_metrics_are_taken_again_without_training_or_inference(finished):
+    append(finished / "tenet/metrics.py", "\nCHANGED = True\n")
+    counts = jobs(finished, "all", *DEMO)
+    assert counts["evaluate_beads"] == 1
+    assert counts["evaluate_segmentation"] == 4
+    assert not {"pretrain", "finetune", "predict", "phantoms", "simulate"} & set(counts)
+
+
+def set_value(path, *keys, value):
+    settings = json.loads(path.read_text())
+    section = settings
+    for key in keys[:-1]:
+        section = section.setdefault(key, {})
+    section[keys[-1]] = value
+    path.write_text(json.dumps(settings))
+
+
+def test_a_setting_reruns_what_reads_it(finished):
+    beads = finished / "config/experiments/fig3_beads.json"
+    set_value(beads, "train_loop", "ewc_weight", value=0.25)
+    assert jobs(finished, "all", *DEMO) == {**FIG3_ONLY, "finetune": 3, "predict": 3}
+
+
+def test_settings_that_nothing_reads_rerun_nothing(finished):
+    beads = finished / "config/experiments/fig3_beads.json"
+    set_value(beads, "explanation", value="Another text.")
+    set_value(beads, "visualization", "mip", value=3)
+    set_value(beads, "pretrain_loop", "lr", value=0.5)  # that of scale10 counts
+    assert jobs(finished, "all", *DEMO) == {}
+
+
+def test_a_hidden_microscope_reruns_its_own_experiment(finished):
+    beads = ("--config", 'experiments={"fig3_beads": {"microscope": {"params.NA": 0.55}}}')
+    counts = jobs(finished, "all", *DEMO, *beads)
+    assert counts == {**FIG3_ONLY, "simulate": 1, "finetune": 3, "predict": 4, "rltv": 2}
+
+
+def test_a_fold_alone_and_with_what_depends_on_it(finished):
+    model = "results/demo/models/fig3_beads/fold1/model.pt"
+    assert jobs(finished, "--force", model, *DEMO) == {"finetune": 1}
+    dependents = jobs(finished, *DEMO, "-R", model, "--", "all")
+    assert dependents == {**FIG3_ONLY, "finetune": 1, "predict": 1}
+
+
+def test_allowed_rules_draw_figures_and_never_train(finished):
+    for module in ("network", "figures"):
+        append(finished / f"tenet/{module}.py", "\nCHANGED = True\n")
+    counts = jobs(finished, *DEMO, "--allowed-rules", "figure", "table", "--", "all")
+    assert counts == ALL_FIGURES
+
+
+def test_a_volume_that_differs_is_noticed_and_one_that_does_not_is_not(finished):
+    """A step interrupted after its input was made anew must not be taken as up to date."""
+    predictions = finished / "results/demo/predictions/fig2_angle45"
+    same = (predictions / "tenet.sha256").read_text()
+    (predictions / "tenet.sha256").write_text(same)
+    assert jobs(finished, "all", *DEMO) == {}
+    (predictions / "tenet.sha256").write_text(same.replace(same[:8], "0" * 8))
+    counts = jobs(finished, "all", *DEMO)
+    assert counts == {"evaluate_segmentation": 1, "table": 1, "figure": 1}
+
+
+def test_logs_and_benchmarks_of_every_job(finished_once):
+    results = finished_once / "results/demo"
+    benchmarks = sorted((results / "benchmarks").rglob("*.tsv"))
+    assert len(benchmarks) == 54
+    logs = [p for p in (results / "logs").rglob("*") if p.suffix in (".log", ".ipynb")]
+    assert len(logs) == 54 + 2  # a notebook is executed, and talks
+
+
+def test_report_after_a_run(finished):
+    snakemake(finished, *DEMO, "--report", "report.zip")
+    assert (finished / "report.zip").stat().st_size > 10_000
+
+
+# Where it runs ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def one_gpu(tmp_path):
+    """An environment whose driver lists one GPU."""
+    program = tmp_path / "bin/nvidia-smi"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 'GPU 0: A (UUID: GPU-aa)'\n")
+    program.chmod(0o755)
+    return {"PATH": f"{program.parent}:{os.environ['PATH']}", "CUDA_VISIBLE_DEVICES": "0"}
+
+
+def pretrain_of(output):
+    rule = re.search(r"^rule pretrain:\n(?: .*\n)+", output, flags=re.MULTILINE)[0]
+    threads = re.search(r"threads: (\d+)", rule)
+    return int(re.search(r"gpu=(\d+)", rule)[1]), int(threads[1]) if threads else 1
+
+
+@pytest.mark.parametrize("limit", [(), ("--resources", "gpu=1"), ("--resources", "mem_mb=64000")])
+def test_without_a_gpu_training_takes_all_cores(fresh, limit):
+    target = "results/models/scale3/model.pt"
+    output = snakemake(fresh, "--dry-run", target, *limit)
+    assert pretrain_of(output) == (0, 2)
+    assert "on_device.py 0 python -m tenet pretrain" in output
+
+
+@pytest.mark.parametrize(
+    ("limit", "granted"),
+    [((), 1), (("--resources", "gpu=4"), 1), (("--resources", "gpu=0"), 0)],
+)
+def test_no_more_gpus_than_the_machine_has(fresh, one_gpu, limit, granted):
+    code = "from importlib.metadata import version; print(version('torch'))"
+    torch = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    if "+cpu" in torch:
+        pytest.skip("this PyTorch is built for the CPU alone")
+    target = "results/models/scale3/model.pt"
+    output = snakemake(fresh, "--dry-run", target, *limit, environment=one_gpu)
+    assert pretrain_of(output)[0] == granted
+    assert f"on_device.py {granted} python -m tenet pretrain" in output
+
+
+# Bad input ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--config", "methds=[tenet]"), "unknown key 'methds'; did you mean 'methods'?"),
+        (("--config", "samples=nothing.tsv"), "there is no sample table nothing.tsv"),
+        (("--config", "overlays=[dem]"), "no experiment 'dem' in .*; did you mean 'demo'?"),
+        (("results/enhanced/nobody.png",), "there is no sample 'nobody' in config/samples.tsv"),
+    ],
+)
+def test_bad_input_is_named(fresh, arguments, message):
+    output = snakemake(fresh, "--dry-run", *arguments, check=False)
+    assert re.search(message, output), output
+    assert "Job stats" not in output
+
+
+def test_misspelt_sample_column_is_named(fresh, tmp_path):
+    table = tmp_path / "samples.tsv"
+    table.write_text("name\tfile\tvoxel_z\n")
+    output = snakemake(fresh, "--dry-run", "--config", f"samples={table}", check=False)
+    assert "unknown column 'voxel_z'; did you mean 'voxel_z_um'?" in output
+    assert "Traceback" not in output
