@@ -42,7 +42,7 @@ ShapeLoss = Literal[
 class Section(BaseModel):
     """A part of a configuration: unknown keys are errors, comments are dropped, nothing changes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -53,7 +53,13 @@ class ModelParams(Section):
 
     # network
     network: Literal["jnet", "coarse"] = "jnet"
-    hidden_channels_list: tuple[PositiveInt, ...] = (16, 32, 64, 128, 256)
+    hidden_channels_list: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (
+        16,
+        32,
+        64,
+        128,
+        256,
+    )
     attn_list: tuple[bool, ...] = ()
     nblocks: PositiveInt = 2
     activation: Literal["nn.ReLU(inplace=True)", "nn.ReLU()", "relu"] = "relu"
@@ -451,8 +457,11 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise TenetError(f"{path} is not a JSON object")
     data = without_comments(data)
     parents = data.pop("extends", [])
+    parents = [parents] if isinstance(parents, str) else parents
+    if not isinstance(parents, list) or not all(isinstance(name, str) for name in parents):
+        raise TenetError(f"{path}: extends must be the name of an experiment, or a list of names")
     merged: dict[str, Any] = {}
-    for parent in [parents] if isinstance(parents, str) else parents:
+    for parent in parents:
         base = _read(_sibling(path.parent, parent), (*seen, path))
         base.pop("explanation", None)
         base.pop("name", None)
