@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from tenet.config import ModelParams, parse_params
 from tenet.errors import TenetError
 from tenet.imaging import NoiseModel, StridedBlur, centred_planes, lookup_blur
-from tenet.losses import quantisation_loss
 from tenet.losses import psf_loss as psf_loss_of
+from tenet.losses import quantisation_loss
 from tenet.network import CoarseNet, JNet
 from tenet.psf import NeurIPSF
 

@@ -1,6 +1,6 @@
 """NeurIPSF: a trainable PSF, a small network over axial distance and radius."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -88,6 +88,7 @@ class NeurIPSF(nn.Module):
         constant("volume_coordinates", self._coordinates(self.z_um, volume_radii_um))
         constant("plane_index", torch.from_numpy(plane_index))
         constant("radius_index", torch.from_numpy(radius_index.reshape(size_y, size_x)))
+        self.eval()
 
     def train(self, mode: bool = True) -> "NeurIPSF":
         """Switch mode, but leave batch normalisation frozen: only `fit` moves its statistics."""
@@ -175,7 +176,8 @@ class NeurIPSF(nn.Module):
     @torch.no_grad()
     def _load(self, weights: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> None:
         """Set the layers to fitted weights; normalisation is that of the input points."""
-        inputs, first, _, hidden, last, _ = self.layers
+        layers: list[Any] = list(self.layers)
+        inputs, first, _, hidden, last, _ = layers
         for norm, centre, spread in ((inputs, mean, variance), (hidden, 0.0, 1.0)):
             norm.reset_parameters()
             norm.running_mean.copy_(torch.as_tensor(centre))

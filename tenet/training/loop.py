@@ -38,7 +38,10 @@ Terms = Mapping[str, Tensor]
 class Task(Protocol):
     """What is learned: parameters, and the weighted terms of the loss for a step."""
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module:
+        """The module whose weights are kept."""
+        ...
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Parameters to train, as groups for an optimiser."""
@@ -48,7 +51,7 @@ class Task(Protocol):
         """Terms of the loss on a fresh batch; their sum is minimised."""
         ...
 
-    def validation_terms(self, model: nn.Module) -> Iterable[Terms]:
+    def validation_terms(self, model: Any) -> Iterable[Terms]:
         """Terms of the loss of `model` on each of a fixed set of batches."""
         ...
 

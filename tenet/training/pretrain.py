@@ -160,8 +160,13 @@ def _motion_settings(vibration: Vibration) -> MotionSettings:
         bounds = getattr(vibration, name)
         return bounds.min, bounds.max
 
-    names = ("b_sigma", "amp_alpha", "omega_alpha", "noise_inv_var_alpha")
-    return MotionSettings(max_step=vibration.max_step, **{name: ends(name) for name in names})
+    return MotionSettings(
+        b_sigma=ends("b_sigma"),
+        amp_alpha=ends("amp_alpha"),
+        omega_alpha=ends("omega_alpha"),
+        noise_inv_var_alpha=ends("noise_inv_var_alpha"),
+        max_step=vibration.max_step,
+    )
 
 
 class PretrainTask:

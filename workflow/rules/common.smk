@@ -24,9 +24,7 @@ from tenet.errors import TenetError
 try:
     check_config(config, ROOT / "workflow/schemas/config.schema.yaml")
     SAMPLES = (
-        read_samples(
-            Path(config["samples"]), ROOT / "workflow/schemas/samples.schema.yaml"
-        )
+        read_samples(Path(config["samples"]), ROOT / "workflow/schemas/samples.schema.yaml")
         if config["samples"]
         else {}
     )
@@ -51,9 +49,7 @@ if not workflow.deployment_settings.deployment_method:
 if workflow.resource_settings.nodes is None:
     given = workflow.global_resources.get("gpu").value
     present = len(visible_gpus())
-    workflow.register_resource(
-        "gpu", present if given is None else min(int(given), present)
-    )
+    workflow.register_resource("gpu", present if given is None else min(int(given), present))
     CPU_ONLY = workflow.global_resources["gpu"].value == 0
 else:
     CPU_ONLY = False
@@ -70,23 +66,19 @@ INFERENCE_THREADS = max(CORES // 4, 1) if CPU_ONLY else 4
 # The modules that do the work of a rule. Code that draws, or measures, changes no prediction.
 CODE = {
     "phantoms": ["tenet.phantoms"],
-    "simulate": [
-        "tenet.phantoms",
-        "tenet.psf",
-        "tenet.imaging",
-        "tenet.motion",
-        "tenet.volumes",
-    ],
-    "pretrain": ["tenet.training.pretrain"],
-    "finetune": ["tenet.training.finetune"],
-    "rltv": ["tenet.baselines.rltv"],
-    "predict": ["tenet.inference"],
-    "evaluate": ["tenet.metrics"],
+    "simulate": ["tenet.simulation"],
+    "pretrain": ["tenet.training.pretrain", "tenet.calibration"],
+    "finetune": ["tenet.training.finetune", "tenet.calibration"],
+    "rltv": ["tenet.baselines.rltv", "tenet.calibration"],
+    "predict": ["tenet.inference", "tenet.calibration"],
+    "evaluate": ["tenet.evaluation"],
     "figure": ["tenet.figures"],
-    "sample": ["tenet.config", "tenet.volumes"],
-    "enhance": ["tenet.inference", "tenet.figures"],
+    "sample": ["tenet.samples", "tenet.volumes"],
+    "enhance": ["tenet.inference", "tenet.calibration"],
 }
-WITHOUT = {"predict": ["tenet.figures", "tenet.pictures", "tenet.metrics"]}
+# Only the threshold is chosen by it after a training, so how beads are measured or drawn is left out.
+MEASURING = ["tenet.metrics", "tenet.pictures", "tenet.figures"]
+WITHOUT = {step: MEASURING for step in ("pretrain", "finetune", "rltv", "predict")}
 
 # The sections of an experiment's settings that a rule reads.
 SETTINGS = {
@@ -155,9 +147,7 @@ def seed(name):
 
 def assignments(values):
     """`--set` options of a mapping."""
-    return " ".join(
-        f"--set {shlex.quote(f'{k}={json.dumps(v)}')}" for k, v in values.items()
-    )
+    return " ".join(f"--set {shlex.quote(f'{k}={json.dumps(v)}')}" for k, v in values.items())
 
 
 def without_suffix(path):
@@ -176,9 +166,7 @@ def names(of):
 def phantom_set(name):
     """The configuration of a set of phantoms."""
     if name not in config["phantoms"]:
-        raise WorkflowError(
-            f"there is no set of phantoms '{name}' in the configuration"
-        )
+        raise WorkflowError(f"there is no set of phantoms '{name}' in the configuration")
     return config["phantoms"][name]
 
 
@@ -192,17 +180,22 @@ def phantom_command(wildcards):
         words += [spec["experiment"], OVERLAYS]
     if "size" in spec:
         words += ["--size", *map(str, spec["size"])]
-    words += [
-        f"--{key} {spec[key]}"
-        for key in ("angle", "lines", "beads", "count")
-        if key in spec
-    ]
-    return " ".join(
-        filter(
-            None,
-            [*words, assignments(spec.get("set", {})), f"--seed {seed(wildcards.set)}"],
+    words += [f"--{key} {spec[key]}" for key in ("angle", "lines", "beads", "count") if key in spec]
+    words += [assignments(spec.get("set", {})), f"--seed {seed(wildcards.set)}"]
+    return " ".join(filter(None, words))
+
+
+def own_phantoms(wildcards):
+    """The files that a set of the user's own phantoms is made of."""
+    spec = phantom_set(wildcards.set)
+    if spec["kind"] != "import":
+        return []
+    files = sorted(map(str, Path(spec["folder"]).glob("*.npz")))
+    if not files:
+        raise WorkflowError(
+            f"phantoms: {wildcards.set}: there are no .npz files in {spec['folder']}"
         )
-    )
+    return files
 
 
 def phantom_settings(wildcards):
@@ -265,11 +258,7 @@ def rois(experiment):
 def stacks(experiment, checksums):
     """Folder of an experiment's raw stacks; that of phantoms has a sub-folder for each part."""
     folder = without_suffix(checksums)
-    return (
-        f"{folder}/noise"
-        if is_simulated(experiment) and is_beads(experiment)
-        else folder
-    )
+    return f"{folder}/noise" if is_simulated(experiment) and is_beads(experiment) else folder
 
 
 def roi_options(experiment, checksums, fold="all"):
@@ -290,9 +279,7 @@ def sample(name):
     """A row of the sample table."""
     if name not in SAMPLES:
         known = ", ".join(SAMPLES) or "none yet"
-        raise WorkflowError(
-            f"there is no sample '{name}' in {config['samples']}; known: {known}"
-        )
+        raise WorkflowError(f"there is no sample '{name}' in {config['samples']}; known: {known}")
     return SAMPLES[name]
 
 
@@ -339,15 +326,9 @@ def pretrained_of(path):
 
 def training_set(model, role):
     """Checksums of the phantoms that a model is trained on, or tuned on."""
-    spec = (
-        config["sample"]
-        if model.startswith("samples/")
-        else config["pretrained"].get(model)
-    )
+    spec = config["sample"] if model.startswith("samples/") else config["pretrained"].get(model)
     if spec is None:
-        raise WorkflowError(
-            f"there is no pre-trained model '{model}' in the configuration"
-        )
+        raise WorkflowError(f"there is no pre-trained model '{model}' in the configuration")
     return f"<results>/phantoms/{spec[role]}.sha256"
 
 
@@ -409,9 +390,7 @@ def optics_options(row):
         "ni": "--ni",
         "photons": "--photons",
     }
-    return " ".join(
-        f"{option} {row[key]}" for key, option in options.items() if key in row
-    )
+    return " ".join(f"{option} {row[key]}" for key, option in options.items() if key in row)
 
 
 # Names that lead nowhere are found before anything runs.
@@ -429,7 +408,9 @@ for name in [
 def model_folder(experiment, method, fold):
     """Folder of the model whose network, or whose PSF, a method uses."""
     if method == "tenet":
-        return f"<results>/models/{EXPERIMENTS[experiment].get('model', experiment)}/{fold or 'all'}"
+        return (
+            f"<results>/models/{EXPERIMENTS[experiment].get('model', experiment)}/{fold or 'all'}"
+        )
     return f"<results>/models/{pretrained_of(experiment)}"
 
 
@@ -446,9 +427,7 @@ def runs(experiment):
 
 def predictions(experiment):
     """Checksums of all predictions of an experiment."""
-    return [
-        f"<results>/predictions/{experiment}/{run}.sha256" for run in runs(experiment)
-    ]
+    return [f"<results>/predictions/{experiment}/{run}.sha256" for run in runs(experiment)]
 
 
 def shown_in(figure):

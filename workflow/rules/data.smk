@@ -39,6 +39,8 @@ rule zenodo_folder:
         "<logs>/zenodo_folder/{set}.log",
     benchmark:
         "<benchmarks>/zenodo_folder/{set}.tsv"
+    wildcard_constraints:
+        set=names(config["zenodo"]["folders"]),
     conda:
         "../../envs/zenodo.yaml"
     threads: 1

@@ -69,8 +69,7 @@ rule evaluate_beads:
 rule table:
     input:
         metrics=lambda wildcards: [
-            f"<results>/metrics/{name}.csv"
-            for name in shown_in(figure_of(wildcards.table))
+            f"<results>/metrics/{name}.csv" for name in shown_in(figure_of(wildcards.table))
         ],
         published="resources/published_values.csv",
     output:

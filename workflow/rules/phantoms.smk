@@ -2,6 +2,8 @@
 
 
 rule phantoms:
+    input:
+        own=own_phantoms,
     output:
         folder=directory("<results>/phantoms/{set}"),
         checksums="<results>/phantoms/{set}.sha256",

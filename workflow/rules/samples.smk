@@ -20,9 +20,7 @@ rule sample_experiment:
         base=f"--base {config['sample']['experiment']} {OVERLAYS}",
         optics=lambda wildcards: optics_options(sample(wildcards.sample)),
         reading=lambda wildcards: reading_options(sample(wildcards.sample)),
-        settings=lambda wildcards: resolved(config["sample"]["experiment"]).model_dump(
-            mode="json"
-        ),
+        settings=lambda wildcards: resolved(config["sample"]["experiment"]).model_dump(mode="json"),
         code=code("sample"),
     shell:
         "python -m tenet samples experiment --file {input.stack:q} {params.reading}"

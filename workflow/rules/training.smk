@@ -29,13 +29,9 @@ rule pretrain:
         gpu=1,
     params:
         seed=config["seed"],
-        settings=lambda wildcards: settings(
-            experiment_name(wildcards.model), "pretrain"
-        ),
+        settings=lambda wildcards: settings(experiment_name(wildcards.model), "pretrain"),
         code=code("pretrain"),
-        experiment=lambda wildcards, input: experiment_argument(
-            wildcards.model, input.experiment
-        ),
+        experiment=lambda wildcards, input: experiment_argument(wildcards.model, input.experiment),
         phantoms=lambda wildcards, input: without_suffix(input.phantoms),
         tuning=lambda wildcards, input: without_suffix(input.tuning),
         out=subpath(output.model, parent=True),
@@ -57,12 +53,8 @@ rule finetune:
             f"<results>/models/{pretrained_of(wildcards.experiment)}/{file}"
             for file in ("model.pt", "experiment.json", "optimiser.pt", "fisher.pt")
         ],
-        phantoms=lambda wildcards: training_set(
-            pretrained_of(wildcards.experiment), "phantoms"
-        ),
-        tuning=lambda wildcards: training_set(
-            pretrained_of(wildcards.experiment), "tuning"
-        ),
+        phantoms=lambda wildcards: training_set(pretrained_of(wildcards.experiment), "phantoms"),
+        tuning=lambda wildcards: training_set(pretrained_of(wildcards.experiment), "tuning"),
     output:
         model="<results>/models/{experiment}/{fold}/model.pt",
         experiment="<results>/models/{experiment}/{fold}/experiment.json",
@@ -83,9 +75,7 @@ rule finetune:
         gpu=1,
     params:
         seed=config["seed"],
-        settings=lambda wildcards: settings(
-            experiment_name(wildcards.experiment), "finetune"
-        ),
+        settings=lambda wildcards: settings(experiment_name(wildcards.experiment), "finetune"),
         code=code("finetune"),
         train=lambda wildcards: train_option(wildcards.experiment),
         reading=lambda wildcards: reading_options(sample_of(wildcards.experiment) or {}),

@@ -1,0 +1,5 @@
+"""`python -m tenet`."""
+
+from tenet.cli import main
+
+main()

@@ -1,0 +1,793 @@
+"""The command line: every step of the pipeline by hand."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from tenet.errors import TenetError
+
+if TYPE_CHECKING:
+    import torch
+
+    from tenet.config import Experiment
+    from tenet.training.finetune import RawData
+    from tenet.volumes import Stack
+
+app = typer.Typer(
+    help="Sharp, isotropic, segmented volumes from blurred two-photon stacks, without ground truth.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+config_app = typer.Typer(help="Look at the settings of experiments.", no_args_is_help=True)
+phantoms_app = typer.Typer(help="Make simulated structures with known truth.", no_args_is_help=True)
+rltv_app = typer.Typer(
+    help="Richardson-Lucy deconvolution with total variation.", no_args_is_help=True
+)
+evaluate_app = typer.Typer(help="Measure predictions against what is known.", no_args_is_help=True)
+samples_app = typer.Typer(help="Settings for your own stacks.", no_args_is_help=True)
+for name, part in (
+    ("config", config_app),
+    ("phantoms", phantoms_app),
+    ("rltv", rltv_app),
+    ("evaluate", evaluate_app),
+    ("samples", samples_app),
+):
+    app.add_typer(part, name=name)
+
+ExperimentName = Annotated[
+    str,
+    typer.Argument(metavar="EXPERIMENT", help="Name in the experiments folder, or a JSON file."),
+]
+Overlays = Annotated[
+    list[str] | None,
+    typer.Option("--overlay", help="Settings laid over the experiment, as 'demo'. Repeatable."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, as params.NA=0.8. Repeatable."),
+]
+ExperimentsFolder = Annotated[
+    Path, typer.Option("--experiments", help="Folder of the experiments' JSON files.")
+]
+Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Everything random follows from it.")]
+Device = Annotated[
+    str, typer.Option("--device", help="auto (a GPU if there is one), cpu, cuda or cuda:N.")
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads; all by default.")
+]
+VoxelSize = Annotated[
+    tuple[float, float, float] | None,
+    typer.Option("--voxel-size", metavar="Z Y X", help="In µm; needed if the file does not say."),
+]
+Channel = Annotated[
+    int | None, typer.Option("--channel", min=0, help="Channel of a stack with several; from 0.")
+]
+ModelFolder = Annotated[Path, typer.Option("--model", help="Folder of a trained model.")]
+Rois = Annotated[
+    Path | None,
+    typer.Option("--rois", help="Table of beads: roi, image, z, y, x, fold (CSV)."),
+]
+Fold = Annotated[int | None, typer.Option("--fold", min=0, help="Fold of that table.")]
+EXPERIMENTS = Path("config/experiments")
+
+
+def main() -> None:
+    """Run a command; a user's mistake ends in one line and status 2."""
+    try:
+        app()
+    except TenetError as error:
+        print(f"tenet: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("tenet: interrupted; the same command goes on from the last epoch", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+# Settings -----------------------------------------------------------------------------------------
+
+
+def _experiment(
+    name: str, overlays: list[str] | None, settings: list[str] | None, folder: Path
+) -> "Experiment":
+    from tenet.config import load_experiment
+
+    nested: dict[str, Any] = {}
+    for item in settings or ():
+        key, equals, text = item.partition("=")
+        if not equals:
+            raise TenetError(f"--set {item}: write KEY=VALUE, as params.NA=0.8")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        *parents, last = key.split(".")
+        target = nested
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[last] = value
+    return load_experiment(name, overlays=overlays or (), settings=nested, folder=folder)
+
+
+def _device(name: str, threads: int | None) -> "torch.device":
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise TenetError(f"--device {name}: give auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise TenetError("--device cuda: this machine has no CUDA device; use --device cpu")
+    return device
+
+
+@config_app.command("list")
+def config_list(experiments: ExperimentsFolder = EXPERIMENTS) -> None:
+    """List the experiments, with what each is for."""
+    for path in sorted(experiments.glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        print(f"{path.stem:20} {content.get('explanation', '')}")
+
+
+@config_app.command("show")
+def config_show(
+    experiment: ExperimentName,
+    overlay: Overlays = None,
+    settings: Settings = None,
+    experiments: ExperimentsFolder = EXPERIMENTS,
+) -> None:
+    """Print an experiment with all that it extends, checked and complete."""
+    print(_experiment(experiment, overlay, settings, experiments).model_dump_json(indent=2))
+
+
+@samples_app.command("experiment")
+def samples_experiment(
+    file: Annotated[Path, typer.Option(help="The stack.")],
+    out: Out,
+    base: Annotated[str, typer.Option(help="Experiment to start from.")] = "sample",
+    na: Annotated[float | None, typer.Option(help="Numerical aperture.")] = None,
+    wavelength: Annotated[float | None, typer.Option(help="Excitation wavelength in µm.")] = None,
+    ni: Annotated[float | None, typer.Option(help="Index of the immersion medium.")] = None,
+    photons: Annotated[int | None, typer.Option(help="2 for two-photon excitation.")] = None,
+    voxel_size: VoxelSize = None,
+    channel: Channel = None,
+    overlay: Overlays = None,
+    settings: Settings = None,
+    experiments: ExperimentsFolder = EXPERIMENTS,
+) -> None:
+    """Write the settings for a stack of your own from its voxel size and optics."""
+    from tenet.samples import sample_experiment
+    from tenet.training.store import save_json
+
+    stack = _stack(file, channel)
+    experiment = sample_experiment(
+        _experiment(base, overlay, settings, experiments),
+        _voxel_size(stack, voxel_size),
+        where=str(file),
+        na=na,
+        wavelength_um=wavelength,
+        immersion_index=ni,
+        photons=photons,
+    )
+    save_json(out, experiment.model_dump(mode="json"))
+    params = experiment.params
+    print(f"scale {params.scale}, fine voxels {params.fine_voxel_size_um} µm -> {out}")
+
+
+# Simulated data -----------------------------------------------------------------------------------
+
+Count = Annotated[int | None, typer.Option(min=1, help="Number of volumes.")]
+Size = Annotated[tuple[int, int, int], typer.Option(metavar="Z Y X", help="Voxels per volume.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
+
+
+@phantoms_app.command("training")
+def phantoms_training(
+    experiment: ExperimentName,
+    out: Out,
+    count: Count = None,
+    workers: Workers = 1,
+    seed: Seed = 0,
+    overlay: Overlays = None,
+    settings: Settings = None,
+    experiments: ExperimentsFolder = EXPERIMENTS,
+) -> None:
+    """Bent lines, balls, octahedra and cubes: to pre-train, tune and test on."""
+    from tenet.phantoms import TrainingPhantomSettings, generate_set
+
+    section = _experiment(experiment, overlay, settings, experiments).simulation_data_generation
+    scale = section.object_scale
+    base = TrainingPhantomSettings()
+    generate_set(
+        TrainingPhantomSettings(
+            zyx_shape=section.image_size,
+            n_objects=(section.train_object_num_min, section.train_object_num_max),
+            line_length=(base.line_length[0] * scale, base.line_length[1] * scale),
+            solid_radius=(base.solid_radius[0] * scale, base.solid_radius[1] * scale),
+        ),
+        out,
+        count=count or section.train_num + section.valid_num,
+        seed=seed,
+        workers=workers,
+        progress=_report,
+    )
+
+
+@phantoms_app.command("angle")
+def phantoms_angle(
+    out: Out,
+    angle: Annotated[str, typer.Option(help="Degrees to the optical axis, or random.")],
+    size: Size = (500, 500, 500),
+    lines: Annotated[int, typer.Option(min=1, help="Lines per volume.")] = 250,
+    count: Count = 1,
+    workers: Workers = 1,
+    seed: Seed = 0,
+) -> None:
+    """Straight lines at one angle to the optical axis."""
+    from tenet.phantoms import AnglePhantomSettings, generate_set
+
+    try:
+        angle_deg: float | Literal["random"] = "random" if angle == "random" else float(angle)
+    except ValueError:
+        raise TenetError(f"--angle {angle}: give degrees, or random") from None
+    chosen = AnglePhantomSettings(zyx_shape=size, n_lines=lines, angle_deg=angle_deg)
+    generate_set(chosen, out, count=count or 1, seed=seed, workers=workers, progress=_report)
+
+
+@phantoms_app.command("beads")
+def phantoms_beads(
+    experiment: ExperimentName,
+    out: Out,
+    size: Size = (310, 512, 512),
+    beads: Annotated[int, typer.Option(min=1, help="Beads per volume.")] = 8,
+    count: Count = 1,
+    workers: Workers = 1,
+    seed: Seed = 0,
+    overlay: Overlays = None,
+    settings: Settings = None,
+    experiments: ExperimentsFolder = EXPERIMENTS,
+) -> None:
+    """Solid beads of 2 µm on the fine grid of an experiment."""
+    from tenet.phantoms import BeadsPhantomSettings, generate_set
+
+    params = _experiment(experiment, overlay, settings, experiments).params
+    chosen = BeadsPhantomSettings(
+        zyx_shape=size, voxel_size_um=params.fine_voxel_size_um, n_beads=beads
+    )
+    generate_set(chosen, out, count=count or 1, seed=seed, workers=workers, progress=_report)
+
+
+@phantoms_app.command("import")
+def phantoms_import(
+    folder: Annotated[Path, typer.Argument(help="Folder of *.npz with arrays shape, brightness.")],
+    out: Out,
+) -> None:
+    """Convert your own phantoms: one *.npz a volume, arrays shape (0 and 1) and brightness."""
+    from tenet.phantoms import import_phantoms
+
+    print(f"{len(import_phantoms(folder, out))} phantoms -> {out}")
+
+
+@app.command()
+def simulate(
+    experiment: ExperimentName,
+    phantoms: Annotated[Path, typer.Option(help="Folder of phantoms.")],
+    out: Out,
+    motion: Annotated[float, typer.Option(min=0, help="Shift of planes, SD in pixels.")] = 0.0,
+    no_noise_part: Annotated[
+        bool, typer.Option("--no-noise-part", help="Write the stacks without noise too.")
+    ] = False,
+    folds: Annotated[int | None, typer.Option(min=1, help="Folds of rois.csv.")] = None,
+    seed: Seed = 0,
+    overlay: Overlays = None,
+    settings: Settings = None,
+    experiments: ExperimentsFolder = EXPERIMENTS,
+) -> None:
+    """Take simulated stacks of phantoms; --set params.NA=... makes another microscope of it."""
+    from tenet.simulation import simulate_acquisitions
+
+    chosen = _experiment(experiment, overlay, settings, experiments)
+    written = simulate_acquisitions(
+        chosen,
+        phantoms,
+        out,
+        motion_px=motion,
+        no_noise_part=no_noise_part,
+        folds=folds,
+        seed=seed,
+    )
+    print(f"{len(written)} stacks -> {out}")
+
+
+# Training -----------------------------------------------------------------------------------------
+
+Phantoms = Annotated[Path | None, typer.Option(help="Folder of phantoms.")]
+Tuning = Annotated[
+    Path | None, typer.Option(help="Held-out phantoms on which the threshold is chosen.")
+]
+
+
+@app.command()
+def pretrain(
+    experiment: ExperimentName,
+    phantoms: Annotated[Path, typer.Option(help="Folder of phantoms, or of your own *.npz.")],
+    out: Out,
+    tuning: Tuning = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = None,
+    overlay: Overlays = None,
+    settings: Settings = None,
+    experiments: ExperimentsFolder = EXPERIMENTS,
+) -> None:
+    """Fit the PSF network to the optics and train the encoder on blurred phantoms.
+
+    Run the same command again after an interruption: it goes on where it was.
+    """
+    from tenet.calibration import calibrate, write_psf_table
+    from tenet.training.pretrain import pretrain as run
+
+    chosen = _experiment(experiment, overlay, settings, experiments)
+    model = run(chosen, phantoms, out, device=_device(device, threads), seed=seed)
+    if tuning is not None:
+        print(calibrate(model, tuning, out, seed=seed))
+    write_psf_table(model, out)
+
+
+@app.command()
+def finetune(
+    experiment: ExperimentName,
+    pretrained: Annotated[Path, typer.Option(help="Folder of the pre-trained model.")],
+    out: Out,
+    data: Annotated[
+        list[Path] | None, typer.Option("--data", help="Raw stacks, or a folder. Repeatable.")
+    ] = None,
+    simulation: Annotated[
+        bool, typer.Option("--simulation", help="Make images from phantoms, PSF frozen.")
+    ] = False,
+    phantoms: Phantoms = None,
+    tuning: Tuning = None,
+    rois: Rois = None,
+    fold: Fold = None,
+    train: Annotated[
+        Literal["all", "encoder", "decoder", "old"],
+        typer.Option(help="What is trained; decoder is PSF and noise, old is all."),
+    ] = "old",
+    evaluate_only: Annotated[
+        bool, typer.Option("--evaluate-only", help="Losses of the model in --out; no training.")
+    ] = False,
+    voxel_size: VoxelSize = None,
+    channel: Channel = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = None,
+    overlay: Overlays = None,
+    settings: Settings = None,
+    experiments: ExperimentsFolder = EXPERIMENTS,
+) -> None:
+    """Adapt a pre-trained model to raw stacks, without any truth.
+
+    With --rois and --fold the images that hold the regions of that fold are left out.
+    """
+    from tenet.calibration import calibrate, signal_level, write_psf_table
+    from tenet.training import finetune as training
+
+    chosen = _experiment(experiment, overlay, settings, experiments)
+    raw, names = None, []
+    if simulation == bool(data):
+        raise TenetError("give either --data with raw stacks, or --simulation")
+    if data:
+        stacks = [_stack(file, channel) for folder in data for file in _files(folder)]
+        stacks = _outside_fold(stacks, rois, fold, chosen.test_dataset.test_images)
+        for stack in stacks:
+            _check_voxels(stack, voxel_size, chosen)
+        names = [stack.path.name for stack in stacks]
+        raw = _raw_data(stacks, chosen, signal_level(pretrained))
+    arguments: dict[str, Any] = {
+        "data": raw,
+        "phantoms": phantoms,
+        "device": _device(device, threads),
+        "seed": seed,
+    }
+    if evaluate_only:
+        losses = training.evaluate(chosen, out, pretrained, **arguments)
+        print(json.dumps(losses, indent=2))
+        return
+    provenance = {"pretrained": str(pretrained), "fold": fold, "images": names}
+    model = training.finetune(
+        chosen, pretrained, out, mode=train, provenance=provenance, **arguments
+    )
+    if tuning is not None:
+        print(calibrate(model, tuning, out, seed=seed))
+    write_psf_table(model, out)
+
+
+# Inference ----------------------------------------------------------------------------------------
+
+
+@app.command()
+def enhance(
+    stacks: Annotated[list[Path], typer.Argument(metavar="STACK...", help="Raw stacks.")],
+    model: ModelFolder,
+    out: Out,
+    name: Annotated[str | None, typer.Option(help="Name of the result of a single stack.")] = None,
+    sheet: Annotated[
+        bool, typer.Option("--sheet", help="Also draw a PNG sheet, before and after.")
+    ] = False,
+    tile: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(metavar="Z Y X", help="Most voxels of a tile; by default by free memory."),
+    ] = None,
+    voxel_size: VoxelSize = None,
+    channel: Channel = None,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Deblur, super-resolve and segment stacks: OME-TIFF with channels shape and brightness."""
+    from tenet.inference import enhance_stack, enhanced_sheet, stack_name
+    from tenet.training.store import load_model
+
+    if name is not None and len(stacks) > 1:
+        raise TenetError("--name goes with a single stack")
+    opened = [_stack(path, channel) for path in stacks]
+    network, experiment = load_model(model, device=_device(device, threads))
+    network.half_precision = experiment.train_loop.precision == "bfloat16"
+    for stack in opened:
+        size = _voxel_size(stack, voxel_size)
+        _check_voxels(stack, size, experiment)
+        stem = name or stack_name(stack.path)
+        path = out / f"{stem}.ome.tif"
+        enhance_stack(
+            network,
+            stack,
+            _range(stack, experiment, model),
+            path,
+            voxel_size_um=size,
+            tile_zyx_shape=tile,
+            progress=_report,
+        )
+        print(path)
+        if sheet:
+            picture = out / f"{stem}.png"
+            enhanced_sheet(network, stack, path, picture, voxel_size_um=size)
+            print(picture)
+
+
+@app.command()
+def predict(
+    model: ModelFolder,
+    data: Annotated[Path, typer.Option(help="Folder of stacks, or of folders of stacks.")],
+    out: Out,
+    rois: Rois = None,
+    fold: Fold = None,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Enhance all stacks of a folder for the evaluation; with --fold, only those of a fold."""
+    from tenet.inference import enhance_stack, read_threshold
+    from tenet.training.store import load_model, save_json
+
+    network, experiment = load_model(model, device=_device(device, threads))
+    network.half_precision = experiment.train_loop.precision == "bfloat16"
+    for stack, path in _every_stack(data, out, rois, fold):
+        range_ = _range(stack, experiment, model)
+        size = stack.voxel_size_um or _coarse_voxel_size(experiment)
+        enhance_stack(network, stack, range_, path, voxel_size_um=size)
+    threshold = read_threshold(model)
+    chosen = experiment.params.threshold if threshold is None else threshold
+    save_json(out / "settings.json", {"threshold": chosen, "model": str(model)})
+
+
+@rltv_app.command("tune")
+def rltv_tune(
+    model: ModelFolder,
+    phantoms: Annotated[Path, typer.Option(help="Held-out phantoms.")],
+    out: Out,
+    iterations: Annotated[
+        list[int] | None, typer.Option("--iterations", help="To try. Repeatable.")
+    ] = None,
+    tv_weight: Annotated[
+        list[float] | None, typer.Option("--tv-weight", help="To try. Repeatable.")
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Choose iterations, weight and threshold by IoU on held-out phantoms."""
+    from dataclasses import asdict
+
+    from tenet.baselines.rltv import rltv_paper, tune
+    from tenet.calibration import phantom_images
+    from tenet.metrics import best_threshold
+    from tenet.training.store import load_model, save_json
+
+    network, experiment = load_model(model, device=_device(device, threads))
+    pairs = phantom_images(network, phantoms, noise=True, seed=seed)
+    psf, params = network.psf().detach(), experiment.params
+    best, table = tune(
+        pairs,
+        psf,
+        scale=params.scale,
+        fine_voxel_size_um=params.fine_voxel_size_um,
+        tv_weights=tv_weight or (0.001, 0.003, 0.01),
+        iterations=iterations or (20, 40, 80, 160),
+        progress=_report,
+    )
+    paper = [(rltv_paper(image, psf, scale=params.scale).numpy(), truth) for image, truth in pairs]
+    choice = best_threshold(paper)
+    content = {
+        "rltv": asdict(best),
+        "rltv_paper": {"threshold": float(choice.threshold), "score": float(choice.iou)},
+        "table": table.to_dict("records"),
+    }
+    save_json(out, content)
+
+
+@rltv_app.command("run")
+def rltv_run(
+    model: ModelFolder,
+    settings: Annotated[Path, typer.Option(help="What `rltv tune` wrote.")],
+    data: Annotated[Path, typer.Option(help="Folder of stacks, or of folders of stacks.")],
+    out: Out,
+    paper: Annotated[bool, typer.Option("--paper", help="As published: coarse grid.")] = False,
+    rois: Rois = None,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Deconvolve all stacks of a folder with the PSF of a model."""
+    import torch
+
+    from tenet.baselines.rltv import rltv_paper, rltv_tiled
+    from tenet.training.store import load_model, save_json
+    from tenet.volumes import normalise, write_ome_tiff
+
+    network, experiment = load_model(model, device=_device(device, threads))
+    chosen = json.loads(settings.read_text(encoding="utf-8"))
+    psf, params = network.psf().detach(), experiment.params
+    for stack, path in _every_stack(data, out, rois, None):
+        image = torch.from_numpy(normalise(stack.read(), _range(stack, experiment, model)))
+        if paper:
+            result = rltv_paper(image, psf, scale=params.scale)
+        else:
+            result = rltv_tiled(
+                image,
+                psf,
+                scale=params.scale,
+                iterations=chosen["rltv"]["iterations"],
+                tv_weight=chosen["rltv"]["tv_weight"],
+                fine_voxel_size_um=params.fine_voxel_size_um,
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_ome_tiff(path, result.cpu().numpy(), params.fine_voxel_size_um, ["intensity"])
+    part = chosen["rltv_paper" if paper else "rltv"]
+    save_json(out / "settings.json", {**part, "model": str(model)})
+
+
+# Evaluation ---------------------------------------------------------------------------------------
+
+Methods = Annotated[list[str] | None, typer.Option("--method", help="Repeatable; all if none.")]
+Sweep = Annotated[Path, typer.Option(help="Table of threshold sweeps (CSV).")]
+
+
+@evaluate_app.command("segmentation")
+def evaluate_segmentation(
+    experiment: ExperimentName,
+    predictions: Annotated[Path, typer.Option(help="Folder with a sub-folder per method.")],
+    phantoms: Annotated[Path, typer.Option(help="The truth.")],
+    out: Out,
+    sweep: Sweep,
+    method: Methods = None,
+    overlay: Overlays = None,
+    settings: Settings = None,
+    experiments: ExperimentsFolder = EXPERIMENTS,
+) -> None:
+    """IoU, Dice and average precision of every prediction."""
+    from tenet import evaluation
+
+    chosen = _experiment(experiment, overlay, settings, experiments)
+    tables = evaluation.evaluate_segmentation(chosen.name, predictions, phantoms, methods=method)
+    _write_tables(tables, (out, sweep))
+
+
+@evaluate_app.command("beads")
+def evaluate_beads(
+    experiment: ExperimentName,
+    predictions: Annotated[Path, typer.Option(help="Folder with a sub-folder per method.")],
+    rois: Annotated[Path, typer.Option(help="Table of beads: roi, image, z, y, x, fold.")],
+    out: Out,
+    sweep: Sweep,
+    method: Methods = None,
+    overlay: Overlays = None,
+    settings: Settings = None,
+    experiments: ExperimentsFolder = EXPERIMENTS,
+) -> None:
+    """Volume, sphericity, z/xy ratio and widths of every bead."""
+    from tenet import evaluation
+
+    chosen = _experiment(experiment, overlay, settings, experiments)
+    tables = evaluation.evaluate_beads(
+        chosen.name, predictions, rois, chosen.params.scale, methods=method
+    )
+    _write_tables(tables, (out, sweep))
+
+
+@app.command()
+def bench(
+    out: Out = Path("results/bench/bench.csv"),
+    row: Annotated[list[str] | None, typer.Option("--row", help="Only these rows.")] = None,
+) -> None:
+    """Measure what the main steps cost on this machine."""
+    from tenet.bench import run_bench
+
+    run_bench(out, rows=row)
+
+
+# Shared -------------------------------------------------------------------------------------------
+
+
+def _report(done: int, total: int) -> None:
+    """Progress in one line on a terminal, in tenths of the way in a log."""
+    if sys.stderr.isatty():
+        end = "\n" if done == total else ""
+        print(f"\r{done} of {total}", end=end, file=sys.stderr, flush=True)
+    elif done == total or done * 10 // total > (done - 1) * 10 // total:
+        print(f"{done} of {total}", file=sys.stderr, flush=True)
+
+
+def _stack(path: Path, channel: int | None) -> "Stack":
+    from tenet.volumes import open_stack
+
+    return open_stack(path, channel=channel)
+
+
+def _files(path: Path) -> list[Path]:
+    from tenet.inference import stack_files
+
+    return stack_files(path)
+
+
+def _voxel_size(
+    stack: "Stack", given: tuple[float, float, float] | None
+) -> tuple[float, float, float]:
+    size = given or stack.voxel_size_um
+    if size is None:
+        raise TenetError(
+            f"{stack.path} does not say its voxel size: give --voxel-size Z Y X in µm "
+            "(voxel_z_um, voxel_y_um, voxel_x_um in the sample table)"
+        )
+    if min(size) <= 0:
+        raise TenetError(f"{stack.path}: voxel size {size} µm; every side must be above 0")
+    if size[0] < size[2]:
+        raise TenetError(
+            f"{stack.path}: its planes are {size[0]:g} µm apart, finer than its pixels of "
+            f"{size[2]:g} µm: axial super-resolution has nothing to do; check the order Z Y X"
+        )
+    return size
+
+
+def _coarse_voxel_size(experiment: "Experiment") -> tuple[float, float, float]:
+    params = experiment.params
+    return params.res_axial, params.res_lateral, params.res_lateral
+
+
+def _check_voxels(
+    stack: "Stack", given: tuple[float, float, float] | None, experiment: "Experiment"
+) -> None:
+    """Warn when a stack's voxels are not those that the model is trained for."""
+    from tenet.inference import voxel_size_mismatch
+
+    size = given or stack.voxel_size_um
+    warning = voxel_size_mismatch(experiment.params, size) if size else None
+    if warning:
+        print(f"warning: {stack.path}: {warning}", file=sys.stderr)
+
+
+def _range(stack: "Stack", experiment: "Experiment", model: Path) -> Any:
+    """Intensities that become 0 and 1, as in the model's training."""
+    from tenet.calibration import scaled, signal_level
+    from tenet.training.finetune import stack_range
+
+    range_ = stack_range(stack, experiment.train_dataset.normalisation)
+    return scaled(range_, signal_level(model))
+
+
+def _raw_data(stacks: list["Stack"], experiment: "Experiment", level: float) -> "RawData":
+    from tenet.calibration import scaled
+    from tenet.training.finetune import RawData, stack_range
+
+    method = experiment.train_dataset.normalisation
+    ranges = {stack.path: scaled(stack_range(stack, method), level) for stack in stacks}
+    return RawData(stacks, stacks, ranges)
+
+
+def _images_of(rois: Path, fold: int | None) -> set[int]:
+    """Numbers of the images with a region in a fold, or in any."""
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(rois)
+        image, folds = table["image"].astype(int), table["fold"].astype(int)
+    except (OSError, KeyError, ValueError) as error:
+        raise TenetError(f"{rois} is no table of regions (roi,image,z,y,x,fold): {error}") from None
+    if fold is None:
+        return set(image)
+    if fold not in set(folds):
+        raise TenetError(f"{rois} has no fold {fold}; it has {sorted(set(folds))}")
+    return set(image[folds == fold])
+
+
+def _number(path: Path) -> int:
+    """Number of an image: the digits that its name ends with."""
+    import re
+
+    from tenet.inference import stack_name
+
+    digits = re.search(r"(\d+)$", stack_name(path))
+    if digits is None:
+        raise TenetError(f"{path}: its name does not end with the number of the image")
+    return int(digits.group())
+
+
+def _outside_fold(
+    stacks: list["Stack"], rois: Path | None, fold: int | None, test_images: tuple[str, ...]
+) -> list["Stack"]:
+    """Stacks that a fold's model may see."""
+    if fold is None:
+        return stacks
+    if rois is None:
+        if not test_images:
+            raise TenetError(
+                "--fold needs --rois, the table that says which image is in which fold"
+            )
+        left_out = {int(name) for name in test_images}
+    else:
+        left_out = _images_of(rois, fold)
+    kept = [stack for stack in stacks if _number(stack.path) not in left_out]
+    if not kept:
+        raise TenetError(f"fold {fold} leaves no stack to train on")
+    return kept
+
+
+def _every_stack(
+    data: Path, out: Path, rois: Path | None, fold: int | None
+) -> list[tuple["Stack", Path]]:
+    """Stacks of a folder, or of its sub-folders, with the file that each result goes to."""
+    from tenet.inference import stack_name
+
+    if not data.is_dir():
+        raise TenetError(f"{data} is not a folder")
+    folders = [path for path in sorted(data.iterdir()) if path.is_dir() and path.suffix != ".zarr"]
+    wanted = _images_of(rois, fold) if rois is not None else None
+    pairs = []
+    for folder in folders or [data]:
+        for file in _files(folder):
+            if wanted is None or _number(file) in wanted:
+                target = out / folder.relative_to(data) / f"{stack_name(file)}.ome.tif"
+                pairs.append((_stack(file, None), target))
+    if not pairs:
+        raise TenetError(f"{data} holds none of the images that {rois} names")
+    return pairs
+
+
+def _write_tables(tables: Any, paths: tuple[Path, ...]) -> None:
+    from tenet.training.store import replacing
+
+    for table, path in zip(tables, paths, strict=True):
+        with replacing(path) as temporary:
+            table.to_csv(temporary, index=False)
+        print(f"{len(table)} rows -> {path}")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    main()

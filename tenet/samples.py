@@ -1,0 +1,87 @@
+"""Settings for a user's own stack, from its voxel size and optics."""
+
+from tenet.config import Experiment, ModelParams, merge, parse_experiment
+from tenet.errors import TenetError
+from tenet.metrics import fwhm
+from tenet.optics import centred
+
+
+def sample_experiment(
+    base: Experiment,
+    voxel_size_um: tuple[float, float, float],
+    *,
+    where: str,
+    na: float | None = None,
+    wavelength_um: float | None = None,
+    immersion_index: float | None = None,
+    photons: int | None = None,
+) -> Experiment:
+    """An experiment whose grid and optics are those of a stack.
+
+    The scale is the axial step over the lateral one, rounded; crops are fitted to it; the PSF grid
+    reaches twice the theoretical full width at half maximum to either side.
+
+    Parameters
+    ----------
+    base : Experiment
+        Everything that the stack does not say.
+    voxel_size_um : tuple of float
+        Voxel size along z, y, x.
+    where : str
+        Name of the stack, for errors.
+    na, wavelength_um, immersion_index, photons
+        Optics; those of `base` where not given.
+
+    Returns
+    -------
+    Experiment
+
+    Raises
+    ------
+    TenetError
+        If pixels are not square, or the optics impossible.
+    """
+    z_um, y_um, x_um = voxel_size_um
+    if abs(y_um - x_um) > 0.02 * x_um:
+        raise TenetError(
+            f"{where}: pixels of {y_um:g} x {x_um:g} µm are not square: resample first"
+        )
+    optics = {
+        "NA": na,
+        "wavelength": wavelength_um,
+        "ni": immersion_index,
+        "ni0": immersion_index,
+        "photons": photons,
+    }
+    params = {
+        **{key: value for key, value in optics.items() if value is not None},
+        "res_axial": z_um,
+        "res_lateral": x_um,
+        "scale": max(round(z_um / x_um), 1),
+    }
+    data = merge(base.model_dump(mode="json"), {"params": params})
+    fitted = ModelParams.model_validate(data["params"])
+    size_z, size_yx = _psf_size(fitted)
+    data = merge(data, {"params": {"size_z": size_z, "size_y": size_yx, "size_x": size_yx}})
+    for section in ("pretrain_dataset", "pretrain_val_dataset", "train_dataset", "val_dataset"):
+        crop = [
+            max(round(n / d), 1) * d
+            for n, d in zip(data[section]["cropsize"], fitted.divisor_zyx, strict=True)
+        ]
+        data[section] |= {"cropsize": crop, "scale": None}
+    return parse_experiment(data, where=where)
+
+
+def _psf_size(params: ModelParams) -> tuple[int, int]:
+    """Planes and columns of a PSF grid that reaches two widths to either side; both odd."""
+    psf = params.model_psf()
+    step_z, _, step_x = params.fine_voxel_size_um
+    r = centred(2001, step_x / 10)
+    lateral = fwhm(psf(centred(1), abs(r))[0], step_x / 10)
+    z = centred(4001, step_z / 4)
+    axial = fwhm(psf(z, centred(1))[:, 0], step_z / 4)
+    return _odd(4 * axial / step_z, 301), _odd(4 * lateral / step_x, 101)
+
+
+def _odd(size: float, most: int) -> int:
+    return min(2 * int(size / 2) + 1, most)

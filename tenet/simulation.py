@@ -1,0 +1,148 @@
+"""Simulated acquisitions: phantoms seen by a microscope that the model need not know."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from tenet.config import Experiment
+from tenet.imaging import NoiseModel, StridedBlur, centred_planes
+from tenet.metrics import fwhm
+from tenet.motion import shift_planes
+from tenet.optics import RadialPSF, centred, psf_volume
+from tenet.phantoms import Phantom, open_phantoms
+from tenet.volumes import write_ome_tiff
+
+#: Camera counts of simulated raw stacks: offset + gain · intensity.
+OFFSET, GAIN = 100.0, 10_000.0
+
+
+def simulate_acquisitions(
+    experiment: Experiment,
+    phantoms: Path,
+    out: Path,
+    *,
+    motion_px: float = 0.0,
+    no_noise_part: bool = False,
+    folds: int | None = None,
+    seed: int = 0,
+) -> list[Path]:
+    """Acquire every phantom of a folder.
+
+    Blurred by the Gibson–Lanni PSF of `experiment.params` itself (not by a network fitted to it),
+    refocused, sampled, each plane shifted at random, with noise. Stacks whose experiment takes
+    intensities as they are (`normalisation` "none") stay in [0, 1]; others become 16-bit counts.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Its `params` describe the true microscope.
+    phantoms : Path
+        Folder of stored phantoms.
+    out : Path
+        Receives ``noise/NN.ome.tif``, ``no_noise/NN.ome.tif`` if asked for, ``acquisition.json``,
+        and ``rois.csv`` (roi, image, z, y, x, fold) for phantoms that know where their beads are.
+    motion_px : float
+        Standard deviation of the shift of each plane in y and x.
+    no_noise_part : bool
+        Whether to write the same stacks without noise as well.
+    folds : int, optional
+        Number of cross-validation folds in ``rois.csv``; images are dealt out in order.
+    seed : int
+        Of noise and motion; stack i has its own, whatever the others are.
+
+    Returns
+    -------
+    list of Path
+        The stacks written.
+    """
+    params = experiment.params
+    psf = true_psf(experiment)
+    scale = params.scale
+    noise = NoiseModel(params.poisson_weight, params.sig_eps)
+    parts = ["noise", "no_noise"] if no_noise_part else ["noise"]
+    written: list[Path] = []
+    rois: list[tuple[int, ...]] = []
+    volumes = open_phantoms(phantoms)
+    for index, phantom in enumerate(volumes):
+        rng = np.random.default_rng([seed, index])
+        shape, brightness = _whole(phantom, scale)
+        blur = StridedBlur(torch.from_numpy(psf), shape.shape, scale)
+        with torch.no_grad():
+            image = blur(torch.from_numpy(brightness * shape)[None, None]).clamp(0, 1)
+            if motion_px > 0:
+                shifts = rng.normal(0, motion_px, (image.shape[2], 2))
+                shifts -= shifts.mean(0)
+                image = shift_planes(image, torch.from_numpy(shifts.astype(np.float32)))
+            generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+            images = {"noise": noise.sample(image, generator), "no_noise": image}
+        name = phantom.path.name.split(".")[0]
+        for part in parts:
+            path = out / part / f"{name}.ome.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            data = images[part][0, 0].numpy()
+            if experiment.train_dataset.normalisation != "none":
+                data = np.rint(OFFSET + GAIN * data).astype(np.uint16)
+            voxel_size_um = (params.res_axial, params.res_lateral, params.res_lateral)
+            write_ome_tiff(path, data, voxel_size_um)
+            written.append(path)
+        fold = index * folds // len(volumes) if folds else 0
+        for z, y, x in phantom.attributes.get("centres_zyx", ()):
+            # Coarse plane i is centred on fine plane i·s + (s - 1)/2.
+            coarse_z = (z - (scale - 1) / 2) / scale
+            rois.append((len(rois), index, round(coarse_z), round(y), round(x), fold))
+    if rois:
+        table = pd.DataFrame(rois, columns=["roi", "image", "z", "y", "x", "fold"])
+        table.to_csv(out / "rois.csv", index=False)
+    record = {
+        "simulated": True,
+        "experiment": experiment.name,
+        "microscope": params.model_dump(mode="json"),
+        "motion_px": motion_px,
+        "seed": seed,
+        "fwhm_um": psf_fwhm_um(psf, params.fine_voxel_size_um),
+    }
+    (out / "acquisition.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return written
+
+
+def true_psf(experiment: Experiment) -> NDArray[np.float32]:
+    """The model PSF of an experiment on its fine grid, with its brightest plane in focus."""
+    params = experiment.params
+    size_z = centred_planes(params.size_z, params.scale)
+    shape = (size_z, params.size_y, params.size_x)
+    return psf_volume(
+        refocused(params.model_psf(), params.res_axial), shape, params.fine_voxel_size_um
+    )
+
+
+def refocused(psf: RadialPSF, range_um: float) -> RadialPSF:
+    """Shift a PSF along z so that its maximum on the axis lies at 0.
+
+    Aberration moves the focus; a user of the microscope would have focused on the structure.
+    """
+    z_um = centred(2001, 10 * range_um / 2000)
+    focus_um = z_um[int(np.argmax(psf(z_um, np.zeros(1))[:, 0]))]
+    return lambda z, r: psf(np.asarray(z) + focus_um, r)
+
+
+def psf_fwhm_um(
+    psf: NDArray[np.floating], voxel_size_um: tuple[float, float, float]
+) -> dict[str, float]:
+    """Axial and lateral full width at half maximum of a PSF volume, in µm."""
+    z, y, x = np.unravel_index(int(np.argmax(psf)), psf.shape)
+    return {
+        "axial": float(fwhm(psf[:, y, x], voxel_size_um[0])),
+        "lateral": float(fwhm(psf[z, y, :], voxel_size_um[2])),
+    }
+
+
+def _whole(phantom: Phantom, scale: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Shape and brightness of a phantom, cut to a whole number of coarse planes."""
+    planes, rows, columns = phantom.zyx_shape
+    z = slice(0, planes // scale * scale)
+    shape, brightness = phantom.read(z, slice(0, rows), slice(0, columns))
+    return shape.astype(np.float32), brightness
