@@ -314,7 +314,7 @@ def _measure(
     offset = np.asarray(bead.offset_zyx)
     through = np.where(np.isfinite(offset), np.asarray(centre) + offset, centre)
     through = np.clip(through, 0, np.asarray(score.shape) - 1)
-    widths = metrics.gaussian_fwhm(score, through, voxel_size_um)
+    widths = metrics.gaussian_fwhm(score, through.tolist(), voxel_size_um)
     box_ratio = published.z_xy_box_ratio
     published_values = {
         "volume_um3": published.volume_um3,
@@ -437,9 +437,11 @@ def summary_table(
         )
     rows = []
     keys = ["quantity", "condition", "method"]
-    for (quantity, condition, method), group in frame.groupby(keys, sort=False):
+    for key, group in frame.groupby(keys, sort=False):
+        quantity, condition, method = map(str, key)
         finite = group[np.isfinite(group["value"])]
-        number = numbers.get(_published_key(figure, quantity, condition, method), np.nan)
+        at = _published_key(figure, quantity, condition, method)
+        number = numbers.get(at, np.nan) if at else np.nan
         rows.append(
             {"figure": figure, "quantity": quantity, "condition": condition, "method": method}
             | _mean_and_interval(finite["value"], finite["image"], rng)
