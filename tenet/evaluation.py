@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -229,10 +229,10 @@ def evaluate_beads(
     experiment: str,
     predictions: Path,
     rois: Path,
-    voxel_size_um: VoxelSize,
     scale: int,
     methods: Sequence[str] | None = None,
     *,
+    voxel_size_um: VoxelSize | None = None,
     planes: int = 24,
     width: int | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -249,12 +249,12 @@ def evaluate_beads(
         The experiment's folder; image NN of the table is ``…/NN.ome.tif``, whatever its zeros.
     rois : Path
         The beads; see `read_rois`.
-    voxel_size_um : tuple of float
-        Voxel size (z, y, x) that the predictions must have.
     scale : int
         Fine planes per coarse plane.
     methods : sequence of str, optional
         By default all that there are.
+    voxel_size_um : tuple of float, optional
+        Voxel size (z, y, x) that all predictions must have; by default that of the first.
     planes, width : int
         Size of a region; see `bead_region`.
 
@@ -281,12 +281,19 @@ def evaluate_beads(
     for method in _methods(predictions, methods):
         top = 1.0
         if method not in PROBABILITIES:
-            beads = _beads(predictions / method, table, voxel_size_um, scale, planes, width)
-            top = max(float(score.max()) for _, _, score, _ in beads)
+            beads = _beads(predictions / method, table, scale, planes, width)
+            top = max(float(bead.score.max()) for bead in beads)
         grid = SWEEP_SHARES * (top if top > 0 else 1.0)
-        for part, roi, score, centre in _beads(
-            predictions / method, table, voxel_size_um, scale, planes, width
+        for part, roi, stack, score, centre in _beads(
+            predictions / method, table, scale, planes, width
         ):
+            voxel_size_um = voxel_size_um or stack.voxel_size_um
+            if not _same_size(stack.voxel_size_um, voxel_size_um):
+                raise TenetError(
+                    f"{stack.path} has voxels of {stack.voxel_size_um} µm, not {voxel_size_um}: "
+                    "predict again with the model of this experiment"
+                )
+            assert voxel_size_um is not None
             about = _about(experiment, part, method, str(roi["image"]), roi["roi"])
             threshold = read_threshold(predictions / method / part, predictions)
             values = _measure(score, threshold, voxel_size_um, centre)
@@ -331,28 +338,30 @@ def _measure(
     )
 
 
+class _Bead(NamedTuple):
+    """A row of the table, where its prediction is, the scores around it and its centre in them."""
+
+    part: str
+    roi: dict[Any, Any]
+    stack: Stack
+    score: NDArray[np.float32]
+    centre_zyx: tuple[float, float, float]
+
+
 def _beads(
-    folder: Path,
-    rois: pd.DataFrame,
-    voxel_size_um: VoxelSize,
-    scale: int,
-    planes: int,
-    width: int | None,
-) -> Iterator[tuple[str, dict[str, Any], NDArray[np.float32], tuple[float, float, float]]]:
-    """Part, row of the table, scores around the bead and its centre in them."""
+    folder: Path, rois: pd.DataFrame, scale: int, planes: int, width: int | None
+) -> Iterator[_Bead]:
     by_fold = any(re.fullmatch(r"fold\d+", f.name) for f in _folders(folder))
     for roi in rois.to_dict("records"):
         part = f"fold{roi['fold']}" if by_fold else "all"
         stack = find_image(folder / part, int(roi["image"]))
-        size = stack.voxel_size_um
-        if size is None or not np.allclose(size, voxel_size_um, rtol=0.01):
-            raise TenetError(
-                f"{stack.path} has voxels of {size} µm, not {tuple(voxel_size_um)}: predict again "
-                "with the model of this experiment"
-            )
         centre = (roi["z"], roi["y"], roi["x"])
         region = bead_region(centre, stack.zyx_shape, scale, planes, width)
-        yield part, {str(k): v for k, v in roi.items()}, stack.read(*region.crop), region.centre_zyx
+        yield _Bead(part, roi, stack, stack.read(*region.crop), region.centre_zyx)
+
+
+def _same_size(first: VoxelSize | None, second: VoxelSize | None) -> bool:
+    return first is not None and second is not None and np.allclose(first, second, rtol=0.01)
 
 
 def find_image(folder: Path, number: int, suffixes: Sequence[str] = (PREDICTION,)) -> Stack:
@@ -389,6 +398,7 @@ def summary_table(
     published: Path,
     rng: np.random.Generator,
     psfs: Sequence[Path] = (),
+    acquisition: Path | None = None,
 ) -> pd.DataFrame:
     """Means with cluster-bootstrap 95 % intervals over images, and the published numbers.
 
@@ -404,6 +414,8 @@ def summary_table(
         Source of the resamples.
     psfs : sequence of Path
         A ``psf.csv`` (which, axis, fwhm_um) of each fold, for figure 3.
+    acquisition : Path, optional
+        The ``acquisition.json`` of simulated images, which knows the true widths (``fwhm_um``).
 
     Returns
     -------
@@ -447,7 +459,7 @@ def summary_table(
             | _mean_and_interval(finite["value"], finite["image"], rng)
             | {"published": number}
         )
-    rows += [{"figure": figure} | row for row in _psf_rows(psfs, rng)]
+    rows += [{"figure": figure} | row for row in _psf_rows(psfs, acquisition, rng)]
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
 
 
@@ -462,11 +474,20 @@ def _mean_and_interval(
     return {"value": value, "low": low, "high": high, "n": len(values)}
 
 
-def _psf_rows(psfs: Sequence[Path], rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+def _psf_rows(
+    psfs: Sequence[Path], acquisition: Path | None, rng: np.random.Generator
+) -> Iterator[dict[str, Any]]:
     """Widths of the PSF over folds, each of which counts as one observation."""
     if not psfs:
         return
-    folds = pd.concat([read_psf_widths(path).assign(fold=str(path)) for path in psfs])
+    tables = [read_psf_widths(path).assign(fold=str(path)) for path in psfs]
+    truth = read_acquisition(acquisition) if acquisition else {}
+    if truth and not any((table["which"] == "true").any() for table in tables):
+        tables += [
+            pd.DataFrame({"which": ["true"], "axis": axis, "fwhm_um": width, "fold": "microscope"})
+            for axis, width in truth["fwhm_um"].items()
+        ]
+    folds = pd.concat(tables)
     for (axis, which), group in folds.groupby(["axis", "which"], sort=False):
         finite = group[np.isfinite(group["fwhm_um"])]
         yield (
@@ -474,6 +495,24 @@ def _psf_rows(psfs: Sequence[Path], rng: np.random.Generator) -> Iterator[dict[s
             | _mean_and_interval(finite["fwhm_um"], finite["fold"], rng)
             | {"published": np.nan}
         )
+
+
+def read_acquisition(path: Path) -> dict[str, Any]:
+    """Read what is known of a simulated acquisition: microscope, fwhm_um, motion_px.
+
+    Raises
+    ------
+    TenetError
+        If the file cannot be read or lacks one of them.
+    """
+    try:
+        record = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise TenetError(f"{path}: the acquisition cannot be read ({error})") from None
+    missing = {"microscope", "fwhm_um"} - record.keys()
+    if missing:
+        raise TenetError(f"{path} lacks {', '.join(sorted(missing))}: simulate again")
+    return record
 
 
 def read_psf_widths(path: Path) -> pd.DataFrame:
