@@ -86,7 +86,9 @@ class TENET(nn.Module):
         """Draw the encoder's weights and fit the PSF to its model; returns the error of the fit."""
         torch.manual_seed(int(rng.integers(2**31)))
         for module in self.encoder.modules():
-            if isinstance(module, nn.Conv3d | nn.BatchNorm3d | nn.LayerNorm):
+            if isinstance(module, nn.MultiheadAttention):
+                module._reset_parameters()
+            elif isinstance(module, nn.Conv3d | nn.BatchNorm3d | nn.LayerNorm | nn.Linear):
                 module.reset_parameters()
         return self.psf.fit(
             self.params.model_psf(), rng, target_error=self.params.nipsf_loss_target

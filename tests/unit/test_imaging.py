@@ -39,7 +39,7 @@ def random(shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def by_scipy(psf: Tensor, fine: Tensor, scale: int) -> np.ndarray:
-    """Full convolution with zeros outside, then the planes and pixels on which the PSF is centred."""
+    """Full convolution with zeros outside, then the voxels on which the PSF is centred."""
     full = fftconvolve(fine.double().numpy(), psf.double().numpy(), mode="full")
     size_z, size_y, size_x = psf.shape
     planes = fine.shape[0] // scale

@@ -1,0 +1,120 @@
+"""The house: which module may import which, and what may not be called anywhere."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TENET = Path(__file__).parents[2] / "tenet"
+
+# A module imports only from floors below its own.
+FLOORS = [
+    {"errors", "config", "volumes", "optics", "metrics", "phantoms", "tiles"},
+    {"psf", "network", "losses", "motion", "patches", "pictures"},
+    {"imaging"},
+    {"model"},
+    {"training", "baselines"},
+    {"inference", "evaluation", "bench"},
+    {"figures", "cli"},
+]
+FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
+BELOW_EVERYTHING = {"errors"}
+# On one floor, with a reason each.
+NEIGHBOURS = {
+    ("config", "optics"),  # settings make the theoretical PSF that they describe
+    ("patches", "volumes"),
+}
+PATHS = sorted(path for path in TENET.rglob("*.py") if path.stat().st_size)
+
+
+def house(path: Path) -> str:
+    """The module, or the subpackage that stands for its modules."""
+    return path.relative_to(TENET).with_suffix("").parts[0]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names of everything imported, also inside functions."""
+    package = ("tenet", *path.relative_to(TENET).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else ()
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def test_every_module_has_a_floor() -> None:
+    assert {house(path) for path in PATHS} <= set(FLOOR)
+    assert len(PATHS) > 15
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(TENET)))
+def test_imports_come_from_floors_below(path: Path) -> None:
+    own = house(path)
+    for name in imports(path):
+        if not name.startswith("tenet."):
+            continue
+        other = name.split(".")[1]
+        if other == own or other in BELOW_EVERYTHING or (own, other) in NEIGHBOURS:
+            continue
+        assert other in FLOOR, f"{own} imports {name}, which is nowhere"
+        assert FLOOR[other] < FLOOR[own], f"{own} (floor {FLOOR[own]}) imports {name}"
+
+
+def test_modules_of_training_do_not_import_each_other_in_a_circle() -> None:
+    for package in ("training", "baselines"):
+        edges = {
+            path.stem: {
+                name.split(".")[2]
+                for name in imports(path)
+                if name.startswith(f"tenet.{package}.") and name.count(".") > 1
+            }
+            for path in (TENET / package).glob("*.py")
+        }
+        order: list[str] = []
+        while len(order) < len(edges):
+            ready = [m for m in edges if m not in order and edges[m] & edges.keys() <= set(order)]
+            assert ready, f"a circle among {edges.keys() - set(order)} of tenet/{package}"
+            order += ready
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(TENET)))
+def test_nothing_runs_data_or_imports_snakemake(path: Path) -> None:
+    assert not any(name.split(".")[0] == "snakemake" for name in imports(path))
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        where = f"{path.name}:{node.lineno}"
+        called = ast.unparse(node.func)
+        assert called not in ("eval", "exec", "compile", "__import__"), where
+        assert called not in ("pickle.load", "pickle.loads", "pickle.Unpickler"), where
+        keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        if called == "torch.load":
+            assert keywords.get("weights_only") == "True", where
+        if called in ("np.load", "numpy.load"):
+            assert keywords.get("allow_pickle", "False") == "False", where
+
+
+def test_importing_tenet_does_nothing() -> None:
+    """So that the code of one module can change without that of all others."""
+    assert (TENET / "__init__.py").read_bytes() == b""
+
+
+def test_the_checks_see_what_they_look_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Imports of every form are found, in functions too."""
+    monkeypatch.setitem(globals(), "TENET", tmp_path)
+    (tmp_path / "training").mkdir()
+    path = tmp_path / "training/loop.py"
+    path.write_text(
+        "import tenet.model\nfrom tenet import cli\nfrom . import store\nfrom ..figures import x\n"
+        "def f():\n    from snakemake.utils import validate\n"
+    )
+    assert set(imports(path)) == {
+        "tenet.model",
+        "tenet.cli",
+        "tenet.training.store",
+        "tenet.figures.x",
+        "snakemake.utils.validate",
+    }

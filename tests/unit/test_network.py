@@ -1,0 +1,214 @@
+"""The encoders: shapes, what sizes they take, and that every weight learns."""
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tenet.config import ModelParams, parse_params
+from tenet.errors import TenetError
+from tenet.model import TENET
+from tenet.network import CoarseNet, Encoder, JNet, hill
+
+NETWORKS = {"jnet": JNet, "coarse": CoarseNet}
+
+
+def params(**changes: Any) -> ModelParams:
+    base = {
+        "NA": 0.7, "wavelength": 0.9, "res_lateral": 0.1, "res_axial": 0.3, "scale": 3,
+        "size_z": 21, "size_y": 5, "size_x": 5, "hidden_channels_list": [2, 4],
+        "psf_sampling": "continuous", "poisson_weight": 0.01, "sig_eps": 0.01,
+    }  # fmt: skip
+    return parse_params(base | changes)
+
+
+def image(encoder: Encoder, multiple: tuple[int, int, int] = (1, 1, 1)) -> torch.Tensor:
+    """The smallest stack that fits, or a multiple of it."""
+    z, y, x = (
+        m * math.lcm(d, s)
+        for m, d, s in zip(multiple, encoder.divisor_zyx, (encoder.scale, 1, 1), strict=True)
+    )
+    return torch.rand(1, 1, z // encoder.scale, y, x, generator=torch.Generator().manual_seed(0))
+
+
+def test_hill() -> None:
+    x = torch.tensor([0.0, 0.04, 0.25, 1.0, -0.1])
+    assert torch.allclose(hill(x), torch.tensor([0.0, 0.4 / 1.2, 1 / 1.5, 1.0, 0.0]))
+    ramp = hill(torch.linspace(0, 1, 100))
+    assert (ramp.diff() > 0).all()
+    assert (ramp >= torch.linspace(0, 1, 100)).all()  # it lifts what is dim
+
+
+@pytest.mark.parametrize("scale", [1, 3, 10, 12])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_shapes(network: str, scale: int) -> None:
+    encoder = NETWORKS[network]((2, 4, 4), scale).eval()
+    stack = image(encoder, (2, 1, 3))
+    with torch.no_grad():
+        encoded = encoder(stack)
+    fine = (1, 1, stack.shape[2] * scale, *stack.shape[3:])
+    assert encoded.shape_logits.shape == fine
+    assert encoded.brightness_logits.shape == fine
+    assert encoded.features.shape[2:] == fine[2:]
+    assert not torch.equal(encoded.shape_logits, encoded.brightness_logits)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    ("levels", "scale"), list(itertools.product([1, 2, 3, 4, 5], [1, 2, 3, 4, 8, 10, 12]))
+)
+def test_divisors_of_settings_are_those_of_the_network(
+    network: str, levels: int, scale: int
+) -> None:
+    channels = (1,) * levels
+    settings = params(network=network, hidden_channels_list=list(channels), scale=scale)
+    encoder = NETWORKS[network](channels, scale, n_blocks=1)
+    z, y, x = encoder.divisor_zyx
+    assert settings.divisor_zyx == (math.lcm(z, scale), y, x)
+    # And the network does take that size; levels that pool give back what they took.
+    if levels <= 4:
+        with torch.no_grad():
+            stack = torch.zeros(1, 1, settings.divisor_zyx[0] // scale, y, x)
+            logits = encoder.eval()(stack).shape_logits
+        assert logits.shape[2:] == settings.divisor_zyx
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_size_that_does_not_fit_is_refused(network: str, axis: int) -> None:
+    encoder = NETWORKS[network]((2, 2, 2), 3)
+    shape = list(image(encoder).shape)
+    shape[2 + axis] += 1
+    with pytest.raises(TenetError, match="must be divisible"):
+        encoder(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_gradient_reaches_every_parameter(network: str) -> None:
+    settings = params(
+        network=network, hidden_channels_list=[8, 8, 8], attn_list=[False, True, True]
+    )
+    model = TENET(settings)
+    model.initialise(np.random.default_rng(0))
+    stack = image(model.encoder, (2, 2, 2))
+    enhanced = model.train()(stack)
+    target = torch.rand(enhanced["reconstruction"].shape) * 0.5
+    loss = (enhanced["reconstruction"] - target).square().mean()
+    loss = loss + model.noise.variance(enhanced["reconstruction"]).mean() + enhanced["psf_loss"]
+    loss = loss + enhanced["brightness"].mean() + enhanced["shape_probability"].square().mean()
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        # Convolutions before batch normalisation have biases that it takes out again.
+        if name.endswith("conv1.bias") or "in_proj_bias" in name:
+            continue
+        assert parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_dropout_acts_in_training_alone(network: str) -> None:
+    encoder = NETWORKS[network]((2, 4), 3, dropout=0.5)
+    stack = image(encoder, (2, 4, 4))
+    with torch.no_grad():
+        encoder.train()
+        assert not torch.equal(encoder(stack).features, encoder(stack).features)
+        encoder.eval()
+        assert torch.equal(encoder(stack).features, encoder(stack).features)
+
+
+def test_jnet_commutes_with_shifts_of_a_whole_period() -> None:
+    """Away from the border the network does the same everywhere."""
+    encoder = JNet((2, 4), 3, n_blocks=1).eval()
+    stack = torch.zeros(1, 1, 24, 44, 44)
+    stack[..., 10:12, 20:22, 20:24] = 1
+    shifted = stack.roll((2, 2, 2), (2, 3, 4))
+    with torch.no_grad():
+        first, second = encoder(stack).shape_logits, encoder(shifted).shape_logits
+    inner = (slice(None), slice(None), slice(30, 42), slice(18, 26), slice(18, 26))
+    assert torch.allclose(first.roll((6, 2, 2), (2, 3, 4))[inner], second[inner], atol=1e-5)
+
+
+def test_attention_needs_as_many_entries_as_levels_and_divisible_channels() -> None:
+    with pytest.raises(TenetError, match="attn_list has 1 entries for 2 levels"):
+        JNet((8, 8), 3, attention=(True,))
+    with pytest.raises(TenetError, match="divisible by 8, not 4"):
+        JNet((4, 8), 3, attention=(True, False))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_attention_sees_the_whole_level(network: str) -> None:
+    """A change in one corner reaches the opposite one, which convolutions alone cannot."""
+
+    def reach(attention: tuple[bool, ...]) -> float:
+        torch.manual_seed(0)
+        encoder = NETWORKS[network]((8, 8), 2, n_blocks=1, attention=attention).eval()
+        stack = torch.zeros(1, 1, 24, 32, 32)
+        other = stack.clone()
+        other[..., 0, 0, 0] = 1
+        with torch.no_grad():
+            difference = encoder(stack).features - encoder(other).features
+        return difference[..., -1, -1, -1].abs().max().item()
+
+    assert reach((False, False)) == 0
+    assert reach((False, True)) > 0
+
+
+# The model around the encoder
+
+
+def test_quantisation_is_straight_through() -> None:
+    model = TENET(params(threshold=0.4))
+    probability = torch.tensor([0.1, 0.39, 0.41, 0.9], requires_grad=True)
+    quantised = model.quantise(probability)
+    assert torch.allclose(quantised, torch.tensor([0.0, 0.0, 1.0, 1.0]), atol=1e-6)
+    (quantised * torch.tensor([1.0, 2.0, 3.0, 4.0])).sum().backward()
+    assert torch.equal(probability.grad, torch.tensor([1.0, 2.0, 3.0, 4.0]))
+
+
+@pytest.mark.parametrize("attention", [False, True])
+def test_initialisation_depends_on_the_generator_alone(attention: bool) -> None:
+    def weights(global_seed: int) -> dict[str, torch.Tensor]:
+        torch.manual_seed(global_seed)
+        model = TENET(params(hidden_channels_list=[8, 8], attn_list=[False, attention]))
+        model.initialise(np.random.default_rng(7))
+        return model.state_dict()
+
+    first, second = weights(1), weights(2)
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    assert different == []
+
+
+def test_half_precision_changes_little_and_leaves_the_physics_alone() -> None:
+    model = TENET(params())
+    model.initialise(np.random.default_rng(0))
+    model.eval()
+    stack = image(model.encoder, (2, 4, 4))
+    with torch.no_grad():
+        full = model(stack)
+        model.half_precision = True
+        half = model(stack)
+    assert half["shape_logits"].dtype == torch.bfloat16
+    assert half["reconstruction"].dtype == torch.float32
+    difference = (full["shape_probability"] - half["shape_probability"]).abs().max()
+    assert 0 < difference < 0.03
+    assert torch.equal(full["psf_loss"], half["psf_loss"])
+
+
+def test_outputs_lie_where_they_should() -> None:
+    model = TENET(params())
+    model.initialise(np.random.default_rng(0))
+    stack = image(model.encoder, (2, 4, 4))
+    with torch.no_grad():
+        enhanced = model.eval()(stack)
+        without = model(stack, reconstruct=False)
+    assert set(enhanced["shape"].unique().tolist()) <= {0.0, 1.0}
+    assert enhanced["reconstruction"].shape == stack.shape
+    for key in ("shape_probability", "brightness", "reconstruction"):
+        assert enhanced[key].min() >= 0
+        assert enhanced[key].max() <= 1
+    assert torch.equal(enhanced["shape"], without["shape"])
+    assert without["reconstruction"].numel() == 0
