@@ -11,12 +11,14 @@ TENET = Path(__file__).parents[2] / "tenet"
 # A module imports only from floors below its own.
 FLOORS = [
     {"errors", "config", "volumes", "optics", "metrics", "phantoms", "tiles"},
-    {"psf", "network", "losses", "motion", "patches", "pictures"},
+    {"psf", "network", "losses", "motion", "patches", "pictures", "samples"},
     {"imaging"},
-    {"model"},
+    {"model", "simulation"},
     {"training", "baselines"},
     {"inference", "evaluation", "bench"},
-    {"figures", "cli"},
+    {"figures", "calibration"},
+    {"cli"},
+    {"__main__"},
 ]
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
 BELOW_EVERYTHING = {"errors"}
