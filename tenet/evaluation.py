@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from tenet import metrics
 from tenet.errors import TenetError
-from tenet.phantoms import open_phantoms
+from tenet.phantoms import SUFFIX as PHANTOM
+from tenet.phantoms import open_phantom, open_phantoms
 from tenet.volumes import Stack, open_stack
 
 VoxelSize = tuple[float, float, float]
@@ -233,6 +234,7 @@ def evaluate_beads(
     methods: Sequence[str] | None = None,
     *,
     voxel_size_um: VoxelSize | None = None,
+    phantoms: Path | None = None,
     planes: int = 24,
     width: int | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -255,6 +257,9 @@ def evaluate_beads(
         By default all that there are.
     voxel_size_um : tuple of float, optional
         Voxel size (z, y, x) that all predictions must have; by default that of the first.
+    phantoms : Path, optional
+        Folder of the phantoms that the images were simulated from. They know the centres of the
+        beads exactly, where the table has whole coarse planes; so offsets become exact too.
     planes, width : int
         Size of a region; see `bead_region`.
 
@@ -281,11 +286,11 @@ def evaluate_beads(
     for method in _methods(predictions, methods):
         top = 1.0
         if method not in PROBABILITIES:
-            beads = _beads(predictions / method, table, scale, planes, width)
+            beads = _beads(predictions / method, table, scale, phantoms, planes, width)
             top = max(float(bead.score.max()) for bead in beads)
         grid = SWEEP_SHARES * (top if top > 0 else 1.0)
         for part, roi, stack, score, centre in _beads(
-            predictions / method, table, scale, planes, width
+            predictions / method, table, scale, phantoms, planes, width
         ):
             voxel_size_um = voxel_size_um or stack.voxel_size_um
             if not _same_size(stack.voxel_size_um, voxel_size_um):
@@ -349,15 +354,50 @@ class _Bead(NamedTuple):
 
 
 def _beads(
-    folder: Path, rois: pd.DataFrame, scale: int, planes: int, width: int | None
+    folder: Path,
+    rois: pd.DataFrame,
+    scale: int,
+    phantoms: Path | None,
+    planes: int,
+    width: int | None,
 ) -> Iterator[_Bead]:
     by_fold = any(re.fullmatch(r"fold\d+", f.name) for f in _folders(folder))
     for roi in rois.to_dict("records"):
         part = f"fold{roi['fold']}" if by_fold else "all"
         stack = find_image(folder / part, int(roi["image"]))
-        centre = (roi["z"], roi["y"], roi["x"])
+        centre = true_centre(phantoms, roi, scale)
         region = bead_region(centre, stack.zyx_shape, scale, planes, width)
         yield _Bead(part, roi, stack, stack.read(*region.crop), region.centre_zyx)
+
+
+def true_centre(
+    phantoms: Path | None, roi: Mapping[Any, Any], scale: int
+) -> tuple[float, float, float]:
+    """Centre of a bead in coarse planes and pixels: that of its phantom, else that of the table.
+
+    Parameters
+    ----------
+    phantoms : Path, optional
+        Folder of phantoms that know their beads' centres (``centres_zyx``, on the fine grid).
+    roi : mapping
+        A row of the table of beads.
+    scale : int
+        Fine planes per coarse plane.
+    """
+    noted = (float(roi["z"]), float(roi["y"]), float(roi["x"]))
+    path = phantoms and phantoms / f"{int(roi['image']):02d}{PHANTOM}"
+    if not path or not path.exists():
+        return noted
+    centres = np.asarray(open_phantom(path).attributes.get("centres_zyx", ()), dtype=float)
+    if centres.size == 0:
+        return noted
+    centres = (centres - ((scale - 1) / 2, 0, 0)) / (scale, 1, 1)
+    distances = np.abs(centres - noted)
+    nearest = int(distances.max(axis=1).argmin())
+    if distances[nearest].max() > 1:
+        raise TenetError(f"{path} has no bead at {noted}, where the table has one: simulate again")
+    z, y, x = (float(value) for value in centres[nearest])
+    return z, y, x
 
 
 def _same_size(first: VoxelSize | None, second: VoxelSize | None) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
+from matplotlib import patheffects, rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
@@ -34,6 +34,7 @@ from tenet.evaluation import (
     read_rois,
     read_threshold,
     sweep_intervals,
+    true_centre,
 )
 from tenet.inference import psf_before_and_after
 from tenet.optics import psf_volume
@@ -68,8 +69,8 @@ BEAD_QUANTITIES = {
     "z_xy_ratio": ("z/xy ratio", 1.0),
 }
 PSFS = {
-    "initial": ("before", pictures.BEFORE, "-"),
-    "learned": ("after", pictures.AFTER, "-"),
+    "initial": ("before", METHODS["pretrained"].colour, "-"),
+    "learned": ("after", METHODS["tenet"].colour, "-"),
     "true": ("true", "black", "--"),
 }
 
@@ -156,15 +157,15 @@ def figure2(results: Path | str, simulated: bool | None = None) -> Figure:
     rows = _angle_views(results, angles, methods)
     side = 0.86
     angle_side = side * min(max((r[0].aspect for r in rows), default=0), 1.5)
-    a, b = 0.42, 0.42 + height + 0.06 + zoom_height + 0.42
-    d = b + 1.15 + 0.62
+    a, b = 0.55, 0.55 + height + 0.06 + zoom_height + 0.42
+    d = b + 1.15 + 0.98
     bottom = d + max(len(rows) * (angle_side + 0.08) + 0.1, 0.5 if not rows else 2.2)
     note = _notes(results, "fig2_phantoms", table, "iou", simulated)
     page = _Page(bottom + 0.3 + 0.13 * len(note))
 
-    page.letter("a", 0.05, a - 0.3)
+    page.letter("a", 0.05, 0.08)
     part = PARTS["noise"]
-    page.text(0.25, a - 0.26, f"Phantom, {part}: yz projection of a slab, zoom below")
+    page.text(0.25, 0.11, f"Phantom, {part}: yz projection of a slab (z downwards), zoom below")
     box = _zoom_box(views[1])
     for index, view in enumerate(views):
         left = 0.15 + index * (column + 0.08)
@@ -189,14 +190,14 @@ def figure2(results: Path | str, simulated: bool | None = None) -> Figure:
     if table["published"].notna().any():
         page.text(
             1.45,
-            b + 1.15 + 0.32,
+            b + 1.15 + 0.36,
             "points: images · bars: mean, 95 % interval · ◇ published, full scale "
             "(RLTV: best threshold of each image)",
         )
 
     if rows:
-        page.letter("d", 0.05, d - 0.3)
-        page.text(0.25, d - 0.26, f"Lines at an angle to the optical axis, {part}: yz")
+        page.letter("d", 0.05, d - 0.36)
+        page.text(0.25, d - 0.33, f"Lines at an angle to the optical axis, {part}: yz projections")
     for row, (angle, row_views) in enumerate(zip(angles, rows, strict=True)):
         for index, view in enumerate(row_views):
             top = d + row * (angle_side + 0.08)
@@ -209,8 +210,8 @@ def figure2(results: Path | str, simulated: bool | None = None) -> Figure:
                     -0.06, 0.5, ANGLES[angle], transform=axes.transAxes, ha="right", va="center"
                 )
     if rows:
-        page.letter("e", 4.2, d - 0.3)
-        axes = page.axes(4.75, d, 2.35, len(rows) * (angle_side + 0.08) - 0.45)
+        page.letter("e", 4.2, d - 0.36)
+        axes = page.axes(4.75, d, 2.35, len(rows) * (angle_side + 0.08) - 0.98)
         _angle_axes(axes, table, angles, methods)
     page.notes(note)
     return page.figure
@@ -326,22 +327,23 @@ def _angle_axes(
         for j, method in enumerate(methods):
             x = i + (j - (len(methods) - 1) / 2) * step
             look = METHODS[method]
-            for part, face in (("noise", look.colour), ("no_noise", "white")):
+            for part, face, aside in (("noise", look.colour, -1), ("no_noise", "white", 1)):
                 row = _row(table, f"{angle}_{part}", method, "iou")
                 if row is None:
                     continue
                 axes.errorbar(
-                    x,
+                    x + aside * step / 5,
                     row["value"],
                     yerr=_error(row),
                     fmt=look.marker,
                     color=look.colour,
                     markerfacecolor=face,
                     markeredgewidth=0.8,
+                    clip_on=False,
                 )
             published = _published(table, f"{angle}_noise", method)
             if published is not None:
-                _diamond(axes, x, published)
+                _diamond(axes, x - step / 5, published)
     axes.set(
         xticks=range(len(angles)),
         xticklabels=[ANGLES[angle] for angle in angles],
@@ -360,8 +362,8 @@ def _angle_axes(
     axes.legend(
         handles=handles,
         ncols=2,
-        loc="lower center",
-        bbox_to_anchor=(0.42, 1.0),
+        loc="upper center",
+        bbox_to_anchor=(0.42, -0.26),
         handletextpad=0.2,
         columnspacing=0.8,
         borderaxespad=0.2,
@@ -418,15 +420,15 @@ def figure3(
 
     column = (WIDTH - 0.3 - 0.1 * (len(sections) - 1)) / len(sections)
     height = column * sections[0].view.aspect
-    a, b = 0.42, 0.42 + height + 0.75
+    a, b = 0.55, 0.55 + height + 0.5
     c = b + 1.35 + 0.85
     tall = 1.7
     note = _notes(results, "fig3_beads", table, "total_loss", simulated)
     page = _Page(c + tall + 0.45 + 0.13 * len(note))
 
-    page.letter("a", 0.05, a - 0.3)
+    page.letter("a", 0.05, 0.08)
     page.text(
-        0.25, a - 0.26, "A bead of 2 µm, xz. Dashed: true size; line: contour at the threshold"
+        0.25, 0.11, "A bead of 2 µm, xz. Dashed: its true size; line: contour at the threshold"
     )
     for index, section in enumerate(sections):
         axes = page.axes(0.15 + index * (column + 0.1), a, column, height)
@@ -455,8 +457,10 @@ def figure3(
         page.text(0.25, c + 1.35 + 0.36, "points: beads · bars: mean, 95 % interval · ◇ published")
 
     page.letter("d", 3.72, c - 0.3)
-    page.text(3.92, c - 0.26, "The PSF of TENET: xz, and its axial profile")
-    _psf_axes(page, psfs, 3.95, c + 0.05, tall, table)
+    across = psfs["initial"].volume.shape[2] * psfs["initial"].voxel_size_um[2]
+    words = f"The PSF of TENET: xz ({across:.2g} µm across), and its axial profile"
+    page.text(3.92, c - 0.26, words)
+    _psf_axes(page, psfs, 4.15, c + 0.05, tall, table)
     page.notes(note)
     return page.figure
 
@@ -496,7 +500,7 @@ class _Section:
 def _bead_sections(results: Path, data: Path, rois: Path, methods: Sequence[str]) -> list[_Section]:
     """Raw image and predictions of the bead whose TENET volume is the median one."""
     roi = _typical_roi(results, rois)
-    image, centre = int(roi["image"]), (roi["z"], roi["y"], roi["x"])
+    image = int(roi["image"])
     raw = find_image(data, image, (PREDICTION, ".tif"))
     sections: list[_Section] = []
     region: Region | None = None
@@ -508,6 +512,7 @@ def _bead_sections(results: Path, data: Path, rois: Path, methods: Sequence[str]
         if stack.voxel_size_um is None:
             raise TenetError(f"{stack.path}: it records no voxel size; predict again")
         scale = round(stack.zyx_shape[0] / raw.zyx_shape[0])
+        centre = true_centre(results / "phantoms/fig3_beads", roi, scale)
         region = bead_region(centre, stack.zyx_shape, scale)
         label = _two_lines(METHODS[method].label)
         threshold = read_threshold(folder, top)
@@ -624,11 +629,12 @@ def _psf_axes(
             extent=(-half_x, half_x, half_z, -half_z),
             aspect="auto",
         )
-        axes.set_axis_off()
         axes.set_title(PSFS[which][0], pad=2, fontsize=SMALL)
+        axes.set(xticks=[], yticks=[])
         if index == 0:
-            _scale_bar(axes)
-    start = left + len(psfs) * (max(width, 0.36) + 0.05) + 0.4
+            step = pictures.bar_length_um(2 * half_z)
+            axes.set_yticks([-step, 0, step], [f"{-step:g}", "0", f"{step:g} µm"])
+    start = left + len(psfs) * (max(width, 0.36) + 0.05) + 0.36
     axes = page.axes(start, top + 0.45, 7.1 - start, height - 0.45)
     for which, psf in psfs.items():
         name, colour, style = PSFS[which]
@@ -724,8 +730,8 @@ def _strip(
             & (values["quantity"] == quantity)
             & (values["method"] == method)
         ]["value"]
-        jitter = (np.arange(len(chosen)) % 5 - 2) * 0.05
-        axes.plot(chosen, level + jitter, ".", color=look.colour, alpha=0.45, ms=4, mec="none")
+        beside = level - 0.26 + (np.arange(len(chosen)) % 3 - 1) * 0.06
+        axes.plot(chosen, beside, "o", color=look.colour, alpha=0.6, ms=2.5, mec="none")
         row = _row(table, condition, method, quantity)
         if row is None:
             continue
@@ -811,8 +817,15 @@ def _scale_bar(axes: Axes) -> None:
     width, height = right - left, bottom - top
     length = pictures.bar_length_um(width * 1.5)
     end, level = right - 0.06 * width, bottom - 0.05 * height
-    axes.plot([end - length, end], [level, level], color="black", lw=3, solid_capstyle="butt")
-    axes.plot([end - length, end], [level, level], color="white", lw=1.8, solid_capstyle="butt")
+    rim = patheffects.withStroke
+    axes.plot(
+        [end - length, end],
+        [level, level],
+        color="white",
+        linewidth=1.8,
+        solid_capstyle="butt",
+        path_effects=[rim(linewidth=2.8, foreground="black")],
+    )
     axes.annotate(
         f"{length:g} µm",
         (end - length / 2, level),
@@ -822,7 +835,7 @@ def _scale_bar(axes: Axes) -> None:
         fontsize=SMALL,
         ha="center",
         va="bottom",
-        path_effects=[pictures.patheffects.withStroke(linewidth=1.5, foreground="black")],
+        path_effects=[rim(linewidth=1.5, foreground="black")],
     )
 
 
@@ -885,34 +898,41 @@ def _notes(
 
 def _winners(table: pd.DataFrame, quantity: str) -> Iterator[str]:
     """The best method of each condition, by name, whichever it is."""
-    chosen = table[(table["quantity"] == quantity) & table["method"].isin(list(METHODS))]
-    said = []
-    for condition in chosen["condition"].unique():
-        if str(condition).endswith("published_definition"):
-            continue
-        rows = chosen[chosen["condition"] == condition].set_index("method")["value"].dropna()
-        if rows.empty:
-            continue
-        best = str(rows.idxmin() if quantity == "total_loss" else rows.idxmax())
-        words = f"{_condition_words(str(condition))}{METHODS[best].label} {rows[best]:.2f}"
-        if best != "tenet" and "tenet" in rows.index:
-            words += f" (TENET {rows['tenet']:.2f})"
-        said.append(words)
-    if not said:
-        return
     if quantity == "total_loss":
-        yield f"Lowest mean total loss of a bead: {'; '.join(said)}."
+        best = _best(table, "beads", quantity)
+        if best:
+            yield f"Lowest mean total loss of a bead: {best}."
         return
-    # Two lines, so that none is wider than the page.
-    yield "Highest mean IoU, thresholds chosen on held-out phantoms: " + "; ".join(said[:2]) + "."
-    for start in range(2, len(said), 3):
-        yield "; ".join(said[start : start + 3]) + "."
+    yield "Highest mean IoU, each method at its threshold chosen on held-out phantoms:"
+    for names, what in (({"phantoms": ""}, "Phantoms"), (ANGLES, "Lines")):
+        for part, words in PARTS.items():
+            found = {
+                angle: best
+                for name, angle in names.items()
+                if (best := _best(table, f"{name}_{part}", quantity))
+            }
+            if found:
+                listed = "; ".join(f"{angle} {best}".strip() for angle, best in found.items())
+                yield f"{what} {words}: {listed}."
 
 
-def _condition_words(condition: str) -> str:
-    name, _, part = condition.partition("_")
-    words = {"phantoms": "phantoms", "beads": ""}.get(name, ANGLES.get(name, name))
-    return f"{words} {PARTS.get(part, part)}: " if words else ""
+def _best(table: pd.DataFrame, condition: str, quantity: str) -> str | None:
+    """Method of the best mean, with TENET's mean beside it if it is another."""
+    chosen = table[
+        (table["quantity"] == quantity)
+        & (table["condition"] == condition)
+        & table["method"].isin(list(METHODS))
+    ]
+    means = chosen.set_index("method")["value"].dropna()
+    if means.empty:
+        return None
+    best = str(means.idxmin() if quantity == "total_loss" else means.idxmax())
+    words = f"{METHODS[best].label} {means[best]:.2f}"
+    return (
+        words
+        if best == "tenet" or "tenet" not in means
+        else f"{words} (TENET {means['tenet']:.2f})"
+    )
 
 
 def _simulation(results: Path, experiment: str, record: Mapping[str, Any]) -> str:
