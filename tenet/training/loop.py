@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -23,13 +23,15 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from tenet.config import Optimisation
 from tenet.errors import TenetError
 from tenet.training.store import HISTORY, load_tensors, on_cpu, save_table, save_tensors
+
+if TYPE_CHECKING:
+    from timm.utils.model_ema import ModelEmaV3
+    from torch.utils.tensorboard import SummaryWriter
 
 CHECKPOINT = "checkpoint.pt"
 Terms = Mapping[str, Tensor]
@@ -110,6 +112,10 @@ def train(
     TenetError
         If the loss is not finite.
     """
+    # Seconds of imports that nothing but training needs.
+    from timm.utils.model_ema import ModelEmaV3
+    from torch.utils.tensorboard import SummaryWriter
+
     settings, model = plan.settings, task.model
     optimiser = _optimiser(task, settings)
     if optimiser_state is not None:
@@ -169,7 +175,7 @@ class _Run:
         model: nn.Module,
         optimiser: torch.optim.Optimizer,
         schedule: "_Schedule",
-        average: ModelEmaV3 | None,
+        average: "ModelEmaV3 | None",
     ) -> None:
         self.plan, self.model, self.optimiser = plan, model, optimiser
         self.schedule, self.average = schedule, average
@@ -191,7 +197,7 @@ class _Run:
         self,
         training: Mapping[str, float],
         validation: Mapping[str, float],
-        log: SummaryWriter,
+        log: "SummaryWriter",
         seconds: float,
     ) -> None:
         """Record an epoch, keep the weights if they are the best, write everything."""
