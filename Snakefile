@@ -39,9 +39,7 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        expand(
-            "<results>/{figure}.{kind}", figure=config["figures"], kind=["pdf", "png"]
-        ),
+        expand("<results>/{figure}.{kind}", figure=config["figures"], kind=["pdf", "png"]),
         [f"<results>/tables/{TABLES[figure]}.csv" for figure in config["figures"]],
 
 

@@ -4,12 +4,14 @@ What reruns is tested on a copy of the repository whose command line only puts f
 one would. So every record of Snakemake's is real, and a whole run takes seconds.
 """
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -192,6 +194,36 @@ def test_own_stack_with_optics_gets_settings_and_a_pretraining_of_its_own(fresh,
     assert "--pretrained results/demo/models/scale10" in output
 
 
+def test_own_phantoms_are_followed_by_their_files(fresh, tmp_path):
+    own = ("--config", f'phantoms={{"training": {{"kind": "import", "folder": "{tmp_path}"}}}}')
+    target = "results/phantoms/training.sha256"
+    output = snakemake(fresh, "--dry-run", target, *own, check=False)
+    assert f"there are no .npz files in {tmp_path}" in output
+    for name in "ab":
+        (tmp_path / f"{name}.npz").touch()
+    output = snakemake(fresh, "--dry-run", target, *own)
+    assert f"input: {tmp_path}/a.npz, {tmp_path}/b.npz" in output
+    assert f"tenet phantoms import {tmp_path}  --out results/phantoms/training" in output
+
+
+def test_data_come_from_a_mirror_of_the_record(fresh, tmp_path):
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        archive.writestr("_2023_beads_stackreged/00.tif", b"zero")
+    digest = hashlib.md5((tmp_path / "data.zip").read_bytes()).hexdigest()
+    (tmp_path / "md5sums.txt").write_text(f"{digest}  data.zip\n")
+    place = {"mirror": str(tmp_path), "folder": f"{tmp_path}/zenodo"}
+    target = f"{tmp_path}/zenodo/beads.sha256"
+    snakemake(fresh, target, "--config", f"zenodo={json.dumps(place)}")
+    assert (tmp_path / "zenodo/beads/00.tif").read_bytes() == b"zero"
+    assert Path(target).read_text() == f"{hashlib.sha256(b'zero').hexdigest()}  00.tif\n"
+    place["folders"] = {"beads": "_2024*"}
+    options = ("--force", "--config", f"zenodo={json.dumps(place)}")
+    output = snakemake(fresh, target, *options, check=False)
+    assert "no folder fits '_2024*'" in output
+    assert "data/_2023_beads_stackreged" in output
+    assert not Path(target).exists()
+
+
 # What reruns --------------------------------------------------------------------------------------
 
 FIG3_ONLY = {"evaluate_beads": 1, "table": 1, "figure": 1}
@@ -238,14 +270,6 @@ def test_the_network_retrains_and_draws_no_new_data(finished):
     assert counts["finetune"] == 7
     assert counts["figure"] == 2
     assert not {"phantoms", "simulate"} & set(counts)
-
-
-def test_metrics_are_taken_again_without_training_or_inference(finished):
-    append(finished / "tenet/metrics.py", "\nCHANGED = True\n")
-    counts = jobs(finished, "all", *DEMO)
-    assert counts["evaluate_beads"] == 1
-    assert counts["evaluate_segmentation"] == 4
-    assert not {"pretrain", "finetune", "predict", "phantoms", "simulate"} & set(counts)
 
 
 def set_value(path, *keys, value):

@@ -73,7 +73,6 @@ rule simulate:
     resources:
         mem_mb=32000,
         runtime=240,
-        gpu=1,
     params:
         options=simulate_options,
         overlays=OVERLAYS,
@@ -82,9 +81,7 @@ rule simulate:
         code=code("simulate"),
         phantoms=lambda wildcards, input: without_suffix(input.phantoms),
     shell:
-        "(python workflow/scripts/on_device.py {resources.gpu}"
-        " python -m tenet simulate {wildcards.experiment} {params.overlays} {params.options}"
-        " --phantoms {params.phantoms:q} --out {output.folder:q}"
-        " --seed {params.seed} --threads {threads}"
+        "(python -m tenet simulate {wildcards.experiment} {params.overlays} {params.options}"
+        " --phantoms {params.phantoms:q} --out {output.folder:q} --seed {params.seed}"
         " && python workflow/scripts/checksums.py {output.folder:q} {output.checksums:q})"
         " > {log} 2>&1"
