@@ -1,0 +1,584 @@
+"""Training: going on after an interruption, schedules, what is frozen, and that it learns."""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tenet.config import Experiment, Optimisation, merge, parse_experiment
+from tenet.errors import TenetError
+from tenet.model import TENET
+from tenet.phantoms import open_phantoms
+from tenet.training.finetune import RawData, evaluate, finetune, finetune_task
+from tenet.training.loop import CHECKPOINT, Plan, generator_for, train
+from tenet.training.pretrain import pretrain
+from tenet.training.store import FISHER, HISTORY, MODEL, OPTIMISER, load_model, load_tensors
+from tenet.volumes import Stack, open_stack
+
+CPU = torch.device("cpu")
+SETTINGS: dict[str, Any] = {
+    "name": "tiny",
+    "params": {
+        "NA": 0.7, "wavelength": 0.9, "res_lateral": 0.1, "res_axial": 0.3, "scale": 3,
+        "size_z": 15, "size_y": 7, "size_x": 7, "hidden_channels_list": [2, 4], "nblocks": 1,
+        "dropout": 0.3, "psf_sampling": "continuous", "poisson_weight": 0.05, "sig_eps": 0.02,
+        "blur_mode": "gaussian", "bet_z": 1.0, "bet_xy": 1.5, "nipsf_loss_target": 1e-4,
+    },
+    "pretrain_dataset": {"cropsize": [12, 16, 16], "I": 6, "low": 0, "high": 2, "mask": True,
+                         "mask_num": 1, "mask_size": [1, 4, 4]},
+    "pretrain_val_dataset": {"cropsize": [12, 16, 16], "I": 2, "low": 2, "high": 3},
+    "pretrain_loop": {"n_epochs": 4, "lr": 0.01, "batch_size": 2, "ema_decay": 0.9,
+                      "is_vibrate": True, "warmup_epochs": 2},
+    "vibration": {"max_step": 4},
+    "train_dataset": {"cropsize": [12, 16, 16], "I": 4, "mask": True, "mask_num": 1,
+                      "mask_size": [1, 4, 4]},
+    "val_dataset": {"cropsize": [12, 16, 16], "I": 2},
+    "train_loop": {"n_epochs": 3, "lr": 0.01, "ewc_batches": 3, "warmup_epochs": 2,
+                   "mrfloss_weights": {"l_00": -0.5, "l_01": 0.5, "l_10": 1, "l_11": -1}},
+}  # fmt: skip
+
+
+def tiny(**sections: Any) -> Experiment:
+    return parse_experiment(merge(SETTINGS, sections))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterable[None]:
+    """Small tensors: threads would only wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def pretrained(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pretrained")
+    pretrain(tiny(), phantom_folder, folder, device=CPU)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RawData:
+    """Two raw stacks of camera counts, made from phantoms by averaging planes."""
+    folder = tmp_path_factory.mktemp("stacks")
+    stacks: list[Stack] = []
+    for index, phantom in enumerate(open_phantoms(phantom_folder)[:2]):
+        _, brightness = phantom.read(slice(0, 24), slice(0, 40), slice(0, 40))
+        counts = 100 + 3000 * brightness.reshape(8, 3, 40, 40).mean(1)
+        np.save(folder / f"{index}.npy", counts.astype(np.uint16))
+        stacks.append(open_stack(folder / f"{index}.npy"))
+    return RawData.prepare(stacks, stacks[:1], "percentile")
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    with (folder / HISTORY).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def differences(first: Any, second: Any, where: str = "") -> list[str]:
+    """Where two nested states are not equal bit for bit."""
+    if isinstance(first, Tensor):
+        return [] if torch.equal(first, second) else [where]
+    if isinstance(first, Mapping):
+        if first.keys() != second.keys():
+            return [f"{where} keys"]
+        return [d for key in first for d in differences(first[key], second[key], f"{where}.{key}")]
+    if isinstance(first, list | tuple):
+        pairs = enumerate(zip(first, second, strict=True))
+        return [d for i, (a, b) in pairs for d in differences(a, b, f"{where}[{i}]")]
+    return [] if first == second else [where]
+
+
+# A task that is easy: the mean of noisy numbers
+
+
+class Easy:
+    """Learn a line from noisy points; may be interrupted in the middle of an epoch."""
+
+    def __init__(self, stop_at: tuple[int, int] | None = None) -> None:
+        torch.manual_seed(0)
+        self.model = nn.Sequential(
+            nn.Linear(1, 8), nn.BatchNorm1d(8), nn.Dropout(0.2), nn.Linear(8, 1)
+        )
+        self.stop_at, self.step = stop_at, 0
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        first, *_, last = self.model
+        return [{"params": first.parameters()}, {"params": last.parameters(), "lr": 0.02}]
+
+    def loss(self, model: nn.Module, rng: np.random.Generator) -> dict[str, Tensor]:
+        x = torch.from_numpy(rng.normal(size=(16, 1)).astype(np.float32))
+        y = 3 * x + 1 + torch.from_numpy(rng.normal(0, 0.1, (16, 1)).astype(np.float32))
+        error = (model(x) - y).square().mean()
+        return {"fit": error, "size": 1e-3 * sum(p.square().sum() for p in model.parameters())}
+
+    def training_terms(self, epoch: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
+        self.step += 1
+        if self.stop_at is not None and epoch == self.stop_at[0]:
+            self.stop_at = (epoch, self.stop_at[1] - 1)
+            if self.stop_at[1] < 0:
+                raise KeyboardInterrupt
+        return self.loss(self.model, rng)
+
+    def validation_terms(self, model: nn.Module) -> Iterable[Mapping[str, Tensor]]:
+        return (self.loss(model, generator_for(99, index)) for index in range(3))
+
+
+def plan(folder: Path, *, identity: str = "easy", best_over: int = 1, **settings: Any) -> Plan:
+    values = {"n_epochs": 5, "lr": 0.01, "schedule": "cosine", "warmup_steps": 3} | settings
+    return Plan(Optimisation(**values), folder, 4, 11, best_over, identity)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"ema_decay": 0.8, "optimizer": "adamw", "weight_decay": 0.1},
+        {"schedule": "plateau", "warmup_epochs": 2, "gradient_norm": 1.0},
+    ],
+    ids=["cosine", "ema-adamw", "plateau"],
+)
+@pytest.mark.parametrize("stop_at", [(0, 2), (1, 0), (3, 3)], ids=str)
+def test_interrupted_equals_uninterrupted(
+    tmp_path: Path, settings: dict[str, Any], stop_at: tuple[int, int]
+) -> None:
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    uninterrupted, stopped, resumed = Easy(), Easy(stop_at), Easy()
+    state = train(uninterrupted, plan(whole, **settings))
+    with pytest.raises(KeyboardInterrupt):
+        train(stopped, plan(part, **settings))
+    assert (part / CHECKPOINT).exists() is (stop_at[0] > 0)
+    torch.manual_seed(12345)  # whatever else was drawn meanwhile
+    resumed_state = train(resumed, plan(part, **settings))
+    assert resumed.step == 4 * (5 - stop_at[0])  # whole epochs are not done again
+    assert differences(uninterrupted.model.state_dict(), resumed.model.state_dict()) == []
+    assert differences(state, resumed_state) == []
+    assert history(whole) == history(part)
+    assert len(history(whole)) == 5
+
+
+def test_checkpoint_holds_the_same_after_a_resumption(tmp_path: Path) -> None:
+    """Averaged weights, schedule and best score too, which the final model does not show."""
+    settings = {"ema_decay": 0.8, "schedule": "plateau", "warmup_epochs": 1}
+    for folder, stops in (("once", [(4, 1)]), ("twice", [(2, 3), (4, 1)])):
+        for stop_at in stops:
+            with pytest.raises(KeyboardInterrupt):
+                train(Easy(stop_at), plan(tmp_path / folder, **settings))
+    once, twice = (load_tensors(tmp_path / f / CHECKPOINT) for f in ("once", "twice"))
+    for state in (once, twice):
+        rows = json.loads(state.pop("history"))
+        assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    assert differences(once, twice) == []
+
+
+def test_checkpoint_of_other_settings_is_not_resumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(Easy((2, 1)), plan(tmp_path / "a", identity="one"))
+    other = Easy()
+    train(other, plan(tmp_path / "a", identity="another"))
+    assert other.step == 4 * 5
+    assert "other settings or data" in capsys.readouterr().out
+    fresh = Easy()
+    train(fresh, plan(tmp_path / "b", identity="another"))
+    assert differences(fresh.model.state_dict(), other.model.state_dict()) == []
+
+
+def test_loss_falls_and_the_best_weights_are_kept(tmp_path: Path) -> None:
+    task = Easy()
+    train(task, plan(tmp_path, n_epochs=40, schedule="constant", lr=0.05))
+    rows = history(tmp_path)
+    validation = [float(row["validation"]) for row in rows]
+    assert min(validation) < 0.2 * validation[0]
+    assert not (tmp_path / CHECKPOINT).exists()
+    task.model.eval()
+    with torch.no_grad():
+        batches = [sum(t.item() for t in terms.values()) for terms in
+                   task.validation_terms(task.model)]  # fmt: skip
+    assert sum(batches) / len(batches) == pytest.approx(min(validation), rel=1e-5)
+    # Each term has a column, and they add up.
+    for row in rows:
+        parts = float(row["validation_fit"]) + float(row["validation_size"])
+        assert parts == pytest.approx(float(row["validation"]), rel=1e-6)
+    assert any((tmp_path / "tensorboard").iterdir())
+
+
+class Worsening(Easy):
+    """Gets worse after the third epoch, whatever is done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epochs = 0
+
+    def validation_terms(self, model: nn.Module) -> Iterable[Mapping[str, Tensor]]:
+        self.epochs += 1
+        return [{"score": torch.tensor(abs(self.epochs - 3.0))}]
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 4), (2, 5), (4, 7), (None, 9)])
+def test_early_stopping_stops(tmp_path: Path, patience: int | None, epochs: int) -> None:
+    train(Worsening(), plan(tmp_path, n_epochs=9, es_patience=patience))
+    assert len(history(tmp_path)) == epochs
+
+
+def test_best_over_several_epochs(tmp_path: Path) -> None:
+    """Means of three: 2, 1.5, 1, 0.67, 1 … so that the fourth epoch is best, not the third."""
+    train(Worsening(), plan(tmp_path, n_epochs=9, es_patience=2, best_over=3))
+    assert len(history(tmp_path)) == 6
+
+
+def test_loss_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
+    class Bad(Easy):
+        def training_terms(self, epoch: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
+            terms = super().training_terms(epoch, rng)
+            return {**terms, "fit": terms["fit"] * (math.nan if epoch == 1 else 1)}
+
+    with pytest.raises(TenetError, match="not finite in epoch 2"):
+        train(Bad(), plan(tmp_path))
+
+
+# Learning rates
+
+
+def rates(folder: Path) -> list[float]:
+    return [float(row["learning_rate"]) for row in history(folder)]
+
+
+def test_cosine(tmp_path: Path) -> None:
+    """Up to the base over the warm-up, then down to 0 at the very end."""
+    train(Easy(), plan(tmp_path, n_epochs=5, lr=0.01, warmup_steps=8))
+    # Noted after the last step of an epoch: that of the next step, 4, 8, 12, 16, 20 of 20.
+    expected = [0.01 * 5 / 8] + [
+        0.01 * 0.5 * (1 + math.cos(math.pi * (step - 8) / 12)) for step in (8, 12, 16, 20)
+    ]
+    assert rates(tmp_path) == pytest.approx(expected, abs=1e-12)
+    assert rates(tmp_path)[-1] == pytest.approx(0, abs=1e-12)
+
+
+def test_groups_keep_their_own_rates(tmp_path: Path) -> None:
+    state = train(Easy(), plan(tmp_path, n_epochs=2, lr=0.01, schedule="constant"))
+    assert [group["lr"] for group in state["param_groups"]] == [0.01, 0.02]
+    state = train(Easy(), plan(tmp_path, n_epochs=2, lr=0.01, warmup_steps=16))
+    assert [group["lr"] for group in state["param_groups"]] == pytest.approx(
+        [0.01 * 9 / 16, 0.02 * 9 / 16]
+    )
+
+
+def test_optimiser_goes_on_with_its_own_rate(tmp_path: Path) -> None:
+    """Moments and step counts of an earlier training, learning rates of this one."""
+    before = train(Easy(), plan(tmp_path / "first", schedule="constant", optimizer="adam"))
+    assert before["state"][0]["step"] == 20
+    again = plan(tmp_path / "second", n_epochs=1, schedule="constant", lr=0.003)
+    after = train(Easy(), again, optimiser_state=before)
+    assert after["state"][0]["step"] == 24
+    assert after["param_groups"][0]["lr"] == 0.003
+
+
+class Stuck(Easy):
+    """Never gets better."""
+
+    def validation_terms(self, model: nn.Module) -> Iterable[Mapping[str, Tensor]]:
+        return [{"score": torch.tensor(1.0)}]
+
+
+def test_plateau(tmp_path: Path) -> None:
+    """Five epochs of warm-up; then a tenth after each ten epochs that bring nothing."""
+    train(Stuck(), plan(tmp_path, n_epochs=30, schedule="plateau", lr=0.01, warmup_epochs=5))
+    found = rates(tmp_path)
+    # Noted at the end of an epoch, so already that of the next one.
+    assert found[:4] == pytest.approx([0.004, 0.006, 0.008, 0.01])
+    falls = [i for i in range(5, 30) if found[i] < 0.5 * found[i - 1]]
+    assert len(falls) == 2
+    assert falls[1] - falls[0] == 11
+    assert found[-1] == pytest.approx(0.01 / 100)
+
+
+# Pre-training
+
+
+class Interrupting:
+    """A task's wrapper that stops in the middle of an epoch."""
+
+    def __init__(self, task: Any, epoch: int, steps: int) -> None:
+        self.task, self.epoch, self.steps = task, epoch, steps
+        self.model = task.model
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.task, name)
+
+    def training_terms(self, epoch: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
+        terms = self.task.training_terms(epoch, rng)
+        if epoch == self.epoch:
+            self.steps -= 1
+            if self.steps == 0:
+                raise KeyboardInterrupt
+        return terms
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, module: str, epoch: int) -> None:
+    """Let the next training of a module be stopped in the second step of an epoch."""
+
+    def stopping(task: Any, plan: Plan, **kwargs: Any) -> Any:
+        return train(Interrupting(task, epoch, 2), plan, **kwargs)
+
+    monkeypatch.setattr(f"tenet.training.{module}.train", stopping)
+
+
+def test_interrupted_pretraining_equals_uninterrupted(
+    phantom_folder: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole of it: crops, motion, noise, masks, dropout, averages, Fisher information."""
+    with monkeypatch.context() as patch:
+        interrupt(patch, "pretrain", epoch=2)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(tiny(), phantom_folder, tmp_path, device=CPU)
+    assert not (tmp_path / MODEL).exists()
+    pretrain(tiny(), phantom_folder, tmp_path, device=CPU)
+    for name in (MODEL, OPTIMISER, FISHER):
+        once, resumed = load_tensors(pretrained / name), load_tensors(tmp_path / name)
+        assert differences(once, resumed, name) == []
+    assert history(pretrained) == history(tmp_path)
+    assert len(history(tmp_path)) == 4
+
+
+def test_pretraining_moves_the_encoder_alone(
+    phantom_folder: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    model, experiment = load_model(pretrained)
+    assert experiment == tiny()
+    start = TENET(experiment.params)
+    start.initialise(generator_for(0, 1))
+    moved = {
+        name.split(".")[0]
+        for name, value in start.state_dict().items()
+        if not torch.equal(value, model.state_dict()[name])
+    }
+    assert moved == {"encoder"}
+    fisher = load_tensors(pretrained / FISHER)
+    weights = dict(model.encoder.named_parameters())
+    assert fisher["parameters"].keys() == fisher["fisher"].keys() == weights.keys()
+    assert differences(fisher["parameters"], {n: w.detach() for n, w in weights.items()}) == []
+    assert all((value >= 0).all() for value in fisher["fisher"].values())
+    assert sum(value.sum() for value in fisher["fisher"].values()) > 0
+
+
+def test_pretraining_learns(phantom_folder: Path, tmp_path: Path) -> None:
+    experiment = tiny(
+        params={"dropout": 0.0, "hidden_channels_list": [4, 8]},
+        pretrain_dataset={"I": 16, "mask": False},
+        pretrain_loop={"n_epochs": 8, "loss_fnx": "bce_dice", "optimizer": "adamw",
+                       "schedule": "cosine", "warmup_steps": 4, "is_vibrate": False,
+                       "ema_decay": None},
+    )  # fmt: skip
+    pretrain(experiment, phantom_folder, tmp_path, device=CPU)
+    rows = history(tmp_path)
+    first, last = (float(rows[i]["validation_shape"]) for i in (0, -1))
+    assert last < 0.8 * first
+
+
+def test_users_own_phantoms(tmp_path: Path) -> None:
+    """A folder of .npz files with shape and brightness serves as it is."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(3):
+        shape = (rng.random((12, 20, 20)) > 0.7).astype(np.uint8)
+        np.savez(folder / f"{index}.npz", shape=shape, brightness=0.5 * shape.astype(np.float32))
+    experiment = tiny(pretrain_loop={"n_epochs": 1})
+    pretrain(experiment, folder, tmp_path / "model", device=CPU)
+    assert (tmp_path / "model" / MODEL).exists()
+
+
+def test_data_sets_without_phantoms_are_an_error(phantom_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(TenetError, match="check low and high"):
+        pretrain(tiny(pretrain_dataset={"low": 3, "high": 9}), phantom_folder, tmp_path, device=CPU)
+
+
+# Fine-tuning
+
+
+def changed(pretrained: Path, model: TENET) -> set[str]:
+    """Parts of the model that are not what they were."""
+    before = load_model(pretrained)[0].state_dict()
+    return {
+        name.split(".")[0]
+        for name, value in model.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+
+
+@pytest.mark.parametrize(
+    ("mode", "moved"),
+    [
+        ("all", {"encoder", "psf", "noise"}),
+        ("old", {"encoder", "psf", "noise"}),
+        ("encoder", {"encoder"}),
+        pytest.param(
+            "decoder",
+            {"psf", "noise"},
+            marks=pytest.mark.xfail(
+                strict=True, reason="batch normalisation of the frozen encoder still moves"
+            ),
+        ),
+    ],
+)
+def test_modes_train_what_they_say(
+    pretrained: Path, data: RawData, tmp_path: Path, mode: Any, moved: set[str]
+) -> None:
+    model = finetune(tiny(), pretrained, tmp_path, data=data, phantoms=None, mode=mode, device=CPU)
+    assert changed(pretrained, model) == moved
+    again, experiment = load_model(tmp_path)
+    assert experiment == tiny()
+    assert differences(model.state_dict(), again.state_dict()) == []
+
+
+@pytest.mark.parametrize("mode", ["encoder", "decoder"])
+def test_frozen_weights_stay(pretrained: Path, data: RawData, tmp_path: Path, mode: Any) -> None:
+    model = finetune(tiny(), pretrained, tmp_path, data=data, phantoms=None, mode=mode, device=CPU)
+    before = dict(load_model(pretrained)[0].named_parameters())
+    moved = {
+        name.split(".")[0]
+        for name, value in model.named_parameters()
+        if not torch.equal(value, before[name])
+    }
+    assert moved == ({"encoder"} if mode == "encoder" else {"psf", "noise"})
+
+
+def test_all_losses_are_in_the_history(pretrained: Path, data: RawData, tmp_path: Path) -> None:
+    finetune(tiny(), pretrained, tmp_path, data=data, phantoms=None, device=CPU)
+    rows = history(tmp_path)
+    terms = {"reconstruction", "luminance", "quantisation", "psf", "mrf", "ewc"}
+    columns = {key.removeprefix("training_") for key in rows[0] if key.startswith("training_")}
+    assert columns == terms
+    assert all(math.isfinite(float(value)) for row in rows for value in row.values())
+    assert float(rows[-1]["training_ewc"]) > 0
+    provenance = json.loads((tmp_path / "provenance.json").read_text())
+    assert provenance["intensity_ranges"].keys() == {"0.npy", "1.npy"}
+
+
+def test_interrupted_finetuning_equals_uninterrupted(
+    pretrained: Path,
+    data: RawData,
+    phantom_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With rehearsal, which draws phantoms, noise and the present PSF."""
+    experiment = tiny(train_loop={"rehearsal_weight": 1.0, "ema_decay": 0.9, "psf_lr": 0.003})
+
+    def run(folder: Path) -> TENET:
+        return finetune(
+            experiment, pretrained, folder, data=data, phantoms=phantom_folder, device=CPU
+        )
+
+    whole = run(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupt(patch, "finetune", epoch=1)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "part")
+    resumed = run(tmp_path / "part")
+    assert differences(whole.state_dict(), resumed.state_dict()) == []
+    assert history(tmp_path / "whole") == history(tmp_path / "part")
+    assert "training_rehearsal" in history(tmp_path / "whole")[0]
+
+
+@pytest.mark.parametrize("mode", ["old", "encoder", "decoder"])
+def test_finetuning_on_simulation(
+    pretrained: Path, phantom_folder: Path, tmp_path: Path, mode: Any
+) -> None:
+    model = finetune(
+        tiny(), pretrained, tmp_path, data=None, phantoms=phantom_folder, mode=mode, device=CPU
+    )
+    assert len(history(tmp_path)) == 3
+    assert ("psf" in changed(pretrained, model)) is (mode != "encoder")
+
+
+def test_simulated_images_do_not_follow_what_is_trained(
+    pretrained: Path, phantom_folder: Path
+) -> None:
+    """They are made by the frozen pre-trained PSF: the data must not move with the model."""
+    task = finetune_task(
+        tiny(), pretrained, data=None, phantoms=phantom_folder, mode="old", device=CPU, seed=0
+    )
+    first, _ = task.images.batch("train", 1, generator_for(1))
+    with torch.no_grad():
+        for parameter in task.model.psf.parameters():
+            parameter += 1
+    second, _ = task.images.batch("train", 1, generator_for(1))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.xfail(strict=True, reason="noise is drawn with the a and σ that are being learned")
+def test_simulated_noise_does_not_follow_what_is_trained(
+    pretrained: Path, phantom_folder: Path
+) -> None:
+    task = finetune_task(
+        tiny(), pretrained, data=None, phantoms=phantom_folder, mode="old", device=CPU, seed=0
+    )
+    first, _ = task.images.batch("val", 1, generator_for(1))
+    with torch.no_grad():
+        task.model.noise.logit_a += 1
+    second, _ = task.images.batch("val", 1, generator_for(1))
+    assert torch.equal(first, second)
+
+
+def test_evaluate(pretrained: Path, data: RawData, tmp_path: Path) -> None:
+    """The losses of a saved model are those that its best epoch was chosen by."""
+    finetune(tiny(), pretrained, tmp_path, data=data, phantoms=None, device=CPU)
+    weights = (tmp_path / MODEL).read_bytes()
+    losses = evaluate(tiny(), tmp_path, pretrained, data=data, phantoms=None, device=CPU)
+    best = min(history(tmp_path), key=lambda row: float(row["validation"]))
+    assert losses["total"] == pytest.approx(float(best["validation"]), rel=1e-5)
+    for name, value in losses.items():
+        if name != "total":
+            assert value == pytest.approx(float(best[f"validation_{name}"]), rel=1e-4, abs=1e-7)
+    assert json.loads((tmp_path / "losses.json").read_text()) == pytest.approx(losses)
+    assert (tmp_path / MODEL).read_bytes() == weights
+
+
+def test_moments_of_pretraining_fit_the_encoder_of_finetuning(
+    pretrained: Path, data: RawData
+) -> None:
+    """Parameters are told apart by their order alone, so the encoder's must come first."""
+    state = load_tensors(pretrained / OPTIMISER)["state"]
+    task = finetune_task(
+        tiny(), pretrained, data=data, phantoms=None, mode="old", device=CPU, seed=0
+    )
+    order = [p for group in task.parameter_groups() for p in group["params"]]
+    assert len(state) == len(list(task.model.encoder.parameters())) < len(order)
+    for index, moments in state.items():
+        assert moments["exp_avg"].shape == order[index].shape
+
+
+def test_pretrained_for_another_scale_is_refused(
+    pretrained: Path, data: RawData, tmp_path: Path
+) -> None:
+    experiment = tiny(params={"scale": 2, "res_axial": 0.2})
+    with pytest.raises(TenetError, match="was trained for scale 3"):
+        finetune(experiment, pretrained, tmp_path, data=data, phantoms=None, device=CPU)
+
+
+def test_what_is_missing_is_named(pretrained: Path, data: RawData, tmp_path: Path) -> None:
+    with pytest.raises(TenetError, match="needs phantoms"):
+        finetune(tiny(), pretrained, tmp_path, data=None, phantoms=None, device=CPU)
+    with pytest.raises(TenetError, match="rehearsal_weight"):
+        finetune(
+            tiny(train_loop={"rehearsal_weight": 1.0}),
+            pretrained,
+            tmp_path,
+            data=data,
+            phantoms=None,
+            device=CPU,
+        )
+    with pytest.raises(TenetError, match="is not a model"):
+        finetune(tiny(), tmp_path, tmp_path, data=data, phantoms=None, device=CPU)
