@@ -903,17 +903,22 @@ def _winners(table: pd.DataFrame, quantity: str) -> Iterator[str]:
         if best:
             yield f"Lowest mean total loss of a bead: {best}."
         return
-    yield "Highest mean IoU, each method at its threshold chosen on held-out phantoms:"
-    for names, what in (({"phantoms": ""}, "Phantoms"), (ANGLES, "Lines")):
-        for part, words in PARTS.items():
-            found = {
-                angle: best
-                for name, angle in names.items()
-                if (best := _best(table, f"{name}_{part}", quantity))
-            }
-            if found:
-                listed = "; ".join(f"{angle} {best}".strip() for angle, best in found.items())
-                yield f"{what} {words}: {listed}."
+    chosen_on = "(threshold of each method chosen on held-out phantoms)"
+    phantoms = [
+        f"{words} {best}"
+        for part, words in PARTS.items()
+        if (best := _best(table, f"phantoms_{part}", quantity))
+    ]
+    if phantoms:
+        yield f"Highest mean IoU on phantoms {chosen_on}: {'; '.join(phantoms)}."
+    for part, words in PARTS.items():
+        lines = [
+            f"{angle} {best}"
+            for name, angle in ANGLES.items()
+            if (best := _best(table, f"{name}_{part}", quantity))
+        ]
+        if lines:
+            yield f"Highest mean IoU on lines {words}: {'; '.join(lines)}."
 
 
 def _best(table: pd.DataFrame, condition: str, quantity: str) -> str | None:

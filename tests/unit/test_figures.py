@@ -123,7 +123,7 @@ def make_fig2(root: Path, size: int = 48, count: int = 2) -> Path:
     return root
 
 
-def make_fig3(root: Path, size: tuple = (80, 96, 96), count: int = 4, folds: int = 2) -> Path:
+def make_fig3(root: Path, size: tuple = (70, 88, 88), count: int = 3, folds: int = 2) -> Path:
     rng = np.random.default_rng(2)
     phantoms = root / "phantoms/fig3_beads"
     phantoms.mkdir(parents=True)
@@ -183,23 +183,24 @@ def no_empty_axes(figure: Figure) -> None:
 
 
 def fits_the_page(figure: Figure) -> None:
-    """Every visible word lies on the page and is 6.5 points or larger."""
+    """Titles, labels, legends and notes lie on the page, apart, at 6.5 points or larger."""
     figure.set_dpi(100)
     figure.draw_without_rendering()
-    page = figure.bbox
-    for text in figure.findobj(Text):
-        if not text.get_visible() or not text.get_text():
-            continue
-        # Tick labels beyond the limits of an axis are never drawn.
-        axes = text.axes
-        if axes is not None and not axes.axison and text is not axes.title:
-            continue
+    texts = list(figure.texts)
+    for axes in figure.axes:
+        texts += [axes.title, axes.xaxis.label, axes.yaxis.label] if axes.axison else [axes.title]
+    for legend in [*figure.legends, *(axes.get_legend() for axes in figure.axes)]:
+        texts += legend.get_texts() if legend else []
+    texts = [text for text in texts if text.get_text()]
+    boxes = [text.get_window_extent() for text in texts]
+    for text, box in zip(texts, boxes, strict=True):
         assert text.get_fontsize() >= 6.5, text.get_text()
-        if axes is None or text is axes.title or text in (axes.xaxis.label, axes.yaxis.label):
-            box = text.get_window_extent()
-            assert box.x0 >= page.x0 - 1, text.get_text()
-            assert box.x1 <= page.x1 + 1, text.get_text()
-            assert box.y0 >= page.y0 - 1, text.get_text()
+        inside = figure.bbox.padded(1).contains
+        assert inside(box.x0, box.y0), text.get_text()
+        assert inside(box.x1, box.y1), text.get_text()
+    for i, (text, box) in enumerate(zip(texts, boxes, strict=True)):
+        for other, beside in zip(texts[:i], boxes[:i], strict=True):
+            assert not box.padded(-1).overlaps(beside.padded(-1)), (text, other)
 
 
 def test_figure_2_shows_every_method_and_says_it_is_simulated(results: Path) -> None:
@@ -218,14 +219,17 @@ def test_figure_2_shows_every_method_and_says_it_is_simulated(results: Path) -> 
 
 def test_views_side_by_side_have_one_physical_scale(results: Path) -> None:
     figure = figures.figure2(results)
-    views = [axes for axes in figure.axes if axes.images][:6]
-    for axes in views:
-        box = axes.get_position()
-        inches = box.width * figure.get_figwidth(), box.height * figure.get_figheight()
-        left, right = axes.get_xlim()
-        bottom, top = axes.get_ylim()
-        assert (right - left) / inches[0] == pytest.approx((bottom - top) / inches[1], rel=0.05)
-        assert right - left == pytest.approx(48 * 0.31)
+    views = [axes for axes in figure.axes if axes.images][:12]
+    for whole, zoom in zip(views[::2], views[1::2], strict=True):
+        for axes, width_um in ((whole, 48 * 0.31), (zoom, figures._ZOOM * 48 * 0.31)):
+            box = axes.get_position()
+            inches = box.width * figure.get_figwidth(), box.height * figure.get_figheight()
+            left, right = axes.get_xlim()
+            bottom, top = axes.get_ylim()
+            # Alike along both axes and from panel to panel; 61 planes are cut to 60 in acquisition.
+            scale = (right - left) / inches[0]
+            assert scale == pytest.approx((bottom - top) / inches[1], rel=0.03)
+            assert right - left == pytest.approx(width_um)
 
 
 def test_the_best_method_is_named_whichever_it_is(results: Path, tmp_path: Path) -> None:
@@ -234,11 +238,11 @@ def test_the_best_method_is_named_whichever_it_is(results: Path, tmp_path: Path)
     best = noise.set_index("method")["value"].idxmax()
     assert best == "tenet"
     line = next(iter(figures._winners(table, "iou")))
-    assert f"phantoms with noise: TENET {noise['value'].max():.2f}" in line
+    assert f": with noise TENET {noise['value'].max():.2f}" in line
     row = noise.index[noise["method"] == "rltv"][0]
     table.loc[row, "value"] = 0.99
     line = next(iter(figures._winners(table, "iou")))
-    assert "phantoms with noise: RLTV (tuned) 0.99 (TENET" in line
+    assert ": with noise RLTV (tuned) 0.99 (TENET" in line
     beads = pd.read_csv(results / "tables/fig3_beads.csv")
     loss = beads[(beads["quantity"] == "total_loss") & (beads["condition"] == "beads")]
     best = loss.set_index("method")["value"].idxmin()
@@ -253,7 +257,7 @@ def test_figure_3_compares_shape_with_theory_and_the_true_psf(results: Path) -> 
     assert "4.19 µm³" in shown
     assert "after: FWHM 4.45 µm" in shown  # the mean of both folds
     assert "NA 0.6 (assumed NA 0.7)" in shown
-    assert "Simulated acquisitions, demo scale: 4 volumes of 80 × 96 × 96 voxels" in shown
+    assert "Simulated acquisitions, demo scale: 3 volumes of 70 × 88 × 88 voxels" in shown
     no_empty_axes(figure)
     fits_the_page(figure)
 
