@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tenet.volumes import Stack
 
 app = typer.Typer(
-    help="Sharp, isotropic, segmented volumes from blurred two-photon stacks, without ground truth.",
+    help="Sharp, isotropic, segmented volumes from blurred two-photon stacks, without any truth.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -619,6 +619,32 @@ def evaluate_beads(
         chosen.name, predictions, rois, chosen.params.scale, methods=method
     )
     _write_tables(tables, (out, sweep))
+
+
+@app.command()
+def table(
+    figure: Annotated[Literal["fig2", "fig3"], typer.Argument(help="Which figure.")],
+    metrics: Annotated[list[Path], typer.Option(help="Tables of `evaluate`. Repeatable.")],
+    published: Annotated[Path, typer.Option(help="The paper's numbers (CSV).")],
+    out: Out,
+    psf: Annotated[
+        list[Path] | None, typer.Option("--psf", help="psf.csv of each fold. Repeatable.")
+    ] = None,
+    acquisition: Annotated[
+        Path | None, typer.Option(help="acquisition.json, if the images are simulated.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Means, intervals and the paper's numbers side by side."""
+    import numpy as np
+    import pandas as pd
+
+    from tenet.evaluation import summary_table
+
+    tables = [pd.read_csv(path) for path in metrics]
+    rng = np.random.default_rng(seed)
+    summary = summary_table(figure, tables, published, rng, psf or (), acquisition)
+    _write_tables([summary], (out,))
 
 
 @app.command()

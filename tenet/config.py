@@ -1,8 +1,8 @@
 """Experiment settings: JSON files, typed, validated and frozen.
 
-A key that a file omits means what the published code did, so that users' own files mean the same
-here; `config/experiments/default.json` holds the recommended settings on top of that. Any key with
-a ``$`` is a comment. ``"extends": "name"`` (or a list of names, the last one wins) starts from other
+A key that a file omits means what the published code did, so that users' own files mean the same;
+`config/experiments/default.json` holds the recommended settings on top of that. Any key with a
+``$`` is a comment. ``"extends": "name"`` (or a list of names, the last one wins) starts from other
 files of the same folder, so that each experiment states only what differs.
 """
 
@@ -121,7 +121,7 @@ class ModelParams(Section):
             )
         if self.res_axial < self.res_lateral:
             raise ValueError(
-                f"res_axial {self.res_axial:g} µm is finer than res_lateral {self.res_lateral:g} µm: "
+                f"res_axial {self.res_axial:g} is finer than res_lateral {self.res_lateral:g} µm: "
                 "axial super-resolution has nothing to do; check their order and units"
             )
         if self.size_x % 2 == 0 or self.size_y % 2 == 0:
@@ -330,7 +330,7 @@ class Experiment(Section):
                 )
             if any(n % d for n, d in zip(dataset.cropsize, params.divisor_zyx, strict=True)):
                 raise ValueError(
-                    f"{section}.cropsize {dataset.cropsize} does not fit: z, y, x must be divisible "
+                    f"{section}.cropsize {dataset.cropsize} does not fit: it must be divisible "
                     f"by {params.divisor_zyx} for scale {params.scale} and "
                     f"{len(params.hidden_channels_list)} levels"
                 )

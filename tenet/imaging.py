@@ -28,7 +28,7 @@ def centred_planes(size_z: int, scale: int) -> int:
 class StridedBlur:
     """A: fine volume -> coarse stack; convolution with a PSF, then every `scale`-th plane.
 
-    coarse[i, y, x] = sum over k, l, m of psf[k, l, m] · fine[i·s + first - k, y + c_y - l, x + c_x - m]
+    coarse[i, y, x] = Σ_klm psf[k, l, m] · fine[i·s + first - k, y + c_y - l, x + c_x - m]
 
     with zeros outside of the volume. Done by FFT with just enough padding for the voxels that are
     kept; the planes that are dropped are never transformed back, since sampling every s-th plane is

@@ -42,7 +42,7 @@ def mrf_loss(
     Mean over voxels and the 27 positions (neighbours n, weight w = 1/distance, 0 at the centre,
     zeros outside of the volume) of
 
-        w · [l00 (1-x)(1-n) + l01 (1-x) n + l10 x P + l11 x (1-P)],   P = product over all 27 of (1-n)
+        w · [l00 (1-x)(1-n) + l01 (1-x) n + l10 x P + l11 x (1-P)],   P = Π over all 27 of (1-n)
 
     so that l10 weighs isolated voxels and l11 supported ones. Two terms are one fixed 3³
     convolution, P a product of three one-dimensional products: no 27-fold copy.

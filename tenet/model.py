@@ -117,10 +117,7 @@ class TENET(nn.Module):
         shape = probability
         if self.params.apply_vq and self.params.use_x_quantized:
             shape = quantised
-        if reconstruct:
-            reconstruction = self.decode(shape, brightness)
-        else:
-            reconstruction = image.new_empty(0)
+        reconstruction = self.decode(shape, brightness) if reconstruct else image.new_empty(0)
         return {
             "shape": shape,
             "shape_probability": probability,

@@ -171,7 +171,7 @@ class Encoder(nn.Module):
 
     def _finish(self) -> None:
         # Convolutions on few channels are more than twice as fast with channels last.
-        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last_3d)
 
 
 def _attention(attention: Sequence[bool], channels: Sequence[int]) -> Sequence[bool]:
@@ -288,7 +288,7 @@ class CoarseNet(Encoder):
         image = image.contiguous(memory_format=torch.channels_last_3d)
         coarse = self.level(self.attention(self.stem_blocks(self.stem(image))))
         planes = self.to_fine(self.last_blocks(coarse))
-        # (N, C·s, Z, Y, X) -> (N, C, Z·s, Y, X): the s groups of channels become neighbouring planes
+        # (N, C·s, Z, Y, X) -> (N, C, Z·s, Y, X): s channels become neighbouring planes
         fine = planes.unflatten(1, (self.fine_channels, self.scale)).movedim(2, 3).flatten(2, 3)
         features = self.fine_block(fine.contiguous(memory_format=torch.channels_last_3d))
         logits = self.head(features)

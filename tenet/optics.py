@@ -13,7 +13,7 @@ from scipy.special import j0, j1
 
 from tenet.errors import TenetError
 
-Float = NDArray[np.float64]
+Float = NDArray[np.floating]
 # psf(z_um, r_um) -> intensities of shape (len(z_um), len(r_um)), at most 1
 RadialPSF = Callable[[Float, Float], Float]
 

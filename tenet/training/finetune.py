@@ -201,9 +201,7 @@ def finetune_task(
     rehearsal = None
     if experiment.train_loop.rehearsal_weight > 0:
         if not volumes:
-            raise TenetError(
-                "rehearsal_weight is above 0: give the folder of phantoms, or set it to 0"
-            )
+            raise TenetError("rehearsal needs phantoms: give their folder, or rehearsal_weight 0")
         section = experiment.pretrain_dataset
         rehearsal = Simulator(volumes[section.low : section.high], section)
     return FinetuneTask(model, experiment, images, elastic, rehearsal, mode)
@@ -340,7 +338,7 @@ class FinetuneTask:
         return terms
 
     def _rehearse(self, rng: np.random.Generator) -> Tensor:
-        """Pre-training loss with the present PSF and noise: the encoder follows what they became."""
+        """Pre-training loss with the present PSF and noise, so that the encoder follows them."""
         assert self.rehearsal is not None
         with torch.no_grad():
             blur = self.model.blur(self.rehearsal.dataset.cropsize)

@@ -1,0 +1,1 @@
+"""The methods that TENET is compared with."""

@@ -1,0 +1,302 @@
+"""What a user's mistake costs: one clear line, status 2, and no file under a final name."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from tenet import cli
+from tenet.config import load_experiment
+from tenet.model import TENET
+from tenet.phantoms import save_phantom
+from tenet.training.store import save_model
+from tenet.volumes import write_ome_tiff
+
+VOXELS = ("--voxel-size", "1", "0.31", "0.31")
+TINY = {
+    "params": {
+        "network": "coarse",
+        "hidden_channels_list": [2, 4],
+        "size_z": 9,
+        "size_y": 5,
+        "size_x": 5,
+    },
+    "pretrain_dataset": {"cropsize": [18, 8, 8], "I": 2, "mask": False, "low": 0, "high": 1},
+    "pretrain_val_dataset": {"cropsize": [18, 8, 8], "I": 1, "low": 1, "high": 2},
+    "pretrain_loop": {"n_epochs": 1, "batch_size": 1, "precision": "float32"},
+    "train_dataset": {"cropsize": [18, 8, 8], "I": 1, "mask": False},
+    "val_dataset": {"cropsize": [18, 8, 8], "I": 1},
+    "train_loop": {"n_epochs": 1, "ewc_batches": 1, "precision": "float32"},
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    experiment = load_experiment("scale3", settings=TINY)
+    network = TENET(experiment.params)
+    network.initialise(np.random.default_rng(0))
+    save_model(folder, network, experiment, {})
+    return folder
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Path:
+    path = tmp_path / "stack.ome.tif"
+    data = np.random.default_rng(1).integers(100, 200, (8, 20, 20), dtype=np.uint16)
+    write_ome_tiff(path, data, (1.0, 0.31, 0.31))
+    return path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:
+    """Run the command line in this process; the status."""
+    monkeypatch.setattr(sys, "argv", ["tenet", *map(str, words)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return int(end.value.code or 0)
+
+
+def refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str | Path
+) -> str:
+    """Run a command that must be refused; its one line."""
+    assert run(monkeypatch, *words) == 2
+    lines = [
+        line
+        for line in capsys.readouterr().err.splitlines()
+        if line and not line.startswith("warning:")
+    ]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("tenet: ")
+    return lines[0]
+
+
+def _write_bad_stack(kind: str, path: Path) -> None:
+    rng = np.random.default_rng(0)
+    volume = rng.integers(0, 255, (8, 20, 20), dtype=np.uint8)
+    if kind == "text":
+        path.write_text("no image")
+    elif kind == "truncated":
+        tifffile.imwrite(path, volume)
+        path.write_bytes(path.read_bytes()[:-700])
+    elif kind == "2-D":
+        tifffile.imwrite(path, volume[0])
+    elif kind == "4-D":
+        data = rng.integers(0, 255, (2, 4, 20, 20), dtype=np.uint8)
+        tifffile.imwrite(path, data, photometric="minisblack")
+    elif kind == "RGB":
+        tifffile.imwrite(path, rng.integers(0, 255, (20, 20, 3), dtype=np.uint8), photometric="rgb")
+    elif kind == "no planes":
+        np.save(path, np.zeros((0, 20, 20), np.uint8))
+    elif kind == "NaN":
+        data = volume.astype(np.float32)
+        data[3, 4, 5] = np.nan
+        tifffile.imwrite(path, data)
+    elif kind == "constant":
+        tifffile.imwrite(path, np.full((8, 20, 20), 7, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("text", ["TIFF"]),
+        ("truncated", ["truncated"]),
+        ("2-D", ["2"]),
+        ("4-D", ["ax"]),
+        ("RGB", ["colour", "RGB"]),
+        ("no planes", ["empty", "no planes", "0"]),
+        ("NaN", ["NaN", "plane 3"]),
+        ("constant", ["constant", "same", "7"]),
+    ],
+)
+def test_bad_stacks_are_refused_and_named(
+    kind: str,
+    words: list[str],
+    tmp_path: Path,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / ("bad.npy" if kind == "no planes" else "bad.tif")
+    _write_bad_stack(kind, path)
+    out = tmp_path / "out"
+    line = refused(monkeypatch, capsys, "enhance", path, "--model", model, "--out", out, *VOXELS)
+    assert path.name in line
+    assert any(word in line for word in words), line
+    assert not list(out.glob("*"))
+
+
+def test_a_stack_without_voxel_size_is_not_guessed(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "plain.tif"
+    tifffile.imwrite(path, np.random.default_rng(0).integers(0, 9, (8, 20, 20), dtype=np.uint8))
+    line = refused(monkeypatch, capsys, "enhance", path, "--model", model, "--out", tmp_path / "o")
+    assert "--voxel-size" in line
+
+
+def test_planes_finer_than_pixels_are_refused(
+    stack: Path,
+    tmp_path: Path,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ("--voxel-size", "0.1", "0.31", "0.31")
+    line = refused(
+        monkeypatch, capsys, "enhance", stack, "--model", model, "--out", tmp_path / "o", *words
+    )
+    assert "finer" in line
+
+
+@pytest.mark.parametrize(
+    ("setting", "word"),
+    [
+        ("params.NA=-1", "NA is -1"),
+        ("params.NA=1.4", "immersion"),
+        ('params.scale="3"', "integer"),
+        ("pretrain_dataset.cropsize=[240,113,112]", "divisible"),
+        ("params.NAA=1", "did you mean 'NA'"),
+        ("pretrain_loop.loss_fnx=\"__import__('os').system('true')\"", "loss_fnx"),
+    ],
+)
+def test_impossible_settings(
+    setting: str, word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert word in refused(monkeypatch, capsys, "config", "show", "scale3", "--set", setting)
+
+
+def test_an_unknown_experiment_names_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "fig3_beads" in refused(monkeypatch, capsys, "config", "show", "fig3_bead")
+
+
+def _tiny_experiment(folder: Path, **sections: object) -> Path:
+    path = folder / "tiny.json"
+    experiment = load_experiment("scale3", settings={**TINY, **sections})
+    path.write_text(experiment.model_dump_json())
+    return path
+
+
+def test_a_fold_out_of_range(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for i in range(2):
+        noise = np.random.default_rng(i).random((8, 20, 20), np.float32)
+        write_ome_tiff(data / f"{i:02}.ome.tif", noise, (1.0, 0.31, 0.31))
+    rois = tmp_path / "rois.csv"
+    rois.write_text("roi,image,z,y,x,fold\n0,0,3,9,9,0\n1,1,3,9,9,1\n")
+    experiment = _tiny_experiment(tmp_path)
+    line = refused(
+        monkeypatch, capsys, "finetune", experiment, "--pretrained", model, "--data", data,
+        "--rois", rois, "--fold", "7", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert "no fold 7" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_stack_smaller_than_a_crop(
+    stack: Path,
+    tmp_path: Path,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    experiment = _tiny_experiment(tmp_path, train_dataset={"cropsize": [18, 64, 64]})
+    line = refused(
+        monkeypatch, capsys, "finetune", experiment, "--pretrained", model, "--data", stack,
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert stack.name in line
+    assert "64" in line
+
+
+@pytest.mark.parametrize("kind", ["architecture", "code", "truncated"])
+def test_weights_that_do_not_belong(
+    kind: str,
+    stack: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bad = tmp_path / "model"
+    bad.mkdir()
+    (bad / "experiment.json").write_bytes((model / "experiment.json").read_bytes())
+    trap = tmp_path / "trap"
+    if kind == "architecture":
+        torch.save({"encoder.stem.weight": torch.zeros(3)}, bad / "model.pt")
+    elif kind == "code":
+
+        class Trap:
+            def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+                return Path.touch, (trap,)  # type: ignore[return-value]
+
+        (bad / "model.pt").write_bytes(pickle.dumps({"a": Trap()}))
+    else:
+        (bad / "model.pt").write_bytes((model / "model.pt").read_bytes()[:2000])
+    out = tmp_path / "o"
+    line = refused(monkeypatch, capsys, "enhance", stack, "--model", bad, "--out", out)
+    assert "model.pt" in line
+    assert not trap.exists()
+    assert not out.exists()
+
+
+def test_a_full_disk_leaves_no_file(
+    stack: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    small = tmp_path / "small"
+    small.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(small)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("a small file system can only be mounted by root")
+    try:
+        line = refused(monkeypatch, capsys, "enhance", stack, "--model", model, "--out", small)
+        assert "disk" in line or "space" in line
+        assert not list(small.iterdir())
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_the_steps_by_hand(
+    tmp_path: Path, stack: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pre-training on phantoms, fine-tuning on a stack, and enhancing it: files and voxel sizes."""
+    phantoms, experiment = tmp_path / "phantoms", _tiny_experiment(tmp_path)
+    for i in range(2):
+        shape = np.zeros((36, 24, 24), np.uint8)
+        shape[10:20, 6:14, 4 + i : 18] = 1
+        save_phantom(phantoms / f"{i:02}.zarr.zip", shape, shape * np.float32(0.7))
+    quiet = ("--device", "cpu", "--threads", "1")
+    pretrained, tuned, out = (tmp_path / name for name in ("pre", "tuned", "enhanced"))
+    assert not run(
+        monkeypatch, "pretrain", experiment, "--phantoms", phantoms, "--tuning", phantoms,
+        "--out", pretrained, *quiet,
+    )  # fmt: skip
+    assert not run(
+        monkeypatch, "finetune", experiment, "--pretrained", pretrained, "--data", stack,
+        "--phantoms", phantoms, "--tuning", phantoms, "--out", tuned, *quiet,
+    )  # fmt: skip
+    assert not run(
+        monkeypatch, "enhance", stack, "--model", tuned, "--out", out, "--sheet", *quiet
+    )  # fmt: skip
+    with tifffile.TiffFile(out / "stack.ome.tif") as file:
+        assert file.series[0].shape == (2, 24, 20, 20)
+        assert 'PhysicalSizeZ="0.333' in (file.ome_metadata or "")
+    assert (out / "stack.png").stat().st_size > 0
+    record = json.loads((tuned / "provenance.json").read_text())
+    assert record["images"] == [stack.name]
+    assert record["seed"] == 0
+    assert {"model.pt", "experiment.json", "history.csv", "threshold.json", "psf.csv"} <= {
+        path.name for path in tuned.iterdir()
+    }
