@@ -268,7 +268,8 @@ def evaluate_beads(
     table : DataFrame
         `COLUMNS`; `part` is the fold. Quantities: those of `metrics.BeadMetrics`, the Gaussian
         FWHM of the scores along z, y and x through the bead's centroid (fwhm_z_um, …; NaN where
-        no Gaussian fits), the offset from the expected centre in fine voxels (offset_z, …; NaN for
+        no Gaussian fits; of an ideal bead 1.7 to 2.0 µm, as a Gaussian is not a box and the region
+        is finite), the offset from the expected centre in fine voxels (offset_z, …; NaN for
         a missed bead), the threshold, and the four of `BEAD_QUANTITIES` by the published
         definitions (…_published_definition).
     sweep : DataFrame

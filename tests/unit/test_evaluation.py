@@ -174,13 +174,14 @@ def test_an_ideal_bead_has_the_values_of_theory(beads: Path) -> None:
     for quantity, (ideal, tolerance) in expected.items():
         found = value(table, method="tenet", roi=0, quantity=quantity)
         assert found == pytest.approx(ideal, abs=tolerance * max(ideal, 1)), quantity
-    # The best Gaussian of a box is about as wide as the box.
+    # Lines through the bead are boxes: 20 samples along z, 19 along y and x, half a voxel off the
+    # centre. The Gaussian that fits such a box of 60 samples best is 0.875 times as wide.
     for axis in "zyx":
         found = value(table, method="tenet", roi=0, quantity=f"fwhm_{axis}_um")
-        assert found == pytest.approx(2, abs=0.2)
+        assert found == pytest.approx(0.875 * (2.0 if axis == "z" else 1.9), abs=0.01)
     # The bead drawn out along z by 6 voxels either way is longer, and no sphere.
     assert value(table, method="rltv", roi=0, quantity="z_xy_ratio") > 1.3
-    assert value(table, method="rltv", roi=0, quantity="fwhm_z_um") > 2.5
+    assert value(table, method="rltv", roi=0, quantity="fwhm_z_um") > 2.3
     # The published surface is the staircase, which has too much area.
     by_paper = f"sphericity{evaluation.PUBLISHED_DEFINITION}"
     assert value(table, method="tenet", roi=0, quantity=by_paper) < 0.95
