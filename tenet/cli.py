@@ -606,6 +606,9 @@ def evaluate_beads(
     rois: Annotated[Path, typer.Option(help="Table of beads: roi, image, z, y, x, fold.")],
     out: Out,
     sweep: Sweep,
+    phantoms: Annotated[
+        Path | None, typer.Option(help="Simulated beads: their exact centres.")
+    ] = None,
     method: Methods = None,
     overlay: Overlays = None,
     settings: Settings = None,
@@ -616,7 +619,7 @@ def evaluate_beads(
 
     chosen = _experiment(experiment, overlay, settings, experiments)
     tables = evaluation.evaluate_beads(
-        chosen.name, predictions, rois, chosen.params.scale, methods=method
+        chosen.name, predictions, rois, chosen.params.scale, methods=method, phantoms=phantoms
     )
     _write_tables(tables, (out, sweep))
 

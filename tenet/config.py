@@ -351,7 +351,8 @@ def load_experiment(
     name : str or Path
         Name of a file in `folder` without ``.json``, or the path of any JSON file.
     overlays : sequence of str
-        Further files, laid over the experiment in this order (as ``demo`` for laptop scale).
+        Further files, laid over the experiment in this order (as ``demo`` for laptop scale). Their
+        section ``by_scale`` holds what is laid over experiments of one scale alone.
     settings : mapping, optional
         Nested values laid over everything else.
     folder : Path
@@ -370,7 +371,10 @@ def load_experiment(
     path = Path(name) if str(name).endswith(".json") else folder / f"{name}.json"
     data = _read(path, ())
     for overlay in overlays:
-        data = merge(data, _read(_sibling(folder, overlay), ()))
+        content = _read(_sibling(folder, overlay), ())
+        by_scale = content.pop("by_scale", {})
+        data = merge(data, content)
+        data = merge(data, by_scale.get(str(data.get("params", {}).get("scale")), {}))
     data = merge(data, settings or {})
     data.setdefault("name", path.stem)
     return parse_experiment(data, where=str(path))

@@ -2,8 +2,7 @@
 
 from tenet.config import Experiment, ModelParams, merge, parse_experiment
 from tenet.errors import TenetError
-from tenet.metrics import fwhm
-from tenet.optics import centred
+from tenet.simulation import model_fwhm_um
 
 
 def sample_experiment(
@@ -19,7 +18,7 @@ def sample_experiment(
     """An experiment whose grid and optics are those of a stack.
 
     The scale is the axial step over the lateral one, rounded; crops are fitted to it; the PSF grid
-    reaches twice the theoretical full width at half maximum to either side.
+    spans three theoretical full widths at half maximum along z and four across.
 
     Parameters
     ----------
@@ -73,14 +72,10 @@ def sample_experiment(
 
 
 def _psf_size(params: ModelParams) -> tuple[int, int]:
-    """Planes and columns of a PSF grid that reaches two widths to either side; both odd."""
-    psf = params.model_psf()
+    """Planes and columns of a PSF grid that holds the model PSF; both odd."""
+    width = model_fwhm_um(params.model_psf(), params)
     step_z, _, step_x = params.fine_voxel_size_um
-    r = centred(2001, step_x / 10)
-    lateral = fwhm(psf(centred(1), abs(r))[0], step_x / 10)
-    z = centred(4001, step_z / 4)
-    axial = fwhm(psf(z, centred(1))[:, 0], step_z / 4)
-    return _odd(4 * axial / step_z, 301), _odd(4 * lateral / step_x, 101)
+    return _odd(3 * width["axial"] / step_z, 301), _odd(4 * width["lateral"] / step_x, 101)
 
 
 def _odd(size: float, most: int) -> int:

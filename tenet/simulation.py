@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from tenet.config import Experiment
+from tenet.config import Experiment, ModelParams
 from tenet.imaging import NoiseModel, StridedBlur, centred_planes
 from tenet.metrics import fwhm
 from tenet.motion import shift_planes
@@ -103,7 +103,7 @@ def simulate_acquisitions(
         "microscope": params.model_dump(mode="json"),
         "motion_px": motion_px,
         "seed": seed,
-        "fwhm_um": psf_fwhm_um(psf, params.fine_voxel_size_um),
+        "fwhm_um": model_fwhm_um(refocused(params.model_psf(), params.res_axial), params),
     }
     (out / "acquisition.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return written
@@ -137,6 +137,16 @@ def psf_fwhm_um(
     return {
         "axial": float(fwhm(psf[:, y, x], voxel_size_um[0])),
         "lateral": float(fwhm(psf[z, y, :], voxel_size_um[2])),
+    }
+
+
+def model_fwhm_um(psf: RadialPSF, params: ModelParams) -> dict[str, float]:
+    """Axial and lateral full width at half maximum of a model PSF, however wide, in µm."""
+    step_z, _, step_x = params.fine_voxel_size_um
+    z_um, r_um = centred(8001, step_z / 4), centred(4001, step_x / 8)
+    return {
+        "axial": float(fwhm(psf(z_um, np.zeros(1))[:, 0], step_z / 4)),
+        "lateral": float(fwhm(psf(np.zeros(1), np.abs(r_um))[0], step_x / 8)),
     }
 
 

@@ -22,12 +22,16 @@ rule rltv_tune:
     params:
         seed=config["seed"],
         code=code("rltv"),
+        grid=" ".join(
+            [f"--iterations {n}" for n in config["rltv"]["iterations"]]
+            + [f"--tv-weight {weight}" for weight in config["rltv"]["tv_weights"]]
+        ),
         model=subpath(input.model, parent=True),
         tuning=lambda wildcards, input: without_suffix(input.tuning),
     shell:
         "python workflow/scripts/on_device.py {resources.gpu}"
         " python -m tenet rltv tune --model {params.model:q} --phantoms {params.tuning:q}"
-        " --out {output.settings:q} --seed {params.seed} --threads {threads} > {log} 2>&1"
+        " {params.grid} --out {output.settings:q} --seed {params.seed} --threads {threads} > {log} 2>&1"
 
 
 rule rltv:

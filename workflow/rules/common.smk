@@ -440,6 +440,25 @@ def figure_of(table):
     return next(figure for figure, name in TABLES.items() if name == table)
 
 
+def psf_tables(figure):
+    """Widths of the PSFs that a figure's table gives: those of the beads' folds."""
+    return [
+        f"{model_folder(name, 'tenet', fold)}/psf.csv"
+        for name in shown_in(figure)
+        if is_beads(name)
+        for fold in folds(EXPERIMENTS[name].get("model", name))
+    ]
+
+
+def acquisition_option(figure):
+    """The record of a simulated microscope, which knows the true widths of its PSF."""
+    for name in shown_in(figure):
+        if is_beads(name) and is_simulated(name):
+            folder = f"{config['results']}/acquisitions/{name}"
+            return f"--acquisition {shlex.quote(f'{folder}/acquisition.json')}"
+    return ""
+
+
 def figure_inputs(wildcards):
     """Everything that a figure may read."""
     names = shown_in(wildcards.figure)

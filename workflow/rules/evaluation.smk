@@ -38,6 +38,9 @@ rule evaluate_beads:
         predictions=lambda wildcards: predictions(wildcards.experiment),
         data=lambda wildcards: acquisitions(wildcards.experiment),
         rois=lambda wildcards: rois(wildcards.experiment),
+        phantoms=lambda wildcards: (
+            phantoms_of(wildcards.experiment) if is_simulated(wildcards.experiment) else []
+        ),
     output:
         metrics="<results>/metrics/{experiment}.csv",
         sweep="<results>/metrics/{experiment}_sweep.csv",
@@ -60,9 +63,12 @@ rule evaluate_beads:
         code=code("evaluate"),
         predictions=lambda wildcards: f"{config['results']}/predictions/{wildcards.experiment}",
         rois=lambda wildcards, input: roi_options(wildcards.experiment, input.data),
+        phantoms=lambda wildcards, input: (
+            f"--phantoms {shlex.quote(without_suffix(input.phantoms))}" if input.phantoms else ""
+        ),
     shell:
         "python -m tenet evaluate beads {wildcards.experiment} {params.overlays}"
-        " {params.methods} --predictions {params.predictions:q} {params.rois}"
+        " {params.methods} --predictions {params.predictions:q} {params.rois} {params.phantoms}"
         " --out {output.metrics:q} --sweep {output.sweep:q} > {log} 2>&1"
 
 
@@ -72,6 +78,10 @@ rule table:
             f"<results>/metrics/{name}.csv" for name in shown_in(figure_of(wildcards.table))
         ],
         published="resources/published_values.csv",
+        psfs=lambda wildcards: psf_tables(figure_of(wildcards.table)),
+        acquisitions=lambda wildcards: [
+            acquisitions(name) for name in shown_in(figure_of(wildcards.table))
+        ],
     output:
         table=report(
             "<results>/tables/{table}.csv",
@@ -97,6 +107,9 @@ rule table:
         metrics=lambda wildcards, input: " ".join(
             f"--metrics {shlex.quote(path)}" for path in input.metrics
         ),
+        psfs=lambda wildcards, input: " ".join(f"--psf {shlex.quote(path)}" for path in input.psfs),
+        acquisition=lambda wildcards: acquisition_option(figure_of(wildcards.table)),
     shell:
-        "python -m tenet table {params.figure} {params.metrics} --published {input.published:q}"
+        "python -m tenet table {params.figure} {params.metrics} {params.psfs} {params.acquisition}"
+        " --published {input.published:q}"
         " --out {output.table:q} > {log} 2>&1"
