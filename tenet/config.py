@@ -223,7 +223,7 @@ class PretrainLoop(Optimisation):
     """`pretrain_loop`: supervised training on phantoms."""
 
     loss_fnx: ShapeLoss = "bce"
-    loss_fnz: ShapeLoss = "bce"
+    loss_fnz: ShapeLoss | Literal["masked_bce"] = "bce"
     ewc: Literal[None] = None
     weight_x: NotNegative = 1.0
     weight_z: NotNegative = 1.0
@@ -257,6 +257,7 @@ class TrainLoop(Optimisation):
     mrfloss_dilation: PositiveInt = 1
     mrfloss_weights: MRFWeights = MRFWeights()
     rehearsal_weight: NotNegative = 0.0
+    freeze_norm: bool = False
     psf_lr: Positive | None = None
 
 

@@ -29,6 +29,17 @@ def brightness_loss(brightness: Tensor, shape: Tensor, label: Tensor) -> Tensor:
     return luminance_prior(brightness) + 0.5 * F.mse_loss(brightness * shape, label)
 
 
+def masked_brightness_loss(logits: Tensor, shape: Tensor, label: Tensor) -> Tensor:
+    """Luminance prior + binary cross-entropy of the brightness, averaged over the structure alone.
+
+    Unlike `brightness_loss`, whose gradient vanishes where the brightness saturates, and whose mean
+    is over a background that has none, it really makes a network learn the brightness.
+    """
+    logits = logits.float()
+    entropy = F.binary_cross_entropy_with_logits(logits, label, weight=shape, reduction="sum")
+    return luminance_prior(logits.sigmoid()) + entropy / shape.sum().clamp_min(1)
+
+
 def psf_loss(psf: Tensor, initial_psf: Tensor) -> Tensor:
     """ℒ_PSF = mean (PSF - initial PSF)² over the radial samples."""
     return F.mse_loss(psf, initial_psf)

@@ -30,6 +30,7 @@ class Enhanced(TypedDict):
     shape_probability: Tensor
     shape_logits: Tensor
     brightness: Tensor
+    brightness_logits: Tensor
     reconstruction: Tensor
     features: Tensor
     quantized_loss: Tensor
@@ -51,6 +52,8 @@ class TENET(nn.Module):
     noise : NoiseModel
     initial_psf : Tensor, shape (planes, radii)
         The model PSF that ℒ_PSF holds on to, on the grid of `psf.radial()`.
+    freeze_norm : bool
+        Whether batch normalisation keeps its statistics while training goes on.
     half_precision : bool
         Whether the encoder runs in bfloat16. The physics never does.
     """
@@ -61,6 +64,7 @@ class TENET(nn.Module):
         super().__init__()
         self.params = params
         self.half_precision = False
+        self.freeze_norm = False
         network = {"jnet": JNet, "coarse": CoarseNet}[params.network]
         self.encoder = network(
             params.hidden_channels_list,
@@ -81,6 +85,15 @@ class TENET(nn.Module):
         )
         self.noise = NoiseModel(params.poisson_weight, params.sig_eps, params.noise)
         self.register_buffer("initial_psf", self.psf.target(params.model_psf()), persistent=False)
+
+    def train(self, mode: bool = True) -> "TENET":
+        """Switch mode; with `freeze_norm`, batch normalisation stays in evaluation."""
+        super().train(mode)
+        if self.freeze_norm:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm3d):
+                    module.eval()
+        return self
 
     def initialise(self, rng: np.random.Generator) -> float:
         """Draw the encoder's weights and fit the PSF to its model; returns the error of the fit."""
@@ -123,6 +136,7 @@ class TENET(nn.Module):
             "shape_probability": probability,
             "shape_logits": encoded.shape_logits,
             "brightness": brightness,
+            "brightness_logits": encoded.brightness_logits,
             "reconstruction": reconstruction,
             "features": encoded.features,
             "quantized_loss": quantisation_loss(probability, quantised),

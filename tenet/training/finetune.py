@@ -12,9 +12,7 @@ from torch import Tensor
 from tenet.config import Dataset, Experiment
 from tenet.errors import TenetError
 from tenet.losses import (
-    SHAPE_LOSSES,
     ElasticWeights,
-    brightness_loss,
     luminance_prior,
     mrf_loss,
     reconstruction_loss,
@@ -24,7 +22,7 @@ from tenet.network import hill
 from tenet.patches import StackCrops
 from tenet.phantoms import Phantom, open_phantoms
 from tenet.training.loop import Plan, generator_for, train
-from tenet.training.pretrain import Simulator, masks
+from tenet.training.pretrain import Simulator, masks, supervised_terms
 from tenet.training.store import (
     FISHER,
     MODEL,
@@ -186,6 +184,7 @@ def finetune_task(
     model.load_weights(source.state_dict(), where=str(pretrained / MODEL))
     model.to(device)
     model.half_precision = experiment.train_loop.precision == "bfloat16"
+    model.freeze_norm = experiment.train_loop.freeze_norm or mode == "decoder"
     volumes = [] if phantoms is None else open_phantoms(phantoms)
     images: RawCrops | SimulatedCrops
     if data is not None:
@@ -343,12 +342,9 @@ class FinetuneTask:
         with torch.no_grad():
             blur = self.model.blur(self.rehearsal.dataset.cropsize)
             size = self.settings.batch_size
-            shape, brightness, image = self.rehearsal.batch(self.model, blur, size, 0, rng)
-        enhanced = self.model(hill(image), reconstruct=False)
-        shape_loss = SHAPE_LOSSES[self.experiment.pretrain_loop.loss_fnx]
-        return shape_loss(enhanced["shape_logits"].float(), shape) + brightness_loss(
-            enhanced["brightness"], shape, brightness
-        )
+            batch = self.rehearsal.batch(self.model, blur, size, 0, rng)
+        terms = supervised_terms(self.model, self.experiment.pretrain_loop, batch)
+        return torch.stack(list(terms.values())).sum()
 
     def validation_terms(self, model: Any) -> Iterator[Mapping[str, Tensor]]:
         """Terms on the fixed validation crops."""

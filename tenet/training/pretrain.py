@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tenet.config import Dataset, Experiment, Vibration
+from tenet.config import Dataset, Experiment, PretrainLoop, Vibration
 from tenet.errors import TenetError
 from tenet.imaging import StridedBlur
-from tenet.losses import SHAPE_LOSSES, ElasticWeights, brightness_loss
+from tenet.losses import SHAPE_LOSSES, ElasticWeights, brightness_loss, masked_brightness_loss
 from tenet.model import TENET
 from tenet.motion import MotionSettings, draw_displacement, shift_planes
 from tenet.network import hill
@@ -169,6 +169,23 @@ def _motion_settings(vibration: Vibration) -> MotionSettings:
     )
 
 
+def supervised_terms(
+    model: TENET, settings: PretrainLoop, batch: tuple[Tensor, Tensor, Tensor]
+) -> dict[str, Tensor]:
+    """Loss of shape and of brightness where both are known."""
+    shape, brightness, image = batch
+    enhanced = model(hill(image), reconstruct=False)
+    of_shape = SHAPE_LOSSES[settings.loss_fnx](enhanced["shape_logits"].float(), shape)
+    if settings.loss_fnz == "masked_bce":
+        of_brightness = masked_brightness_loss(enhanced["brightness_logits"], shape, brightness)
+    else:
+        of_brightness = brightness_loss(enhanced["brightness"], shape, brightness)
+    return {
+        "shape": settings.weight_x * of_shape,
+        "brightness": settings.weight_z * of_brightness,
+    }
+
+
 class PretrainTask:
     """Shape and brightness from simulated images, with the truth at hand."""
 
@@ -193,14 +210,7 @@ class PretrainTask:
 
     def terms(self, model: TENET, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
         """Loss of shape and of brightness on one batch."""
-        shape, brightness, image = batch
-        enhanced = model(hill(image), reconstruct=False)
-        shape_loss = SHAPE_LOSSES[self.settings.loss_fnx]
-        return {
-            "shape": self.settings.weight_x * shape_loss(enhanced["shape_logits"].float(), shape),
-            "brightness": self.settings.weight_z
-            * brightness_loss(enhanced["brightness"], shape, brightness),
-        }
+        return supervised_terms(model, self.settings, batch)
 
     def training_terms(self, epoch: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
         """Terms on a fresh batch."""
