@@ -258,6 +258,7 @@ class TrainLoop(Optimisation):
     mrfloss_weights: MRFWeights = MRFWeights()
     rehearsal_weight: NotNegative = 0.0
     freeze_norm: bool = False
+    encoder_learns_from: Literal["raw", "rehearsal"] = "raw"
     psf_lr: Positive | None = None
 
 

@@ -282,6 +282,7 @@ class FinetuneTask:
         self.model, self.experiment, self.images = model, experiment, images
         self.settings = experiment.train_loop
         self.elastic, self.rehearsal = elastic, rehearsal
+        self.encoder_sees_raw = self.settings.encoder_learns_from == "raw"
         trained = {
             "encoder": mode != "decoder",
             "psf": mode != "encoder",
@@ -306,13 +307,17 @@ class FinetuneTask:
     def terms(self, model: TENET, image: Tensor, masked: Tensor) -> dict[str, Tensor]:
         """The weighted losses of one batch of raw crops."""
         weights = self.settings
-        enhanced = model(hill(masked))
-        rec = enhanced["reconstruction"]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.encoder_sees_raw):
+            enhanced = model(hill(masked), reconstruct=False)
+        rec = model.decode(enhanced["shape"], enhanced["brightness"])
+        if weights.adjust_luminance:
+            # The scale that fits best, so that the PSF need not make up for a wrong brightness.
+            rec = rec * ((rec * image).sum() / rec.square().sum().clamp_min(1e-12))
         terms = {
             "reconstruction": reconstruction_loss(rec, image, model.noise.variance(rec)),
             "luminance": weights.zloss_weight * luminance_prior(enhanced["brightness"]),
             "quantisation": weights.qloss_weight * enhanced["quantized_loss"],
-            "psf": weights.ploss_weight * enhanced["psf_loss"],
+            "psf": weights.ploss_weight * model.psf_loss(),
         }
         mrf = weights.mrfloss_weights
         if any((mrf.l_00, mrf.l_01, mrf.l_10, mrf.l_11)):
