@@ -11,10 +11,10 @@ TENET = Path(__file__).parents[2] / "tenet"
 # A module imports only from floors below its own.
 FLOORS = [
     {"errors", "config", "volumes", "optics", "metrics", "phantoms", "tiles"},
-    {"psf", "network", "losses", "motion", "patches", "pictures", "samples"},
+    {"psf", "network", "losses", "motion", "patches", "pictures"},
     {"imaging"},
     {"model", "simulation"},
-    {"training", "baselines"},
+    {"training", "baselines", "samples"},
     {"inference", "evaluation", "bench"},
     {"figures", "calibration"},
     {"cli"},
