@@ -201,8 +201,9 @@ def finetune_task(
     if experiment.train_loop.rehearsal_weight > 0:
         if not volumes:
             raise TenetError("rehearsal needs phantoms: give their folder, or rehearsal_weight 0")
-        section = experiment.pretrain_dataset
-        rehearsal = Simulator(volumes[section.low : section.high], section)
+        section, loop = experiment.pretrain_dataset, experiment.pretrain_loop
+        vibration = experiment.vibration if loop.is_vibrate else None
+        rehearsal = Simulator(volumes[section.low : section.high], section, vibration)
     return FinetuneTask(model, experiment, images, elastic, rehearsal, mode)
 
 
@@ -290,6 +291,8 @@ class FinetuneTask:
         }
         for name, wanted in trained.items():
             getattr(model, name).requires_grad_(wanted)
+        if trained["psf"] and self.settings.psf_adapts == "by_stretching":
+            model.psf.stretching_only()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Encoder; PSF and noise with a learning rate of their own where one is set."""
@@ -347,7 +350,8 @@ class FinetuneTask:
         with torch.no_grad():
             blur = self.model.blur(self.rehearsal.dataset.cropsize)
             size = self.settings.batch_size
-            batch = self.rehearsal.batch(self.model, blur, size, 0, rng)
+            last_epoch = self.experiment.pretrain_loop.n_epochs
+            batch = self.rehearsal.batch(self.model, blur, size, last_epoch, rng)
         terms = supervised_terms(self.model, self.experiment.pretrain_loop, batch)
         return torch.stack(list(terms.values())).sum()
 
