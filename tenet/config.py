@@ -258,7 +258,6 @@ class TrainLoop(Optimisation):
     mrfloss_weights: MRFWeights = MRFWeights()
     rehearsal_weight: NotNegative = 0.0
     freeze_norm: bool = False
-    psf_adapts: Literal["freely", "by_stretching"] = "freely"
     encoder_learns_from: Literal["raw", "rehearsal"] = "raw"
     psf_lr: Positive | None = None
 

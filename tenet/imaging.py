@@ -201,7 +201,8 @@ class NoiseModel(nn.Module):
         Which variance is scored.
     """
 
-    smallest = 1e-3
+    # A little under 1e-3, so that a start at exactly 1e-3 still has a gradient.
+    smallest = 0.99999e-3
 
     def __init__(self, a: float, sigma: float, kind: NoiseKind = "published") -> None:
         super().__init__()

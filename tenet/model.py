@@ -104,7 +104,10 @@ class TENET(nn.Module):
             elif isinstance(module, nn.Conv3d | nn.BatchNorm3d | nn.LayerNorm | nn.Linear):
                 module.reset_parameters()
         return self.psf.fit(
-            self.params.model_psf(), rng, target_error=self.params.nipsf_loss_target
+            self.params.model_psf(),
+            rng,
+            target_error=self.params.nipsf_loss_target,
+            steps=self.params.num_iter_psf_pretrain,
         )
 
     def forward(self, image: Tensor, *, reconstruct: bool = True) -> Enhanced:

@@ -103,11 +103,6 @@ class NeurIPSF(nn.Module):
         planes, radii, _ = coordinates.shape
         return self.layers(coordinates.reshape(-1, 2)).reshape(planes, radii)
 
-    def stretching_only(self) -> None:
-        """Leave only the scales of |z| and r trainable: the PSF can stretch, not change its kind."""
-        self.requires_grad_(False)
-        self.layers[0].requires_grad_(True)
-
     def radial(self) -> Tensor:
         """PSF on the planes `z_um` and radii `r_um`, shape (planes, radii), not normalised."""
         return self._evaluate(self.coordinates)

@@ -1,5 +1,7 @@
 """Fine-tuning: the model learns a stack by explaining it, without any truth."""
 
+import copy
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,14 +116,16 @@ def finetune(
         experiment, pretrained, data=data, phantoms=phantoms, mode=mode, device=device, seed=seed
     )
     settings = experiment.train_loop
-    names = [] if data is None else [stack.path.name for stack in data.training]
+    inputs = hashlib.sha256((pretrained / MODEL).read_bytes())
+    for path, range_ in sorted(data.ranges.items()) if data is not None else ():
+        inputs.update(f"{path.name} {path.stat().st_size} {range_}".encode())
     plan = Plan(
         settings=settings,
         folder=folder,
         steps_per_epoch=max(experiment.train_dataset.I // settings.batch_size, 1),
         seed=seed,
         best_over=1,
-        identity=f"finetune {seed} {mode} {experiment.model_dump_json()} {names}",
+        identity=f"finetune {seed} {mode} {inputs.hexdigest()} {experiment.model_dump_json()}",
     )
     state = None
     if (
@@ -241,6 +245,7 @@ class SimulatedCrops:
         training, validation = experiment.pretrain_dataset, experiment.pretrain_val_dataset
         self.sections = {"train": experiment.train_dataset, "val": experiment.val_dataset}
         self.model = model
+        self.noise = copy.deepcopy(model.noise)  # as the PSF, the noise of the data stands still
         noise = not experiment.pretrain_loop.without_noise
         unmasked = {"mask": False, "cropsize": experiment.train_dataset.cropsize}
         self.simulators = {
@@ -261,7 +266,8 @@ class SimulatedCrops:
     def batch(self, part: str, size: int, rng: np.random.Generator) -> Batch:
         """Images (N, 1, Z, Y, X) in [0, 1], and the same with masks."""
         with torch.no_grad():
-            _, _, image = self.simulators[part].batch(self.model, self.blur, size, 0, rng)
+            simulator = self.simulators[part]
+            _, _, image = simulator.batch(self.model, self.blur, size, 0, rng, self.noise)
         section = self.sections[part]
         scale = self.model.params.scale
         masked = image * masks(section, scale, image, rng) if section.mask else image
@@ -291,8 +297,6 @@ class FinetuneTask:
         }
         for name, wanted in trained.items():
             getattr(model, name).requires_grad_(wanted)
-        if trained["psf"] and self.settings.psf_adapts == "by_stretching":
-            model.psf.stretching_only()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Encoder; PSF and noise with a learning rate of their own where one is set."""
@@ -312,7 +316,9 @@ class FinetuneTask:
         weights = self.settings
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.encoder_sees_raw):
             enhanced = model(hill(masked), reconstruct=False)
-        rec = model.decode(enhanced["shape"], enhanced["brightness"])
+        # Quantised whatever `apply_vq` says: that switch is for inference.
+        shape = model.quantise(enhanced["shape_probability"])
+        rec = model.decode(shape, enhanced["brightness"])
         if weights.adjust_luminance:
             # The scale that fits best, so that the PSF need not make up for a wrong brightness.
             rec = rec * ((rec * image).sum() / rec.square().sum().clamp_min(1e-12))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tenet.config import Dataset, Experiment, PretrainLoop, Vibration
 from tenet.errors import TenetError
-from tenet.imaging import StridedBlur
+from tenet.imaging import NoiseModel, StridedBlur
 from tenet.losses import SHAPE_LOSSES, ElasticWeights, brightness_loss, masked_brightness_loss
 from tenet.model import TENET
 from tenet.motion import MotionSettings, draw_displacement, shift_planes
@@ -120,7 +120,13 @@ class Simulator:
         self.motion = None if vibration is None else _motion_settings(vibration)
 
     def batch(
-        self, model: TENET, blur: StridedBlur, size: int, epoch: int, rng: np.random.Generator
+        self,
+        model: TENET,
+        blur: StridedBlur,
+        size: int,
+        epoch: int,
+        rng: np.random.Generator,
+        noise: NoiseModel | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Draw truth and image: shape and brightness (N, 1, Z·s, Y, X), image (N, 1, Z, Y, X)."""
         drawn = [self.crops.draw(rng) for _ in range(size)]
@@ -140,7 +146,7 @@ class Simulator:
             )
         if self.noise:
             generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-            image = model.noise.sample(image, generator)
+            image = (noise or model.noise).sample(image, generator)
         if self.dataset.mask:
             image = image * masks(self.dataset, model.params.scale, image, rng)
         return shape, brightness, image

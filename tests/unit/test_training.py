@@ -512,7 +512,6 @@ def test_simulated_images_do_not_follow_what_is_trained(
     assert torch.equal(first, second)
 
 
-@pytest.mark.xfail(strict=True, reason="noise is drawn with the a and σ that are being learned")
 def test_simulated_noise_does_not_follow_what_is_trained(
     pretrained: Path, phantom_folder: Path
 ) -> None:
