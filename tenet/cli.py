@@ -75,6 +75,10 @@ Rois = Annotated[
     typer.Option("--rois", help="Table of beads: roi, image, z, y, x, fold (CSV)."),
 ]
 Fold = Annotated[int | None, typer.Option("--fold", min=0, help="Fold of that table.")]
+Normalisation = Annotated[
+    Literal["none", "minmax", "percentile"] | None,
+    typer.Option(help="What intensities become 0 and 1; as the model was trained by default."),
+]
 EXPERIMENTS = Path("config/experiments")
 
 
@@ -212,6 +216,7 @@ def phantoms_training(
         TrainingPhantomSettings(
             zyx_shape=section.image_size,
             n_objects=(section.train_object_num_min, section.train_object_num_max),
+            line_fraction=section.line_fraction,
             line_length=(base.line_length[0] * scale, base.line_length[1] * scale),
             solid_radius=(base.solid_radius[0] * scale, base.solid_radius[1] * scale),
         ),
@@ -470,6 +475,7 @@ def predict(
     out: Out,
     rois: Rois = None,
     fold: Fold = None,
+    normalisation: Normalisation = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -480,7 +486,7 @@ def predict(
     network, experiment = load_model(model, device=_device(device, threads))
     network.half_precision = experiment.train_loop.precision == "bfloat16"
     for stack, path in _every_stack(data, out, rois, fold):
-        range_ = _range(stack, experiment, model)
+        range_ = _range(stack, experiment, model, normalisation)
         size = stack.voxel_size_um or _coarse_voxel_size(experiment)
         enhance_stack(network, stack, range_, path, voxel_size_um=size)
     threshold = read_threshold(model)
@@ -541,6 +547,7 @@ def rltv_run(
     out: Out,
     paper: Annotated[bool, typer.Option("--paper", help="As published: coarse grid.")] = False,
     rois: Rois = None,
+    normalisation: Normalisation = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -555,7 +562,8 @@ def rltv_run(
     chosen = json.loads(settings.read_text(encoding="utf-8"))
     psf, params = network.psf().detach(), experiment.params
     for stack, path in _every_stack(data, out, rois, None):
-        image = torch.from_numpy(normalise(stack.read(), _range(stack, experiment, model)))
+        range_ = _range(stack, experiment, model, normalisation)
+        image = torch.from_numpy(normalise(stack.read(), range_))
         if paper:
             result = rltv_paper(image, psf, scale=params.scale)
         else:
@@ -721,12 +729,14 @@ def _check_voxels(
         print(f"warning: {stack.path}: {warning}", file=sys.stderr)
 
 
-def _range(stack: "Stack", experiment: "Experiment", model: Path) -> Any:
+def _range(
+    stack: "Stack", experiment: "Experiment", model: Path, normalisation: str | None = None
+) -> Any:
     """Intensities that become 0 and 1, as in the model's training."""
     from tenet.calibration import scaled, signal_level
     from tenet.training.finetune import stack_range
 
-    range_ = stack_range(stack, experiment.train_dataset.normalisation)
+    range_ = stack_range(stack, normalisation or experiment.train_dataset.normalisation)
     return scaled(range_, signal_level(model))
 
 

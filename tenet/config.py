@@ -274,6 +274,7 @@ class PhantomSet(Section):
     valid_object_num_min: PositiveInt = 1500
     valid_object_num_max: PositiveInt = 2500
     object_scale: Positive = 1.0
+    line_fraction: Fraction = 0.95
 
 
 class Range(Section):

@@ -6,6 +6,7 @@ Images that stand side by side have one physical scale.
 """
 
 import json
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,8 @@ PSFS = {
 }
 
 WIDTH = 7.2  # inches: two columns
+#: Characters of a note that fit the width.
+NOTE_CHARACTERS = 125
 FONT_SIZE, SMALL = 7.0, 6.5
 STYLE: dict[Any, Any] = {
     **pictures.STYLE,
@@ -893,7 +896,7 @@ def _notes(
         simulated = acquisition.exists()
     if simulated:
         lines.append(_simulation(results, experiment, read_acquisition(acquisition)))
-    return lines
+    return [part for line in lines for part in textwrap.wrap(line, NOTE_CHARACTERS)]
 
 
 def _winners(table: pd.DataFrame, quantity: str) -> Iterator[str]:

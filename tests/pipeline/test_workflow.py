@@ -122,10 +122,10 @@ def finished(finished_once, tmp_path):
 def test_demo_runs_the_same_rules_as_the_paper(fresh):
     demo, paper = jobs(fresh, *DEMO), jobs(fresh)
     assert demo == {
-        "phantoms": 7,  # training, tuning, and one for each of five experiments
+        "phantoms": 9,  # training and tuning for two scales, and one for each of five experiments
         "simulate": 5,
         "pretrain": 2,
-        "finetune": 4 + 3,
+        "finetune": 1 + 3,  # the angles use the model of the phantoms
         "predict": 4 * 2 + 3 + 1,
         "rltv_tune": 2,
         "rltv": 5 * 2,
@@ -150,14 +150,14 @@ def test_a_figure_alone_asks_for_its_own_experiments_only(fresh):
     assert counts["finetune"] == 10
     assert "evaluate_segmentation" not in counts
     counts = jobs(fresh, "results/demo/fig2.pdf", *DEMO)
-    assert counts["finetune"] == 4
+    assert counts["finetune"] == 1
     assert "evaluate_beads" not in counts
 
 
 def test_each_set_of_phantoms_has_a_seed_of_its_own(fresh):
     output = snakemake(fresh, "--dry-run", *DEMO)
     seeds = re.findall(r"tenet phantoms .*--seed (\d+)", output)
-    assert len(seeds) == 7
+    assert len(seeds) == 9
     assert len(set(seeds)) == 7
 
 
@@ -267,7 +267,7 @@ def test_the_network_retrains_and_draws_no_new_data(finished):
     append(finished / "tenet/network.py", "\nCHANGED = True\n")
     counts = jobs(finished, "all", *DEMO)
     assert counts["pretrain"] == 2
-    assert counts["finetune"] == 7
+    assert counts["finetune"] == 4
     assert counts["figure"] == 2
     assert not {"phantoms", "simulate"} & set(counts)
 

@@ -59,6 +59,7 @@ rule rltv:
         runtime=720,
         gpu=1,
     params:
+        normalisation=lambda wildcards: normalisation(wildcards.experiment),
         variant=lambda wildcards: "--paper" if wildcards.method == "rltv_paper" else "",
         code=code("rltv"),
         model=subpath(input.model, parent=True),
@@ -68,6 +69,6 @@ rule rltv:
         "(python workflow/scripts/on_device.py {resources.gpu}"
         " python -m tenet rltv run {params.variant} --model {params.model:q}"
         " --settings {input.settings:q} --data {params.data:q} {params.rois}"
-        " --out {output.folder:q} --threads {threads}"
+        " {params.normalisation} --out {output.folder:q} --threads {threads}"
         " && python workflow/scripts/checksums.py {output.folder:q} {output.checksums:q})"
         " > {log} 2>&1"

@@ -425,6 +425,11 @@ def runs(experiment):
             yield f"{method}/all"
 
 
+def normalisation(experiment):
+    """The same for every method: that of the experiment, not of the model that a method borrows."""
+    return f"--normalisation {resolved(experiment).train_dataset.normalisation}"
+
+
 def predictions(experiment):
     """Checksums of all predictions of an experiment."""
     return [f"<results>/predictions/{experiment}/{run}.sha256" for run in runs(experiment)]

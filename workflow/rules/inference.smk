@@ -28,6 +28,7 @@ rule predict:
         gpu=1,
     params:
         code=code("predict"),
+        normalisation=lambda wildcards: normalisation(wildcards.experiment),
         model=lambda wildcards, input: str(Path(input.model[0]).parent),
         data=lambda wildcards, input: stacks(wildcards.experiment, input.data),
         rois=lambda wildcards, input: roi_options(
@@ -36,6 +37,6 @@ rule predict:
     shell:
         "(python workflow/scripts/on_device.py {resources.gpu}"
         " python -m tenet predict --model {params.model:q} --data {params.data:q} {params.rois}"
-        " --out {output.folder:q} --threads {threads}"
+        " {params.normalisation} --out {output.folder:q} --threads {threads}"
         " && python workflow/scripts/checksums.py {output.folder:q} {output.checksums:q})"
         " > {log} 2>&1"
