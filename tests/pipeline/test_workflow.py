@@ -158,7 +158,7 @@ def test_each_set_of_phantoms_has_a_seed_of_its_own(fresh):
     output = snakemake(fresh, "--dry-run", *DEMO)
     seeds = re.findall(r"tenet phantoms .*--seed (\d+)", output)
     assert len(seeds) == 9
-    assert len(set(seeds)) == 7
+    assert len(set(seeds)) == 9
 
 
 def test_beads_folds_are_trained_without_their_own_images(fresh):
@@ -185,7 +185,13 @@ def test_own_stack_with_optics_gets_settings_and_a_pretraining_of_its_own(fresh,
         "finetune": 1,
         "enhance": 1,
     }
-    assert jobs(fresh, *targets, *samples) == {**one, "pretrain": 2, "finetune": 2, "enhance": 2}
+    assert jobs(fresh, *targets, *samples) == {
+        **one,
+        "phantoms": 4,
+        "pretrain": 2,
+        "finetune": 2,
+        "enhance": 2,
+    }
     output = snakemake(fresh, "--dry-run", *targets, *samples)
     reading = "--voxel-size 1 0.12 0.12 --channel 1"
     assert f"'{tmp_path}/a stack.tif' {reading} --na 0.8 --wavelength 0.92 --ni 1.33" in output
