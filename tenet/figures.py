@@ -77,7 +77,7 @@ PSFS = {
 
 WIDTH = 7.2  # inches: two columns
 #: Characters of a note that fit the width.
-NOTE_CHARACTERS = 125
+NOTE_CHARACTERS = 140
 FONT_SIZE, SMALL = 7.0, 6.5
 STYLE: dict[Any, Any] = {
     **pictures.STYLE,
