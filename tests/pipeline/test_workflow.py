@@ -335,9 +335,9 @@ def test_a_volume_that_differs_is_noticed_and_one_that_does_not_is_not(finished)
 def test_logs_and_benchmarks_of_every_job(finished_once):
     results = finished_once / "results/demo"
     benchmarks = sorted((results / "benchmarks").rglob("*.tsv"))
-    assert len(benchmarks) == 54
+    assert len(benchmarks) == 53
     logs = [p for p in (results / "logs").rglob("*") if p.suffix in (".log", ".ipynb")]
-    assert len(logs) == 54 + 2  # a notebook is executed, and talks
+    assert len(logs) == 53 + 2  # a notebook is executed, and talks
 
 
 def test_report_after_a_run(finished):
