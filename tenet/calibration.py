@@ -70,7 +70,7 @@ def calibrate(model: TENET, phantoms: Path, folder: Path, *, seed: int = 0) -> d
         for image, _ in phantom_images(model, phantoms, noise=False, seed=seed)
     ]
     pairs = phantom_images(model, phantoms, noise=True, seed=seed)
-    scores = ((enhance_array(model, as_input(image))[0], truth) for image, truth in pairs)
+    scores = ((enhance_array(model, image)[0], truth) for image, truth in pairs)
     choice = best_threshold(scores, threshold_grid())
     record = {
         "threshold": round(float(choice.threshold), 4),
@@ -81,11 +81,6 @@ def calibrate(model: TENET, phantoms: Path, folder: Path, *, seed: int = 0) -> d
     }
     save_json(folder / THRESHOLD, record)
     return record
-
-
-def as_input(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What `enhance_array` expects: intensities in [0, 1]."""
-    return np.clip(image, 0, 1)
 
 
 def signal_level(folder: Path) -> float:

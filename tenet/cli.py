@@ -1,7 +1,6 @@
 """The command line: every step of the pipeline by hand."""
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -825,8 +824,3 @@ def _write_tables(tables: Any, paths: tuple[Path, ...]) -> None:
         with replacing(path) as temporary:
             table.to_csv(temporary, index=False)
         print(f"{len(table)} rows -> {path}")
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    main()

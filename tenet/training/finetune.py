@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -367,9 +367,3 @@ class FinetuneTask:
         for index in range(section.I):
             image, masked = self.images.batch("val", 1, generator_for(section.seed, index))
             yield self.terms(model, image, masked)
-
-
-def split_stacks(stacks: Iterable[Stack]) -> tuple[list[Stack], list[Stack]]:
-    """Stacks to train on and to validate on: the same ones, cropped at fixed places to validate."""
-    every = list(stacks)
-    return every, every
