@@ -28,7 +28,6 @@ from tenet.errors import TenetError
 from tenet.imaging import StridedBlur
 from tenet.losses import ElasticWeights
 from tenet.model import TENET
-from tenet.network import hill
 from tenet.optics import Optics, gibson_lanni, psf_volume
 from tenet.patches import PhantomCrops
 from tenet.phantoms import TrainingPhantomSettings, draw_training_phantom, generate_set
@@ -290,11 +289,11 @@ def _encoder_forward(
     def prepare(device: torch.device) -> tuple[Action, float]:
         experiment = _experiment(scale, network, precision)
         model = _model(experiment.params, precision, device).eval()
-        image = hill(_stack(scale, device))
+        image = _stack(scale, device)
 
         def step() -> None:
             with torch.no_grad():
-                model(image, reconstruct=False)
+                model.enhance(image)
 
         return step, 1
 

@@ -66,6 +66,7 @@ class ModelParams(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     superres: Literal[True] = True
     partial: Literal["encoder", "decoder"] | None = None
+    deconvolution_steps: Count = 0
     reconstruct: bool = True
     apply_vq: bool = True
     use_x_quantized: bool = True
@@ -176,6 +177,7 @@ class Dataset(Section):
     labelname: str = "_label"
     size: ZYX | None = None
     cropsize: ZYX = (240, 112, 112)
+    margin: tuple[Count, Count, Count] = (0, 0, 0)
     I: PositiveInt = 200  # noqa: E741
     low: Count = 0
     high: Count = 16
@@ -260,6 +262,8 @@ class TrainLoop(Optimisation):
     freeze_norm: bool = False
     encoder_learns_from: Literal["raw", "rehearsal"] = "raw"
     psf_lr: Positive | None = None
+    twins: bool = False
+    keep: Literal["best", "last"] = "best"
 
 
 class PhantomSet(Section):
@@ -294,6 +298,19 @@ class Vibration(Section):
     noise_inv_var_alpha: Range = Range(min=2, max=10)
 
 
+class Microscopes(Section):
+    """`microscopes`: the PSFs of pre-training, so that one encoder serves many.
+
+    Each of `count` is the told one with an NA up to a fraction `na_spread` higher or lower, focused
+    at up to `depth` µm into the sample (spherical aberration). With `count` 0 all images are
+    blurred by the told PSF.
+    """
+
+    count: Count = 0
+    na_spread: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    depth: NotNegative = 0.0
+
+
 class Visualization(Section):
     """`visualization`: where pictures go, and which planes they show."""
 
@@ -318,6 +335,7 @@ class Experiment(Section):
     val_dataset: Dataset = Dataset(I=20, train=False, seed=723)
     test_dataset: TestDataset = TestDataset()
     vibration: Vibration = Vibration()
+    microscopes: Microscopes = Microscopes()
     train_loop: TrainLoop = TrainLoop()
     align_params: dict[str, JsonValue] | None = None
     visualization: Visualization = Visualization()

@@ -136,6 +136,47 @@ class StridedBlur:
         return torch.fft.irfft(fine, n_x, dim=-1)[..., : self.zyx_shape[2]]
 
 
+def deconvolve(image: Tensor, blur: StridedBlur, *, steps: int, background: float) -> Tensor:
+    """Accelerated Richardson–Lucy deconvolution of a batch onto the fine grid.
+
+    Each step starts ahead of the last estimate, as far as the last two corrections agree (Biggs &
+    Andrews, Appl. Opt. 36, 1766, 1997); ten such steps go as far as some forty plain ones.
+
+    Parameters
+    ----------
+    image : Tensor, shape (N, 1, Z, Y, X)
+        Not negative.
+    blur : StridedBlur
+        Its fine shape is (Z·s, Y, X).
+    steps : int
+        At least 1.
+    background : float
+        Added to image and model: noise weighs little where the signal is below it. Above 0.
+
+    Returns
+    -------
+    Tensor of float32, shape (N, 1, Z·s, Y, X)
+        Not negative, in the units of `image`.
+    """
+    sensitivity = blur.adjoint(torch.ones_like(image[:1]))
+    sensitivity = sensitivity.clamp_min(0.1 * float(sensitivity.max()))
+    dims = (1, 2, 3, 4)
+    mean = image.mean(dim=dims, keepdim=True).clamp_min(1e-6)
+    estimate = mean.expand(-1, -1, *blur.zyx_shape).float()
+    last_estimate = ahead = estimate
+    correction = torch.zeros_like(estimate)
+    for step in range(steps):
+        ratio = (image + background) / (blur(ahead).clamp_min(0) + background)
+        last_estimate, estimate = estimate, ahead * blur.adjoint(ratio).clamp_min(0) / sensitivity
+        last_correction, correction = correction, estimate - ahead
+        if step + 1 < steps:
+            agreement = (correction * last_correction).sum(dims, keepdim=True)
+            norm = last_correction.square().sum(dims, keepdim=True)
+            reach = (agreement / norm.clamp_min(1e-20)).clamp(0, 1)
+            ahead = (estimate + reach * (estimate - last_estimate)).clamp_min(0)
+    return estimate
+
+
 def _wrap(kernel: Tensor, dim: int, n: int) -> Tensor:
     """Bring one axis to length `n`: pad with zeros, or fold what is longer back onto the start.
 

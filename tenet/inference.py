@@ -24,7 +24,7 @@ from tenet import metrics, pictures
 from tenet.config import ModelParams
 from tenet.errors import TenetError
 from tenet.model import TENET
-from tenet.network import CoarseNet, hill
+from tenet.network import CoarseNet
 from tenet.optics import psf_volume
 from tenet.phantoms import SUFFIX as PHANTOM_SUFFIX
 from tenet.phantoms import open_phantom
@@ -307,7 +307,7 @@ def _enhance_tile(model: TENET, tile_zyx: NDArray[np.float32]) -> NDArray[np.flo
     padded = torch.from_numpy(np.pad(tile_zyx, padding, mode="edge"))
     try:
         image = padded.to(model.initial_psf.device)[None, None]  # (Z, Y, X) -> (1, 1, Z, Y, X)
-        enhanced = model(hill(image), reconstruct=False)
+        enhanced = model.enhance(image)
         channels = (enhanced["shape_probability"], enhanced["brightness"])
         result = torch.cat(
             [c[0, :, : planes * model.params.scale, :rows, :columns] for c in channels]

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from tenet.config import ModelParams, parse_params
 from tenet.errors import TenetError
-from tenet.imaging import NoiseModel, StridedBlur, centred_planes, lookup_blur
+from tenet.imaging import NoiseModel, StridedBlur, centred_planes, deconvolve, lookup_blur
 from tenet.losses import psf_loss as psf_loss_of
 from tenet.losses import quantisation_loss
-from tenet.network import CoarseNet, JNet
+from tenet.network import CoarseNet, JNet, hill
 from tenet.psf import NeurIPSF
 
 
@@ -72,6 +72,7 @@ class TENET(nn.Module):
             n_blocks=params.nblocks,
             dropout=params.dropout,
             attention=params.attn_list,
+            sees_estimate=params.deconvolution_steps > 0,
         )
         size_z = params.size_z
         if params.psf_sampling == "continuous":
@@ -110,7 +111,38 @@ class TENET(nn.Module):
             steps=self.params.num_iter_psf_pretrain,
         )
 
-    def forward(self, image: Tensor, *, reconstruct: bool = True) -> Enhanced:
+    def enhance(self, image: Tensor, blur: StridedBlur | None = None) -> Enhanced:
+        """Enhance a stack of linear intensities, without blurring the result again.
+
+        Parameters
+        ----------
+        image : Tensor, shape (N, 1, Z, Y, X)
+            Intensities in [0, 1].
+        blur : StridedBlur, optional
+            What to deconvolve with, where the network is shown a deconvolved stack; by default the
+            model's own PSF.
+
+        Returns
+        -------
+        Enhanced
+            With an empty `reconstruction`.
+        """
+        estimate = None
+        if self.params.deconvolution_steps:
+            estimate = hill(self.deconvolve(image, blur))
+        return self(hill(image), estimate=estimate, reconstruct=False)
+
+    @torch.no_grad()
+    def deconvolve(self, image: Tensor, blur: StridedBlur | None = None) -> Tensor:
+        """What `deconvolution_steps` accelerated steps make of linear intensities, at most 1."""
+        planes, rows, columns = image.shape[2:]
+        blur = blur or self.blur((planes * self.params.scale, rows, columns))
+        steps, background = self.params.deconvolution_steps, float(self.noise.sigma)
+        return deconvolve(image, blur, steps=steps, background=background).clamp_max(1)
+
+    def forward(
+        self, image: Tensor, *, estimate: Tensor | None = None, reconstruct: bool = True
+    ) -> Enhanced:
         """Enhance a stack and blur the result again.
 
         Parameters
@@ -126,7 +158,7 @@ class TENET(nn.Module):
             A mapping; see there.
         """
         with torch.autocast(image.device.type, torch.bfloat16, enabled=self.half_precision):
-            encoded = self.encoder(image)
+            encoded = self.encoder(image, estimate)
         probability = encoded.shape_logits.float().sigmoid()
         brightness = encoded.brightness_logits.float().sigmoid()
         quantised = self.quantise(probability)
@@ -157,13 +189,14 @@ class TENET(nn.Module):
         zyx_shape = (luminance.shape[2], luminance.shape[3], luminance.shape[4])
         return self.blur(zyx_shape)(luminance).clamp(0, 1)
 
-    def blur(self, zyx_shape: tuple[int, int, int]) -> StridedBlur:
-        """The linear part of the forward model with the present PSF, for one fine shape."""
+    def blur(self, zyx_shape: tuple[int, int, int], psf: Tensor | None = None) -> StridedBlur:
+        """The linear part of the forward model for a fine shape, with the present PSF or `psf`."""
         params = self.params
+        psf = self.psf() if psf is None else psf
         if params.psf_sampling == "continuous":
-            return StridedBlur(self.psf(), zyx_shape, params.scale)
+            return StridedBlur(psf, zyx_shape, params.scale)
         return lookup_blur(
-            self.psf(),
+            psf,
             zyx_shape,
             params.scale,
             res_axial=params.res_axial,

@@ -139,13 +139,16 @@ class Encoder(nn.Module):
     scale: int
     divisor_zyx: Triple
 
-    def forward(self, image: Tensor) -> Encoded:
+    def forward(self, image: Tensor, estimate: Tensor | None = None) -> Encoded:
         """Encode a blurred stack.
 
         Parameters
         ----------
         image : Tensor, shape (N, 1, Z, Y, X)
             Network input (after `hill`); (Z·s, Y, X) must be divisible by `divisor_zyx`.
+        estimate : Tensor, shape (N, 1, Z·s, Y, X), optional
+            What deconvolution makes of the stack (after `hill`), for a network with a channel for
+            it.
 
         Returns
         -------
@@ -163,9 +166,9 @@ class Encoder(nn.Module):
                 f"a fine grid of {fine_shape} does not fit the network: its axes must be divisible "
                 f"by {self.divisor_zyx}"
             )
-        return self.encode(image)
+        return self.encode(image, estimate)
 
-    def encode(self, image: Tensor) -> Encoded:
+    def encode(self, image: Tensor, estimate: Tensor | None) -> Encoded:
         """The network itself."""
         raise NotImplementedError
 
@@ -200,6 +203,8 @@ class JNet(Encoder):
         Probability of dropout inside the blocks.
     attention : sequence of bool, optional
         Which levels have self-attention; none by default.
+    sees_estimate : bool
+        Whether there is an input channel for a deconvolved stack.
     """
 
     def __init__(
@@ -210,13 +215,14 @@ class JNet(Encoder):
         n_blocks: int = 2,
         dropout: float = 0.5,
         attention: Sequence[bool] = (),
+        sees_estimate: bool = False,
     ) -> None:
         super().__init__()
         attention = _attention(attention, channels)
         first, depth = channels[0], len(channels) - 1
         self.scale = scale
         self.divisor_zyx = (2**depth, 2**depth, 2**depth)
-        self.stem = Conv(1, first, 7)
+        self.stem = Conv(1 + sees_estimate, first, 7)
         self.stem_blocks = blocks(first, n_blocks, dropout)
         self.attention = SelfAttention(first) if attention[0] else nn.Identity()
         self.level = (
@@ -232,8 +238,10 @@ class JNet(Encoder):
     def _head(channels: int, n_blocks: int, dropout: float) -> nn.Sequential:
         return nn.Sequential(*blocks(channels, n_blocks, dropout), Conv(channels, 1, 3))
 
-    def encode(self, image: Tensor) -> Encoded:  # noqa: D102
+    def encode(self, image: Tensor, estimate: Tensor | None) -> Encoded:  # noqa: D102
         fine = _upsample(image, (self.scale, 1, 1))
+        if estimate is not None:
+            fine = torch.cat([fine, estimate], dim=1)
         fine = fine.contiguous(memory_format=torch.channels_last_3d)
         features = self.level(self.attention(self.stem_blocks(self.stem(fine))))
         return Encoded(self.shape_head(features), self.brightness_head(features), features)
@@ -249,7 +257,7 @@ class CoarseNet(Encoder):
 
     Parameters
     ----------
-    channels, scale, n_blocks, dropout, attention
+    channels, scale, n_blocks, dropout, attention, sees_estimate
         As for `JNet`.
     fine_channels : int
         Features per fine voxel.
@@ -263,6 +271,7 @@ class CoarseNet(Encoder):
         n_blocks: int = 2,
         dropout: float = 0.5,
         attention: Sequence[bool] = (),
+        sees_estimate: bool = False,
         fine_channels: int = 8,
     ) -> None:
         super().__init__()
@@ -272,7 +281,7 @@ class CoarseNet(Encoder):
         self.scale = scale
         self.fine_channels = fine_channels
         self.divisor_zyx = (scale * math.prod(pool[0] for pool in pools), 2**depth, 2**depth)
-        self.stem = Conv(1, first, 5)
+        self.stem = Conv(1 + scale * sees_estimate, first, 5)
         self.stem_blocks = blocks(first, n_blocks, dropout)
         self.attention = SelfAttention(first) if attention[0] else nn.Identity()
         self.level = (
@@ -284,7 +293,11 @@ class CoarseNet(Encoder):
         self.head = Conv(fine_channels, 2, 3)
         self._finish()
 
-    def encode(self, image: Tensor) -> Encoded:  # noqa: D102
+    def encode(self, image: Tensor, estimate: Tensor | None) -> Encoded:  # noqa: D102
+        if estimate is not None:
+            # (N, 1, Z·s, Y, X) -> (N, s, Z, Y, X): the s planes of a coarse one become channels
+            planes = estimate.unflatten(2, (image.shape[2], self.scale))[:, 0].movedim(2, 1)
+            image = torch.cat([image, planes], dim=1)
         image = image.contiguous(memory_format=torch.channels_last_3d)
         coarse = self.level(self.attention(self.stem_blocks(self.stem(image))))
         planes = self.to_fine(self.last_blocks(coarse))

@@ -19,12 +19,11 @@ from tenet.losses import (
     mrf_loss,
     reconstruction_loss,
 )
-from tenet.model import TENET
-from tenet.network import hill
+from tenet.model import TENET, Enhanced
 from tenet.patches import StackCrops
 from tenet.phantoms import Phantom, open_phantoms
 from tenet.training.loop import Plan, generator_for, train
-from tenet.training.pretrain import Simulator, masks, supervised_terms
+from tenet.training.pretrain import Batch, Simulator, masks, supervised_terms
 from tenet.training.store import (
     FISHER,
     MODEL,
@@ -37,7 +36,7 @@ from tenet.training.store import (
 from tenet.volumes import IntensityRange, Stack, check_intensities, intensity_range
 
 TrainMode = Literal["all", "encoder", "decoder", "old"]
-Batch = tuple[Tensor, Tensor]  # image, network input
+Images = tuple[Tensor, Tensor]  # image, network input
 
 
 @dataclass(frozen=True)
@@ -125,6 +124,7 @@ def finetune(
         steps_per_epoch=max(experiment.train_dataset.I // settings.batch_size, 1),
         seed=seed,
         best_over=1,
+        keep=settings.keep,
         identity=f"finetune {seed} {mode} {inputs.hexdigest()} {experiment.model_dump_json()}",
     )
     state = None
@@ -202,12 +202,17 @@ def finetune_task(
         saved = load_tensors(pretrained / FISHER)
         elastic = ElasticWeights(saved["parameters"], saved["fisher"]).to(device)
     rehearsal = None
-    if experiment.train_loop.rehearsal_weight > 0:
+    if experiment.train_loop.rehearsal_weight > 0 or experiment.train_loop.twins:
         if not volumes:
-            raise TenetError("rehearsal needs phantoms: give their folder, or rehearsal_weight 0")
+            raise TenetError(
+                "rehearsal and twins need phantoms: give their folder, or set rehearsal_weight to "
+                "0 and twins to false"
+            )
         section, loop = experiment.pretrain_dataset, experiment.pretrain_loop
         vibration = experiment.vibration if loop.is_vibrate else None
-        rehearsal = Simulator(volumes[section.low : section.high], section, vibration)
+        rehearsal = Simulator(
+            volumes[section.low : section.high], section, experiment.params.scale, vibration
+        )
     return FinetuneTask(model, experiment, images, elastic, rehearsal, mode)
 
 
@@ -229,7 +234,7 @@ class RawCrops:
                 augment=section.augment and part == "train",
             )
 
-    def batch(self, part: str, size: int, rng: np.random.Generator) -> Batch:
+    def batch(self, part: str, size: int, rng: np.random.Generator) -> Images:
         """Images (N, 1, Z, Y, X) in [0, 1], and the same with masks."""
         drawn = np.stack([self.crops[part].draw(rng) for _ in range(size)])[:, None]
         image = torch.from_numpy(drawn).to(self.device)
@@ -252,22 +257,24 @@ class SimulatedCrops:
             "train": Simulator(
                 volumes[training.low : training.high],
                 training.model_copy(update=unmasked),
+                model.params.scale,
                 noise=noise,
             ),
             "val": Simulator(
                 volumes[validation.low : validation.high],
                 validation.model_copy(update=unmasked),
+                model.params.scale,
                 noise=noise,
             ),
         }
-        with torch.no_grad():
-            self.blur = model.blur(experiment.train_dataset.cropsize)
+        self.psf = model.psf().detach()
 
-    def batch(self, part: str, size: int, rng: np.random.Generator) -> Batch:
+    def batch(self, part: str, size: int, rng: np.random.Generator) -> Images:
         """Images (N, 1, Z, Y, X) in [0, 1], and the same with masks."""
-        with torch.no_grad():
-            simulator = self.simulators[part]
-            _, _, image = simulator.batch(self.model, self.blur, size, 0, rng, self.noise)
+        batch = self.simulators[part].batch(
+            self.model, size, 0, rng, psf=self.psf, noise=self.noise
+        )
+        image = batch.image
         section = self.sections[part]
         scale = self.model.params.scale
         masked = image * masks(section, scale, image, rng) if section.mask else image
@@ -295,6 +302,7 @@ class FinetuneTask:
             "psf": mode != "encoder",
             "noise": mode != "encoder",
         }
+        self.trains_encoder = trained["encoder"]
         for name, wanted in trained.items():
             getattr(model, name).requires_grad_(wanted)
 
@@ -315,13 +323,9 @@ class FinetuneTask:
         """The weighted losses of one batch of raw crops."""
         weights = self.settings
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.encoder_sees_raw):
-            enhanced = model(hill(masked), reconstruct=False)
+            enhanced = model.enhance(masked)
         # Quantised whatever `apply_vq` says: that switch is for inference.
-        shape = model.quantise(enhanced["shape_probability"])
-        rec = model.decode(shape, enhanced["brightness"])
-        if weights.adjust_luminance:
-            # The scale that fits best, so that the PSF need not make up for a wrong brightness.
-            rec = rec * ((rec * image).sum() / rec.square().sum().clamp_min(1e-12))
+        rec = self.reconstruct(model, enhanced, image)
         terms = {
             "reconstruction": reconstruction_loss(rec, image, model.noise.variance(rec)),
             "luminance": weights.zloss_weight * luminance_prior(enhanced["brightness"]),
@@ -342,24 +346,51 @@ class FinetuneTask:
             terms["ewc"] = weights.ewc_weight * self.elastic.loss(model.encoder)
         return terms
 
+    def reconstruct(self, model: TENET, enhanced: Enhanced, image: Tensor) -> Tensor:
+        """The quantised shape times the brightness, blurred by the present PSF."""
+        shape = model.quantise(enhanced["shape_probability"])
+        rec = model.decode(shape, enhanced["brightness"])
+        if self.settings.adjust_luminance:
+            # The scale that fits best, so that the PSF need not make up for a wrong brightness.
+            rec = rec * ((rec * image).sum() / rec.square().sum().clamp_min(1e-12))
+        return rec
+
     def training_terms(self, epoch: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
         """Terms on fresh crops, and on phantoms blurred by the PSF as it is now."""
         image, masked = self.images.batch("train", self.settings.batch_size, rng)
         terms = self.terms(self.model, image, masked)
-        if self.rehearsal is not None:
+        if self.rehearsal is None:
+            return terms
+        if self.settings.twins:
+            terms["twins"] = -self._twins(rng)
+        if self.settings.rehearsal_weight and self.trains_encoder:
             terms["rehearsal"] = self.settings.rehearsal_weight * self._rehearse(rng)
         return terms
 
+    def _phantoms(self, rng: np.random.Generator) -> Batch:
+        """Phantoms seen through the present PSF and noise."""
+        assert self.rehearsal is not None
+        last_epoch = self.experiment.pretrain_loop.n_epochs
+        return self.rehearsal.batch(self.model, self.settings.batch_size, last_epoch, rng)
+
     def _rehearse(self, rng: np.random.Generator) -> Tensor:
         """Pre-training loss with the present PSF and noise, so that the encoder follows them."""
-        assert self.rehearsal is not None
-        with torch.no_grad():
-            blur = self.model.blur(self.rehearsal.dataset.cropsize)
-            size = self.settings.batch_size
-            last_epoch = self.experiment.pretrain_loop.n_epochs
-            batch = self.rehearsal.batch(self.model, blur, size, last_epoch, rng)
-        terms = supervised_terms(self.model, self.experiment.pretrain_loop, batch)
+        terms = supervised_terms(self.model, self.experiment.pretrain_loop, self._phantoms(rng))
         return torch.stack(list(terms.values())).sum()
+
+    def _twins(self, rng: np.random.Generator) -> Tensor:
+        """Reconstruction loss of phantoms that were blurred by the present PSF itself.
+
+        Whatever moves PSF and noise on these is not the data but an error of the encoder: shapes a
+        little too thick, say. Subtracted from the loss of the data, it leaves what the data ask
+        for, and nothing once data and twins pull alike, as in contrastive divergence (Hinton,
+        Neural Comput. 14, 1771, 2002).
+        """
+        image = self._phantoms(rng).image
+        with torch.no_grad():
+            enhanced = self.model.enhance(image)
+        rec = self.reconstruct(self.model, enhanced, image)
+        return reconstruction_loss(rec, image, self.model.noise.variance(rec))
 
     def validation_terms(self, model: Any) -> Iterator[Mapping[str, Tensor]]:
         """Terms on the fixed validation crops."""

@@ -2,21 +2,22 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tenet.config import Dataset, Experiment, PretrainLoop, Vibration
+from tenet.config import Dataset, Experiment, Microscopes, ModelParams, PretrainLoop, Vibration
 from tenet.errors import TenetError
-from tenet.imaging import NoiseModel, StridedBlur
+from tenet.imaging import NoiseModel, StridedBlur, centred_planes
 from tenet.losses import SHAPE_LOSSES, ElasticWeights, brightness_loss, masked_brightness_loss
 from tenet.model import TENET
 from tenet.motion import MotionSettings, draw_displacement, shift_planes
-from tenet.network import hill
+from tenet.optics import psf_volume
 from tenet.patches import PhantomCrops, mask_boxes
 from tenet.phantoms import Phantom, import_phantoms, open_phantoms
+from tenet.simulation import refocused
 from tenet.training.loop import Plan, generator_for, train
 from tenet.training.store import FISHER, OPTIMISER, save_model, save_tensors
 
@@ -83,15 +84,26 @@ def _volumes(phantoms: Path, folder: Path) -> list[Phantom]:
     return open_phantoms(phantoms)
 
 
+class Batch(NamedTuple):
+    """Truth (N, 1, Z·s, Y, X), image (N, 1, Z, Y, X), and the blur that made it."""
+
+    shape: Tensor
+    brightness: Tensor
+    image: Tensor
+    blur: StridedBlur
+
+
 class Simulator:
-    """Crops of phantoms as the microscope would show them, made on the fly.
+    """Crops of phantoms as a microscope would show them, made on the fly.
 
     Parameters
     ----------
     volumes : sequence of Phantom
         The truth.
     dataset : Dataset
-        Crop size (fine voxels), acceptance, masks.
+        Crop size and margin (fine voxels), acceptance, masks.
+    scale : int
+        s, fine planes per coarse plane.
     vibration : Vibration, optional
         Misaligns the planes, more so as epochs go by.
     noise : bool
@@ -102,6 +114,7 @@ class Simulator:
         self,
         volumes: Sequence[Phantom],
         dataset: Dataset,
+        scale: int,
         vibration: Vibration | None = None,
         noise: bool = True,
     ) -> None:
@@ -109,33 +122,40 @@ class Simulator:
             raise TenetError(
                 "there are no phantoms to train on: check low and high of the data set"
             )
-        self.crops = PhantomCrops(
-            volumes,
-            dataset.cropsize,
-            min_foreground=dataset.min_foreground,
-            augment=dataset.augment,
+        z, y, x = (
+            size + 2 * margin for size, margin in zip(dataset.cropsize, dataset.margin, strict=True)
         )
-        self.dataset = dataset
-        self.noise = noise
+        self.crops = PhantomCrops(
+            volumes, (z, y, x), min_foreground=dataset.min_foreground, augment=dataset.augment
+        )
+        self.seen_shape = (z, y, x)
+        self.dataset, self.scale, self.noise = dataset, scale, noise
         self.motion = None if vibration is None else _motion_settings(vibration)
 
+    @torch.no_grad()
     def batch(
         self,
         model: TENET,
-        blur: StridedBlur,
         size: int,
         epoch: int,
         rng: np.random.Generator,
+        *,
+        psf: Tensor | None = None,
         noise: NoiseModel | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw truth and image: shape and brightness (N, 1, Z·s, Y, X), image (N, 1, Z, Y, X)."""
-        drawn = [self.crops.draw(rng) for _ in range(size)]
+    ) -> Batch:
+        """Draw truth, and images with the PSF and noise of `model` where no other are given."""
         device = model.initial_psf.device
+        drawn = [self.crops.draw(rng) for _ in range(size)]
         shape, brightness = (
             torch.from_numpy(np.stack([pair[i] for pair in drawn])[:, None]).to(device)
             for i in (0, 1)
         )
-        image = blur(brightness * shape).clamp(0, 1)
+        psf = model.psf() if psf is None else psf.to(device)
+        image = model.blur(self.seen_shape, psf)(brightness * shape).clamp(0, 1)
+        z, y, x = self.dataset.margin
+        fine = (..., _inner(z), _inner(y), _inner(x))
+        shape, brightness = shape[fine], brightness[fine]
+        image = image[..., _inner(z // self.scale), _inner(y), _inner(x)]
         if self.motion is not None:
             parameters = self.motion.at(epoch)
             image = torch.cat(
@@ -148,8 +168,30 @@ class Simulator:
             generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
             image = (noise or model.noise).sample(image, generator)
         if self.dataset.mask:
-            image = image * masks(self.dataset, model.params.scale, image, rng)
-        return shape, brightness, image
+            image = image * masks(self.dataset, self.scale, image, rng)
+        return Batch(shape, brightness, image, model.blur(self.dataset.cropsize, psf))
+
+
+def _inner(margin: int) -> slice:
+    return slice(margin, -margin or None)
+
+
+def psfs(params: ModelParams, microscopes: Microscopes, rng: np.random.Generator) -> list[Tensor]:
+    """Draw the PSFs of pre-training, each in focus, on the fine grid and with sum 1."""
+    size_z = centred_planes(params.size_z, params.scale)
+    drawn = []
+    for _ in range(microscopes.count):
+        factor = 1 + rng.uniform(-1, 1) * microscopes.na_spread
+        update = {
+            "NA": min(params.NA * factor, 0.98 * min(params.ni, params.ni0)),
+            "pZ": params.pZ + rng.uniform(0, 1) * microscopes.depth,
+            "bet_xy": params.bet_xy / factor,
+            "bet_z": params.bet_z / factor**2,
+        }
+        psf = refocused(params.model_copy(update=update).model_psf(), params.res_axial)
+        volume = psf_volume(psf, (size_z, params.size_y, params.size_x), params.fine_voxel_size_um)
+        drawn.append(torch.from_numpy(volume))
+    return drawn
 
 
 def masks(dataset: Dataset, scale: int, image: Tensor, rng: np.random.Generator) -> Tensor:
@@ -175,12 +217,10 @@ def _motion_settings(vibration: Vibration) -> MotionSettings:
     )
 
 
-def supervised_terms(
-    model: TENET, settings: PretrainLoop, batch: tuple[Tensor, Tensor, Tensor]
-) -> dict[str, Tensor]:
+def supervised_terms(model: TENET, settings: PretrainLoop, batch: Batch) -> dict[str, Tensor]:
     """Loss of shape and of brightness where both are known."""
-    shape, brightness, image = batch
-    enhanced = model(hill(image), reconstruct=False)
+    shape, brightness = batch.shape, batch.brightness
+    enhanced = model.enhance(batch.image, batch.blur)
     of_shape = SHAPE_LOSSES[settings.loss_fnx](enhanced["shape_logits"].float(), shape)
     if settings.loss_fnz == "masked_bce":
         of_brightness = masked_brightness_loss(enhanced["brightness_logits"], shape, brightness)
@@ -203,44 +243,42 @@ class PretrainTask:
         training, validation = experiment.pretrain_dataset, experiment.pretrain_val_dataset
         noise = not settings.without_noise
         vibration = experiment.vibration if settings.is_vibrate else None
-        self.training = Simulator(volumes[training.low : training.high], training, vibration, noise)
+        scale = experiment.params.scale
+        self.training = Simulator(
+            volumes[training.low : training.high], training, scale, vibration, noise
+        )
         held_out = volumes[validation.low : validation.high]
-        self.validation = Simulator(held_out, validation, noise=noise)
-        with torch.no_grad():  # the PSF stands still, so its transforms are made once
-            self.training_blur = model.blur(training.cropsize)
-            self.validation_blur = model.blur(validation.cropsize)
+        self.validation = Simulator(held_out, validation, scale, noise=noise)
+        self.psfs = psfs(experiment.params, experiment.microscopes, generator_for(seed, 3))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The encoder's; PSF and noise model are given."""
         return [{"params": list(self.model.encoder.parameters())}]
 
-    def terms(self, model: TENET, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
-        """Loss of shape and of brightness on one batch."""
-        return supervised_terms(model, self.settings, batch)
+    def batch(self, simulator: Simulator, size: int, epoch: int, rng: np.random.Generator) -> Batch:
+        """Truth and images, taken with the model's own PSF or one drawn from `psfs`."""
+        psf = self.psfs[rng.integers(len(self.psfs))] if self.psfs else None
+        return simulator.batch(self.model, size, epoch, rng, psf=psf)
 
     def training_terms(self, epoch: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
         """Terms on a fresh batch."""
-        size = self.settings.batch_size
-        with torch.no_grad():
-            batch = self.training.batch(self.model, self.training_blur, size, epoch, rng)
-        return self.terms(self.model, batch)
+        batch = self.batch(self.training, self.settings.batch_size, epoch, rng)
+        return supervised_terms(self.model, self.settings, batch)
 
     def validation_terms(self, model: Any) -> Iterator[Mapping[str, Tensor]]:
         """Terms on the fixed validation batches."""
         dataset = self.validation.dataset
         for index in range(dataset.I):
-            rng = generator_for(dataset.seed, index)
-            batch = self.validation.batch(self.model, self.validation_blur, 1, 0, rng)
-            yield self.terms(model, batch)
+            batch = self.batch(self.validation, 1, 0, generator_for(dataset.seed, index))
+            yield supervised_terms(model, self.settings, batch)
 
     def fisher_information(self, batches: int) -> ElasticWeights:
         """Elastic weights of the encoder at its present parameters."""
 
         def losses() -> Iterator[Tensor]:
             for index in range(batches):
-                rng = generator_for(self.seed, 2, index)
-                with torch.no_grad():
-                    batch = self.training.batch(self.model, self.training_blur, 1, 0, rng)
-                yield torch.stack(list(self.terms(self.model, batch).values())).sum()
+                batch = self.batch(self.training, 1, 0, generator_for(self.seed, 2, index))
+                terms = supervised_terms(self.model, self.settings, batch)
+                yield torch.stack(list(terms.values())).sum()
 
         return ElasticWeights.estimate(self.model.encoder, losses())
