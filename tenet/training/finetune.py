@@ -23,7 +23,7 @@ from tenet.model import TENET, Enhanced
 from tenet.patches import StackCrops
 from tenet.phantoms import Phantom, open_phantoms
 from tenet.training.loop import Plan, generator_for, train
-from tenet.training.pretrain import Batch, Simulator, masks, supervised_terms
+from tenet.training.pretrain import Simulator, mask, supervised_terms
 from tenet.training.store import (
     FISHER,
     MODEL,
@@ -201,19 +201,25 @@ def finetune_task(
     if experiment.train_loop.ewc and experiment.train_loop.ewc_weight > 0:
         saved = load_tensors(pretrained / FISHER)
         elastic = ElasticWeights(saved["parameters"], saved["fisher"]).to(device)
-    rehearsal = None
-    if experiment.train_loop.rehearsal_weight > 0 or experiment.train_loop.twins:
+    loop = experiment.train_loop
+    rehearsal = twins = None
+    if (loop.rehearsal_weight > 0 and mode != "decoder") or loop.twins:
         if not volumes:
             raise TenetError(
                 "rehearsal and twins need phantoms: give their folder, or set rehearsal_weight to "
                 "0 and twins to false"
             )
-        section, loop = experiment.pretrain_dataset, experiment.pretrain_loop
-        vibration = experiment.vibration if loop.is_vibrate else None
-        rehearsal = Simulator(
-            volumes[section.low : section.high], section, experiment.params.scale, vibration
-        )
-    return FinetuneTask(model, experiment, images, elastic, rehearsal, mode)
+        section, pretraining = experiment.pretrain_dataset, experiment.pretrain_loop
+        volumes, scale = volumes[section.low : section.high], experiment.params.scale
+        if loop.rehearsal_weight > 0 and mode != "decoder":
+            vibration = experiment.vibration if pretraining.is_vibrate else None
+            rehearsal = Simulator(volumes, section, scale, vibration)
+        if loop.twins:
+            like_raw = experiment.train_dataset.model_dump(
+                include={"cropsize", "mask", "mask_num", "mask_size"}
+            )
+            twins = Simulator(volumes, section.model_copy(update=like_raw), scale)
+    return FinetuneTask(model, experiment, images, elastic, mode, rehearsal=rehearsal, twins=twins)
 
 
 class RawCrops:
@@ -239,8 +245,7 @@ class RawCrops:
         drawn = np.stack([self.crops[part].draw(rng) for _ in range(size)])[:, None]
         image = torch.from_numpy(drawn).to(self.device)
         section = self.sections[part]
-        masked = image * masks(section, self.scale, image, rng) if section.mask else image
-        return image, masked
+        return image, mask(section, self.scale, image, rng)
 
 
 class SimulatedCrops:
@@ -274,11 +279,8 @@ class SimulatedCrops:
         batch = self.simulators[part].batch(
             self.model, size, 0, rng, psf=self.psf, noise=self.noise
         )
-        image = batch.image
-        section = self.sections[part]
         scale = self.model.params.scale
-        masked = image * masks(section, scale, image, rng) if section.mask else image
-        return image, masked
+        return batch.image, mask(self.sections[part], scale, batch.image, rng)
 
 
 class FinetuneTask:
@@ -290,19 +292,20 @@ class FinetuneTask:
         experiment: Experiment,
         images: RawCrops | SimulatedCrops,
         elastic: ElasticWeights | None,
-        rehearsal: Simulator | None,
         mode: TrainMode,
+        *,
+        rehearsal: Simulator | None = None,
+        twins: Simulator | None = None,
     ) -> None:
         self.model, self.experiment, self.images = model, experiment, images
         self.settings = experiment.train_loop
-        self.elastic, self.rehearsal = elastic, rehearsal
+        self.elastic, self.rehearsal, self.twins = elastic, rehearsal, twins
         self.encoder_sees_raw = self.settings.encoder_learns_from == "raw"
         trained = {
             "encoder": mode != "decoder",
             "psf": mode != "encoder",
             "noise": mode != "encoder",
         }
-        self.trains_encoder = trained["encoder"]
         for name, wanted in trained.items():
             getattr(model, name).requires_grad_(wanted)
 
@@ -359,26 +362,21 @@ class FinetuneTask:
         """Terms on fresh crops, and on phantoms blurred by the PSF as it is now."""
         image, masked = self.images.batch("train", self.settings.batch_size, rng)
         terms = self.terms(self.model, image, masked)
-        if self.rehearsal is None:
-            return terms
-        if self.settings.twins:
-            terms["twins"] = -self._twins(rng)
-        if self.settings.rehearsal_weight and self.trains_encoder:
-            terms["rehearsal"] = self.settings.rehearsal_weight * self._rehearse(rng)
+        if self.twins is not None:
+            terms["twins"] = -self._twins(self.twins, rng)
+        if self.rehearsal is not None:
+            terms["rehearsal"] = self.settings.rehearsal_weight * self._rehearse(
+                self.rehearsal, rng
+            )
         return terms
 
-    def _phantoms(self, rng: np.random.Generator) -> Batch:
-        """Phantoms seen through the present PSF and noise."""
-        assert self.rehearsal is not None
-        last_epoch = self.experiment.pretrain_loop.n_epochs
-        return self.rehearsal.batch(self.model, self.settings.batch_size, last_epoch, rng)
-
-    def _rehearse(self, rng: np.random.Generator) -> Tensor:
+    def _rehearse(self, simulator: Simulator, rng: np.random.Generator) -> Tensor:
         """Pre-training loss with the present PSF and noise, so that the encoder follows them."""
-        terms = supervised_terms(self.model, self.experiment.pretrain_loop, self._phantoms(rng))
-        return torch.stack(list(terms.values())).sum()
+        settings = self.experiment.pretrain_loop
+        batch = simulator.batch(self.model, self.settings.batch_size, settings.n_epochs, rng)
+        return torch.stack(list(supervised_terms(self.model, settings, batch).values())).sum()
 
-    def _twins(self, rng: np.random.Generator) -> Tensor:
+    def _twins(self, simulator: Simulator, rng: np.random.Generator) -> Tensor:
         """Reconstruction loss of phantoms that were blurred by the present PSF itself.
 
         Whatever moves PSF and noise on these is not the data but an error of the encoder: shapes a
@@ -386,11 +384,11 @@ class FinetuneTask:
         for, and nothing once data and twins pull alike, as in contrastive divergence (Hinton,
         Neural Comput. 14, 1771, 2002).
         """
-        image = self._phantoms(rng).image
+        batch = simulator.batch(self.model, self.settings.batch_size, 0, rng)
         with torch.no_grad():
-            enhanced = self.model.enhance(image)
-        rec = self.reconstruct(self.model, enhanced, image)
-        return reconstruction_loss(rec, image, self.model.noise.variance(rec))
+            enhanced = self.model.enhance(batch.masked)
+        rec = self.reconstruct(self.model, enhanced, batch.image)
+        return reconstruction_loss(rec, batch.image, self.model.noise.variance(rec))
 
     def validation_terms(self, model: Any) -> Iterator[Mapping[str, Tensor]]:
         """Terms on the fixed validation crops."""

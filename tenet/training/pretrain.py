@@ -85,11 +85,12 @@ def _volumes(phantoms: Path, folder: Path) -> list[Phantom]:
 
 
 class Batch(NamedTuple):
-    """Truth (N, 1, Z·s, Y, X), image (N, 1, Z, Y, X), and the blur that made it."""
+    """Truth (N, 1, Z·s, Y, X), image (N, 1, Z, Y, X), the same with masks, and what blurred it."""
 
     shape: Tensor
     brightness: Tensor
     image: Tensor
+    masked: Tensor
     blur: StridedBlur
 
 
@@ -167,9 +168,8 @@ class Simulator:
         if self.noise:
             generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
             image = (noise or model.noise).sample(image, generator)
-        if self.dataset.mask:
-            image = image * masks(self.dataset, self.scale, image, rng)
-        return Batch(shape, brightness, image, model.blur(self.dataset.cropsize, psf))
+        masked = mask(self.dataset, self.scale, image, rng)
+        return Batch(shape, brightness, image, masked, model.blur(self.dataset.cropsize, psf))
 
 
 def _inner(margin: int) -> slice:
@@ -194,13 +194,15 @@ def psfs(params: ModelParams, microscopes: Microscopes, rng: np.random.Generator
     return drawn
 
 
-def masks(dataset: Dataset, scale: int, image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Boxes of zeros for the input of the network, (N, 1, Z, Y, X); sizes in coarse voxels."""
+def mask(dataset: Dataset, scale: int, image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Blank boxes of images (N, 1, Z, Y, X) where the data set asks for it."""
+    if not dataset.mask:
+        return image
     zyx_shape = (image.shape[2], image.shape[3], image.shape[4])
     boxes = [
         mask_boxes(rng, zyx_shape, dataset.mask_num, dataset.mask_size) for _ in range(len(image))
     ]
-    return torch.from_numpy(np.stack(boxes)[:, None]).to(image)
+    return image * torch.from_numpy(np.stack(boxes)[:, None]).to(image)
 
 
 def _motion_settings(vibration: Vibration) -> MotionSettings:
@@ -220,7 +222,7 @@ def _motion_settings(vibration: Vibration) -> MotionSettings:
 def supervised_terms(model: TENET, settings: PretrainLoop, batch: Batch) -> dict[str, Tensor]:
     """Loss of shape and of brightness where both are known."""
     shape, brightness = batch.shape, batch.brightness
-    enhanced = model.enhance(batch.image, batch.blur)
+    enhanced = model.enhance(batch.masked, batch.blur)
     of_shape = SHAPE_LOSSES[settings.loss_fnx](enhanced["shape_logits"].float(), shape)
     if settings.loss_fnz == "masked_bce":
         of_brightness = masked_brightness_loss(enhanced["brightness_logits"], shape, brightness)
