@@ -264,7 +264,7 @@ def _train_step(
         fisher = {name: torch.ones_like(p) for name, p in model.encoder.named_parameters()}
         elastic = ElasticWeights(dict(model.encoder.named_parameters()), fisher)
         crops = _FixedCrops(_stack(scale, device))
-        task = FinetuneTask(model, experiment, crops, elastic, "all")
+        task = FinetuneTask(model, experiment, crops, elastic, None, "all")
         optimiser = torch.optim.Adam(task.parameter_groups(), lr=1e-4)
         parameters = [p for group in optimiser.param_groups for p in group["params"]]
         rng = np.random.default_rng(0)

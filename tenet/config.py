@@ -262,8 +262,7 @@ class TrainLoop(Optimisation):
     freeze_norm: bool = False
     encoder_learns_from: Literal["raw", "rehearsal"] = "raw"
     psf_lr: Positive | None = None
-    twins: bool = False
-    keep: Literal["best", "last"] = "best"
+    stretch_lr: Positive | None = None
 
 
 class PhantomSet(Section):

@@ -35,6 +35,13 @@ class NeurIPSF(nn.Module):
         ``"lookup"`` is the published parameterisation: `size_z // s` planes one coarse step apart,
         repeated to fine planes by nearest neighbour, and pixels that take the nearest radial
         sample. ``"continuous"`` evaluates the network at every fine plane and radius.
+
+    Attributes
+    ----------
+    log_stretch : Parameter, shape (2,), or None
+        Logarithm of how much wider the PSF is than the network has it, along z and across. Aperture
+        and aberration act on these two numbers first; a few stacks determine them, but not the
+        network's weights one by one. The published PSF has none.
     """
 
     coordinates: Tensor
@@ -88,6 +95,7 @@ class NeurIPSF(nn.Module):
         constant("volume_coordinates", self._coordinates(self.z_um, volume_radii_um))
         constant("plane_index", torch.from_numpy(plane_index))
         constant("radius_index", torch.from_numpy(radius_index.reshape(size_y, size_x)))
+        self.log_stretch = nn.Parameter(torch.zeros(2)) if sampling == "continuous" else None
         self.eval()
 
     def train(self, mode: bool = True) -> "NeurIPSF":
@@ -104,7 +112,10 @@ class NeurIPSF(nn.Module):
         return self.layers(coordinates.reshape(-1, 2)).reshape(planes, radii)
 
     def radial(self) -> Tensor:
-        """PSF on the planes `z_um` and radii `r_um`, shape (planes, radii), not normalised."""
+        """The network itself on the planes `z_um` and radii `r_um`, shape (planes, radii).
+
+        Neither normalised nor stretched: ℒ_PSF holds on to the form and leaves the widths free.
+        """
         return self._evaluate(self.coordinates)
 
     def target(self, model: RadialPSF) -> Tensor:
@@ -114,7 +125,11 @@ class NeurIPSF(nn.Module):
 
     def forward(self) -> Tensor:
         """PSF on the fine grid, shape `zyx_shape`, sum 1."""
-        volume = self._evaluate(self.volume_coordinates)[:, self.radius_index][self.plane_index]
+        coordinates = self.volume_coordinates
+        if self.log_stretch is not None:
+            origin = coordinates.new_tensor([0.0, -1.0])  # focus and axis
+            coordinates = origin + (coordinates - origin) * (-self.log_stretch).exp()
+        volume = self._evaluate(coordinates)[:, self.radius_index][self.plane_index]
         return volume / volume.sum()
 
     def fit(

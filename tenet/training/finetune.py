@@ -19,7 +19,7 @@ from tenet.losses import (
     mrf_loss,
     reconstruction_loss,
 )
-from tenet.model import TENET, Enhanced
+from tenet.model import TENET
 from tenet.patches import StackCrops
 from tenet.phantoms import Phantom, open_phantoms
 from tenet.training.loop import Plan, generator_for, train
@@ -124,7 +124,6 @@ def finetune(
         steps_per_epoch=max(experiment.train_dataset.I // settings.batch_size, 1),
         seed=seed,
         best_over=1,
-        keep=settings.keep,
         identity=f"finetune {seed} {mode} {inputs.hexdigest()} {experiment.model_dump_json()}",
     )
     state = None
@@ -201,25 +200,15 @@ def finetune_task(
     if experiment.train_loop.ewc and experiment.train_loop.ewc_weight > 0:
         saved = load_tensors(pretrained / FISHER)
         elastic = ElasticWeights(saved["parameters"], saved["fisher"]).to(device)
-    loop = experiment.train_loop
-    rehearsal = twins = None
-    if (loop.rehearsal_weight > 0 and mode != "decoder") or loop.twins:
+    rehearsal = None
+    if experiment.train_loop.rehearsal_weight > 0 and mode != "decoder":
         if not volumes:
-            raise TenetError(
-                "rehearsal and twins need phantoms: give their folder, or set rehearsal_weight to "
-                "0 and twins to false"
-            )
-        section, pretraining = experiment.pretrain_dataset, experiment.pretrain_loop
-        volumes, scale = volumes[section.low : section.high], experiment.params.scale
-        if loop.rehearsal_weight > 0 and mode != "decoder":
-            vibration = experiment.vibration if pretraining.is_vibrate else None
-            rehearsal = Simulator(volumes, section, scale, vibration)
-        if loop.twins:
-            like_raw = experiment.train_dataset.model_dump(
-                include={"cropsize", "mask", "mask_num", "mask_size"}
-            )
-            twins = Simulator(volumes, section.model_copy(update=like_raw), scale)
-    return FinetuneTask(model, experiment, images, elastic, mode, rehearsal=rehearsal, twins=twins)
+            raise TenetError("rehearsal needs phantoms: give their folder, or rehearsal_weight 0")
+        section, loop = experiment.pretrain_dataset, experiment.pretrain_loop
+        vibration = experiment.vibration if loop.is_vibrate else None
+        volumes = volumes[section.low : section.high]
+        rehearsal = Simulator(volumes, section, experiment.params.scale, vibration)
+    return FinetuneTask(model, experiment, images, elastic, rehearsal, mode)
 
 
 class RawCrops:
@@ -292,14 +281,12 @@ class FinetuneTask:
         experiment: Experiment,
         images: RawCrops | SimulatedCrops,
         elastic: ElasticWeights | None,
+        rehearsal: Simulator | None,
         mode: TrainMode,
-        *,
-        rehearsal: Simulator | None = None,
-        twins: Simulator | None = None,
     ) -> None:
         self.model, self.experiment, self.images = model, experiment, images
         self.settings = experiment.train_loop
-        self.elastic, self.rehearsal, self.twins = elastic, rehearsal, twins
+        self.elastic, self.rehearsal = elastic, rehearsal
         self.encoder_sees_raw = self.settings.encoder_learns_from == "raw"
         trained = {
             "encoder": mode != "decoder",
@@ -310,17 +297,20 @@ class FinetuneTask:
             getattr(model, name).requires_grad_(wanted)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Encoder; PSF and noise with a learning rate of their own where one is set."""
-        decoder = [*self.model.psf.parameters(), *self.model.noise.parameters()]
-        groups: list[dict[str, Any]] = [{"params": list(self.model.encoder.parameters())}]
-        group: dict[str, Any] = {"params": decoder, "weight_decay": 0.0}
-        if self.settings.psf_lr is not None:
-            group["lr"] = self.settings.psf_lr
-        return [
-            {**g, "params": [p for p in g["params"] if p.requires_grad]}
-            for g in (*groups, group)
-            if any(p.requires_grad for p in g["params"])
+        """Encoder, PSF with noise, and the PSF's widths, each at a learning rate of its own."""
+        psf, settings = self.model.psf, self.settings
+        groups = [
+            (self.model.encoder.parameters(), {}),
+            (
+                [*psf.layers.parameters(), *self.model.noise.parameters()],
+                {"lr": settings.psf_lr or settings.lr, "weight_decay": 0.0},
+            ),
         ]
+        if psf.log_stretch is not None:
+            lr = settings.stretch_lr or settings.psf_lr or settings.lr
+            groups.append(([psf.log_stretch], {"lr": lr, "weight_decay": 0.0}))
+        trained = [([p for p in group if p.requires_grad], own) for group, own in groups]
+        return [{"params": group, **own} for group, own in trained if group]
 
     def terms(self, model: TENET, image: Tensor, masked: Tensor) -> dict[str, Tensor]:
         """The weighted losses of one batch of raw crops."""
@@ -328,7 +318,11 @@ class FinetuneTask:
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.encoder_sees_raw):
             enhanced = model.enhance(masked)
         # Quantised whatever `apply_vq` says: that switch is for inference.
-        rec = self.reconstruct(model, enhanced, image)
+        shape = model.quantise(enhanced["shape_probability"])
+        rec = model.decode(shape, enhanced["brightness"])
+        if weights.adjust_luminance:
+            # The scale that fits best, so that the PSF need not make up for a wrong brightness.
+            rec = rec * ((rec * image).sum() / rec.square().sum().clamp_min(1e-12))
         terms = {
             "reconstruction": reconstruction_loss(rec, image, model.noise.variance(rec)),
             "luminance": weights.zloss_weight * luminance_prior(enhanced["brightness"]),
@@ -349,21 +343,10 @@ class FinetuneTask:
             terms["ewc"] = weights.ewc_weight * self.elastic.loss(model.encoder)
         return terms
 
-    def reconstruct(self, model: TENET, enhanced: Enhanced, image: Tensor) -> Tensor:
-        """The quantised shape times the brightness, blurred by the present PSF."""
-        shape = model.quantise(enhanced["shape_probability"])
-        rec = model.decode(shape, enhanced["brightness"])
-        if self.settings.adjust_luminance:
-            # The scale that fits best, so that the PSF need not make up for a wrong brightness.
-            rec = rec * ((rec * image).sum() / rec.square().sum().clamp_min(1e-12))
-        return rec
-
     def training_terms(self, epoch: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
         """Terms on fresh crops, and on phantoms blurred by the PSF as it is now."""
         image, masked = self.images.batch("train", self.settings.batch_size, rng)
         terms = self.terms(self.model, image, masked)
-        if self.twins is not None:
-            terms["twins"] = -self._twins(self.twins, rng)
         if self.rehearsal is not None:
             terms["rehearsal"] = self.settings.rehearsal_weight * self._rehearse(
                 self.rehearsal, rng
@@ -375,20 +358,6 @@ class FinetuneTask:
         settings = self.experiment.pretrain_loop
         batch = simulator.batch(self.model, self.settings.batch_size, settings.n_epochs, rng)
         return torch.stack(list(supervised_terms(self.model, settings, batch).values())).sum()
-
-    def _twins(self, simulator: Simulator, rng: np.random.Generator) -> Tensor:
-        """Reconstruction loss of phantoms that were blurred by the present PSF itself.
-
-        Whatever moves PSF and noise on these is not the data but an error of the encoder: shapes a
-        little too thick, say. Subtracted from the loss of the data, it leaves what the data ask
-        for, and nothing once data and twins pull alike, as in contrastive divergence (Hinton,
-        Neural Comput. 14, 1771, 2002).
-        """
-        batch = simulator.batch(self.model, self.settings.batch_size, 0, rng)
-        with torch.no_grad():
-            enhanced = self.model.enhance(batch.masked)
-        rec = self.reconstruct(self.model, enhanced, batch.image)
-        return reconstruction_loss(rec, batch.image, self.model.noise.variance(rec))
 
     def validation_terms(self, model: Any) -> Iterator[Mapping[str, Tensor]]:
         """Terms on the fixed validation crops."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -73,8 +73,6 @@ class Plan:
         The best model is that of the lowest mean validation loss over so many epochs.
     identity : str
         Description of the training (settings, data); a checkpoint of another one is not resumed.
-    keep : {"best", "last"}
-        Which weights the model is left with.
     """
 
     settings: Optimisation
@@ -83,7 +81,6 @@ class Plan:
     seed: int
     best_over: int
     identity: str
-    keep: Literal["best", "last"] = "best"
 
 
 def generator_for(*key: int) -> np.random.Generator:
@@ -217,7 +214,7 @@ class _Run:
         self.epoch += 1
         recent = [entry["validation"] for entry in self.history[-self.plan.best_over :]]
         score = sum(recent) / len(recent)
-        if score < self.best or self.plan.keep == "last":
+        if score < self.best:
             self.best, self.best_epoch = score, self.epoch
             self.best_weights = on_cpu(self._evaluated().state_dict())
         for name, value in row.items():

@@ -14,6 +14,7 @@ from tenet.imaging import (
     NoiseModel,
     StridedBlur,
     centred_planes,
+    deconvolve,
     lookup_blur,
     lookup_padding,
 )
@@ -248,3 +249,57 @@ def test_noise_starts_where_it_can_be_learned(value: float) -> None:
     assert noise.logit_a.grad.item() > 0
     assert noise.logit_sigma.grad is not None
     assert noise.logit_sigma.grad.item() > 0
+
+
+# Deconvolution
+
+
+def blurred_points(seed: int) -> tuple[Tensor, StridedBlur]:
+    """A noise-free image (1, 1, 8, 20, 20) of points on a fine grid three times as fine in z."""
+    z, yx = torch.arange(-10.0, 11), torch.arange(-4.0, 5)
+    psf = torch.exp(-((z / 4) ** 2))[:, None, None] * torch.exp(-((yx / 1.5) ** 2))[:, None]
+    psf = psf * torch.exp(-((yx / 1.5) ** 2))
+    fine = (random((1, 1, 24, 20, 20), seed) > 0.997).float()
+    blur = StridedBlur(psf / psf.sum(), (24, 20, 20), 3)
+    return blur(fine).clamp_min(0), blur
+
+
+def misfit(estimate: Tensor, image: Tensor, blur: StridedBlur) -> float:
+    return float((blur(estimate) - image).norm() / image.norm())
+
+
+def test_accelerated_steps_go_further_than_twice_as_many_plain_ones() -> None:
+    image, blur = blurred_points(0)
+    one, two, many = (
+        misfit(deconvolve(image, blur, steps=n, background=1e-4), image, blur) for n in (1, 20, 60)
+    )
+    plain = torch.full((1, 1, *blur.zyx_shape), float(image.mean()))
+    sensitivity = blur.adjoint(torch.ones_like(image)).clamp_min(1e-3)
+    for _ in range(40):
+        plain = plain * blur.adjoint(image / blur(plain).clamp_min(1e-6)) / sensitivity
+    assert many < two < misfit(plain, image, blur) < one
+    assert many < 0.02
+
+
+def test_first_step_is_richardson_lucy() -> None:
+    image, blur = blurred_points(1)
+    flat = torch.full((1, 1, *blur.zyx_shape), float(image.mean()))
+    sensitivity = blur.adjoint(torch.ones_like(image))
+    sensitivity = sensitivity.clamp_min(0.1 * float(sensitivity.max()))
+    expected = flat * blur.adjoint((image + 0.01) / (blur(flat) + 0.01)) / sensitivity
+    estimate = deconvolve(image, blur, steps=1, background=0.01)
+    torch.testing.assert_close(estimate, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_stacks_of_a_batch_are_deconvolved_on_their_own() -> None:
+    (first, blur), (second, _) = blurred_points(2), blurred_points(3)
+    both = deconvolve(torch.cat([first, 0.1 * second]), blur, steps=8, background=0.01)
+    alone = [deconvolve(i, blur, steps=8, background=0.01) for i in (first, 0.1 * second)]
+    torch.testing.assert_close(both, torch.cat(alone), rtol=1e-3, atol=1e-5)
+
+
+def test_an_empty_stack_stays_empty() -> None:
+    image, blur = blurred_points(4)
+    estimate = deconvolve(0 * image, blur, steps=10, background=0.01)
+    assert (estimate >= 0).all()
+    assert float(estimate.max()) < 1e-5

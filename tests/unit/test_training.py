@@ -12,13 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tenet.config import Experiment, Optimisation, merge, parse_experiment
+from tenet.config import Experiment, Microscopes, Optimisation, merge, parse_experiment
 from tenet.errors import TenetError
 from tenet.model import TENET
 from tenet.phantoms import open_phantoms
+from tenet.simulation import psf_fwhm_um
 from tenet.training.finetune import RawData, evaluate, finetune, finetune_task
 from tenet.training.loop import CHECKPOINT, Plan, generator_for, train
-from tenet.training.pretrain import pretrain
+from tenet.training.pretrain import Simulator, pretrain, psfs
 from tenet.training.store import FISHER, HISTORY, MODEL, OPTIMISER, load_model, load_tensors
 from tenet.volumes import Stack, open_stack
 
@@ -402,6 +403,57 @@ def test_users_own_phantoms(tmp_path: Path) -> None:
 def test_data_sets_without_phantoms_are_an_error(phantom_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(TenetError, match="check low and high"):
         pretrain(tiny(pretrain_dataset={"low": 3, "high": 9}), phantom_folder, tmp_path, device=CPU)
+
+
+# Many microscopes
+
+
+def test_drawn_psfs_span_the_told_one_and_are_in_focus() -> None:
+    params = tiny(
+        params={"blur_mode": "gibsonlanni", "size_z": 61, "size_y": 21, "size_x": 21}
+    ).params
+    many = Microscopes(count=12, na_spread=0.25, depth=4)
+    drawn = psfs(params, many, np.random.default_rng(0))
+    again = psfs(params, many, np.random.default_rng(0))
+    assert all(torch.equal(a, b) for a, b in zip(drawn, again, strict=True))
+    told = psf_fwhm_um(
+        psfs(params, Microscopes(count=1), np.random.default_rng(0))[0].numpy(),
+        params.fine_voxel_size_um,
+    )
+    ratios = []
+    for psf in drawn:
+        assert float(psf.sum()) == pytest.approx(1, abs=1e-5)
+        assert abs(int(psf[:, 10, 10].argmax()) - 30) <= 1
+        ratios.append(
+            psf_fwhm_um(psf.numpy(), params.fine_voxel_size_um)["lateral"] / told["lateral"]
+        )
+    assert 1 / 1.25 - 0.05 < min(ratios) < 0.95
+    assert 1.05 < max(ratios) < 1 / 0.75 + 0.1
+
+
+def test_gaussian_psfs_follow_the_aperture() -> None:
+    """Width goes as 1/NA across and 1/NA² along the axis."""
+    params = tiny(params={"size_z": 41, "size_y": 31, "size_x": 31}).params
+    for psf in psfs(params, Microscopes(count=6, na_spread=0.25), np.random.default_rng(1)):
+        width = psf_fwhm_um(psf.numpy(), params.fine_voxel_size_um)
+        across = width["lateral"] / (2 * math.sqrt(2 * math.log(2)) * 1.5 * 0.1)
+        along = width["axial"] / (2 * math.sqrt(2 * math.log(2)) * 1.0 * 0.3)
+        assert along == pytest.approx(across**2, rel=0.05)
+
+
+def test_light_reaches_a_crop_from_its_margin(pretrained: Path, phantom_folder: Path) -> None:
+    model, experiment = load_model(pretrained)
+    section = experiment.pretrain_dataset.model_copy(update={"margin": (3, 4, 4), "mask": False})
+    simulator = Simulator(open_phantoms(phantom_folder), section, 3, noise=False)
+    extra = 0.0
+    for seed in range(5):
+        batch = simulator.batch(model, 1, 0, np.random.default_rng(seed))
+        assert batch.shape.shape == (1, 1, 12, 16, 16)
+        assert batch.image.shape == (1, 1, 4, 16, 16)
+        own = batch.blur(batch.brightness * batch.shape).detach()
+        assert float((batch.image - own).min()) > -1e-5
+        extra += float((batch.image - own).mean() / own.mean())
+    assert extra > 0.01
 
 
 # Fine-tuning
