@@ -511,7 +511,7 @@ def rltv_tune(
     """Choose iterations, weight and threshold by IoU on held-out phantoms."""
     from dataclasses import asdict
 
-    from tenet.baselines.rltv import rltv_paper, tune
+    from tenet.baselines.rltv import PublishedSettings, Tuning, rltv_paper, tune
     from tenet.calibration import phantom_images
     from tenet.metrics import best_threshold
     from tenet.training.store import load_model, save_json
@@ -530,12 +530,8 @@ def rltv_tune(
     )
     paper = [(rltv_paper(image, psf, scale=params.scale).numpy(), truth) for image, truth in pairs]
     choice = best_threshold(paper)
-    content = {
-        "rltv": asdict(best),
-        "rltv_paper": {"threshold": float(choice.threshold), "score": float(choice.iou)},
-        "table": table.to_dict("records"),
-    }
-    save_json(out, content)
+    published = PublishedSettings(float(choice.threshold), float(choice.iou))
+    save_json(out, {**asdict(Tuning(best, published)), "table": table.to_dict("records")})
 
 
 @rltv_app.command("run")
@@ -551,14 +547,16 @@ def rltv_run(
     threads: Threads = None,
 ) -> None:
     """Deconvolve all stacks of a folder with the PSF of a model."""
+    from dataclasses import asdict
+
     import torch
 
-    from tenet.baselines.rltv import rltv_paper, rltv_tiled
+    from tenet.baselines.rltv import read_tuning, rltv_paper, rltv_tiled
     from tenet.training.store import load_model, save_json
     from tenet.volumes import normalise, write_ome_tiff
 
+    chosen = read_tuning(settings)
     network, experiment = load_model(model, device=_device(device, threads))
-    chosen = json.loads(settings.read_text(encoding="utf-8"))
     psf, params = network.psf().detach(), experiment.params
     for stack, path in _every_stack(data, out, rois, None):
         range_ = _range(stack, experiment, model, normalisation)
@@ -570,14 +568,14 @@ def rltv_run(
                 image,
                 psf,
                 scale=params.scale,
-                iterations=chosen["rltv"]["iterations"],
-                tv_weight=chosen["rltv"]["tv_weight"],
+                iterations=chosen.rltv.iterations,
+                tv_weight=chosen.rltv.tv_weight,
                 fine_voxel_size_um=params.fine_voxel_size_um,
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         write_ome_tiff(path, result.cpu().numpy(), params.fine_voxel_size_um, ["intensity"])
-    part = chosen["rltv_paper" if paper else "rltv"]
-    save_json(out / "settings.json", {**part, "model": str(model)})
+    part = chosen.rltv_paper if paper else chosen.rltv
+    save_json(out / "settings.json", {**asdict(part), "model": str(model)})
 
 
 # Evaluation ---------------------------------------------------------------------------------------

@@ -15,16 +15,17 @@ Dey et al., Microsc. Res. Tech. 69, 260 (2006) for the total variation term;
 Bertero & Boccacci, Astron. Astrophys. 437, 369 (2005) for light from outside of the image.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 from torch.nn import functional
 
@@ -341,30 +342,39 @@ class RLTVSettings:
     threshold: float
     score: float
 
-    def to_json(self) -> str:
-        """Write the settings as a JSON object."""
-        return json.dumps(asdict(self), indent=2)
 
-    @classmethod
-    def from_json(cls, text: str) -> "RLTVSettings":
-        """Read what `to_json` wrote.
+@dataclass(frozen=True)
+class PublishedSettings:
+    """Threshold of `rltv_paper`, which has nothing else to choose, and its score."""
 
-        Raises
-        ------
-        TenetError
-            If a setting is missing or unknown, or the text is not a JSON object.
-        """
-        try:
-            values = json.loads(text)
-            return cls(
-                iterations=int(values.pop("iterations")),
-                tv_weight=float(values.pop("tv_weight")),
-                threshold=float(values.pop("threshold")),
-                score=float(values.pop("score")),
-                **values,
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise TenetError(f"not the settings of RLTV ({error}): tune them again") from error
+    threshold: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What ``tenet rltv tune`` writes, beside the table that it chose from."""
+
+    rltv: RLTVSettings
+    rltv_paper: PublishedSettings
+
+
+def read_tuning(path: Path) -> Tuning:
+    """Read what ``tenet rltv tune`` wrote.
+
+    Raises
+    ------
+    TenetError
+        If the file is missing, is not JSON, or lacks a setting.
+    """
+    try:
+        return TypeAdapter(Tuning).validate_json(path.read_bytes())
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+    raise TenetError(f"{path} holds no settings of RLTV ({reason}); run tenet rltv tune again")
 
 
 def tune(

@@ -251,6 +251,16 @@ def test_weights_that_do_not_belong(
     assert not out.exists()
 
 
+def test_settings_of_rltv_that_are_missing_or_broken(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "tuned.json"
+    words = ("rltv", "run", "--model", model, "--settings", path, "--data", tmp_path)
+    assert "No such file" in refused(monkeypatch, capsys, *words, "--out", tmp_path / "out")
+    path.write_text("{")
+    assert str(path) in refused(monkeypatch, capsys, *words, "--out", tmp_path / "out")
+
+
 def test_a_full_disk_leaves_no_file(
     stack: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -9,8 +9,10 @@ import torch
 from tenet import metrics
 from tenet.baselines import rltv as module
 from tenet.baselines.rltv import (
+    PublishedSettings,
     RLTVSettings,
     coarse_psf,
+    read_tuning,
     rltv,
     rltv_iterates,
     rltv_paper,
@@ -352,14 +354,41 @@ def test_tuning_reports_what_the_chosen_settings_reach(strided_scene):
     reached = metrics.iou((restored >= settings.threshold).numpy(), truth.numpy())
     assert reached == pytest.approx(settings.score, abs=0.02)
     assert reached > 0.7
-    assert RLTVSettings.from_json(settings.to_json()) == settings
 
 
-def test_settings_from_anything_else_are_refused():
-    good = json.loads(RLTVSettings(10, 0.01, 0.2, 0.5).to_json())
-    for text in ("[]", "{", json.dumps(good | {"lambda": 1}), json.dumps({"iterations": 3})):
-        with pytest.raises(TenetError, match="settings of RLTV"):
-            RLTVSettings.from_json(text)
+GOOD = {
+    "rltv": {"iterations": 20, "tv_weight": 0.01, "threshold": 0.2, "score": 0.5},
+    "rltv_paper": {"threshold": 0.3, "score": 0.4},
+    "table": [],
+}
+
+
+def test_tuning_is_read(tmp_path):
+    path = tmp_path / "tuned.json"
+    path.write_text(json.dumps(GOOD))
+    chosen = read_tuning(path)
+    assert chosen.rltv == RLTVSettings(20, 0.01, 0.2, 0.5)
+    assert chosen.rltv_paper == PublishedSettings(0.3, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "No such file"),
+        ("[]", "object"),
+        ("{", "Invalid JSON"),
+        (json.dumps(GOOD | {"rltv": {"tv_weight": 0.01}}), "rltv.iterations: Field required"),
+        (json.dumps(GOOD | {"rltv_paper": {"threshold": "high", "score": 1}}), "paper.threshold"),
+    ],
+)
+def test_tuning_that_cannot_be_read_is_one_line(tmp_path, content, reason):
+    path = tmp_path / "tuned.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(TenetError, match=reason) as error:
+        read_tuning(path)
+    assert str(error.value).startswith(f"{path} holds no settings of RLTV (")
+    assert "\n" not in str(error.value)
 
 
 def test_bad_input_is_named(strided_scene):
