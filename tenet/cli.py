@@ -137,9 +137,10 @@ def _device(name: str, threads: int | None) -> "torch.device":
 @config_app.command("list")
 def config_list(experiments: ExperimentsFolder = EXPERIMENTS) -> None:
     """List the experiments, with what each is for."""
-    for path in sorted(experiments.glob("*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        print(f"{path.stem:20} {content.get('explanation', '')}")
+    from tenet.config import explanations
+
+    for name, explanation in explanations(experiments).items():
+        print(f"{name:20} {explanation}")
 
 
 @config_app.command("show")

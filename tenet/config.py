@@ -400,6 +400,20 @@ def load_experiment(
     return parse_experiment(data, where=str(path))
 
 
+def explanations(folder: Path = EXPERIMENTS) -> dict[str, str]:
+    """What each file of a folder is for, by name.
+
+    Raises
+    ------
+    TenetError
+        If one of them, or what it extends, is missing or not JSON.
+    """
+    return {
+        path.stem: str(_read(path, ()).get("explanation", ""))
+        for path in sorted(folder.glob("*.json"))
+    }
+
+
 def parse_experiment(data: Mapping[str, Any], *, where: str = "settings") -> Experiment:
     """Check a nested mapping and make it an `Experiment`; `where` names it in errors."""
     return _validated(Experiment, data, where)

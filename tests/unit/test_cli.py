@@ -178,6 +178,18 @@ def test_an_unknown_experiment_names_the_nearest(
     assert "fig3_beads" in refused(monkeypatch, capsys, "config", "show", "fig3_bead")
 
 
+def test_the_list_of_experiments_names_a_broken_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("config", "list", "--experiments", tmp_path)
+    (tmp_path / "good.json").write_text('{"explanation": "all is well"}')
+    assert run(monkeypatch, *words) == 0
+    assert capsys.readouterr().out == f"{'good':20} all is well\n"
+    bad = tmp_path / "worse.json"
+    bad.write_text('{"params": ')
+    assert f"{bad} is not JSON" in refused(monkeypatch, capsys, *words)
+
+
 def _tiny_experiment(folder: Path, **sections: object) -> Path:
     path = folder / "tiny.json"
     experiment = load_experiment("scale3", settings={**TINY, **sections})
