@@ -13,15 +13,15 @@ import torch
 from numpy.typing import NDArray
 
 from tenet.errors import TenetError
-from tenet.inference import enhance_array, psf_before_and_after
+from tenet.inference import THRESHOLD, enhance_array, psf_before_and_after
 from tenet.metrics import best_threshold, threshold_grid
 from tenet.model import TENET
 from tenet.phantoms import open_phantoms
 from tenet.simulation import psf_fwhm_um
-from tenet.training.store import save_json, save_table
+from tenet.training.store import read_experiment, save_json, save_table
 from tenet.volumes import IntensityRange
 
-THRESHOLD, PSF_TABLE = "threshold.json", "psf.csv"
+PSF_TABLE = "psf.csv"
 Pair = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
 
@@ -95,6 +95,18 @@ def signal_level(folder: Path) -> float:
     if not 0 < level <= 1:
         raise TenetError(f"{path}: signal_level is {level:g}; it must be above 0 and at most 1")
     return level
+
+
+def missing_calibration(folder: Path) -> str | None:
+    """Say in one line what stands in for the calibration of a model, or None if it has one."""
+    if (folder / THRESHOLD).exists():
+        return None
+    threshold = read_experiment(folder).params.threshold
+    return (
+        f"{folder} was never calibrated (it has no {THRESHOLD}): its signal level is taken as 1 "
+        f"and its threshold as {threshold:g}, from its settings; give --tuning phantoms when "
+        "training to choose both"
+    )
 
 
 def scaled(range_: IntensityRange, level: float) -> IntensityRange:

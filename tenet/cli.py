@@ -447,6 +447,7 @@ def enhance(
     opened = [_stack(path, channel) for path in stacks]
     network, experiment = load_model(model, device=_device(device, threads))
     network.half_precision = experiment.train_loop.precision == "bfloat16"
+    _note_missing_calibration(model)
     for stack in opened:
         size = _voxel_size(stack, voxel_size)
         _check_voxels(stack, size, experiment)
@@ -485,6 +486,7 @@ def predict(
 
     network, experiment = load_model(model, device=_device(device, threads))
     network.half_precision = experiment.train_loop.precision == "bfloat16"
+    _note_missing_calibration(model)
     for stack, path in _every_stack(data, out, rois, fold):
         range_ = _range(stack, experiment, model, normalisation)
         size = stack.voxel_size_um or _coarse_voxel_size(experiment)
@@ -725,6 +727,14 @@ def _check_voxels(
     warning = voxel_size_mismatch(experiment.params, size) if size else None
     if warning:
         print(f"warning: {stack.path}: {warning}", file=sys.stderr)
+
+
+def _note_missing_calibration(model: Path) -> None:
+    from tenet.calibration import missing_calibration
+
+    note = missing_calibration(model)
+    if note:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _range(

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,7 +71,7 @@ def refused(
     lines = [
         line
         for line in capsys.readouterr().err.splitlines()
-        if line and not line.startswith("warning:")
+        if line and not line.startswith(("warning:", "note:"))
     ]
     assert len(lines) == 1, lines
     assert lines[0].startswith("tenet: ")
@@ -288,6 +289,39 @@ def test_a_full_disk_leaves_no_file(
         assert not list(small.iterdir())
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+def notes(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Lines of standard error that are notes."""
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("note:")]
+
+
+def test_a_model_without_calibration_is_noted_once(
+    stack: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    quiet = ("--device", "cpu", "--threads", "1")
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("0", "1"):
+        (data / f"{name}.ome.tif").write_bytes(stack.read_bytes())
+    out = tmp_path / "out"
+    files = sorted(data.iterdir())
+    assert not run(monkeypatch, "enhance", *files, "--model", model, "--out", out, *quiet)
+    (note,) = notes(capsys)
+    assert str(model) in note
+    assert "signal level is taken as 1 and its threshold as 0.5" in note
+    assert "--tuning" in note
+    assert not run(monkeypatch, "predict", "--model", model, "--data", data, "--out", out, *quiet)
+    assert notes(capsys) == [note]
+    calibrated = tmp_path / "calibrated"
+    shutil.copytree(model, calibrated)
+    (calibrated / "threshold.json").write_text('{"threshold": 0.3, "signal_level": 0.5}')
+    assert not run(monkeypatch, "enhance", stack, "--model", calibrated, "--out", out, *quiet)
+    assert notes(capsys) == []
 
 
 def test_the_steps_by_hand(
