@@ -5,6 +5,7 @@ model will be judged on.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tenet.config import Experiment
 from tenet.errors import TenetError
 from tenet.inference import THRESHOLD, enhance_array, psf_before_and_after
 from tenet.metrics import best_threshold, threshold_grid
 from tenet.model import TENET
 from tenet.phantoms import open_phantoms
 from tenet.simulation import psf_fwhm_um
+from tenet.training.finetune import RawData, stack_range
 from tenet.training.store import read_experiment, save_json, save_table
-from tenet.volumes import IntensityRange
+from tenet.volumes import IntensityRange, Stack
 
 PSF_TABLE = "psf.csv"
 Pair = tuple[NDArray[np.float32], NDArray[np.uint8]]
@@ -115,6 +118,24 @@ def scaled(range_: IntensityRange, level: float) -> IntensityRange:
         return range_
     high = range_.low + (range_.high - range_.low) / level
     return IntensityRange(range_.low, high, range_.method)
+
+
+def model_range(
+    stack: Stack, experiment: Experiment, folder: Path, method: str | None = None
+) -> IntensityRange:
+    """Intensities of a stack that become 0 and 1 for the model in a folder.
+
+    As in the training that `experiment` describes, unless another `method` of normalisation is
+    given; and the brightest signal at the level of the phantoms that it was pre-trained on.
+    """
+    range_ = stack_range(stack, method or experiment.train_dataset.normalisation)
+    return scaled(range_, signal_level(folder))
+
+
+def raw_data(stacks: Sequence[Stack], experiment: Experiment, pretrained: Path) -> RawData:
+    """Raw stacks for fine-tuning, and for its validation, scaled for the pre-trained model."""
+    ranges = {stack.path: model_range(stack, experiment, pretrained) for stack in stacks}
+    return RawData(stacks, stacks, ranges)
 
 
 def write_psf_table(model: TENET, folder: Path) -> None:

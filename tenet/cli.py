@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from tenet.config import Experiment
-    from tenet.training.finetune import RawData
+    from tenet.model import TENET
     from tenet.volumes import Stack
 
 app = typer.Typer(
@@ -74,6 +74,7 @@ Rois = Annotated[
     typer.Option("--rois", help="Table of beads: roi, image, z, y, x, fold (CSV)."),
 ]
 Fold = Annotated[int | None, typer.Option("--fold", min=0, help="Fold of that table.")]
+Data = Annotated[Path, typer.Option(help="Folder of stacks, or of folders of stacks.")]
 Normalisation = Annotated[
     Literal["none", "minmax", "percentile"] | None,
     typer.Option(help="What intensities become 0 and 1; as the model was trained by default."),
@@ -171,12 +172,14 @@ def samples_experiment(
 ) -> None:
     """Write the settings for a stack of your own from its voxel size and optics."""
     from tenet.samples import sample_experiment
+    from tenet.stacks import voxel_size_of
     from tenet.training.store import save_json
+    from tenet.volumes import open_stack
 
-    stack = _stack(file, channel)
+    stack = open_stack(file, channel=channel)
     experiment = sample_experiment(
         _experiment(base, overlay, settings, experiments),
-        _voxel_size(stack, voxel_size),
+        voxel_size_of(stack, voxel_size),
         where=str(file),
         na=na,
         wavelength_um=wavelength,
@@ -207,25 +210,13 @@ def phantoms_training(
     experiments: ExperimentsFolder = EXPERIMENTS,
 ) -> None:
     """Bent lines, balls, octahedra and cubes: to pre-train, tune and test on."""
-    from tenet.phantoms import TrainingPhantomSettings, generate_set
+    from tenet.phantoms import generate_set
+    from tenet.simulation import training_phantoms
 
     section = _experiment(experiment, overlay, settings, experiments).simulation_data_generation
-    scale = section.object_scale
-    base = TrainingPhantomSettings()
-    generate_set(
-        TrainingPhantomSettings(
-            zyx_shape=section.image_size,
-            n_objects=(section.train_object_num_min, section.train_object_num_max),
-            line_fraction=section.line_fraction,
-            line_length=(base.line_length[0] * scale, base.line_length[1] * scale),
-            solid_radius=(base.solid_radius[0] * scale, base.solid_radius[1] * scale),
-        ),
-        out,
-        count=count or section.train_num + section.valid_num,
-        seed=seed,
-        workers=workers,
-        progress=_report,
-    )
+    number = count or section.train_num + section.valid_num
+    chosen = training_phantoms(section)
+    generate_set(chosen, out, count=number, seed=seed, workers=workers, progress=_report)
 
 
 @phantoms_app.command("angle")
@@ -384,20 +375,23 @@ def finetune(
 
     With --rois and --fold the images that hold the regions of that fold are left out.
     """
-    from tenet.calibration import calibrate, signal_level, write_psf_table
+    from tenet.calibration import calibrate, raw_data, write_psf_table
+    from tenet.stacks import outside_fold, stack_files
     from tenet.training import finetune as training
+    from tenet.volumes import open_stack
 
     chosen = _experiment(experiment, overlay, settings, experiments)
     raw, names = None, []
     if simulation == bool(data):
         raise TenetError("give either --data with raw stacks, or --simulation")
     if data:
-        stacks = [_stack(file, channel) for folder in data for file in _files(folder)]
-        stacks = _outside_fold(stacks, rois, fold, chosen.test_dataset.test_images)
+        files = [file for path in data for file in stack_files(path)]
+        stacks = [open_stack(file, channel=channel) for file in files]
+        stacks = outside_fold(stacks, fold, rois, chosen.test_dataset.test_images)
         for stack in stacks:
-            _check_voxels(stack, voxel_size, chosen)
+            _warn_of_voxels(stack, voxel_size, chosen)
         names = [stack.path.name for stack in stacks]
-        raw = _raw_data(stacks, chosen, signal_level(pretrained))
+        raw = raw_data(stacks, chosen, pretrained)
     arguments: dict[str, Any] = {
         "data": raw,
         "phantoms": phantoms,
@@ -439,24 +433,24 @@ def enhance(
     threads: Threads = None,
 ) -> None:
     """Deblur, super-resolve and segment stacks: OME-TIFF with channels shape and brightness."""
-    from tenet.inference import enhance_stack, enhanced_sheet, stack_name
-    from tenet.training.store import load_model
+    from tenet.calibration import model_range
+    from tenet.inference import enhance_stack, enhanced_sheet
+    from tenet.stacks import stack_name, voxel_size_of
+    from tenet.volumes import open_stack
 
     if name is not None and len(stacks) > 1:
         raise TenetError("--name goes with a single stack")
-    opened = [_stack(path, channel) for path in stacks]
-    network, experiment = load_model(model, device=_device(device, threads))
-    network.half_precision = experiment.train_loop.precision == "bfloat16"
-    _note_missing_calibration(model)
+    opened = [open_stack(path, channel=channel) for path in stacks]
+    network, experiment = _model(model, device, threads)
     for stack in opened:
-        size = _voxel_size(stack, voxel_size)
-        _check_voxels(stack, size, experiment)
+        size = voxel_size_of(stack, voxel_size)
+        _warn_of_voxels(stack, size, experiment)
         stem = name or stack_name(stack.path)
         path = out / f"{stem}.ome.tif"
         enhance_stack(
             network,
             stack,
-            _range(stack, experiment, model),
+            model_range(stack, experiment, model),
             path,
             voxel_size_um=size,
             tile_zyx_shape=tile,
@@ -472,7 +466,7 @@ def enhance(
 @app.command()
 def predict(
     model: ModelFolder,
-    data: Annotated[Path, typer.Option(help="Folder of stacks, or of folders of stacks.")],
+    data: Data,
     out: Out,
     rois: Rois = None,
     fold: Fold = None,
@@ -481,15 +475,15 @@ def predict(
     threads: Threads = None,
 ) -> None:
     """Enhance all stacks of a folder for the evaluation; with --fold, only those of a fold."""
+    from tenet.calibration import model_range
     from tenet.inference import enhance_stack, read_threshold
-    from tenet.training.store import load_model, save_json
+    from tenet.stacks import every_stack
+    from tenet.training.store import save_json
 
-    network, experiment = load_model(model, device=_device(device, threads))
-    network.half_precision = experiment.train_loop.precision == "bfloat16"
-    _note_missing_calibration(model)
-    for stack, path in _every_stack(data, out, rois, fold):
-        range_ = _range(stack, experiment, model, normalisation)
-        size = stack.voxel_size_um or _coarse_voxel_size(experiment)
+    network, experiment = _model(model, device, threads)
+    for stack, path in every_stack(data, out, rois, fold):
+        range_ = model_range(stack, experiment, model, normalisation)
+        size = stack.voxel_size_um or experiment.params.coarse_voxel_size_um
         enhance_stack(network, stack, range_, path, voxel_size_um=size)
     threshold = read_threshold(model)
     chosen = experiment.params.threshold if threshold is None else threshold
@@ -514,9 +508,8 @@ def rltv_tune(
     """Choose iterations, weight and threshold by IoU on held-out phantoms."""
     from dataclasses import asdict
 
-    from tenet.baselines.rltv import PublishedSettings, Tuning, rltv_paper, tune
+    from tenet.baselines.rltv import Tuning, tune, tune_published
     from tenet.calibration import phantom_images
-    from tenet.metrics import best_threshold
     from tenet.training.store import load_model, save_json
 
     network, experiment = load_model(model, device=_device(device, threads))
@@ -531,9 +524,7 @@ def rltv_tune(
         iterations=iterations or (20, 40, 80, 160),
         progress=_report,
     )
-    paper = [(rltv_paper(image, psf, scale=params.scale).numpy(), truth) for image, truth in pairs]
-    choice = best_threshold(paper)
-    published = PublishedSettings(float(choice.threshold), float(choice.iou))
+    published = tune_published(pairs, psf, scale=params.scale)
     save_json(out, {**asdict(Tuning(best, published)), "table": table.to_dict("records")})
 
 
@@ -541,7 +532,7 @@ def rltv_tune(
 def rltv_run(
     model: ModelFolder,
     settings: Annotated[Path, typer.Option(help="What `rltv tune` wrote.")],
-    data: Annotated[Path, typer.Option(help="Folder of stacks, or of folders of stacks.")],
+    data: Data,
     out: Out,
     paper: Annotated[bool, typer.Option("--paper", help="As published: coarse grid.")] = False,
     rois: Rois = None,
@@ -555,14 +546,16 @@ def rltv_run(
     import torch
 
     from tenet.baselines.rltv import read_tuning, rltv_paper, rltv_tiled
+    from tenet.calibration import model_range
+    from tenet.stacks import every_stack
     from tenet.training.store import load_model, save_json
     from tenet.volumes import normalise, write_ome_tiff
 
     chosen = read_tuning(settings)
     network, experiment = load_model(model, device=_device(device, threads))
     psf, params = network.psf().detach(), experiment.params
-    for stack, path in _every_stack(data, out, rois, None):
-        range_ = _range(stack, experiment, model, normalisation)
+    for stack, path in every_stack(data, out, rois):
+        range_ = model_range(stack, experiment, model, normalisation)
         image = torch.from_numpy(normalise(stack.read(), range_))
         if paper:
             result = rltv_paper(image, psf, scale=params.scale)
@@ -583,6 +576,7 @@ def rltv_run(
 
 # Evaluation ---------------------------------------------------------------------------------------
 
+Predictions = Annotated[Path, typer.Option(help="Folder with a sub-folder per method.")]
 Methods = Annotated[list[str] | None, typer.Option("--method", help="Repeatable; all if none.")]
 Sweep = Annotated[Path, typer.Option(help="Table of threshold sweeps (CSV).")]
 
@@ -590,7 +584,7 @@ Sweep = Annotated[Path, typer.Option(help="Table of threshold sweeps (CSV).")]
 @evaluate_app.command("segmentation")
 def evaluate_segmentation(
     experiment: ExperimentName,
-    predictions: Annotated[Path, typer.Option(help="Folder with a sub-folder per method.")],
+    predictions: Predictions,
     phantoms: Annotated[Path, typer.Option(help="The truth.")],
     out: Out,
     sweep: Sweep,
@@ -610,7 +604,7 @@ def evaluate_segmentation(
 @evaluate_app.command("beads")
 def evaluate_beads(
     experiment: ExperimentName,
-    predictions: Annotated[Path, typer.Option(help="Folder with a sub-folder per method.")],
+    predictions: Predictions,
     rois: Annotated[Path, typer.Option(help="Table of beads: roi, image, z, y, x, fold.")],
     out: Out,
     sweep: Sweep,
@@ -681,47 +675,11 @@ def _report(done: int, total: int) -> None:
         print(f"{done} of {total}", file=sys.stderr, flush=True)
 
 
-def _stack(path: Path, channel: int | None) -> "Stack":
-    from tenet.volumes import open_stack
-
-    return open_stack(path, channel=channel)
-
-
-def _files(path: Path) -> list[Path]:
-    from tenet.inference import stack_files
-
-    return stack_files(path)
-
-
-def _voxel_size(
-    stack: "Stack", given: tuple[float, float, float] | None
-) -> tuple[float, float, float]:
-    size = given or stack.voxel_size_um
-    if size is None:
-        raise TenetError(
-            f"{stack.path} does not say its voxel size: give --voxel-size Z Y X in µm "
-            "(voxel_z_um, voxel_y_um, voxel_x_um in the sample table)"
-        )
-    if min(size) <= 0:
-        raise TenetError(f"{stack.path}: voxel size {size} µm; every side must be above 0")
-    if size[0] < size[2]:
-        raise TenetError(
-            f"{stack.path}: its planes are {size[0]:g} µm apart, finer than its pixels of "
-            f"{size[2]:g} µm: axial super-resolution has nothing to do; check the order Z Y X"
-        )
-    return size
-
-
-def _coarse_voxel_size(experiment: "Experiment") -> tuple[float, float, float]:
-    params = experiment.params
-    return params.res_axial, params.res_lateral, params.res_lateral
-
-
-def _check_voxels(
+def _warn_of_voxels(
     stack: "Stack", given: tuple[float, float, float] | None, experiment: "Experiment"
 ) -> None:
     """Warn when a stack's voxels are not those that the model is trained for."""
-    from tenet.inference import voxel_size_mismatch
+    from tenet.stacks import voxel_size_mismatch
 
     size = given or stack.voxel_size_um
     warning = voxel_size_mismatch(experiment.params, size) if size else None
@@ -729,101 +687,17 @@ def _check_voxels(
         print(f"warning: {stack.path}: {warning}", file=sys.stderr)
 
 
-def _note_missing_calibration(model: Path) -> None:
+def _model(folder: Path, device: str, threads: int | None) -> "tuple[TENET, Experiment]":
+    """A model to enhance with, and its settings; a note if it was never calibrated."""
     from tenet.calibration import missing_calibration
+    from tenet.training.store import load_model
 
-    note = missing_calibration(model)
+    network, experiment = load_model(folder, device=_device(device, threads))
+    network.half_precision = experiment.train_loop.precision == "bfloat16"
+    note = missing_calibration(folder)
     if note:
         print(f"note: {note}", file=sys.stderr)
-
-
-def _range(
-    stack: "Stack", experiment: "Experiment", model: Path, normalisation: str | None = None
-) -> Any:
-    """Intensities that become 0 and 1, as in the model's training."""
-    from tenet.calibration import scaled, signal_level
-    from tenet.training.finetune import stack_range
-
-    range_ = stack_range(stack, normalisation or experiment.train_dataset.normalisation)
-    return scaled(range_, signal_level(model))
-
-
-def _raw_data(stacks: list["Stack"], experiment: "Experiment", level: float) -> "RawData":
-    from tenet.calibration import scaled
-    from tenet.training.finetune import RawData, stack_range
-
-    method = experiment.train_dataset.normalisation
-    ranges = {stack.path: scaled(stack_range(stack, method), level) for stack in stacks}
-    return RawData(stacks, stacks, ranges)
-
-
-def _images_of(rois: Path, fold: int | None) -> set[int]:
-    """Numbers of the images with a region in a fold, or in any."""
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(rois)
-        image, folds = table["image"].astype(int), table["fold"].astype(int)
-    except (OSError, KeyError, ValueError) as error:
-        raise TenetError(f"{rois} is no table of regions (roi,image,z,y,x,fold): {error}") from None
-    if fold is None:
-        return set(image)
-    if fold not in set(folds):
-        raise TenetError(f"{rois} has no fold {fold}; it has {sorted(set(folds))}")
-    return set(image[folds == fold])
-
-
-def _number(path: Path) -> int:
-    """Number of an image: the digits that its name ends with."""
-    import re
-
-    from tenet.inference import stack_name
-
-    digits = re.search(r"(\d+)$", stack_name(path))
-    if digits is None:
-        raise TenetError(f"{path}: its name does not end with the number of the image")
-    return int(digits.group())
-
-
-def _outside_fold(
-    stacks: list["Stack"], rois: Path | None, fold: int | None, test_images: tuple[str, ...]
-) -> list["Stack"]:
-    """Stacks that a fold's model may see."""
-    if fold is None:
-        return stacks
-    if rois is None:
-        if not test_images:
-            raise TenetError(
-                "--fold needs --rois, the table that says which image is in which fold"
-            )
-        left_out = {int(name) for name in test_images}
-    else:
-        left_out = _images_of(rois, fold)
-    kept = [stack for stack in stacks if _number(stack.path) not in left_out]
-    if not kept:
-        raise TenetError(f"fold {fold} leaves no stack to train on")
-    return kept
-
-
-def _every_stack(
-    data: Path, out: Path, rois: Path | None, fold: int | None
-) -> list[tuple["Stack", Path]]:
-    """Stacks of a folder, or of its sub-folders, with the file that each result goes to."""
-    from tenet.inference import stack_name
-
-    if not data.is_dir():
-        raise TenetError(f"{data} is not a folder")
-    folders = [path for path in sorted(data.iterdir()) if path.is_dir() and path.suffix != ".zarr"]
-    wanted = _images_of(rois, fold) if rois is not None else None
-    pairs = []
-    for folder in folders or [data]:
-        for file in _files(folder):
-            if wanted is None or _number(file) in wanted:
-                target = out / folder.relative_to(data) / f"{stack_name(file)}.ome.tif"
-                pairs.append((_stack(file, None), target))
-    if not pairs:
-        raise TenetError(f"{data} holds none of the images that {rois} names")
-    return pairs
+    return network, experiment
 
 
 def _write_tables(tables: Any, paths: tuple[Path, ...]) -> None:

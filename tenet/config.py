@@ -132,6 +132,11 @@ class ModelParams(Section):
         return self
 
     @property
+    def coarse_voxel_size_um(self) -> tuple[float, float, float]:
+        """Voxel size of raw stacks along z, y, x in µm."""
+        return self.res_axial, self.res_lateral, self.res_lateral
+
+    @property
     def fine_voxel_size_um(self) -> tuple[float, float, float]:
         """Voxel size of the fine grid along z, y, x in µm."""
         return self.res_axial / self.scale, self.res_lateral, self.res_lateral

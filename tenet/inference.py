@@ -29,6 +29,7 @@ from tenet.optics import psf_volume
 from tenet.phantoms import SUFFIX as PHANTOM_SUFFIX
 from tenet.phantoms import open_phantom
 from tenet.pictures import COLOURS, Panel
+from tenet.stacks import stack_files, stack_name, voxel_size_mismatch
 from tenet.tiles import round_up, tile_plan
 from tenet.training.finetune import stack_range
 from tenet.training.store import EXPERIMENT, load_model, read_experiment
@@ -322,26 +323,6 @@ def _enhance_tile(model: TENET, tile_zyx: NDArray[np.float32]) -> NDArray[np.flo
         ) from None
 
 
-def voxel_size_mismatch(
-    params: ModelParams, voxel_size_um: VoxelSize, tolerance: float = 0.05
-) -> str | None:
-    """Say in one line how a stack's voxel size differs from the model's, or None if it fits.
-
-    The network has learned the blur at one voxel size; at another its results mean little.
-    """
-    expected = (params.res_axial, params.res_lateral, params.res_lateral)
-    if all(
-        abs(have / want - 1) <= tolerance
-        for have, want in zip(voxel_size_um, expected, strict=True)
-    ):
-        return None
-    have, want = (" × ".join(f"{n:g}" for n in size) for size in (voxel_size_um, expected))
-    return (
-        f"the stack's voxels are {have} µm (z, y, x), but the model was trained for {want} µm: "
-        "train one with the right res_axial and res_lateral"
-    )
-
-
 def psf_before_and_after(
     model: TENET,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], VoxelSize]:
@@ -382,41 +363,6 @@ def enhanced_sheet(
 
 
 # Folders of stacks --------------------------------------------------------------------------------
-
-_STACK_SUFFIXES = (".tif", ".tiff", ".btf", ".npy", ".nd2", ".zarr", ".zarr.zip", ".ozx")
-
-
-def stack_name(path: Path) -> str:
-    """File name without the suffixes of an image file: ``03.ome.tif`` is 03."""
-    return re.sub(r"(\.ome)?(\.tiff?|\.btf|\.npy|\.nd2|\.zarr|\.zarr\.zip|\.ozx)$", "", path.name)
-
-
-def stack_files(path: Path) -> list[Path]:
-    """List the stacks of a folder by name; of a file, itself.
-
-    Raises
-    ------
-    TenetError
-        If there is nothing to read, or two files have one name but for the suffix.
-    """
-    if not path.exists():
-        raise TenetError(f"{path}: no such folder or file; check the path")
-    if path.is_file() or path.name.endswith(".zarr"):
-        return [path]
-    files = sorted(
-        f
-        for f in path.iterdir()
-        if f.name.lower().endswith(_STACK_SUFFIXES) and not f.name.startswith(".")
-    )
-    if not files:
-        raise TenetError(f"{path}: there is no stack in it (one of {', '.join(_STACK_SUFFIXES)})")
-    names = [stack_name(f) for f in files]
-    for name in names:
-        if names.count(name) > 1:
-            raise TenetError(
-                f"{path}: several stacks are called {name}; rename or move all but one"
-            )
-    return files
 
 
 @dataclass(frozen=True)
@@ -588,7 +534,7 @@ class Inference:
         for path in stack_files(Path(folder))[:num_results]:
             stack = open_stack(path, channel=channel)
             size_um = voxel_size_um or stack.voxel_size_um
-            size_um = size_um or (params.res_axial, params.res_lateral, params.res_lateral)
+            size_um = size_um or params.coarse_voxel_size_um
             mismatch = voxel_size_mismatch(params, size_um)
             if mismatch:
                 warnings.warn(f"{path}: {mismatch}", stacklevel=2)

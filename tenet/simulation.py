@@ -8,16 +8,28 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from tenet.config import Experiment, ModelParams
+from tenet.config import Experiment, ModelParams, PhantomSet
 from tenet.imaging import NoiseModel, StridedBlur, centred_planes
 from tenet.metrics import fwhm
 from tenet.motion import shift_planes
 from tenet.optics import RadialPSF, centred, psf_volume
-from tenet.phantoms import Phantom, open_phantoms
+from tenet.phantoms import Phantom, TrainingPhantomSettings, open_phantoms
 from tenet.volumes import write_ome_tiff
 
 #: Camera counts of simulated raw stacks: offset + gain · intensity.
 OFFSET, GAIN = 100.0, 10_000.0
+
+
+def training_phantoms(section: PhantomSet) -> TrainingPhantomSettings:
+    """The phantoms that an experiment is pre-trained on."""
+    base, scale = TrainingPhantomSettings(), section.object_scale
+    return TrainingPhantomSettings(
+        zyx_shape=section.image_size,
+        n_objects=(section.train_object_num_min, section.train_object_num_max),
+        line_fraction=section.line_fraction,
+        line_length=(base.line_length[0] * scale, base.line_length[1] * scale),
+        solid_radius=(base.solid_radius[0] * scale, base.solid_radius[1] * scale),
+    )
 
 
 def simulate_acquisitions(

@@ -11,7 +11,7 @@ TENET = Path(__file__).parents[2] / "tenet"
 # A module imports only from floors below its own.
 FLOORS = [
     {"errors", "config", "volumes", "optics", "metrics", "phantoms", "tiles"},
-    {"psf", "network", "losses", "motion", "patches", "pictures"},
+    {"psf", "network", "losses", "motion", "patches", "pictures", "stacks"},
     {"imaging"},
     {"model", "simulation"},
     {"training", "baselines", "samples"},

@@ -25,8 +25,6 @@ from tenet.inference import (
     enhance_stack,
     find_model,
     model_label,
-    stack_files,
-    voxel_size_mismatch,
 )
 from tenet.model import TENET
 from tenet.phantoms import save_phantom
@@ -325,12 +323,6 @@ def test_bad_input_is_one_line_and_leaves_no_file(tmp_path: Path) -> None:
         enhance_array(model, np.zeros((4, 4)))
 
 
-def test_voxel_size_other_than_the_models_is_noticed() -> None:
-    params = experiment().params
-    assert voxel_size_mismatch(params, (0.4, 0.101, 0.1)) is None
-    assert "0.4 × 0.2 × 0.2" in str(voxel_size_mismatch(params, (0.4, 0.2, 0.2)))
-
-
 # Classes
 
 
@@ -485,16 +477,3 @@ def test_stacks_without_voxel_size_take_the_models_and_others_are_warned_of(
     stack_of(tmp_path, image, (0.4, 0.3, 0.3))
     with pytest.warns(UserWarning, match="was trained for"):
         beads.get_result(tmp_path / "00.ome.tif")
-
-
-def test_stack_files_are_listed_once(tmp_path: Path) -> None:
-    with pytest.raises(TenetError, match="no stack"):
-        stack_files(tmp_path)
-    for name in ("b.tif", "a.npy", "notes.txt", ".hidden.tif"):
-        (tmp_path / name).touch()
-    assert [p.name for p in stack_files(tmp_path)] == ["a.npy", "b.tif"]
-    (tmp_path / "a.ome.tif").touch()
-    with pytest.raises(TenetError, match="called a"):
-        stack_files(tmp_path)
-    with pytest.raises(TenetError, match="no such"):
-        stack_files(tmp_path / "nowhere")

@@ -11,6 +11,7 @@ from scipy import ndimage, stats
 from scipy.spatial.transform import Rotation
 
 from tenet import phantoms
+from tenet.config import PhantomSet
 from tenet.errors import TenetError
 from tenet.phantoms import (
     AnglePhantomSettings,
@@ -26,6 +27,7 @@ from tenet.phantoms import (
     open_phantoms,
     save_phantom,
 )
+from tenet.simulation import training_phantoms
 
 SMALL = TrainingPhantomSettings(
     zyx_shape=(48, 40, 44),
@@ -482,3 +484,15 @@ def test_a_set_does_not_mix_with_another(tmp_path):
         generate_set(SMALL, tmp_path, count=2, seed=0)
     with pytest.raises(TenetError, match="count"):
         generate_set(SMALL, tmp_path, count=0, seed=0)
+
+
+def test_an_experiment_scales_the_objects_of_its_phantoms():
+    section = PhantomSet(
+        image_size=(48, 40, 44), train_object_num_min=3, train_object_num_max=8, object_scale=0.5
+    )
+    settings, base = training_phantoms(section), TrainingPhantomSettings()
+    assert settings.zyx_shape == (48, 40, 44)
+    assert settings.n_objects == (3, 8)
+    assert settings.line_length == tuple(length / 2 for length in base.line_length)
+    assert settings.solid_radius == tuple(radius / 2 for radius in base.solid_radius)
+    assert settings.line_thickness == base.line_thickness
