@@ -9,6 +9,7 @@ files of the same folder, so that each experiment states only what differs.
 import difflib
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -37,6 +38,17 @@ ZYX = tuple[PositiveInt, PositiveInt, PositiveInt]
 ShapeLoss = Literal[
     "nn.BCELoss()", "nn.BCEWithLogitsLoss()", "nn.MSELoss()", "bce", "bce_dice", "mse"
 ]
+DATASETS = ("pretrain_dataset", "pretrain_val_dataset", "train_dataset", "val_dataset")
+#: Keys that are read as published files hold them and do nothing, with the values that ask for
+#: nothing either; any other value is noted when a file is loaded.
+COMPATIBILITY: dict[str, tuple[Any, ...]] = {
+    "params.partial": (None,),
+    **{f"{dataset}.surround": (False,) for dataset in DATASETS},
+    "pretrain_loop.partial": (None, "params['partial']"),
+    "train_loop.partial": (None, "params['partial']"),
+    "train_loop.loss_fn": ("nn.MSELoss()", "mse"),
+    "train_loop.is_instantblur": (False,),
+}
 
 
 class Section(BaseModel):
@@ -65,7 +77,7 @@ class ModelParams(Section):
     activation: Literal["nn.ReLU(inplace=True)", "nn.ReLU()", "relu"] = "relu"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     superres: Literal[True] = True
-    partial: Literal["encoder", "decoder"] | None = None
+    partial: Literal["encoder", "decoder"] | None = None  # read for compatibility; does nothing
     deconvolution_steps: Count = 0
     reconstruct: bool = True
     apply_vq: bool = True
@@ -191,8 +203,8 @@ class Dataset(Section):
     mask: bool = False
     mask_size: ZYX = (1, 10, 10)
     mask_num: Count = 0
-    surround: bool = False
-    surround_size: ZYX = (32, 4, 4)
+    surround: bool = False  # read for compatibility; does nothing
+    surround_size: ZYX = (32, 4, 4)  # read for compatibility; does nothing
     seed: int = 0
     augment: bool = True
     normalisation: Literal["none", "minmax", "percentile"] = "minmax"
@@ -213,6 +225,7 @@ class Optimisation(Section):
     lr: Positive = 1e-3
     path: str = "model"
     savefig_path: str = "train"
+    # read for compatibility; does nothing: what is trained is chosen by `finetune --train`
     partial: Literal["encoder", "decoder", "params['partial']"] | None = None
     es_patience: PositiveInt | None = None
     is_vibrate: bool = False
@@ -249,11 +262,11 @@ class MRFWeights(Section):
 class TrainLoop(Optimisation):
     """`train_loop`: fine-tuning on raw stacks."""
 
-    loss_fn: ShapeLoss = "mse"
+    loss_fn: ShapeLoss = "mse"  # read for compatibility; does nothing
     ewc: Literal[True] | None = True
     params: str = "params"
     reconstruct: bool = True
-    is_instantblur: bool = False
+    is_instantblur: bool = False  # read for compatibility; does nothing
     adjust_luminance: bool = False
     zloss_weight: NotNegative = 1.0
     ewc_weight: NotNegative = 1.0
@@ -347,7 +360,7 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _crops_fit(self) -> "Experiment":
         params = self.params
-        for section in ("pretrain_dataset", "pretrain_val_dataset", "train_dataset", "val_dataset"):
+        for section in DATASETS:
             dataset: Dataset = getattr(self, section)
             if dataset.scale not in (None, params.scale):
                 raise ValueError(
@@ -369,7 +382,7 @@ def load_experiment(
     settings: Mapping[str, Any] | None = None,
     folder: Path = EXPERIMENTS,
 ) -> Experiment:
-    """Read one experiment.
+    """Read one experiment; settings that have no effect are noted on standard error.
 
     Parameters
     ----------
@@ -402,7 +415,22 @@ def load_experiment(
         data = merge(data, by_scale.get(str(data.get("params", {}).get("scale")), {}))
     data = merge(data, settings or {})
     data.setdefault("name", path.stem)
-    return parse_experiment(data, where=str(path))
+    experiment = parse_experiment(data, where=str(path))
+    ignored = ", ".join(without_effect(experiment))
+    if ignored:
+        print(f"note: {path}: has no effect here: {ignored}", file=sys.stderr)
+    return experiment
+
+
+def without_effect(experiment: Experiment) -> list[str]:
+    """Settings, as ``key=value``, that ask for something that is not done; see `COMPATIBILITY`."""
+    asked = []
+    for key, harmless in COMPATIBILITY.items():
+        section, name = key.split(".")
+        value = getattr(getattr(experiment, section), name)
+        if value not in harmless:
+            asked.append(f"{key}={json.dumps(value)}")
+    return asked
 
 
 def explanations(folder: Path = EXPERIMENTS) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Settings for a user's own stack, from its voxel size and optics."""
 
-from tenet.config import Experiment, ModelParams, merge, parse_experiment
+from tenet.config import DATASETS, Experiment, ModelParams, merge, parse_experiment
 from tenet.errors import TenetError
 from tenet.simulation import model_fwhm_um
 
@@ -62,7 +62,7 @@ def sample_experiment(
     fitted = ModelParams.model_validate(data["params"])
     size_z, size_yx = _psf_size(fitted)
     data = merge(data, {"params": {"size_z": size_z, "size_y": size_yx, "size_x": size_yx}})
-    for section in ("pretrain_dataset", "pretrain_val_dataset", "train_dataset", "val_dataset"):
+    for section in DATASETS:
         crop = [
             max(round(n / d), 1) * d
             for n, d in zip(data[section]["cropsize"], fitted.divisor_zyx, strict=True)

@@ -70,6 +70,36 @@ def test_users_own_file_as_it_stands(shared: Path) -> None:
     assert experiment.train_loop.mrfloss_weights.l_11 == 0
 
 
+def test_published_file_asks_for_nothing_that_is_not_done(
+    shared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = load_experiment(shared / "reference/JNet_beads.json")
+    assert experiment.pretrain_loop.partial == "params['partial']"  # kept as it was written
+    assert experiment.train_loop.loss_fn == "nn.MSELoss()"
+    assert experiment.train_dataset.surround_size == (32, 4, 4)
+    assert capsys.readouterr().err == ""
+
+
+def test_settings_without_effect_are_noted_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = {
+        "params": PARAMS | {"partial": "encoder"},
+        "pretrain_dataset": {"surround": True, "surround_size": [8, 4, 4]},
+        "train_loop": {"is_instantblur": True, "loss_fn": "bce", "partial": "decoder"},
+    }
+    path = write(tmp_path, "mine", content)
+    assert load(tmp_path).train_loop.is_instantblur is True
+    assert capsys.readouterr().err == (
+        f'note: {path}: has no effect here: params.partial="encoder", '
+        'pretrain_dataset.surround=true, train_loop.partial="decoder", '
+        'train_loop.loss_fn="bce", train_loop.is_instantblur=true\n'
+    )
+    write(tmp_path, "mine", {"params": PARAMS, "val_dataset": {"surround_size": [8, 4, 4]}})
+    load(tmp_path)
+    assert capsys.readouterr().err == ""
+
+
 def test_extends_states_only_what_differs(tmp_path: Path) -> None:
     write(tmp_path, "base", {"name": "base", "explanation": "base", "params": PARAMS})
     write(tmp_path, "other", {"params": {"NA": 0.3, "M": 25}, "train_loop": {"lr": 0.5}})
