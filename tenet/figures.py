@@ -366,7 +366,7 @@ def _angle_axes(
         handles=handles,
         ncols=2,
         loc="upper center",
-        bbox_to_anchor=(0.42, -0.26),
+        bbox_to_anchor=(0.42, -0.15),
         handletextpad=0.2,
         columnspacing=0.8,
         borderaxespad=0.2,

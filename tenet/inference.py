@@ -70,10 +70,13 @@ def default_overlap(params: ModelParams) -> Triple:
     """Overlap in coarse voxels: at least 32 fine ones, and four of the network's lowest level.
 
     That is less than the receptive field, whose rim hardly matters. With four times its radius
-    tiles change nothing at all.
+    tiles change nothing at all. A network that is shown a deconvolution needs a whole PSF besides.
     """
     fine = max(LEAST_OVERLAP, 4 * params.divisor_zyx[1])
-    return max(2, math.ceil(fine / params.scale)), fine, fine
+    z, y, x = fine, fine, fine
+    if params.deconvolution_steps:
+        z, y, x = max(z, params.size_z), max(y, params.size_y), max(x, params.size_x)
+    return max(2, math.ceil(z / params.scale)), y, x
 
 
 def bytes_per_voxel(model: TENET) -> float:

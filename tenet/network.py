@@ -27,16 +27,52 @@ def hill(image: Tensor) -> Tensor:
 
 
 class Conv(nn.Conv3d):
-    """3-D convolution of odd size that keeps the shape and pads by replication."""
+    """3-D convolution of odd size that keeps the shape and pads by replication.
+
+    For the backward pass it keeps what came in, which others keep as well, and pads it once more.
+    """
 
     def __init__(self, inputs: int, outputs: int, size: int) -> None:
         super().__init__(inputs, outputs, size)
-        self.border = size // 2
+        self.border = [size // 2] * 6
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: D102
-        if self.border:
-            input = F.pad(input, [self.border] * 6, mode="replicate")
-        return super().forward(input)
+        if not self.border[0]:
+            return super().forward(input)
+        padded = F.pad(input, self.border, mode="replicate")
+        unpadded = input.detach()
+
+        def pack(saved: Tensor) -> Tensor | None:
+            return None if saved.data_ptr() == padded.data_ptr() else saved
+
+        def unpack(saved: Tensor | None) -> Tensor:
+            return F.pad(unpadded, self.border, mode="replicate") if saved is None else saved
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+            return super().forward(padded)
+
+
+class Dropout(nn.Module):
+    """Dropout that draws a byte instead of a float per element on the CPU.
+
+    Drawing the floats takes as long there as a convolution. The probability is rounded to 1/256.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        dropped = round(256 * self.probability)
+        if not self.training or dropped == 0:
+            return x
+        if x.device.type != "cpu":
+            return F.dropout(x, self.probability)
+        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        keep = words.view(torch.uint8)[: x.numel()] >= dropped
+        # In the order of memory, whichever that is: the draws are all alike.
+        keep = torch.empty_like(x, dtype=torch.bool).copy_(keep.as_strided(x.shape, x.stride()))
+        return x.mul(keep).mul_(256 / (256 - dropped))
 
 
 class ResidualBlock(nn.Module):
@@ -47,7 +83,7 @@ class ResidualBlock(nn.Module):
         self.bn1 = nn.BatchNorm3d(channels)
         self.conv1 = Conv(channels, channels, 3)
         self.bn2 = nn.BatchNorm3d(channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conv2 = Conv(channels, channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102

@@ -102,7 +102,7 @@ class Simulator:
     volumes : sequence of Phantom
         The truth.
     dataset : Dataset
-        Crop size and margin (fine voxels), acceptance, masks.
+        Crop size and margin (fine voxels; less where a volume has no room), acceptance, masks.
     scale : int
         s, fine planes per coarse plane.
     vibration : Vibration, optional
@@ -123,9 +123,10 @@ class Simulator:
             raise TenetError(
                 "there are no phantoms to train on: check low and high of the data set"
             )
-        z, y, x = (
-            size + 2 * margin for size, margin in zip(dataset.cropsize, dataset.margin, strict=True)
-        )
+        smallest = np.min([volume.zyx_shape for volume in volumes], axis=0)
+        room = np.maximum(smallest - dataset.cropsize, 0) // 2
+        self.margin = np.minimum(dataset.margin, room) // (scale, 1, 1) * (scale, 1, 1)
+        z, y, x = (int(n) for n in dataset.cropsize + 2 * self.margin)
         self.crops = PhantomCrops(
             volumes, (z, y, x), min_foreground=dataset.min_foreground, augment=dataset.augment
         )
@@ -153,7 +154,7 @@ class Simulator:
         )
         psf = model.psf() if psf is None else psf.to(device)
         image = model.blur(self.seen_shape, psf)(brightness * shape).clamp(0, 1)
-        z, y, x = self.dataset.margin
+        z, y, x = self.margin
         fine = (..., _inner(z), _inner(y), _inner(x))
         shape, brightness = shape[fine], brightness[fine]
         image = image[..., _inner(z // self.scale), _inner(y), _inner(x)]

@@ -242,6 +242,17 @@ def test_default_overlap_leaves_seams_far_below_the_signal() -> None:
     assert np.abs(whole - tiled).max() < 0.02 * whole.std()
 
 
+def test_default_overlap_hides_where_tiles_were_deconvolved() -> None:
+    """Each tile is deconvolved on its own: what its PSF cannot see lies in the overlap."""
+    model = random_model(scale=2, deconvolution_steps=10)
+    overlap = default_overlap(model.params)
+    assert overlap == (12, 32, 32)
+    image = np.random.default_rng(4).random((6, 150, 40), dtype=np.float32) ** 3
+    whole, _ = enhance_array(model, image, tile_zyx_shape=image.shape)
+    tiled, _ = enhance_array(model, image, tile_zyx_shape=(6, 96, 40), overlap_zyx=overlap)
+    assert np.abs(whole - tiled).max() < 0.05 * whole.std()
+
+
 def test_unaligned_tiles_would_be_seen() -> None:
     # Were starts not multiples of the pooling, the same network would give other values.
     model = random_model(scale=2)

@@ -11,7 +11,7 @@ import torch
 from tenet.config import ModelParams, parse_params
 from tenet.errors import TenetError
 from tenet.model import TENET
-from tenet.network import CoarseNet, Encoder, JNet, hill
+from tenet.network import CoarseNet, Conv, Dropout, Encoder, JNet, hill
 
 NETWORKS = {"jnet": JNet, "coarse": CoarseNet}
 
@@ -118,6 +118,38 @@ def test_dropout_acts_in_training_alone(network: str) -> None:
         assert not torch.equal(encoder(stack).features, encoder(stack).features)
         encoder.eval()
         assert torch.equal(encoder(stack).features, encoder(stack).features)
+
+
+def test_dropout_keeps_the_right_part_and_the_mean() -> None:
+    dropout = Dropout(0.25)
+    x = torch.ones(2, 8, 9, 10, 11).contiguous(memory_format=torch.channels_last_3d)
+    x.requires_grad_()
+    torch.manual_seed(0)
+    out = dropout(x)
+    torch.manual_seed(0)
+    assert torch.equal(out, dropout(x))
+    assert set(out.detach().unique().tolist()) == {0.0, pytest.approx(1 / 0.75)}
+    assert float(out.mean()) == pytest.approx(1, abs=0.02)
+    assert float(out[:, :4].mean()) == pytest.approx(1, abs=0.03)  # everywhere alike
+    out.sum().backward()
+    assert torch.equal(x.grad, out.detach())  # of ones: what passes, and by how much
+    assert torch.equal(dropout.eval()(x), x)
+
+
+@pytest.mark.parametrize("requires_grad", [True, False])
+def test_convolution_by_replication_and_its_gradients(requires_grad: bool) -> None:
+    """What the backward pass pads again is what the forward pass padded."""
+    torch.manual_seed(0)
+    conv = Conv(3, 4, 3).double()
+    x = torch.randn(2, 3, 4, 5, 6, dtype=torch.float64, requires_grad=requires_grad)
+    weights = torch.randn(2, 4, 4, 5, 6, dtype=torch.float64)
+    inputs = [p for p in (conv.weight, conv.bias, x) if p.requires_grad]
+    ours = torch.autograd.grad((conv(x) * weights).sum(), inputs)
+    padded = torch.nn.functional.pad(x, [1] * 6, mode="replicate")
+    plain = torch.nn.functional.conv3d(padded, conv.weight, conv.bias)
+    theirs = torch.autograd.grad((plain * weights).sum(), inputs)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_jnet_commutes_with_shifts_of_a_whole_period() -> None:

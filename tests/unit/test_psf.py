@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from tenet.errors import TenetError
+from tenet.imaging import StridedBlur
 from tenet.optics import Optics, gaussian, gibson_lanni, psf_volume
 from tenet.psf import NeurIPSF, PSFSampling
+from tenet.simulation import psf_fwhm_um
 
 SHAPE, VOXEL, SCALE = (61, 21, 21), (0.1, 0.1, 0.1), 5
 MODEL = gaussian(0.8, 0.3)
@@ -133,3 +135,35 @@ def test_volume_is_that_of_the_network_at_its_distance() -> None:
             assert volume[centre[0] + z, centre[1] + r, centre[2]].item() == pytest.approx(
                 expected.item(), rel=1e-4
             )
+
+
+def test_stretch_widens_the_volume_and_leaves_the_network_alone() -> None:
+    psf = fitted()
+    narrow, form = psf().detach(), psf.radial().detach()
+    with torch.no_grad():
+        psf.log_stretch.copy_(torch.tensor([1.5, 1.25]).log())
+    wide = psf().detach()
+    assert float(wide.sum()) == pytest.approx(1, abs=1e-5)
+    assert torch.equal(psf.radial(), form)
+    before, after = (psf_fwhm_um(volume.numpy(), VOXEL) for volume in (narrow, wide))
+    assert after["axial"] / before["axial"] == pytest.approx(1.5, rel=0.03)
+    assert after["lateral"] / before["lateral"] == pytest.approx(1.25, rel=0.03)
+
+
+def test_stretch_is_found_from_an_image_of_a_known_object() -> None:
+    """Only the blur is unknown: the gradient leads to its widths."""
+    psf, true = fitted(), psf_volume(gaussian(1.2, 0.36), SHAPE, VOXEL)
+    generator = torch.Generator().manual_seed(0)
+    fine = (torch.rand(1, 1, 60, 24, 24, generator=generator) > 0.999).float()
+    image = StridedBlur(torch.from_numpy(true), (60, 24, 24), SCALE)(fine)
+    optimiser = torch.optim.Adam([psf.log_stretch], lr=0.05)
+    for _ in range(60):
+        loss = (StridedBlur(psf(), (60, 24, 24), SCALE)(fine) - image).square().sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert psf.log_stretch.exp().tolist() == pytest.approx([1.5, 1.2], rel=0.03)
+
+
+def test_published_sampling_has_no_stretch() -> None:
+    assert fitted("lookup").log_stretch is None
