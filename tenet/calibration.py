@@ -4,8 +4,6 @@ All of it comes from held-out phantoms blurred by the model's own PSF, never fro
 model will be judged on.
 """
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tenet.config import Experiment
-from tenet.errors import TenetError
-from tenet.inference import THRESHOLD, enhance_array, psf_before_and_after
+from tenet.inference import enhance_array, psf_before_and_after
 from tenet.metrics import best_threshold, threshold_grid
 from tenet.model import TENET
 from tenet.phantoms import open_phantoms
 from tenet.simulation import psf_fwhm_um
-from tenet.training.finetune import RawData, stack_range
-from tenet.training.store import read_experiment, save_json, save_table
-from tenet.volumes import IntensityRange, Stack
+from tenet.training.store import THRESHOLD, read_experiment, save_json, save_table
 
 PSF_TABLE = "psf.csv"
 Pair = tuple[NDArray[np.float32], NDArray[np.uint8]]
@@ -86,20 +80,6 @@ def calibrate(model: TENET, phantoms: Path, folder: Path, *, seed: int = 0) -> d
     return record
 
 
-def signal_level(folder: Path) -> float:
-    """The level recorded beside a model; 1 where a model was never calibrated."""
-    path = folder / THRESHOLD
-    if not path.exists():
-        return 1.0
-    try:
-        level = float(json.loads(path.read_text(encoding="utf-8")).get("signal_level", 1.0))
-    except (ValueError, AttributeError, TypeError):
-        raise TenetError(f"{path} is damaged: train the model again, or delete it") from None
-    if not 0 < level <= 1:
-        raise TenetError(f"{path}: signal_level is {level:g}; it must be above 0 and at most 1")
-    return level
-
-
 def missing_calibration(folder: Path) -> str | None:
     """Say in one line what stands in for the calibration of a model, or None if it has one."""
     if (folder / THRESHOLD).exists():
@@ -110,32 +90,6 @@ def missing_calibration(folder: Path) -> str | None:
         f"and its threshold as {threshold:g}, from its settings; give --tuning phantoms when "
         "training to choose both"
     )
-
-
-def scaled(range_: IntensityRange, level: float) -> IntensityRange:
-    """A range in which what was 1 becomes `level`."""
-    if range_.method != "percentile" or level == 1:
-        return range_
-    high = range_.low + (range_.high - range_.low) / level
-    return IntensityRange(range_.low, high, range_.method)
-
-
-def model_range(
-    stack: Stack, experiment: Experiment, folder: Path, method: str | None = None
-) -> IntensityRange:
-    """Intensities of a stack that become 0 and 1 for the model in a folder.
-
-    As in the training that `experiment` describes, unless another `method` of normalisation is
-    given; and the brightest signal at the level of the phantoms that it was pre-trained on.
-    """
-    range_ = stack_range(stack, method or experiment.train_dataset.normalisation)
-    return scaled(range_, signal_level(folder))
-
-
-def raw_data(stacks: Sequence[Stack], experiment: Experiment, pretrained: Path) -> RawData:
-    """Raw stacks for fine-tuning, and for its validation, scaled for the pre-trained model."""
-    ranges = {stack.path: model_range(stack, experiment, pretrained) for stack in stacks}
-    return RawData(stacks, stacks, ranges)
 
 
 def write_psf_table(model: TENET, folder: Path) -> None:

@@ -375,7 +375,7 @@ def finetune(
 
     With --rois and --fold the images that hold the regions of that fold are left out.
     """
-    from tenet.calibration import calibrate, raw_data, write_psf_table
+    from tenet.calibration import calibrate, write_psf_table
     from tenet.stacks import outside_fold, stack_files
     from tenet.training import finetune as training
     from tenet.volumes import open_stack
@@ -391,7 +391,7 @@ def finetune(
         for stack in stacks:
             _warn_of_voxels(stack, voxel_size, chosen)
         names = [stack.path.name for stack in stacks]
-        raw = raw_data(stacks, chosen, pretrained)
+        raw = training.raw_data(stacks, chosen, pretrained)
     arguments: dict[str, Any] = {
         "data": raw,
         "phantoms": phantoms,
@@ -433,9 +433,9 @@ def enhance(
     threads: Threads = None,
 ) -> None:
     """Deblur, super-resolve and segment stacks: OME-TIFF with channels shape and brightness."""
-    from tenet.calibration import model_range
     from tenet.inference import enhance_stack, enhanced_sheet
     from tenet.stacks import stack_name, voxel_size_of
+    from tenet.training.finetune import model_range
     from tenet.volumes import open_stack
 
     if name is not None and len(stacks) > 1:
@@ -475,9 +475,9 @@ def predict(
     threads: Threads = None,
 ) -> None:
     """Enhance all stacks of a folder for the evaluation; with --fold, only those of a fold."""
-    from tenet.calibration import model_range
     from tenet.inference import enhance_stack, read_threshold
     from tenet.stacks import every_stack
+    from tenet.training.finetune import model_range
     from tenet.training.store import save_json
 
     network, experiment = _model(model, device, threads)
@@ -546,8 +546,8 @@ def rltv_run(
     import torch
 
     from tenet.baselines.rltv import read_tuning, rltv_paper, rltv_tiled
-    from tenet.calibration import model_range
     from tenet.stacks import every_stack
+    from tenet.training.finetune import model_range
     from tenet.training.store import load_model, save_json
     from tenet.volumes import normalise, write_ome_tiff
 

@@ -603,7 +603,7 @@ def _psfs(results: Path) -> dict[str, _PSF]:
     record = results / "acquisitions/fig3_beads/acquisition.json"
     if record.exists():
         params = parse_params(read_acquisition(record)["microscope"], where=str(record))
-        true = psf_volume(refocused(params.model_psf(), params.res_axial), before.shape, size_um)
+        true = psf_volume(refocused(params), before.shape, size_um)
         psfs["true"] = _PSF(true, size_um)
     return psfs
 

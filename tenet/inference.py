@@ -31,8 +31,8 @@ from tenet.phantoms import open_phantom
 from tenet.pictures import COLOURS, Panel
 from tenet.stacks import stack_files, stack_name, voxel_size_mismatch
 from tenet.tiles import round_up, tile_plan
-from tenet.training.finetune import stack_range
-from tenet.training.store import EXPERIMENT, load_model, read_experiment
+from tenet.training.finetune import model_range
+from tenet.training.store import EXPERIMENT, THRESHOLD, load_model, read_experiment
 from tenet.volumes import IntensityRange, OmeTiffWriter, Stack, normalise, open_stack
 
 Triple = tuple[int, int, int]
@@ -43,7 +43,6 @@ Read = Callable[[slice, slice, slice], NDArray[np.float32]]
 
 CHANNELS = ("shape", "brightness")
 MODELS = Path("results/models")
-THRESHOLD = "threshold.json"
 
 #: Memory at the peak of a forward pass, in bytes per fine voxel and channel of full resolution:
 #: some seven float32 copies are alive at once (measured on the CPU: 26 to 31 for `JNet`, 22 to 26
@@ -532,7 +531,6 @@ class Inference:
         if not str(folder):
             raise TenetError("give datapath: the model's settings name no folder of stacks")
         params = self.model.params
-        method = self.experiment.train_dataset.normalisation
         results = []
         for path in stack_files(Path(folder))[:num_results]:
             stack = open_stack(path, channel=channel)
@@ -541,7 +539,7 @@ class Inference:
             mismatch = voxel_size_mismatch(params, size_um)
             if mismatch:
                 warnings.warn(f"{path}: {mismatch}", stacklevel=2)
-            range_ = stack_range(stack, method)
+            range_ = model_range(stack, self.experiment, self.folder)
             enhanced = enhance_stack(
                 self.model,
                 stack,

@@ -137,7 +137,7 @@ class TENET(nn.Module):
         """What `deconvolution_steps` accelerated steps make of linear intensities, at most 1."""
         planes, rows, columns = image.shape[2:]
         blur = blur or self.blur((planes * self.params.scale, rows, columns))
-        steps, background = self.params.deconvolution_steps, float(self.noise.sigma)
+        steps, background = self.params.deconvolution_steps, self.params.sig_eps
         return deconvolve(image, blur, steps=steps, background=background).clamp_max(1)
 
     def forward(

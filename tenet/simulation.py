@@ -115,7 +115,7 @@ def simulate_acquisitions(
         "microscope": params.model_dump(mode="json"),
         "motion_px": motion_px,
         "seed": seed,
-        "fwhm_um": model_fwhm_um(refocused(params.model_psf(), params.res_axial), params),
+        "fwhm_um": model_fwhm_um(refocused(params), params),
     }
     (out / "acquisition.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return written
@@ -126,17 +126,16 @@ def true_psf(experiment: Experiment) -> NDArray[np.float32]:
     params = experiment.params
     size_z = centred_planes(params.size_z, params.scale)
     shape = (size_z, params.size_y, params.size_x)
-    return psf_volume(
-        refocused(params.model_psf(), params.res_axial), shape, params.fine_voxel_size_um
-    )
+    return psf_volume(refocused(params), shape, params.fine_voxel_size_um)
 
 
-def refocused(psf: RadialPSF, range_um: float) -> RadialPSF:
-    """Shift a PSF along z so that its maximum on the axis lies at 0.
+def refocused(params: ModelParams) -> RadialPSF:
+    """The model PSF, shifted along z so that its maximum on the axis lies at 0.
 
     Aberration moves the focus; a user of the microscope would have focused on the structure.
     """
-    z_um = centred(2001, 10 * range_um / 2000)
+    psf = params.model_psf()
+    z_um = centred(4001, (5 * params.res_axial + 2 * params.pZ) / 2000)
     focus_um = z_um[int(np.argmax(psf(z_um, np.zeros(1))[:, 0]))]
     return lambda z, r: psf(np.asarray(z) + focus_um, r)
 

@@ -2,14 +2,15 @@
 
 import copy
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tenet.config import Dataset, Experiment
 from tenet.errors import TenetError
@@ -28,6 +29,7 @@ from tenet.training.store import (
     FISHER,
     MODEL,
     OPTIMISER,
+    THRESHOLD,
     load_model,
     load_tensors,
     save_json,
@@ -67,6 +69,46 @@ def stack_range(stack: Stack, method: str) -> IntensityRange:
     if method == "minmax":
         return intensity_range(stack, "minmax")
     return intensity_range(stack, "percentile")
+
+
+def signal_level(folder: Path) -> float:
+    """The level recorded beside a model; 1 where a model was never calibrated."""
+    path = folder / THRESHOLD
+    if not path.exists():
+        return 1.0
+    try:
+        level = float(json.loads(path.read_text(encoding="utf-8")).get("signal_level", 1.0))
+    except (ValueError, AttributeError, TypeError):
+        raise TenetError(f"{path} is damaged: train the model again, or delete it") from None
+    if not 0 < level <= 1:
+        raise TenetError(f"{path}: signal_level is {level:g}; it must be above 0 and at most 1")
+    return level
+
+
+def scaled(range_: IntensityRange, level: float) -> IntensityRange:
+    """A range in which what was 1 becomes `level`, where percentiles made it."""
+    if not range_.method.startswith("percentile") or level == 1:
+        return range_
+    high = range_.low + (range_.high - range_.low) / level
+    return IntensityRange(range_.low, high, range_.method)
+
+
+def model_range(
+    stack: Stack, experiment: Experiment, folder: Path, method: str | None = None
+) -> IntensityRange:
+    """Intensities of a stack that become 0 and 1 for the model in a folder.
+
+    As in the training that `experiment` describes, unless another `method` of normalisation is
+    given; and the brightest signal at the level of the phantoms that it was pre-trained on.
+    """
+    range_ = stack_range(stack, method or experiment.train_dataset.normalisation)
+    return scaled(range_, signal_level(folder))
+
+
+def raw_data(stacks: Sequence[Stack], experiment: Experiment, pretrained: Path) -> RawData:
+    """Raw stacks for fine-tuning, and for its validation, scaled for the pre-trained model."""
+    ranges = {stack.path: model_range(stack, experiment, pretrained) for stack in stacks}
+    return RawData(stacks, stacks, ranges)
 
 
 def finetune(
@@ -297,18 +339,17 @@ class FinetuneTask:
             getattr(model, name).requires_grad_(wanted)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Encoder, PSF with noise, and the PSF's widths, each at a learning rate of its own."""
-        psf, settings = self.model.psf, self.settings
-        groups = [
-            (self.model.encoder.parameters(), {}),
-            (
-                [*psf.layers.parameters(), *self.model.noise.parameters()],
-                {"lr": settings.psf_lr or settings.lr, "weight_decay": 0.0},
-            ),
+        """Encoder, PSF network, and the few numbers: widths of the PSF, noise."""
+        model, settings = self.model, self.settings
+        psf_lr = settings.psf_lr or settings.lr
+        numbers = [*model.noise.parameters()]
+        if model.psf.log_stretch is not None:
+            numbers.append(model.psf.log_stretch)
+        groups: list[tuple[Iterable[nn.Parameter], dict[str, Any]]] = [
+            (model.encoder.parameters(), {}),
+            (model.psf.layers.parameters(), {"lr": psf_lr, "weight_decay": 0.0}),
+            (numbers, {"lr": settings.stretch_lr or psf_lr, "weight_decay": 0.0}),
         ]
-        if psf.log_stretch is not None:
-            lr = settings.stretch_lr or settings.psf_lr or settings.lr
-            groups.append(([psf.log_stretch], {"lr": lr, "weight_decay": 0.0}))
         trained = [([p for p in group if p.requires_grad], own) for group, own in groups]
         return [{"params": group, **own} for group, own in trained if group]
 

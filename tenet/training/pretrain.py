@@ -189,7 +189,7 @@ def psfs(params: ModelParams, microscopes: Microscopes, rng: np.random.Generator
             "bet_xy": params.bet_xy / factor,
             "bet_z": params.bet_z / factor**2,
         }
-        psf = refocused(params.model_copy(update=update).model_psf(), params.res_axial)
+        psf = refocused(params.model_copy(update=update))
         volume = psf_volume(psf, (size_z, params.size_y, params.size_x), params.fine_voxel_size_um)
         drawn.append(torch.from_numpy(volume))
     return drawn

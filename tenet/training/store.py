@@ -19,6 +19,7 @@ from tenet.model import TENET, read_weights
 
 MODEL, OPTIMISER, FISHER = "model.pt", "optimiser.pt", "fisher.pt"
 EXPERIMENT, PROVENANCE, HISTORY = "experiment.json", "provenance.json", "history.csv"
+THRESHOLD = "threshold.json"
 _PACKAGES = ("torch", "timm", "numpy", "scipy", "scikit-image", "tifffile", "zarr")
 
 

@@ -246,7 +246,7 @@ def test_default_overlap_hides_where_tiles_were_deconvolved() -> None:
     """Each tile is deconvolved on its own: what its PSF cannot see lies in the overlap."""
     model = random_model(scale=2, deconvolution_steps=10)
     overlap = default_overlap(model.params)
-    assert overlap == (12, 32, 32)
+    assert overlap[0] * 2 >= model.params.size_z
     image = np.random.default_rng(4).random((6, 150, 40), dtype=np.float32) ** 3
     whole, _ = enhance_array(model, image, tile_zyx_shape=image.shape)
     tiled, _ = enhance_array(model, image, tile_zyx_shape=(6, 96, 40), overlap_zyx=overlap)

@@ -128,7 +128,7 @@ def test_dropout_keeps_the_right_part_and_the_mean() -> None:
     out = dropout(x)
     torch.manual_seed(0)
     assert torch.equal(out, dropout(x))
-    assert set(out.detach().unique().tolist()) == {0.0, pytest.approx(1 / 0.75)}
+    assert out.detach().unique().tolist() == pytest.approx([0, 1 / 0.75])
     assert float(out.mean()) == pytest.approx(1, abs=0.02)
     assert float(out[:, :4].mean()) == pytest.approx(1, abs=0.03)  # everywhere alike
     out.sum().backward()

@@ -17,11 +17,18 @@ from tenet.errors import TenetError
 from tenet.model import TENET
 from tenet.phantoms import open_phantoms
 from tenet.simulation import psf_fwhm_um
-from tenet.training.finetune import RawData, evaluate, finetune, finetune_task
+from tenet.training.finetune import (
+    RawData,
+    evaluate,
+    finetune,
+    finetune_task,
+    model_range,
+    stack_range,
+)
 from tenet.training.loop import CHECKPOINT, Plan, generator_for, train
 from tenet.training.pretrain import Simulator, pretrain, psfs
 from tenet.training.store import FISHER, HISTORY, MODEL, OPTIMISER, load_model, load_tensors
-from tenet.volumes import Stack, open_stack
+from tenet.volumes import Stack, normalise, open_stack
 
 CPU = torch.device("cpu")
 SETTINGS: dict[str, Any] = {
@@ -433,11 +440,11 @@ def test_drawn_psfs_span_the_told_one_and_are_in_focus() -> None:
 
 def test_gaussian_psfs_follow_the_aperture() -> None:
     """Width goes as 1/NA across and 1/NA² along the axis."""
-    params = tiny(params={"size_z": 41, "size_y": 31, "size_x": 31}).params
+    params = tiny(params={"size_z": 61, "size_y": 41, "size_x": 41, "bet_z": 3, "bet_xy": 5}).params
     for psf in psfs(params, Microscopes(count=6, na_spread=0.25), np.random.default_rng(1)):
         width = psf_fwhm_um(psf.numpy(), params.fine_voxel_size_um)
-        across = width["lateral"] / (2 * math.sqrt(2 * math.log(2)) * 1.5 * 0.1)
-        along = width["axial"] / (2 * math.sqrt(2 * math.log(2)) * 1.0 * 0.3)
+        across = width["lateral"] / (2 * math.sqrt(math.log(2)) * 5 * 0.1)
+        along = width["axial"] / (2 * math.sqrt(math.log(2)) * 3 * 0.3)
         assert along == pytest.approx(across**2, rel=0.05)
 
 
@@ -457,6 +464,19 @@ def test_light_reaches_a_crop_from_its_margin(pretrained: Path, phantom_folder: 
 
 
 # Fine-tuning
+
+
+def test_percentiles_are_scaled_to_the_level_of_the_phantoms(data: RawData, tmp_path: Path) -> None:
+    """The brightest signal of a stack becomes what it was in pre-training, not 1."""
+    (stack,) = data.validation
+    (tmp_path / "threshold.json").write_text('{"threshold": 0.3, "signal_level": 0.2}')
+    raw = stack.read(*(slice(0, n) for n in stack.zyx_shape))
+    for method, highest in (("percentile", 0.2), ("minmax", 1.0)):
+        range_ = model_range(stack, tiny(), tmp_path, method)
+        assert float(normalise(raw, range_).max()) == pytest.approx(highest, rel=0.01)
+    assert model_range(stack, tiny(), tmp_path / "uncalibrated", "percentile") == stack_range(
+        stack, "percentile"
+    )
 
 
 def changed(pretrained: Path, model: TENET) -> set[str]:
