@@ -139,8 +139,10 @@ class StridedBlur:
 def deconvolve(image: Tensor, blur: StridedBlur, *, steps: int, background: float) -> Tensor:
     """Accelerated Richardson–Lucy deconvolution of a batch onto the fine grid.
 
-    Each step starts ahead of the last estimate, as far as the last two corrections agree (Biggs &
-    Andrews, Appl. Opt. 36, 1766, 1997); ten such steps go as far as some forty plain ones.
+    Each step starts ahead of the last estimate, in the direction it came from and further from step
+    to step (Nesterov, Soviet Math. Dokl. 27, 372, 1983); twenty such steps go further than forty
+    plain ones. How far does not depend on the image, unlike with Biggs & Andrews (Appl. Opt. 36,
+    1766, 1997), so that tiles of a stack fit together.
 
     Parameters
     ----------
@@ -160,20 +162,14 @@ def deconvolve(image: Tensor, blur: StridedBlur, *, steps: int, background: floa
     """
     sensitivity = blur.adjoint(torch.ones_like(image[:1]))
     sensitivity = sensitivity.clamp_min(0.1 * float(sensitivity.max()))
-    dims = (1, 2, 3, 4)
-    mean = image.mean(dim=dims, keepdim=True).clamp_min(1e-6)
-    estimate = mean.expand(-1, -1, *blur.zyx_shape).float()
-    last_estimate = ahead = estimate
-    correction = torch.zeros_like(estimate)
+    mean = image.mean(dim=(1, 2, 3, 4), keepdim=True).clamp_min(1e-6)
+    last = estimate = mean.expand(-1, -1, *blur.zyx_shape).float()
     for step in range(steps):
+        # 0 in the first two steps: the start is no estimate yet
+        reach = max(step - 1, 0) / (step + 2)
+        ahead = (estimate + reach * (estimate - last)).clamp_min(0)
         ratio = (image + background) / (blur(ahead).clamp_min(0) + background)
-        last_estimate, estimate = estimate, ahead * blur.adjoint(ratio).clamp_min(0) / sensitivity
-        last_correction, correction = correction, estimate - ahead
-        if step + 1 < steps:
-            agreement = (correction * last_correction).sum(dims, keepdim=True)
-            norm = last_correction.square().sum(dims, keepdim=True)
-            reach = (agreement / norm.clamp_min(1e-20)).clamp(0, 1)
-            ahead = (estimate + reach * (estimate - last_estimate)).clamp_min(0)
+        last, estimate = estimate, ahead * blur.adjoint(ratio).clamp_min(0) / sensitivity
     return estimate
 
 

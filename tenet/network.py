@@ -6,7 +6,7 @@ on the grid of the data and goes to the fine one at the end.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,48 @@ def hill(image: Tensor) -> Tensor:
     return 2 * root / (1 + root)
 
 
+def replicate(x: Tensor, border: int) -> Tensor:
+    """Pad the last three axes of (N, C, Z, Y, X) with copies of the outermost voxels.
+
+    Unlike `F.pad` it keeps channels last and, under autocast on the CPU, half precision.
+    """
+    layout = torch.channels_last_3d
+    if not x.is_contiguous(memory_format=layout):
+        layout = torch.contiguous_format
+    size = [*x.shape[:2], *(n + 2 * border for n in x.shape[2:])]
+    padded = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout)
+    _inner(padded, border).copy_(x)
+    for dim, n in enumerate(x.shape[2:], start=2):
+        padded.narrow(dim, 0, border).copy_(padded.narrow(dim, border, 1))
+        padded.narrow(dim, border + n, border).copy_(padded.narrow(dim, border + n - 1, 1))
+    return padded
+
+
+def _inner(padded: Tensor, border: int) -> Tensor:
+    inner = slice(border, -border)
+    return padded[:, :, inner, inner, inner]
+
+
+class _Replicate(torch.autograd.Function):
+    """`replicate` and its transpose."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, border: int) -> Tensor:
+        ctx.border = border
+        return replicate(x, border)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        border = ctx.border
+        gradient = gradient.clone()
+        for dim in (2, 3, 4):  # what copies contributed goes back to where they were copied from
+            n = gradient.shape[dim]
+            first, last = gradient.narrow(dim, border, 1), gradient.narrow(dim, n - border - 1, 1)
+            first += gradient.narrow(dim, 0, border).sum(dim, keepdim=True)
+            last += gradient.narrow(dim, n - border, border).sum(dim, keepdim=True)
+        return _inner(gradient, border), None
+
+
 class Conv(nn.Conv3d):
     """3-D convolution of odd size that keeps the shape and pads by replication.
 
@@ -34,19 +76,19 @@ class Conv(nn.Conv3d):
 
     def __init__(self, inputs: int, outputs: int, size: int) -> None:
         super().__init__(inputs, outputs, size)
-        self.border = [size // 2] * 6
+        self.border = size // 2
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: D102
-        if not self.border[0]:
+        if not self.border:
             return super().forward(input)
-        padded = F.pad(input, self.border, mode="replicate")
+        padded = _Replicate.apply(input, self.border)
         unpadded = input.detach()
 
         def pack(saved: Tensor) -> Tensor | None:
             return None if saved.data_ptr() == padded.data_ptr() else saved
 
         def unpack(saved: Tensor | None) -> Tensor:
-            return F.pad(unpadded, self.border, mode="replicate") if saved is None else saved
+            return replicate(unpadded, self.border) if saved is None else saved
 
         with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
             return super().forward(padded)
@@ -150,7 +192,8 @@ class Level(nn.Module):
 def _upsample(x: Tensor, factors: Triple) -> Tensor:
     """Trilinear upsampling by whole factors, voxel centres aligned."""
     size = [n * factor for n, factor in zip(x.shape[2:], factors, strict=True)]
-    return F.interpolate(x, size=size, mode="trilinear", align_corners=False)
+    # Back to half precision, where autocast on the CPU leaves it.
+    return F.interpolate(x, size=size, mode="trilinear", align_corners=False).to(x.dtype)
 
 
 class Encoded(NamedTuple):

@@ -294,7 +294,7 @@ def test_published_numbers_are_marked_beside_their_method(results: Path) -> None
 def test_true_psf_is_that_of_the_hidden_microscope(results: Path) -> None:
     psfs = figures._psfs(results)
     params = experiment("fig3_beads", NA=0.6).params
-    expected = psf_volume(params.model_psf(), psfs["true"].volume.shape, (0.05,) * 3)
+    expected = psf_volume(params.model_psf(), psfs["true"].volume.shape, params.fine_voxel_size_um)
     found = psfs["true"].volume
     z = int(found.sum((1, 2)).argmax())
     np.testing.assert_allclose(found.sum(), 1, rtol=1e-5)
