@@ -67,8 +67,10 @@ def every_stack(
     Raises
     ------
     TenetError
-        If there is no such stack.
+        If there is no such stack, or no table says which images are in the fold.
     """
+    if fold is not None and rois is None:
+        raise TenetError("--fold needs --rois, the table that says which image is in which fold")
     if not data.is_dir():
         raise TenetError(f"{data} is not a folder")
     folders = [path for path in sorted(data.iterdir()) if path.is_dir() and path.suffix != ".zarr"]

@@ -117,3 +117,8 @@ def test_voxel_size_other_than_the_models_is_noticed() -> None:
     assert params.coarse_voxel_size_um == VOXELS
     assert voxel_size_mismatch(params, (0.4, 0.101, 0.1)) is None
     assert "0.4 × 0.2 × 0.2" in str(voxel_size_mismatch(params, (0.4, 0.2, 0.2)))
+
+
+def test_a_fold_without_its_table_is_an_error(folder: Path) -> None:
+    with pytest.raises(TenetError, match="--fold needs --rois"):
+        every_stack(folder / "data", folder / "out", fold=1)

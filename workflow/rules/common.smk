@@ -355,7 +355,8 @@ def finetune_data(wildcards):
 
 def train_option(path):
     """What fine-tuning changes: the whole model, unless the configuration says else."""
-    return f"--train {EXPERIMENTS.get(path, {}).get('train', 'old')}"
+    chosen = EXPERIMENTS.get(path, config["sample"])
+    return f"--train {chosen.get('train', 'old')}"
 
 
 def finetune_options(wildcards, input):
