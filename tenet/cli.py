@@ -1,5 +1,6 @@
 """The command line: every step of the pipeline by hand."""
 
+import ctypes
 import json
 import sys
 from pathlib import Path
@@ -124,6 +125,7 @@ def _device(name: str, threads: int | None) -> "torch.device":
 
     if threads:
         torch.set_num_threads(threads)
+    _keep_freed_memory()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -133,6 +135,18 @@ def _device(name: str, threads: int | None) -> "torch.device":
     if device.type == "cuda" and not torch.cuda.is_available():
         raise TenetError("--device cuda: this machine has no CUDA device; use --device cpu")
     return device
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc reuse up to 256 MiB that tensors leave, where it would return them to the system.
+
+    Each step allocates the same tensors again; fresh pages cost as much as the FFTs in them.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+        if mallopt:
+            mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, its largest value
+            mallopt(-1, 256 << 20)  # M_TRIM_THRESHOLD
 
 
 @config_app.command("list")
