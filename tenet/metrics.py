@@ -508,7 +508,8 @@ def gaussian_fwhm(
     Returns
     -------
     tuple of float
-        Widths along z, y, x in µm; NaN where the line is flat or the fit does not converge.
+        Widths along z, y, x in µm; NaN where the line is flat, the fit does not converge, or the
+        width is more than the line's length.
 
     Raises
     ------
@@ -550,7 +551,9 @@ def _fitted_fwhm(profile: NDArray[np.float64], centre: int) -> float:
         fit, _ = optimize.curve_fit(gaussian, positions, profile, p0=start, bounds=(lower, upper))
     except RuntimeError:  # scipy's word for no convergence
         return float("nan")
-    return float(2 * np.sqrt(2 * np.log(2)) * fit[2])
+    width = float(2 * np.sqrt(2 * np.log(2)) * fit[2])
+    # Of a flat top only part of a far too wide Gaussian is fitted: that is no measurement.
+    return width if width <= profile.size else float("nan")
 
 
 # ---------------------------------------------------------------------------------------------

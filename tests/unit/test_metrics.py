@@ -216,6 +216,9 @@ def test_gaussian_fit_finds_width_offset_and_flat_lines():
         tuple(2.3548 * sigma), rel=0.03
     )
     assert np.isnan(metrics.gaussian_fwhm(np.ones((9, 9, 9)), (4, 4, 4), spacing)).all()
+    u = np.arange(-4, 5)[:, None]
+    top = np.ones((9, 9, 9)) - 1e-3 * u**2  # a piece of a wide top, falling off along y
+    assert np.isnan(metrics.gaussian_fwhm(top, (4, 4, 4), spacing)[1])
     with pytest.raises(TenetError, match="outside"):
         metrics.gaussian_fwhm(intensity, (40, 2, 2), spacing)
 
