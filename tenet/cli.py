@@ -28,12 +28,16 @@ phantoms_app = typer.Typer(help="Make simulated structures with known truth.", n
 rltv_app = typer.Typer(
     help="Richardson-Lucy deconvolution with total variation.", no_args_is_help=True
 )
+baseline_app = typer.Typer(
+    help="CARE and Neuroclear: methods that learn from raw stacks too.", no_args_is_help=True
+)
 evaluate_app = typer.Typer(help="Measure predictions against what is known.", no_args_is_help=True)
 samples_app = typer.Typer(help="Settings for your own stacks.", no_args_is_help=True)
 for name, part in (
     ("config", config_app),
     ("phantoms", phantoms_app),
     ("rltv", rltv_app),
+    ("baseline", baseline_app),
     ("evaluate", evaluate_app),
     ("samples", samples_app),
 ):
@@ -103,6 +107,11 @@ def _experiment(
 ) -> "Experiment":
     from tenet.config import load_experiment
 
+    return load_experiment(name, overlays=overlays or (), settings=_nested(settings), folder=folder)
+
+
+def _nested(settings: list[str] | None) -> dict[str, Any]:
+    """The values of `--set` options, KEY.KEY=VALUE."""
     nested: dict[str, Any] = {}
     for item in settings or ():
         key, equals, text = item.partition("=")
@@ -117,7 +126,7 @@ def _experiment(
         for parent in parents:
             target = target.setdefault(parent, {})
         target[last] = value
-    return load_experiment(name, overlays=overlays or (), settings=nested, folder=folder)
+    return nested
 
 
 def _device(name: str, threads: int | None) -> "torch.device":
@@ -274,6 +283,29 @@ def phantoms_beads(
     chosen = BeadsPhantomSettings(
         zyx_shape=size, voxel_size_um=params.fine_voxel_size_um, n_beads=beads
     )
+    generate_set(chosen, out, count=count or 1, seed=seed, workers=workers, progress=_report)
+
+
+@phantoms_app.command("tissue")
+def phantoms_tissue(
+    kind: Annotated[Literal["neurons", "microglia", "tumour"], typer.Argument(help="Which cells.")],
+    experiment: ExperimentName,
+    out: Out,
+    size: Size = (120, 256, 256),
+    cells: Annotated[int, typer.Option(min=1, help="Cells per volume.")] = 4,
+    count: Count = 1,
+    workers: Workers = 1,
+    seed: Seed = 0,
+    overlay: Overlays = None,
+    settings: Settings = None,
+    experiments: ExperimentsFolder = EXPERIMENTS,
+) -> None:
+    """Cells with branching processes, or a tumour, on the fine grid of an experiment."""
+    from tenet.phantoms import generate_set
+    from tenet.tissue import TissuePhantomSettings
+
+    params = _experiment(experiment, overlay, settings, experiments).params
+    chosen = TissuePhantomSettings(kind, size, params.fine_voxel_size_um, cells)
     generate_set(chosen, out, count=count or 1, seed=seed, workers=workers, progress=_report)
 
 
@@ -520,26 +552,18 @@ def rltv_tune(
     threads: Threads = None,
 ) -> None:
     """Choose iterations, weight and threshold by IoU on held-out phantoms."""
-    from dataclasses import asdict
+    from tenet.comparison.rltv import tune_rltv
 
-    from tenet.baselines.rltv import Tuning, tune, tune_published
-    from tenet.calibration import phantom_images
-    from tenet.training.store import load_model, save_json
-
-    network, experiment = load_model(model, device=_device(device, threads))
-    pairs = phantom_images(network, phantoms, noise=True, seed=seed)
-    psf, params = network.psf().detach(), experiment.params
-    best, table = tune(
-        pairs,
-        psf,
-        scale=params.scale,
-        fine_voxel_size_um=params.fine_voxel_size_um,
-        tv_weights=tv_weight or (0.001, 0.003, 0.01),
+    tune_rltv(
+        model,
+        phantoms,
+        out,
         iterations=iterations or (20, 40, 80, 160),
+        tv_weights=tv_weight or (0.001, 0.003, 0.01),
         progress=_report,
+        device=_device(device, threads),
+        seed=seed,
     )
-    published = tune_published(pairs, psf, scale=params.scale)
-    save_json(out, {**asdict(Tuning(best, published)), "table": table.to_dict("records")})
 
 
 @rltv_app.command("run")
@@ -555,37 +579,87 @@ def rltv_run(
     threads: Threads = None,
 ) -> None:
     """Deconvolve all stacks of a folder with the PSF of a model."""
-    from dataclasses import asdict
-
-    import torch
-
-    from tenet.baselines.rltv import read_tuning, rltv_paper, rltv_tiled
+    from tenet.baselines.rltv import read_tuning
+    from tenet.comparison.rltv import run_rltv
     from tenet.stacks import every_stack
-    from tenet.training.finetune import model_range
-    from tenet.training.store import load_model, save_json
-    from tenet.volumes import normalise, write_ome_tiff
 
-    chosen = read_tuning(settings)
-    network, experiment = load_model(model, device=_device(device, threads))
-    psf, params = network.psf().detach(), experiment.params
-    for stack, path in every_stack(data, out, rois):
-        range_ = model_range(stack, experiment, model, normalisation)
-        image = torch.from_numpy(normalise(stack.read(), range_))
-        if paper:
-            result = rltv_paper(image, psf, scale=params.scale)
-        else:
-            result = rltv_tiled(
-                image,
-                psf,
-                scale=params.scale,
-                iterations=chosen.rltv.iterations,
-                tv_weight=chosen.rltv.tv_weight,
-                fine_voxel_size_um=params.fine_voxel_size_um,
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_ome_tiff(path, result.cpu().numpy(), params.fine_voxel_size_um, ["intensity"])
-    part = chosen.rltv_paper if paper else chosen.rltv
-    save_json(out / "settings.json", {**asdict(part), "model": str(model)})
+    run_rltv(
+        model,
+        read_tuning(settings),
+        every_stack(data, out, rois),
+        out,
+        paper=paper,
+        normalisation=normalisation,
+        device=_device(device, threads),
+    )
+
+
+LearnedMethod = Annotated[
+    Literal["care", "neuroclear"], typer.Argument(help="Which method: care or neuroclear.")
+]
+
+
+@baseline_app.command("train")
+def baseline_train(
+    method: LearnedMethod,
+    model: Annotated[Path, typer.Option(help="Pre-trained model: the microscope it was told.")],
+    data: Annotated[list[Path], typer.Option(help="Raw stacks, or a folder. Repeatable.")],
+    tuning: Annotated[Path, typer.Option(help="Held-out phantoms for the threshold.")],
+    out: Out,
+    rois: Rois = None,
+    fold: Fold = None,
+    normalisation: Normalisation = None,
+    settings: Settings = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Train CARE or Neuroclear on raw stacks, as TENET is fine-tuned.
+
+    Run the same command again after an interruption: it goes on where it was.
+    """
+    from tenet.comparison.learned import train_baseline
+    from tenet.stacks import outside_fold, stack_files
+    from tenet.volumes import open_stack
+
+    stacks = [open_stack(file) for path in data for file in stack_files(path)]
+    stacks = outside_fold(stacks, fold, rois)
+    record = train_baseline(
+        method,
+        model,
+        stacks,
+        tuning,
+        out,
+        settings=_nested(settings),
+        normalisation=normalisation,
+        provenance={
+            "model": str(model),
+            "fold": fold,
+            "images": [stack.path.name for stack in stacks],
+        },
+        device=_device(device, threads),
+        seed=seed,
+    )
+    print(json.dumps(record, indent=2))
+
+
+@baseline_app.command("run")
+def baseline_run(
+    method: LearnedMethod,
+    model: Annotated[Path, typer.Option(help="What `baseline train` wrote.")],
+    data: Data,
+    out: Out,
+    rois: Rois = None,
+    fold: Fold = None,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Restore all stacks of a folder with CARE or Neuroclear; with --fold, those of a fold."""
+    from tenet.comparison.learned import run_baseline
+    from tenet.stacks import every_stack
+
+    pairs = every_stack(data, out, rois, fold)
+    run_baseline(method, model, pairs, out, device=_device(device, threads))
 
 
 # Evaluation ---------------------------------------------------------------------------------------

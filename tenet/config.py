@@ -449,15 +449,16 @@ def explanations(folder: Path = EXPERIMENTS) -> dict[str, str]:
 
 def parse_experiment(data: Mapping[str, Any], *, where: str = "settings") -> Experiment:
     """Check a nested mapping and make it an `Experiment`; `where` names it in errors."""
-    return _validated(Experiment, data, where)
+    return validated(Experiment, data, where)
 
 
 def parse_params(data: Mapping[str, Any], *, where: str = "params") -> ModelParams:
     """Check a `params` section alone."""
-    return _validated(ModelParams, data, where)
+    return validated(ModelParams, data, where)
 
 
-def _validated(kind: type[SectionT], data: Mapping[str, Any], where: str) -> SectionT:
+def validated(kind: type[SectionT], data: Mapping[str, Any], where: str) -> SectionT:
+    """Check a mapping and make it a section; `where` names it in errors."""
     data = without_comments(data)
     _check_keys(kind, data, where)
     try:

@@ -430,7 +430,19 @@ def find_image(folder: Path, number: int, suffixes: Sequence[str] = (PREDICTION,
 
 # Tables beside the figures ------------------------------------------------------------------------
 
-_PUBLISHED_METHODS = {"tenet": "TENET", "rltv_paper": "RLTV"}
+_PUBLISHED_METHODS = {
+    "tenet": "TENET",
+    "rltv_paper": "RLTV",
+    "care": "CARE",
+    "neuroclear": "Neuroclear",
+}
+# Thresholds at which the paper gives its bead measures.
+_PUBLISHED_AT = {
+    "tenet": "thr0.5",
+    "rltv_paper": "thr0.2",
+    "care": "thr0.5",
+    "neuroclear": "thr0.7",
+}
 
 
 def summary_table(
@@ -465,9 +477,9 @@ def summary_table(
         angle00_no_noise, …), of figure 3 ``beads`` and ``beads_published_definition``; of the PSF's
         widths initial, learned and true. Missing values (no FWHM, a missed bead's offset) are left
         out of the mean and of `n`. Intervals of a single image are empty. `published` has the
-        paper's number of TENET, and of RLTV for `rltv_paper`: its IoU, taken at each image's best
-        threshold, stands beside ``oracle_iou``; the bead measures, taken by the paper's
-        definitions, stand beside both conditions.
+        paper's number of TENET, CARE, Neuroclear, and of RLTV for `rltv_paper`: the IoU of all but
+        TENET, taken at each image's best threshold, stands beside ``oracle_iou``; the bead
+        measures, taken by the paper's definitions, stand beside both conditions.
 
     Raises
     ------
@@ -584,7 +596,7 @@ def _published_key(
     if figure == "fig3":
         if not condition.startswith("beads"):
             return None
-        return figure, quantity, "thr0.5" if method == "tenet" else "thr0.2", author
+        return figure, quantity, _PUBLISHED_AT[method], author
     if quantity != ("iou" if method == "tenet" else "oracle_iou"):
         return None
     name, part = condition.split("_", 1)

@@ -1,15 +1,10 @@
-"""Enhancing stacks of any size, tile by tile, and the classes that do it for folders of stacks.
-
-A stack is cut into overlapping tiles on the coarse grid. Each tile goes through the network, and
-what comes out is multiplied by weights that fall smoothly to 0 towards the tile's borders and add
-up to 1 over all tiles, so that results are only ever added to a file. Memory is that of a tile.
-"""
+"""Enhancing stacks of any size with a model, and the classes that do it for folders of stacks."""
 
 import json
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -29,17 +24,16 @@ from tenet.optics import psf_volume
 from tenet.phantoms import SUFFIX as PHANTOM_SUFFIX
 from tenet.phantoms import open_phantom
 from tenet.pictures import COLOURS, Panel
+from tenet.restoration import Progress, restore_array, restore_stack
 from tenet.stacks import stack_files, stack_name, voxel_size_mismatch
-from tenet.tiles import round_up, tile_plan
+from tenet.tiles import Tile, round_up, tile_plan
 from tenet.training.finetune import model_range
 from tenet.training.store import EXPERIMENT, THRESHOLD, load_model, read_experiment
-from tenet.volumes import IntensityRange, OmeTiffWriter, Stack, normalise, open_stack
+from tenet.volumes import IntensityRange, Stack, open_stack
 
 Triple = tuple[int, int, int]
 VoxelSize = tuple[float, float, float]
-Progress = Callable[[int, int], None]
 Slices = tuple[slice, slice, slice]
-Read = Callable[[slice, slice, slice], NDArray[np.float32]]
 
 CHANNELS = ("shape", "brightness")
 MODELS = Path("results/models")
@@ -192,33 +186,8 @@ def enhance_stack(
         If the voxel size is not known, the stack holds NaN or infinite intensities, the tile is too
         small for the overlap or too large for the memory, or the disk is full.
     """
-    size_um = voxel_size_um or stack.voxel_size_um
-    if size_um is None:
-        raise TenetError(f"{stack.path}: it records no voxel size; give z, y, x in µm")
-    scale = model.params.scale
-
-    def read(z: slice, y: slice, x: slice) -> NDArray[np.float32]:
-        raw = stack.read(z, y, x)
-        if not np.isfinite(raw).all():
-            raise TenetError(
-                f"{stack.path}: NaN or infinite intensities in planes {z.start} to {z.stop - 1}; "
-                "export the raw data again"
-            )
-        return normalise(raw, range_)
-
-    out = Path(out)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TenetError(f"{out.parent}: cannot be made a folder ({error.strerror})") from None
-    planes, rows, columns = stack.zyx_shape
-    czyx_shape = (len(CHANNELS), planes * scale, rows, columns)
-    fine_size_um = (size_um[0] / scale, size_um[1], size_um[2])
-    blocks = _blocks(model, read, stack.zyx_shape, tile_zyx_shape, overlap_zyx, device, progress)
-    with OmeTiffWriter(out, czyx_shape, fine_size_um, CHANNELS) as writer:
-        for start, block in blocks:
-            writer.add(start, block)
-    return out
+    tenet = _Tiled(model, tile_zyx_shape, overlap_zyx, device)
+    return restore_stack(tenet, stack, range_, out, voxel_size_um=voxel_size_um, progress=progress)
 
 
 def enhance_array(
@@ -247,57 +216,39 @@ def enhance_array(
     TenetError
         If the array is not three-dimensional, or not within [0, 1].
     """
-    image = np.asarray(image_zyx, dtype=np.float32)
-    if image.ndim != 3 or 0 in image.shape:
-        raise TenetError(f"an array of shape {image.shape} is no stack; give Z, Y, X")
-    if not (image.min() >= 0 and image.max() <= 1):
-        raise TenetError("intensities must be from 0 to 1: normalise the stack first")
-    planes, rows, columns = image.shape
-    whole = np.zeros((2, planes * model.params.scale, rows, columns), dtype=np.float32)
-    blocks = _blocks(
-        model,
-        lambda z, y, x: image[z, y, x],
-        (planes, rows, columns),
-        tile_zyx_shape,
-        overlap_zyx,
-        device,
-        progress,
-    )
-    for (z, y, x), block in blocks:
-        _, n_z, n_y, n_x = block.shape
-        whole[:, z : z + n_z, y : y + n_y, x : x + n_x] += block
-    return whole[0], whole[1]
+    tenet = _Tiled(model, tile_zyx_shape, overlap_zyx, device)
+    shape, brightness = restore_array(tenet, image_zyx, progress=progress)
+    return shape, brightness
 
 
-def _blocks(
-    model: TENET,
-    read: Read,
-    zyx_shape: Triple,
-    tile_zyx_shape: Triple | None,
-    overlap_zyx: Triple | None,
-    device: torch.device | str | None,
-    progress: Progress | None,
-) -> Iterator[tuple[Triple, NDArray[np.float32]]]:
-    """Yield weighted results (C, Z·s, Y, X) and their place on the fine grid; their sum is all."""
-    if device is not None:
-        model.to(device)
-    model.eval()
-    params = model.params
-    overlap = overlap_zyx or default_overlap(params)
-    tile_shape = tile_zyx_shape
-    if tile_shape is None:
-        fine_voxels = memory_for(model.initial_psf.device) / bytes_per_voxel(model)
-        tile_shape = default_tile(params, zyx_shape, overlap, fine_voxels)
-    plan = tile_plan(zyx_shape, tile_shape, overlap, alignment_of(params))
-    for done, (z, y, x) in enumerate(plan, start=1):
-        tile = read(slice(z.start, z.stop), slice(y.start, y.stop), slice(x.start, x.stop))
-        block = _enhance_tile(model, tile)
-        block *= z.weights(params.scale)[:, None, None]
-        block *= y.weights()[:, None]
-        block *= x.weights()
-        yield (z.start * params.scale, y.start, x.start), block
-        if progress is not None:
-            progress(done, len(plan))
+class _Tiled:
+    """A model as a `Restorer`: shape and brightness of tiles that the memory has room for."""
+
+    channels = CHANNELS
+
+    def __init__(
+        self,
+        model: TENET,
+        tile_zyx_shape: Triple | None,
+        overlap_zyx: Triple | None,
+        device: torch.device | str | None,
+    ) -> None:
+        if device is not None:
+            model.to(device)
+        self.model = model.eval()
+        self.scale = model.params.scale
+        self.tile_zyx_shape = tile_zyx_shape
+        self.overlap_zyx = overlap_zyx or default_overlap(model.params)
+
+    def tiles(self, zyx_shape: Triple) -> list[Tile]:
+        params, tile_shape = self.model.params, self.tile_zyx_shape
+        if tile_shape is None:
+            fine_voxels = memory_for(self.model.initial_psf.device) / bytes_per_voxel(self.model)
+            tile_shape = default_tile(params, zyx_shape, self.overlap_zyx, fine_voxels)
+        return tile_plan(zyx_shape, tile_shape, self.overlap_zyx, alignment_of(params))
+
+    def restore(self, tile_zyx: NDArray[np.float32]) -> NDArray[np.float32]:
+        return _enhance_tile(self.model, tile_zyx)
 
 
 @torch.inference_mode()

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 import zarr
@@ -89,6 +89,10 @@ class TrainingPhantomSettings:
     elastic_spacing: float = 30.0
     brightness_log_sd: float = 0.5
 
+    def draw(self, rng: np.random.Generator) -> "DrawnPhantom":
+        """See `draw_training_phantom`."""
+        return draw_training_phantom(self, rng)
+
     def __post_init__(self) -> None:
         _check_shape(self.zyx_shape)
         _check_range("n_objects", self.n_objects, 0)
@@ -130,6 +134,10 @@ class AnglePhantomSettings:
     line_thickness: float = 7.0
     angle_deg: float | Literal["random"] = "random"
     brightness_log_sd: float = 0.5
+
+    def draw(self, rng: np.random.Generator) -> "DrawnPhantom":
+        """See `draw_angle_phantom`."""
+        return draw_angle_phantom(self, rng)
 
     def __post_init__(self) -> None:
         _check_shape(self.zyx_shape)
@@ -180,6 +188,10 @@ class BeadsPhantomSettings:
     margin_um: float = 1.0
     brightness_log_sd: float = 0.5
 
+    def draw(self, rng: np.random.Generator) -> "DrawnPhantom":
+        """See `draw_beads_phantom`."""
+        return draw_beads_phantom(self, rng)
+
     def __post_init__(self) -> None:
         _check_shape(self.zyx_shape)
         _check_value("n_beads", self.n_beads, 0)
@@ -195,7 +207,19 @@ class BeadsPhantomSettings:
             raise TenetError(f"phantom setting diameter_um is {self.diameter_um}: must be above 0")
 
 
-PhantomSettings = TrainingPhantomSettings | AnglePhantomSettings | BeadsPhantomSettings
+class PhantomSettings(Protocol):
+    """What a volume is drawn from: a dataclass with a size that can draw itself."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def zyx_shape(self) -> Triple:
+        """Size of the volume in voxels."""
+        ...
+
+    def draw(self, rng: np.random.Generator) -> "DrawnPhantom":
+        """Draw a volume; every random number comes from `rng`."""
+        ...
 
 
 def _check_shape(zyx_shape: Triple) -> None:
@@ -818,30 +842,6 @@ def _check_volumes(shape: NDArray[Any], brightness: NDArray[Any], where: str) ->
 # ---------------------------------------------------------------------------------------------
 
 
-def draw_phantom(settings: PhantomSettings, rng: np.random.Generator) -> DrawnPhantom:
-    """Draw the phantom that the settings describe; see the function for each kind.
-
-    Parameters
-    ----------
-    settings
-        Settings of one of the three kinds.
-    rng
-        Source of every random number.
-
-    Returns
-    -------
-    DrawnPhantom
-        Shape, brightness and attributes.
-    """
-    match settings:
-        case TrainingPhantomSettings():
-            return draw_training_phantom(settings, rng)
-        case AnglePhantomSettings():
-            return draw_angle_phantom(settings, rng)
-        case BeadsPhantomSettings():
-            return draw_beads_phantom(settings, rng)
-
-
 def generate_set(
     settings: PhantomSettings,
     out_folder: Path | str,
@@ -859,7 +859,7 @@ def generate_set(
     Parameters
     ----------
     settings
-        Settings of one of the three kinds.
+        What is drawn.
     out_folder
         Where to. Volumes of the same names are replaced.
     count
@@ -935,13 +935,11 @@ def generate_set(
 
 
 def _generate(settings: PhantomSettings, path: Path, seed: int, index: int) -> None:
-    drawn = draw_phantom(settings, np.random.default_rng([seed, index]))
+    drawn = settings.draw(np.random.default_rng([seed, index]))
     save_phantom(
         path,
         drawn.shape,
         drawn.brightness,
-        voxel_size_um=(
-            settings.voxel_size_um if isinstance(settings, BeadsPhantomSettings) else None
-        ),
+        voxel_size_um=getattr(settings, "voxel_size_um", None),
         attributes={"seed": [seed, index], **drawn.attributes},
     )

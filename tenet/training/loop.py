@@ -73,6 +73,8 @@ class Plan:
         The best model is that of the lowest mean validation loss over so many epochs.
     identity : str
         Description of the training (settings, data); a checkpoint of another one is not resumed.
+    keep_last : bool
+        Keep the last weights: adversarial losses do not say which are the best.
     """
 
     settings: Optimisation
@@ -81,6 +83,7 @@ class Plan:
     seed: int
     best_over: int
     identity: str
+    keep_last: bool = False
 
 
 def generator_for(*key: int) -> np.random.Generator:
@@ -214,7 +217,7 @@ class _Run:
         self.epoch += 1
         recent = [entry["validation"] for entry in self.history[-self.plan.best_over :]]
         score = sum(recent) / len(recent)
-        if score < self.best:
+        if score < self.best or self.plan.keep_last:
             self.best, self.best_epoch = score, self.epoch
             self.best_weights = on_cpu(self._evaluated().state_dict())
         for name, value in row.items():

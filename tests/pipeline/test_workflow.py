@@ -260,7 +260,7 @@ def test_touched_files_rerun_nothing(finished):
 
 
 def test_drawing_code_redraws_and_trains_nothing(finished):
-    append(finished / "tenet/figures.py", "\nCHANGED = True\n")
+    append(finished / "tenet/figures/page.py", "\nCHANGED = True\n")
     assert jobs(finished, "all", *DEMO) == ALL_FIGURES
 
 

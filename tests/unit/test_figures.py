@@ -11,16 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy import ndimage
 
-from tenet import evaluation, figures
+from tenet import evaluation
 from tenet.config import Experiment, load_experiment
 from tenet.errors import TenetError
+from tenet.figures import fig2, fig3, page
 from tenet.model import TENET
 from tenet.optics import psf_volume
 from tenet.phantoms import (
     AnglePhantomSettings,
     BeadsPhantomSettings,
     TrainingPhantomSettings,
-    draw_phantom,
     save_phantom,
 )
 from tenet.simulation import simulate_acquisitions
@@ -114,11 +114,11 @@ def make_fig2(root: Path, size: int = 48, count: int = 2) -> Path:
         line_thickness=4,
         solid_radius=(5, 10),
     )
-    phantoms = [draw_phantom(lines, rng) for _ in range(count)]
+    phantoms = [lines.draw(rng) for _ in range(count)]
     segmentation_results(root, "fig2_phantoms", phantoms)
     for angle in (0, 45, 90):
         settings = AnglePhantomSettings(zyx_shape=(size, size, size), n_lines=10, angle_deg=angle)
-        segmentation_results(root, f"fig2_angle{angle:02d}", [draw_phantom(settings, rng)])
+        segmentation_results(root, f"fig2_angle{angle:02d}", [settings.draw(rng)])
     summarise(root, "fig2", "fig2_iou")
     return root
 
@@ -130,7 +130,7 @@ def make_fig3(root: Path, size: tuple = (70, 88, 88), count: int = 3, folds: int
     beads = BeadsPhantomSettings(zyx_shape=size, n_beads=1, margin_um=0.5, brightness_log_sd=0)
     model = TENET(experiment("fig3_beads").params)
     hidden = experiment("fig3_beads", NA=0.6)
-    drawn = [draw_phantom(beads, rng) for _ in range(count)]
+    drawn = [beads.draw(rng) for _ in range(count)]
     for index, phantom in enumerate(drawn):
         save_phantom(
             phantoms / f"{index:02d}.zarr.zip",
@@ -204,7 +204,7 @@ def fits_the_page(figure: Figure) -> None:
 
 
 def test_figure_2_shows_every_method_and_says_it_is_simulated(results: Path) -> None:
-    figure = figures.figure2(results)
+    figure = fig2.figure2(results)
     shown = words(figure)
     for label in ("Input", "Truth", "RLTV (tuned)", "RLTV (paper)", "0°", "45°", "90°", "µm"):
         assert label in shown
@@ -218,10 +218,10 @@ def test_figure_2_shows_every_method_and_says_it_is_simulated(results: Path) -> 
 
 
 def test_views_side_by_side_have_one_physical_scale(results: Path) -> None:
-    figure = figures.figure2(results)
+    figure = fig2.figure2(results)
     views = [axes for axes in figure.axes if axes.images][:12]
     for whole, zoom in zip(views[::2], views[1::2], strict=True):
-        for axes, width_um in ((whole, 48 * 0.31), (zoom, figures._ZOOM * 48 * 0.31)):
+        for axes, width_um in ((whole, 48 * 0.31), (zoom, fig2._ZOOM * 48 * 0.31)):
             box = axes.get_position()
             inches = box.width * figure.get_figwidth(), box.height * figure.get_figheight()
             left, right = axes.get_xlim()
@@ -237,20 +237,20 @@ def test_the_best_method_is_named_whichever_it_is(results: Path, tmp_path: Path)
     noise = table[(table["condition"] == "phantoms_noise") & (table["quantity"] == "iou")]
     best = noise.set_index("method")["value"].idxmax()
     assert best == "tenet"
-    line = next(iter(figures._winners(table, "iou")))
+    line = next(iter(page.winners(table, "iou")))
     assert f": with noise TENET {noise['value'].max():.2f}" in line
     row = noise.index[noise["method"] == "rltv"][0]
     table.loc[row, "value"] = 0.99
-    line = next(iter(figures._winners(table, "iou")))
+    line = next(iter(page.winners(table, "iou")))
     assert ": with noise RLTV (tuned) 0.99 (TENET" in line
     beads = pd.read_csv(results / "tables/fig3_beads.csv")
     loss = beads[(beads["quantity"] == "total_loss") & (beads["condition"] == "beads")]
     best = loss.set_index("method")["value"].idxmin()
-    assert figures.METHODS[best].label in next(iter(figures._winners(beads, "total_loss")))
+    assert page.METHODS[best].label in next(iter(page.winners(beads, "total_loss")))
 
 
 def test_figure_3_compares_shape_with_theory_and_the_true_psf(results: Path) -> None:
-    figure = figures.figure3(results)
+    figure = fig3.figure3(results)
     shown = words(figure)
     for label in ("Raw", "Sphericity", "z/xy ratio", "Volume (µm³)", "before", "after", "true"):
         assert label in shown
@@ -263,8 +263,8 @@ def test_figure_3_compares_shape_with_theory_and_the_true_psf(results: Path) -> 
 
 
 def test_circle_lies_around_the_bead(results: Path) -> None:
-    roi = figures._typical_roi(results, results / "acquisitions/fig3_beads/rois.csv")
-    sections = figures._bead_sections(
+    roi = fig3._typical_roi(results, results / "acquisitions/fig3_beads/rois.csv")
+    sections = fig3._bead_sections(
         results,
         results / "acquisitions/fig3_beads/noise",
         results / "acquisitions/fig3_beads/rois.csv",
@@ -286,13 +286,13 @@ def test_circle_lies_around_the_bead(results: Path) -> None:
 
 def test_published_numbers_are_marked_beside_their_method(results: Path) -> None:
     table = pd.read_csv(results / "tables/fig2_iou.csv")
-    assert figures._published(table, "phantoms_noise", "tenet") == pytest.approx(0.351897)
-    assert figures._published(table, "phantoms_noise", "rltv_paper") == pytest.approx(0.225576)
-    assert figures._published(table, "phantoms_noise", "rltv") is None
+    assert page.published_value(table, "phantoms_noise", "tenet") == pytest.approx(0.351897)
+    assert page.published_value(table, "phantoms_noise", "rltv_paper") == pytest.approx(0.225576)
+    assert page.published_value(table, "phantoms_noise", "rltv") is None
 
 
 def test_true_psf_is_that_of_the_hidden_microscope(results: Path) -> None:
-    psfs = figures._psfs(results)
+    psfs = fig3._psfs(results)
     params = experiment("fig3_beads", NA=0.6).params
     expected = psf_volume(params.model_psf(), psfs["true"].volume.shape, params.fine_voxel_size_um)
     found = psfs["true"].volume
@@ -303,12 +303,12 @@ def test_true_psf_is_that_of_the_hidden_microscope(results: Path) -> None:
 
 
 def test_without_an_acquisition_nothing_is_called_simulated(results: Path) -> None:
-    assert "Simulated" not in words(figures.figure2(results, simulated=False))
+    assert "Simulated" not in words(fig2.figure2(results, simulated=False))
 
 
 def test_files_are_the_same_whenever_written(results: Path, tmp_path: Path) -> None:
-    first = figures.save_figure(figures.figure3(results), tmp_path / "a/fig3")
-    second = figures.save_figure(figures.figure3(results), tmp_path / "b/fig3")
+    first = page.save_figure(fig3.figure3(results), tmp_path / "a/fig3")
+    second = page.save_figure(fig3.figure3(results), tmp_path / "b/fig3")
     assert [path.name for path in first] == ["fig3.pdf", "fig3.png"]
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
@@ -317,14 +317,14 @@ def test_files_are_the_same_whenever_written(results: Path, tmp_path: Path) -> N
 
 def test_missing_results_are_named(results: Path, tmp_path: Path) -> None:
     with pytest.raises(TenetError, match=r"fig2_iou\.csv"):
-        figures.figure2(tmp_path)
+        fig2.figure2(tmp_path)
     with pytest.raises(TenetError, match=r"fig3_beads\.csv"):
-        figures.figure3(tmp_path)
+        fig3.figure3(tmp_path)
 
 
 def test_colours_can_be_told_apart() -> None:
-    assert len({method.colour for method in figures.METHODS.values()}) == len(figures.METHODS)
-    assert len({method.marker for method in figures.METHODS.values()}) == len(figures.METHODS)
+    assert len({method.colour for method in page.METHODS.values()}) == len(page.METHODS)
+    assert len({method.marker for method in page.METHODS.values()}) == len(page.METHODS)
 
 
 @pytest.mark.parametrize("name", ["fig2", "fig3"])

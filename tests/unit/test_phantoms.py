@@ -19,7 +19,6 @@ from tenet.phantoms import (
     TrainingPhantomSettings,
     draw_angle_phantom,
     draw_beads_phantom,
-    draw_phantom,
     draw_training_phantom,
     generate_set,
     import_phantoms,
@@ -272,9 +271,7 @@ def test_the_generator_alone_decides():
         AnglePhantomSettings((40, 40, 40), 5),
         BeadsPhantomSettings((100, 100, 100), n_beads=1),
     ):
-        first, again, other = (
-            draw_phantom(settings, np.random.default_rng(seed)) for seed in (5, 5, 6)
-        )
+        first, again, other = (settings.draw(np.random.default_rng(seed)) for seed in (5, 5, 6))
         np.testing.assert_array_equal(first.brightness, again.brightness)
         assert first.attributes == again.attributes
         assert np.any(first.brightness != other.brightness)

@@ -1,4 +1,5 @@
-# Richardson-Lucy with total variation: tuned on held-out phantoms, and as the paper had it.
+# What TENET is compared with, on the same stacks and phantoms, told the same of the microscope:
+# Richardson-Lucy with total variation (tuned, and as the paper had it), CARE and Neuroclear.
 
 
 rule rltv_tune:
@@ -70,5 +71,90 @@ rule rltv:
         " python -m tenet rltv run {params.variant} --model {params.model:q}"
         " --settings {input.settings:q} --data {params.data:q} {params.rois}"
         " {params.normalisation} --out {output.folder:q} --threads {threads}"
+        " && python workflow/scripts/checksums.py {output.folder:q} {output.checksums:q})"
+        " > {log} 2>&1"
+
+
+rule baseline_train:
+    input:
+        model=lambda wildcards: [
+            f"<results>/models/{pretrained_of(wildcards.experiment)}/{file}"
+            for file in ("model.pt", "experiment.json", "threshold.json")
+        ],
+        data=lambda wildcards: acquisitions(wildcards.experiment),
+        rois=lambda wildcards: rois(wildcards.experiment),
+        tuning=lambda wildcards: training_set(pretrained_of(wildcards.experiment), "tuning"),
+    output:
+        model="<results>/baselines/{method}/{experiment}/{fold}/model.pt",
+        settings="<results>/baselines/{method}/{experiment}/{fold}/settings.json",
+        history="<results>/baselines/{method}/{experiment}/{fold}/history.csv",
+    log:
+        "<logs>/baseline_train/{method}/{experiment}/{fold}.log",
+    benchmark:
+        "<benchmarks>/baseline_train/{method}/{experiment}/{fold}.tsv"
+    wildcard_constraints:
+        method="care|neuroclear",
+    conda:
+        "../../envs/tenet.yaml"
+    threads: TRAINING_THREADS
+    resources:
+        mem_mb=16000,
+        runtime=1440,
+        gpu=1,
+    params:
+        seed=config["seed"],
+        code=lambda wildcards: code(wildcards.method),
+        settings=lambda wildcards: assignments(config[wildcards.method]),
+        normalisation=lambda wildcards: normalisation(wildcards.experiment),
+        model=lambda wildcards, input: str(Path(input.model[0]).parent),
+        tuning=lambda wildcards, input: without_suffix(input.tuning),
+        data=lambda wildcards, input: shlex.quote(noisy_stacks(wildcards.experiment, input.data)),
+        rois=lambda wildcards, input: roi_options(
+            wildcards.experiment, input.data, wildcards.fold
+        ),
+        out=subpath(output.model, parent=True),
+    shell:
+        "python workflow/scripts/on_device.py {resources.gpu}"
+        " python -m tenet baseline train {wildcards.method} --model {params.model:q}"
+        " --data {params.data} {params.rois} {params.normalisation} --tuning {params.tuning:q}"
+        " {params.settings} --out {params.out:q} --seed {params.seed} --threads {threads}"
+        " > {log} 2>&1"
+
+
+rule baseline:
+    input:
+        model=lambda wildcards: [
+            f"{baseline_folder(wildcards)}/{file}" for file in ("model.pt", "settings.json")
+        ],
+        data=lambda wildcards: acquisitions(wildcards.experiment),
+        rois=lambda wildcards: rois(wildcards.experiment),
+    output:
+        folder=directory("<results>/predictions/{experiment}/{method}{fold}"),
+        checksums="<results>/predictions/{experiment}/{method}{fold}.sha256",
+    log:
+        "<logs>/baseline/{experiment}/{method}{fold}.log",
+    benchmark:
+        "<benchmarks>/baseline/{experiment}/{method}{fold}.tsv"
+    wildcard_constraints:
+        method="care|neuroclear",
+        fold="(/all|/fold[0-9]+)?",
+    conda:
+        "../../envs/tenet.yaml"
+    threads: INFERENCE_THREADS
+    resources:
+        mem_mb=16000,
+        runtime=480,
+        gpu=1,
+    params:
+        code=lambda wildcards: code(wildcards.method),
+        model=lambda wildcards, input: str(Path(input.model[0]).parent),
+        data=lambda wildcards, input: stacks(wildcards.experiment, input.data),
+        rois=lambda wildcards, input: roi_options(
+            wildcards.experiment, input.data, wildcards.fold.strip("/")
+        ),
+    shell:
+        "(python workflow/scripts/on_device.py {resources.gpu}"
+        " python -m tenet baseline run {wildcards.method} --model {params.model:q}"
+        " --data {params.data:q} {params.rois} --out {output.folder:q} --threads {threads}"
         " && python workflow/scripts/checksums.py {output.folder:q} {output.checksums:q})"
         " > {log} 2>&1"

@@ -32,6 +32,10 @@ except ValueError as error:
     raise WorkflowError(str(error)) from None
 
 TABLES = {"fig2": "fig2_iou", "fig3": "fig3_beads"}
+# Methods with a model for each fold.
+LEARN_FROM_STACKS = ("tenet", "care", "neuroclear")
+# Phantoms that stand in for tissue.
+TISSUES = ("neurons", "microglia", "tumour")
 EXPERIMENTS = config["experiments"]
 OVERLAYS = " ".join(f"--overlay {name}" for name in config["overlays"])
 
@@ -65,25 +69,29 @@ INFERENCE_THREADS = max(CORES // 4, 1) if CPU_ONLY else 4
 
 # The modules that do the work of a rule. Code that draws, or measures, changes no prediction.
 CODE = {
-    "phantoms": ["tenet.phantoms"],
+    "phantoms": ["tenet.phantoms", "tenet.tissue"],
     "simulate": ["tenet.simulation"],
     "pretrain": ["tenet.training.pretrain", "tenet.calibration"],
     "finetune": ["tenet.training.finetune", "tenet.calibration"],
-    "rltv": ["tenet.baselines.rltv", "tenet.calibration"],
+    "rltv": ["tenet.comparison.rltv"],
+    "care": ["tenet.baselines.care", "tenet.calibration"],
+    "neuroclear": ["tenet.baselines.neuroclear", "tenet.calibration"],
     "predict": ["tenet.inference", "tenet.calibration"],
     "evaluate": ["tenet.evaluation"],
-    "figure": ["tenet.figures"],
+    **{figure: [f"tenet.figures.{figure}"] for figure in TABLES},
     "sample": ["tenet.samples", "tenet.volumes"],
     "enhance": ["tenet.inference", "tenet.calibration"],
 }
 # Only the threshold is chosen by it after a training, so how beads are measured or drawn is left out.
-MEASURING = ["tenet.metrics", "tenet.pictures", "tenet.figures"]
-WITHOUT = {step: MEASURING for step in ("pretrain", "finetune", "rltv", "predict")}
+MEASURING = ["tenet.metrics", "tenet.pictures"]
+WITHOUT = {
+    step: MEASURING for step in ("pretrain", "finetune", "rltv", "care", "neuroclear", "predict")
+}
 
 # The sections of an experiment's settings that a rule reads.
 SETTINGS = {
     "phantoms": ["simulation_data_generation"],
-    "beads": ["params.scale", "params.res_axial", "params.res_lateral"],
+    "grid": ["params.scale", "params.res_axial", "params.res_lateral"],
     "simulate": ["params"],
     "pretrain": [
         "params",
@@ -175,12 +183,12 @@ def phantom_command(wildcards):
     spec = phantom_set(wildcards.set)
     if spec["kind"] == "import":
         return f"import {shlex.quote(spec['folder'])}"
-    words = [spec["kind"]]
+    words = [f"tissue {spec['kind']}" if spec["kind"] in TISSUES else spec["kind"]]
     if "experiment" in spec:
         words += [spec["experiment"], OVERLAYS]
     if "size" in spec:
         words += ["--size", *map(str, spec["size"])]
-    words += [f"--{key} {spec[key]}" for key in ("angle", "lines", "beads", "count") if key in spec]
+    words += [f"--{key} {spec[key]}" for key in ("angle", "lines", "beads", "cells", "count") if key in spec]
     words += [assignments(spec.get("set", {})), f"--seed {seed(wildcards.set)}"]
     return " ".join(filter(None, words))
 
@@ -201,8 +209,9 @@ def own_phantoms(wildcards):
 def phantom_settings(wildcards):
     """Settings of the experiment that a set of phantoms is drawn for."""
     spec = phantom_set(wildcards.set)
-    step = {"training": "phantoms", "beads": "beads"}.get(spec["kind"])
-    return settings(spec["experiment"], step) if step else {}
+    if "experiment" not in spec:
+        return {}
+    return settings(spec["experiment"], "phantoms" if spec["kind"] == "training" else "grid")
 
 
 def phantom_workers(wildcards):
@@ -259,6 +268,12 @@ def stacks(experiment, checksums):
     """Folder of an experiment's raw stacks; that of phantoms has a sub-folder for each part."""
     folder = without_suffix(checksums)
     return f"{folder}/noise" if is_simulated(experiment) and is_beads(experiment) else folder
+
+
+def noisy_stacks(experiment, checksums):
+    """Folder of the raw stacks that methods learn from: never the ones without noise."""
+    folder = stacks(experiment, checksums)
+    return f"{folder}/noise" if is_simulated(experiment) and not is_beads(experiment) else folder
 
 
 def roi_options(experiment, checksums, fold="all"):
@@ -366,9 +381,7 @@ def finetune_options(wildcards, input):
         return f"--data {shlex.quote(row['file'])} {reading_options(row)}".rstrip()
     if is_simulation_variant(wildcards.experiment):
         return "--simulation"
-    folder = stacks(wildcards.experiment, input.data)
-    if is_simulated(wildcards.experiment) and not is_beads(wildcards.experiment):
-        folder = f"{folder}/noise"
+    folder = noisy_stacks(wildcards.experiment, input.data)
     beads = roi_options(wildcards.experiment, input.data, wildcards.fold)
     return f"--data {shlex.quote(folder)} {beads}".rstrip()
 
@@ -415,12 +428,19 @@ def model_folder(experiment, method, fold):
     return f"<results>/models/{pretrained_of(experiment)}"
 
 
+def baseline_folder(wildcards):
+    """Folder of the trained baseline that restores an experiment's stacks."""
+    experiment = EXPERIMENTS[wildcards.experiment].get("model", wildcards.experiment)
+    fold = wildcards.fold.strip("/") or "all"
+    return f"<results>/baselines/{wildcards.method}/{experiment}/{fold}"
+
+
 def runs(experiment):
     """All predictions of an experiment: `method`, or `method/fold` for beads."""
     for method in config["methods"]:
         if not is_beads(experiment):
             yield method
-        elif method == "tenet":
+        elif method in LEARN_FROM_STACKS:
             yield from (f"{method}/{fold}" for fold in folds(experiment))
         else:
             yield f"{method}/all"

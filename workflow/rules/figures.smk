@@ -32,7 +32,7 @@ rule figure:
         runtime=60,
     params:
         results=subpath(output.pdf, parent=True),
-        code=code("figure"),
+        code=lambda wildcards: code(wildcards.figure),
     shell:
         "python -m papermill -k python3 -l python --no-progress-bar"
         " {input.notebook:q} {log.notebook:q} -p results {params.results:q} > {log.text} 2>&1"

@@ -1,0 +1,1 @@
+"""Baselines under the conditions that TENET has: stacks, microscope, phantoms, folds."""

@@ -1,0 +1,105 @@
+"""CARE and Neuroclear under the conditions that TENET has.
+
+They borrow from a pre-trained model what that was told (PSF, noise, intensities), get their
+threshold on the phantoms that choose TENET's, and never see the images of their fold.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from tenet.baselines.care import CARE
+from tenet.baselines.learned import Assumed, LearnedBaseline, choose_threshold
+from tenet.baselines.neuroclear import Neuroclear
+from tenet.calibration import phantom_images
+from tenet.config import validated
+from tenet.restoration import restore_stack
+from tenet.training.finetune import model_range, scaled, signal_level, stack_range
+from tenet.training.store import load_model, save_json
+from tenet.volumes import Stack
+
+Learned = Literal["care", "neuroclear"]
+LEARNED: Mapping[str, type[LearnedBaseline]] = {"care": CARE, "neuroclear": Neuroclear}
+Pairs = Sequence[tuple[Stack, Path]]  # a stack, and the file for its result
+
+
+def train_baseline(
+    method: Learned,
+    model: Path,
+    stacks: Sequence[Stack],
+    tuning: Path,
+    out: Path,
+    *,
+    settings: Mapping[str, Any],
+    normalisation: str | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    device: torch.device,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Train a baseline on raw stacks and choose its threshold on held-out phantoms.
+
+    Parameters
+    ----------
+    method : {"care", "neuroclear"}
+    model : Path
+        Pre-trained model: what it was told of the microscope is all that the baseline is told.
+    stacks : sequence of Stack
+        The raw stacks that TENET is fine-tuned on.
+    tuning : Path
+        Held-out phantoms.
+    out : Path
+        Receives the weights and ``settings.json``.
+    settings : mapping
+        Of the method; defaults are those of its published code.
+    normalisation : str, optional
+        As in `model_range`; by default that of the model.
+    provenance : mapping, optional
+        Written beside the weights (fold, images …).
+    device : torch.device
+    seed : int
+
+    Returns
+    -------
+    dict
+        What was written: settings, threshold, its mean IoU on the phantoms, parameters.
+
+    Raises
+    ------
+    TenetError
+        If a setting is unknown or impossible, or a stack too small.
+    """
+    kind = LEARNED[method]
+    chosen = validated(kind.settings_type, settings, method)
+    network, experiment = load_model(model, device=device)
+    normalisation = normalisation or experiment.train_dataset.normalisation
+    data = [(stack, model_range(stack, experiment, model, normalisation)) for stack in stacks]
+    psf, scale = network.psf().detach(), network.params.scale
+    level = signal_level(model)
+    assumed = Assumed(scale, psf, network.noise.requires_grad_(False), level)
+    trained = kind.learn(chosen, data, assumed, out, device=device, seed=seed)
+    pairs = phantom_images(network, tuning, noise=True, seed=seed)
+    record = {
+        **choose_threshold(trained, pairs),
+        "n": len(pairs),
+        "normalisation": normalisation,
+        "signal_level": level,
+        "voxel_size_um": list(network.params.coarse_voxel_size_um),
+        "seed": seed,
+        **(provenance or {}),
+    }
+    trained.save(out, record)
+    return record
+
+
+def run_baseline(
+    method: Learned, folder: Path, pairs: Pairs, out: Path, *, device: torch.device
+) -> None:
+    """Restore stacks with what `train_baseline` wrote; threshold and origin go beside them."""
+    network, record = LEARNED[method].load(folder, device)
+    for stack, path in pairs:
+        range_ = scaled(stack_range(stack, record["normalisation"]), record["signal_level"])
+        size = stack.voxel_size_um or tuple(record["voxel_size_um"])
+        restore_stack(network, stack, range_, path, voxel_size_um=size)
+    save_json(out / "settings.json", {"threshold": record["threshold"], "model": str(folder)})

@@ -1,0 +1,79 @@
+"""RLTV under the conditions that TENET has: the PSF it was told, and the same held-out phantoms."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from tenet.baselines.rltv import Tuning, rltv_paper, rltv_tiled, tune, tune_published
+from tenet.calibration import phantom_images
+from tenet.restoration import Progress
+from tenet.training.finetune import model_range
+from tenet.training.store import load_model, save_json
+from tenet.volumes import Stack, normalise, write_ome_tiff
+
+
+def tune_rltv(
+    model: Path,
+    phantoms: Path,
+    out: Path,
+    *,
+    iterations: Sequence[int],
+    tv_weights: Sequence[float],
+    progress: Progress | None = None,
+    device: torch.device,
+    seed: int = 0,
+) -> None:
+    """Choose iterations, weight and thresholds of RLTV by IoU on held-out phantoms; see `tune`."""
+    network, experiment = load_model(model, device=device)
+    pairs = phantom_images(network, phantoms, noise=True, seed=seed)
+    psf, params = network.psf().detach(), experiment.params
+    best, table = tune(
+        pairs,
+        psf,
+        scale=params.scale,
+        fine_voxel_size_um=params.fine_voxel_size_um,
+        tv_weights=tv_weights,
+        iterations=iterations,
+        progress=progress,
+    )
+    published = tune_published(pairs, psf, scale=params.scale)
+    save_json(out, {**asdict(Tuning(best, published)), "table": table.to_dict("records")})
+
+
+def run_rltv(
+    model: Path,
+    chosen: Tuning,
+    pairs: Sequence[tuple[Stack, Path]],
+    out: Path,
+    *,
+    paper: bool,
+    normalisation: str | None = None,
+    device: torch.device,
+) -> None:
+    """Deconvolve stacks with the PSF of a model and what `tune_rltv` chose.
+
+    `paper` takes the settings of the published figures instead, with a threshold chosen likewise.
+    """
+    network, experiment = load_model(model, device=device)
+    psf, params = network.psf().detach(), experiment.params
+    for stack, path in pairs:
+        range_ = model_range(stack, experiment, model, normalisation)
+        image = torch.from_numpy(normalise(stack.read(), range_))
+        if paper:
+            result = rltv_paper(image, psf, scale=params.scale, device=device)
+        else:
+            result = rltv_tiled(
+                image,
+                psf,
+                scale=params.scale,
+                iterations=chosen.rltv.iterations,
+                tv_weight=chosen.rltv.tv_weight,
+                fine_voxel_size_um=params.fine_voxel_size_um,
+                device=device,
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_ome_tiff(path, result.cpu().numpy(), params.fine_voxel_size_um, ["intensity"])
+    part = chosen.rltv_paper if paper else chosen.rltv
+    save_json(out / "settings.json", {**asdict(part), "model": str(model)})

@@ -1,0 +1,158 @@
+"""Restoring stacks of any size with anything that makes a fine tile of a coarse one.
+
+A stack is cut into overlapping tiles on the coarse grid. What is made of each is multiplied by
+weights that fall smoothly to 0 towards the tile's borders and add up to 1 over all tiles, so that
+results are only ever added to a file. Memory is that of a tile.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tenet.errors import TenetError
+from tenet.tiles import Tile, Triple
+from tenet.volumes import IntensityRange, OmeTiffWriter, Stack, normalise
+
+VoxelSize = tuple[float, float, float]
+Progress = Callable[[int, int], None]
+Read = Callable[[slice, slice, slice], NDArray[np.float32]]
+
+
+class Restorer(Protocol):
+    """A method that restores a stack tile by tile."""
+
+    @property
+    def scale(self) -> int:
+        """Fine planes per coarse plane."""
+        ...
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """What it makes, by name."""
+        ...
+
+    def tiles(self, zyx_shape: Triple) -> list[Tile]:
+        """Cut a stack, on the coarse grid."""
+        ...
+
+    def restore(self, tile_zyx: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Make (C, Z·s, Y, X) of a tile (Z, Y, X) in [0, 1]."""
+        ...
+
+
+def restore_stack(
+    restorer: Restorer,
+    stack: Stack,
+    range_: IntensityRange,
+    out: Path,
+    *,
+    voxel_size_um: VoxelSize | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Restore a stack of any size into an OME-TIFF, in the memory of one tile.
+
+    Parameters
+    ----------
+    restorer : Restorer
+    stack : Stack
+        Raw stack.
+    range_ : IntensityRange
+        Raw intensities that become 0 and 1.
+    out : Path
+        Receives C, Z·s, Y, X. The voxel size along z is the stack's over s.
+    voxel_size_um : tuple of float, optional
+        Voxel size of the stack along z, y and x; by default what its file says.
+    progress : callable, optional
+        Called as ``progress(done, tiles)`` after every tile.
+
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    TenetError
+        If the voxel size is not known, the stack holds NaN or infinite intensities, or the disk is
+        full.
+    """
+    size_um = voxel_size_um or stack.voxel_size_um
+    if size_um is None:
+        raise TenetError(f"{stack.path}: it records no voxel size; give z, y, x in µm")
+
+    def read(z: slice, y: slice, x: slice) -> NDArray[np.float32]:
+        raw = stack.read(z, y, x)
+        if not np.isfinite(raw).all():
+            raise TenetError(
+                f"{stack.path}: NaN or infinite intensities in planes {z.start} to {z.stop - 1}; "
+                "export the raw data again"
+            )
+        return normalise(raw, range_)
+
+    out = Path(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TenetError(f"{out.parent}: cannot be made a folder ({error.strerror})") from None
+    scale = restorer.scale
+    planes, rows, columns = stack.zyx_shape
+    czyx_shape = (len(restorer.channels), planes * scale, rows, columns)
+    fine_size_um = (size_um[0] / scale, size_um[1], size_um[2])
+    with OmeTiffWriter(out, czyx_shape, fine_size_um, restorer.channels) as writer:
+        for start, block in _blocks(restorer, read, stack.zyx_shape, progress):
+            writer.add(start, block)
+    return out
+
+
+def restore_array(
+    restorer: Restorer, image_zyx: NDArray[Any], *, progress: Progress | None = None
+) -> NDArray[np.float32]:
+    """Restore a small stack in memory; see `restore_stack`.
+
+    Parameters
+    ----------
+    image_zyx : ndarray
+        Intensities in [0, 1], shape (Z, Y, X).
+
+    Returns
+    -------
+    ndarray of float32, shape (C, Z·s, Y, X)
+
+    Raises
+    ------
+    TenetError
+        If the array is not three-dimensional, or not within [0, 1].
+    """
+    image = np.asarray(image_zyx, dtype=np.float32)
+    if image.ndim != 3 or 0 in image.shape:
+        raise TenetError(f"an array of shape {image.shape} is no stack; give Z, Y, X")
+    if not (image.min() >= 0 and image.max() <= 1):
+        raise TenetError("intensities must be from 0 to 1: normalise the stack first")
+    planes, rows, columns = image.shape
+    whole = np.zeros(
+        (len(restorer.channels), planes * restorer.scale, rows, columns), dtype=np.float32
+    )
+    shape = (planes, rows, columns)
+    for (z, y, x), block in _blocks(restorer, lambda z, y, x: image[z, y, x], shape, progress):
+        _, n_z, n_y, n_x = block.shape
+        whole[:, z : z + n_z, y : y + n_y, x : x + n_x] += block
+    return whole
+
+
+def _blocks(
+    restorer: Restorer, read: Read, zyx_shape: Triple, progress: Progress | None
+) -> Iterator[tuple[Triple, NDArray[np.float32]]]:
+    """Yield weighted results (C, Z·s, Y, X) and their place on the fine grid; their sum is all."""
+    plan = restorer.tiles(zyx_shape)
+    for done, (z, y, x) in enumerate(plan, start=1):
+        tile = read(slice(z.start, z.stop), slice(y.start, y.stop), slice(x.start, x.stop))
+        block = restorer.restore(tile)
+        block *= z.weights(restorer.scale)[:, None, None]
+        block *= y.weights()[:, None]
+        block *= x.weights()
+        yield (z.start * restorer.scale, y.start, x.start), block
+        if progress is not None:
+            progress(done, len(plan))

@@ -1,0 +1,274 @@
+"""CARE and Neuroclear: that each does, on an easy case, what its paper says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.registration import phase_cross_correlation
+
+from tenet.baselines.care import CARE, CARESettings, as_axial, axial_profile
+from tenet.baselines.learned import Assumed, LearnedBaseline, upsample
+from tenet.baselines.neuroclear import (
+    LATERAL,
+    XZ,
+    YZ,
+    Neuroclear,
+    NeuroclearSettings,
+    linear_network,
+    projections,
+    slices,
+)
+from tenet.errors import TenetError
+from tenet.imaging import NoiseModel, StridedBlur
+from tenet.restoration import restore_array
+from tenet.volumes import IntensityRange, Stack, open_stack
+
+SCALE = 4
+SMALL_CARE = CARESettings(
+    channels_2d=(16, 32, 64),
+    crop=48,
+    batch_size=4,
+    steps_per_epoch=50,
+    n_epochs=6,
+    lr=2e-3,
+    schedule="cosine",
+)
+SMALL_NEUROCLEAR = NeuroclearSettings(
+    channels_3d=(16, 32),
+    linear_channels=8,
+    discriminator_channels=16,
+    batch_size=2,
+    discriminator_layers=2,
+    crop=32,
+    steps_per_epoch=60,
+    n_epochs=2,
+    lr=2e-3,
+)
+
+
+def gaussian_psf(sigma_z: float, planes: int = 26) -> torch.Tensor:
+    """Blur along z alone, centred for an even scale."""
+    z = torch.arange(planes, dtype=torch.float64) - (planes - 1) / 2
+    line = torch.exp(-(z**2) / (2 * sigma_z**2)).float()
+    return (line / line.sum())[:, None, None]
+
+
+def balls(seed: int, zyx_shape: tuple[int, int, int] = (64, 64, 64)) -> NDArray[np.float32]:
+    """Soft balls that look the same along every axis."""
+    rng = np.random.default_rng(seed)
+    volume = np.zeros(zyx_shape, dtype=np.float32)
+    grid = np.ogrid[tuple(slice(n) for n in zyx_shape)]
+    for _ in range(60):
+        centre, radius = rng.uniform(0, zyx_shape), rng.uniform(2, 4)
+        distance = sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True))
+        volume = np.maximum(volume, (distance <= radius**2).astype(np.float32))
+    return ndimage.gaussian_filter(volume, 0.6)
+
+
+@pytest.fixture(scope="module")
+def assumed() -> Assumed:
+    return Assumed(SCALE, gaussian_psf(2.5), NoiseModel(2e-3, 2e-3).requires_grad_(False))
+
+
+@pytest.fixture(scope="module")
+def acquired(
+    tmp_path_factory: pytest.TempPathFactory, assumed: Assumed
+) -> list[tuple[Stack, IntensityRange]]:
+    """Three stacks of balls, blurred along z and sampled every fourth plane."""
+    folder, data = tmp_path_factory.mktemp("stacks"), []
+    for seed in range(3):
+        path = folder / f"{seed}.npy"
+        np.save(path, acquire(balls(seed), assumed))
+        data.append((open_stack(path), IntensityRange(0.0, 1.0, "none")))
+    return data
+
+
+@pytest.fixture(scope="module")
+def learned(
+    tmp_path_factory: pytest.TempPathFactory,
+    acquired: list[tuple[Stack, IntensityRange]],
+    assumed: Assumed,
+) -> dict[str, LearnedBaseline]:
+    """Both methods, trained for seconds."""
+    folder, device = tmp_path_factory.mktemp("models"), torch.device("cpu")
+    return {
+        kind.name: kind.learn(settings, acquired, assumed, folder / kind.name, device=device)
+        for kind, settings in ((CARE, SMALL_CARE), (Neuroclear, SMALL_NEUROCLEAR))
+    }
+
+
+def acquire(volume: NDArray[np.float32], assumed: Assumed) -> NDArray[np.float32]:
+    blur = StridedBlur(assumed.psf, volume.shape, assumed.scale)
+    return blur(torch.from_numpy(volume)[None, None])[0, 0].clamp(0, 1).numpy()
+
+
+def lateral_and_axial_detail(volume: NDArray[np.float32]) -> tuple[float, float]:
+    """Power at wavelengths of 4 to 10 voxels along x and along z, of the inside."""
+    inside = volume[8:-8, 8:-8, 8:-8]
+    inside = inside - inside.mean()
+    power = np.abs(np.fft.fftn(inside)) ** 2
+    n = inside.shape[0]
+    band = slice(round(n / 10), round(n / 4))
+    return float(power[:, :, band].sum()), float(power[band].sum())
+
+
+@pytest.mark.parametrize("scale", [3, 4])
+def test_upsampling_keeps_the_place_of_planes(scale: int) -> None:
+    coarse = torch.arange(8.0)[None, None, :, None, None].expand(1, 1, 8, 2, 3)
+    fine = upsample(coarse, scale)[0, 0, :, 0, 0]
+    middle = (scale - 1) / 2
+    inside = torch.arange(scale, 7 * scale)
+    torch.testing.assert_close(fine[inside], (inside - middle) / scale)
+
+
+@pytest.mark.parametrize("scale", [3, 4, 10])
+def test_lateral_slices_made_axial_are_what_the_microscope_makes(scale: int) -> None:
+    planes = 25 if scale % 2 else 26
+    profile = axial_profile(gaussian_psf(4.0, planes).expand(-1, 3, 3))
+    rows, columns = 12 * scale, 5
+    sharp = torch.rand(2, 1, rows, columns)
+    sharp[:, :, : 2 * scale] = sharp[:, :, -2 * scale :] = 0  # what lies outside is not known
+    blur = StridedBlur(profile[:, None, None], (rows, columns, 1), scale)
+    coarse = blur(sharp[..., None])
+    expected = upsample(coarse, scale)[..., 0]
+    torch.testing.assert_close(as_axial(sharp, profile, scale, None), expected)
+
+
+def test_slices_and_projections() -> None:
+    volume = torch.rand(1, 1, 6, 8, 10)
+    assert slices(volume, LATERAL).shape == (6, 1, 8, 10)
+    assert slices(volume, XZ).shape == (8, 1, 6, 10)
+    assert slices(volume, YZ).shape == (10, 1, 6, 8)
+    torch.testing.assert_close(slices(volume, YZ)[3, 0], volume[0, 0, :, :, 3])
+    slabs = projections(volume, XZ, 3)
+    assert slabs.shape == (2, 1, 6, 10)
+    torch.testing.assert_close(slabs[1, 0], volume[0, 0, :, 3:6].amax(1))
+
+
+def test_linear_network_is_linear() -> None:
+    network, one, other = linear_network(4), torch.rand(1, 1, 9, 9, 9), torch.rand(1, 1, 9, 9, 9)
+    both = network(2 * one - 3 * other)
+    torch.testing.assert_close(both, 2 * network(one) - 3 * network(other), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [CARE, Neuroclear])
+def test_tiles_cover_stacks_of_any_size(kind: type[LearnedBaseline]) -> None:
+    settings = {CARE: SMALL_CARE, Neuroclear: SMALL_NEUROCLEAR}[kind]
+    network = kind(settings, 3).eval()
+    image = np.random.default_rng(0).random((21, 50, 37), dtype=np.float32)
+    restored = restore_array(network, image)
+    assert restored.shape == (1, 63, 50, 37)
+    assert np.isfinite(restored).all()
+    assert restored.min() >= 0
+
+
+def test_care_undoes_a_known_axial_blur(
+    learned: dict[str, LearnedBaseline], assumed: Assumed
+) -> None:
+    truth = balls(99)
+    image = acquire(truth, assumed)
+    restored = restore_array(learned["care"], image)[0]
+    linear = upsample(torch.from_numpy(image)[None, None], SCALE)[0, 0].numpy()
+    inside = (slice(8, -8),) * 3
+    error, before = (np.abs(v - truth)[inside].mean() for v in (restored, linear))
+    assert error < 0.5 * before
+    wide, narrow = lateral_and_axial_detail(linear), lateral_and_axial_detail(restored)
+    assert wide[1] / wide[0] < 0.2  # blurred along z
+    assert narrow[1] / narrow[0] > 2 * wide[1] / wide[0]
+
+
+def test_neuroclear_brings_the_axial_spectrum_closer_to_the_lateral_one(
+    learned: dict[str, LearnedBaseline], assumed: Assumed
+) -> None:
+    image = acquire(balls(99), assumed)
+    linear = upsample(torch.from_numpy(image)[None, None], SCALE)[0, 0].numpy()
+    before = lateral_and_axial_detail(linear)
+    after = lateral_and_axial_detail(restore_array(learned["neuroclear"], image)[0])
+    assert abs(np.log(after[1] / after[0])) < 0.7 * abs(np.log(before[1] / before[0]))
+
+
+@pytest.mark.parametrize("method", ["care", "neuroclear"])
+def test_what_is_restored_lies_where_the_truth_lies(
+    method: str, learned: dict[str, LearnedBaseline], assumed: Assumed
+) -> None:
+    truth = balls(99)
+    restored = restore_array(learned[method], acquire(truth, assumed))[0]
+    shift, _, _ = phase_cross_correlation(truth, restored, upsample_factor=20, normalization=None)
+    assert np.abs(shift).max() < 0.5
+
+
+def test_a_shift_is_measured_and_undone() -> None:
+    network = CARE(SMALL_CARE, SCALE).eval()
+    image = ndimage.zoom(balls(5), (1 / SCALE, 1, 1), order=1).clip(0, 1)
+    network.shift_zyx = torch.tensor([3.0, -2.0, 1.5])
+    shifted = restore_array(network, image)[0]
+    network.restore_fine = lambda fine: torch.from_numpy(shifted)[None, None]  # type: ignore
+    network.register([image])
+    torch.testing.assert_close(network.shift_zyx, torch.tensor([-3.0, 2.0, -1.5]), atol=0.3, rtol=0)
+
+
+@pytest.mark.parametrize("kind", [CARE, Neuroclear])
+def test_saved_baselines_load_and_say_what_they_are(
+    kind: type[LearnedBaseline], tmp_path: Path
+) -> None:
+    settings = {CARE: SMALL_CARE, Neuroclear: SMALL_NEUROCLEAR}[kind]
+    network = kind(settings, 3).eval()
+    network.save(tmp_path, {"threshold": 0.25})
+    again, record = kind.load(tmp_path, torch.device("cpu"))
+    assert record["threshold"] == 0.25
+    assert record["parameters"] == sum(p.numel() for p in network.parameters())
+    image = np.random.default_rng(0).random((16, 32, 32), dtype=np.float32)
+    np.testing.assert_array_equal(restore_array(again, image), restore_array(network, image))
+    other = {CARE: Neuroclear, Neuroclear: CARE}[kind]
+    with pytest.raises(TenetError, match="holds"):
+        other.load(tmp_path, torch.device("cpu"))
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(TenetError, match="train again"):
+        kind.load(tmp_path, torch.device("cpu"))
+
+
+def test_an_interrupted_baseline_ends_with_the_same_weights(
+    acquired: list[tuple[Stack, IntensityRange]], assumed: Assumed, tmp_path: Path
+) -> None:
+    settings = SMALL_NEUROCLEAR.model_copy(update={"n_epochs": 2, "steps_per_epoch": 2})
+
+    class Stop(Exception):
+        pass
+
+    def learn(folder: Path) -> Neuroclear:
+        return Neuroclear.learn(settings, acquired, assumed, folder, device=torch.device("cpu"))
+
+    whole = learn(tmp_path / "whole").state_dict()
+    calls = 0
+    original = Neuroclear.judge
+
+    def interrupted(self: Neuroclear, name: str, planes: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if (tmp_path / "cut/checkpoint.pt").exists():
+            raise Stop
+        return original(self, name, planes)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Neuroclear, "judge", interrupted)
+        with pytest.raises(Stop):
+            learn(tmp_path / "cut")
+    assert calls
+    resumed = learn(tmp_path / "cut").state_dict()
+    for name, value in whole.items():
+        torch.testing.assert_close(resumed[name], value, msg=name)
+
+
+@pytest.mark.parametrize("kind", [CARE, Neuroclear])
+def test_stacks_that_are_too_small_are_refused(
+    kind: type[LearnedBaseline], assumed: Assumed, tmp_path: Path
+) -> None:
+    path = tmp_path / "small.npy"
+    np.save(path, np.random.default_rng(0).random((3, 3, 40), dtype=np.float32))
+    data = [(open_stack(path), IntensityRange(0.0, 1.0, "none"))]
+    settings = {CARE: SMALL_CARE, Neuroclear: SMALL_NEUROCLEAR}[kind]
+    with pytest.raises(TenetError, match="needs"):
+        kind.learn(settings, data, assumed, tmp_path / "model", device=torch.device("cpu"))
