@@ -517,6 +517,7 @@ def predict(
     rois: Rois = None,
     fold: Fold = None,
     normalisation: Normalisation = None,
+    channel: Channel = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -527,7 +528,7 @@ def predict(
     from tenet.training.store import save_json
 
     network, experiment = _model(model, device, threads)
-    for stack, path in every_stack(data, out, rois, fold):
+    for stack, path in every_stack(data, out, rois, fold, channel=channel):
         range_ = model_range(stack, experiment, model, normalisation)
         size = stack.voxel_size_um or experiment.params.coarse_voxel_size_um
         enhance_stack(network, stack, range_, path, voxel_size_um=size)
@@ -575,6 +576,7 @@ def rltv_run(
     paper: Annotated[bool, typer.Option("--paper", help="As published: coarse grid.")] = False,
     rois: Rois = None,
     normalisation: Normalisation = None,
+    channel: Channel = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -586,7 +588,7 @@ def rltv_run(
     run_rltv(
         model,
         read_tuning(settings),
-        every_stack(data, out, rois),
+        every_stack(data, out, rois, channel=channel),
         out,
         paper=paper,
         normalisation=normalisation,
@@ -611,6 +613,7 @@ def baseline_train(
     normalisation: Normalisation = None,
     settings: Settings = None,
     seed: Seed = 0,
+    channel: Channel = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -622,7 +625,8 @@ def baseline_train(
     from tenet.stacks import outside_fold, stack_files
     from tenet.volumes import open_stack
 
-    stacks = [open_stack(file) for path in data for file in stack_files(path)]
+    files = [file for path in data for file in stack_files(path)]
+    stacks = [open_stack(file, channel=channel) for file in files]
     stacks = outside_fold(stacks, fold, rois)
     record = train_baseline(
         method,
@@ -651,6 +655,7 @@ def baseline_run(
     out: Out,
     rois: Rois = None,
     fold: Fold = None,
+    channel: Channel = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -658,7 +663,7 @@ def baseline_run(
     from tenet.comparison.learned import run_baseline
     from tenet.stacks import every_stack
 
-    pairs = every_stack(data, out, rois, fold)
+    pairs = every_stack(data, out, rois, fold, channel=channel)
     run_baseline(method, model, pairs, out, device=_device(device, threads))
 
 
@@ -714,9 +719,56 @@ def evaluate_beads(
     _write_tables(tables, (out, sweep))
 
 
+@evaluate_app.command("profiles")
+def evaluate_profiles(
+    experiment: ExperimentName,
+    predictions: Predictions,
+    data: Data,
+    out: Out,
+    phantoms: Annotated[Path | None, typer.Option(help="The truth of simulated stacks.")] = None,
+    method: Annotated[list[str] | None, typer.Option("--method", help="Repeatable.")] = None,
+) -> None:
+    """Widths of thin structures along z and across, in the raw stacks and in every result."""
+    from tenet.structures import evaluate_profiles as evaluate
+
+    methods = method or sorted(path.name for path in predictions.iterdir() if path.is_dir())
+    table = evaluate(experiment, predictions, data, methods, phantoms=phantoms)
+    _write_tables([table], (out,))
+
+
+@evaluate_app.command("cells")
+def evaluate_cells(
+    experiment: ExperimentName,
+    predictions: Predictions,
+    out: Out,
+    cells: Annotated[Path, typer.Option(help="Table of every cell (CSV).")],
+    tumour: Annotated[
+        Path | None, typer.Option(help="Predictions of the tumour's channel, likewise.")
+    ] = None,
+    phantoms: Annotated[Path | None, typer.Option(help="The truth of simulated stacks.")] = None,
+    tumour_phantoms: Annotated[Path | None, typer.Option(help="That of the tumour.")] = None,
+    method: Annotated[list[str] | None, typer.Option("--method", help="Repeatable.")] = None,
+) -> None:
+    """Cells of every segmentation: number, shape, distance to the tumour."""
+    from tenet.structures import evaluate_cells as evaluate
+
+    methods = method or sorted(path.name for path in predictions.iterdir() if path.is_dir())
+    tables = evaluate(
+        experiment,
+        predictions,
+        tumour,
+        methods,
+        phantoms=phantoms,
+        tumour_phantoms=tumour_phantoms,
+    )
+    _write_tables(tables, (out, cells))
+
+
 @app.command()
 def table(
-    figure: Annotated[Literal["fig2", "fig3"], typer.Argument(help="Which figure.")],
+    figure: Annotated[
+        Literal["fig2", "fig3", "fig4", "fig5"], typer.Argument(help="Which figure.")
+    ],
     metrics: Annotated[list[Path], typer.Option(help="Tables of `evaluate`. Repeatable.")],
     published: Annotated[Path, typer.Option(help="The paper's numbers (CSV).")],
     out: Out,

@@ -446,7 +446,7 @@ _PUBLISHED_AT = {
 
 
 def summary_table(
-    figure: Literal["fig2", "fig3"],
+    figure: Literal["fig2", "fig3", "fig4", "fig5"],
     tables: Iterable[pd.DataFrame],
     published: Path,
     rng: np.random.Generator,
@@ -457,7 +457,7 @@ def summary_table(
 
     Parameters
     ----------
-    figure : {"fig2", "fig3"}
+    figure : {"fig2", "fig3", "fig4", "fig5"}
         The figure; its experiments' names begin with it.
     tables : iterable of DataFrame
         Tables of `evaluate_segmentation` or `evaluate_beads`.
@@ -494,6 +494,10 @@ def summary_table(
     name = frame["experiment"].str.removeprefix(f"{figure}_")
     if figure == "fig2":
         frame = frame.assign(condition=name + "_" + frame["part"])
+    elif figure in ("fig4", "fig5"):
+        # A place, where there are several to a stack, counts as one observation.
+        roi = frame["roi"].fillna("").astype(str)
+        frame = frame.assign(condition=name, image=frame["image"].astype(str) + " " + roi)
     else:
         by_paper = frame["quantity"].str.endswith(PUBLISHED_DEFINITION)
         frame = frame.assign(
@@ -592,6 +596,8 @@ def _published_key(
     """Where the published counterpart of a row stands, if it has one."""
     author = _PUBLISHED_METHODS.get(method)
     if author is None:
+        return None
+    if figure in ("fig4", "fig5"):
         return None
     if figure == "fig3":
         if not condition.startswith("beads"):

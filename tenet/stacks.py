@@ -49,7 +49,12 @@ def stack_files(path: Path) -> list[Path]:
 
 
 def every_stack(
-    data: Path, out: Path, rois: Path | None = None, fold: int | None = None
+    data: Path,
+    out: Path,
+    rois: Path | None = None,
+    fold: int | None = None,
+    *,
+    channel: int | None = None,
 ) -> list[tuple[Stack, Path]]:
     """Open the stacks of a folder, or of its sub-folders, each with the file for its result.
 
@@ -63,6 +68,8 @@ def every_stack(
         Table of regions: only images that it names.
     fold : int, optional
         Only images with a region in this fold of the table.
+    channel : int, optional
+        Channel of stacks with several.
 
     Raises
     ------
@@ -80,7 +87,7 @@ def every_stack(
         for file in stack_files(folder):
             if wanted is None or image_number(file) in wanted:
                 target = out / folder.relative_to(data) / f"{stack_name(file)}.ome.tif"
-                pairs.append((open_stack(file), target))
+                pairs.append((open_stack(file, channel=channel), target))
     if not pairs:
         raise TenetError(f"{data} holds none of the images that {rois} names")
     return pairs

@@ -99,7 +99,7 @@ class TissuePhantomSettings:
             raise TenetError("tissue needs a scattering length above 0 and no negative spread")
 
     def draw(self, rng: np.random.Generator) -> DrawnPhantom:
-        """Draw the volume; its attributes are ``n_objects`` and the somata's ``centres_zyx``."""
+        """Draw the volume; its attributes are ``n_objects`` and the centres ``somata_zyx``."""
         return _draw(self, rng)
 
 
@@ -124,7 +124,7 @@ def _draw(settings: TissuePhantomSettings, rng: np.random.Generator) -> DrawnPha
             _paint_ball(canvas, ball.centre_um / voxel - 0.5, ball.radius_um / voxel, brightness)
     depth = (np.arange(settings.zyx_shape[0]) + 0.5) * voxel[0]
     canvas *= np.exp(-depth / settings.scattering_length_um)[:, None, None].astype(np.float32)
-    found = {"n_objects": len(centres), "centres_zyx": (centres / voxel - 0.5).tolist()}
+    found = {"n_objects": len(centres), "somata_zyx": (centres / voxel - 0.5).tolist()}
     return DrawnPhantom((canvas > 0).view(np.uint8), canvas, found)
 
 

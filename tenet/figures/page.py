@@ -48,6 +48,12 @@ METHODS: Mapping[str, Method] = {
     "care": Method("CARE", "#009E73", "P"),
     "neuroclear": Method("Neuroclear", "#CC79A7", "X"),
 }
+#: What is measured beside the methods.
+LOOKS: Mapping[str, Method] = {
+    "raw": Method("Raw stack", "black", "D"),
+    "truth": Method("Truth", "0.55", "*"),
+    **METHODS,
+}
 PARTS = {"noise": "with noise", "no_noise": "without noise"}
 ANGLES = {"angle00": "0°", "angle45": "45°", "angle90": "90°"}
 BEAD_QUANTITIES = {
@@ -214,7 +220,7 @@ def strip_plot(
 ) -> None:
     """A row per method: every image as a point, the mean with its interval as a bar."""
     for level, method in enumerate(methods):
-        look = METHODS[method]
+        look = LOOKS[method]
         chosen = values[
             (values["condition"] == condition)
             & (values["quantity"] == quantity)
@@ -239,7 +245,7 @@ def strip_plot(
         )
     axes.set(
         yticks=range(len(methods)),
-        yticklabels=[METHODS[m].label for m in methods] if labels else [],
+        yticklabels=[LOOKS[m].label for m in methods] if labels else [],
         ylim=(len(methods) - 0.4, -0.6),
     )
 
@@ -279,7 +285,7 @@ def diamond_handle(label: str) -> Line2D:
 
 def method_handle(method: str, *, line: bool = False) -> Line2D:
     """The look of a method for a legend."""
-    look = METHODS[method]
+    look = LOOKS[method]
     return Line2D(
         [], [], color=look.colour, marker=look.marker, label=look.label, ls="-" if line else ""
     )
@@ -384,13 +390,21 @@ def notes(
     results: Path, experiment: str, table: pd.DataFrame, quantity: str, simulated: bool | None
 ) -> list[str]:
     """Who does best, and where the images come from."""
-    lines = list(winners(table, quantity))
-    acquisition = results / f"acquisitions/{experiment}/acquisition.json"
-    if simulated is None:
-        simulated = acquisition.exists()
-    if simulated:
-        lines.append(_simulation(results, experiment, read_acquisition(acquisition)))
+    simulation = simulation_note(results, experiment) if simulated is not False else []
+    return wrapped([*winners(table, quantity), *simulation])
+
+
+def wrapped(lines: Sequence[str]) -> list[str]:
+    """Break lines that are wider than the page."""
     return [part for line in lines for part in textwrap.wrap(line, NOTE_CHARACTERS)]
+
+
+def simulation_note(results: Path, experiment: str) -> list[str]:
+    """Say that images are simulated and how, if they are."""
+    acquisition = results / f"acquisitions/{experiment}/acquisition.json"
+    if not acquisition.exists():
+        return []
+    return [_simulation(results, experiment, read_acquisition(acquisition))]
 
 
 def winners(table: pd.DataFrame, quantity: str) -> Iterator[str]:

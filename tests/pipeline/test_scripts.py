@@ -110,7 +110,7 @@ def test_paper_configuration_is_valid(config):
         (["experiment"], {}, "unknown key 'experiment'; did you mean 'experiments'"),
         (["experiments", "fig3_beads", "fold"], [0], "fig3_beads: unknown key 'fold'.*'folds'"),
         (["seed"], "1", "seed: '1' is not of type integer"),
-        (["methods"], ["care"], "methods: 0: 'care' is not one of"),
+        (["methods"], ["deepcad"], "methods: 0: 'deepcad' is not one of"),
         (["phantoms", "tuning", "kind"], "lines", "tuning: kind: 'lines' is not one of"),
         (["pretrained", "scale3", "tuning"], "tunning", "unknown name 'tunning'.*'tuning'"),
         (["experiments", "fig3_beads", "source"], "bead", "unknown name 'bead'.*'beads'"),

@@ -65,7 +65,7 @@ rule rltv:
         code=code("rltv"),
         model=subpath(input.model, parent=True),
         data=lambda wildcards, input: stacks(wildcards.experiment, input.data),
-        rois=lambda wildcards, input: roi_options(wildcards.experiment, input.data),
+        rois=lambda wildcards, input: image_options(wildcards.experiment, input.data),
     shell:
         "(python workflow/scripts/on_device.py {resources.gpu}"
         " python -m tenet rltv run {params.variant} --model {params.model:q}"
@@ -109,7 +109,7 @@ rule baseline_train:
         model=lambda wildcards, input: str(Path(input.model[0]).parent),
         tuning=lambda wildcards, input: without_suffix(input.tuning),
         data=lambda wildcards, input: shlex.quote(noisy_stacks(wildcards.experiment, input.data)),
-        rois=lambda wildcards, input: roi_options(
+        rois=lambda wildcards, input: image_options(
             wildcards.experiment, input.data, wildcards.fold
         ),
         out=subpath(output.model, parent=True),
@@ -149,7 +149,7 @@ rule baseline:
         code=lambda wildcards: code(wildcards.method),
         model=lambda wildcards, input: str(Path(input.model[0]).parent),
         data=lambda wildcards, input: stacks(wildcards.experiment, input.data),
-        rois=lambda wildcards, input: roi_options(
+        rois=lambda wildcards, input: image_options(
             wildcards.experiment, input.data, wildcards.fold.strip("/")
         ),
     shell:

@@ -31,7 +31,12 @@ try:
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
-TABLES = {"fig2": "fig2_iou", "fig3": "fig3_beads"}
+TABLES = {
+    "fig2": "fig2_iou",
+    "fig3": "fig3_beads",
+    "fig4": "fig4_neurons",
+    "fig5": "fig5_cells",
+}
 # Methods with a model for each fold.
 LEARN_FROM_STACKS = ("tenet", "care", "neuroclear")
 # Phantoms that stand in for tissue.
@@ -78,6 +83,7 @@ CODE = {
     "neuroclear": ["tenet.baselines.neuroclear", "tenet.calibration"],
     "predict": ["tenet.inference", "tenet.calibration"],
     "evaluate": ["tenet.evaluation"],
+    "structures": ["tenet.structures"],
     **{figure: [f"tenet.figures.{figure}"] for figure in TABLES},
     "sample": ["tenet.samples", "tenet.volumes"],
     "enhance": ["tenet.inference", "tenet.calibration"],
@@ -276,8 +282,11 @@ def noisy_stacks(experiment, checksums):
     return f"{folder}/noise" if is_simulated(experiment) and not is_beads(experiment) else folder
 
 
-def roi_options(experiment, checksums, fold="all"):
-    """Options that confine a command to the beads, or to those of a fold."""
+def image_options(experiment, checksums, fold="all"):
+    """Options that confine a command to a channel, to the beads, or to those of a fold."""
+    channel = EXPERIMENTS[experiment].get("channel")
+    if channel is not None and not is_simulated(experiment):
+        return f"--channel {channel}"
     if not is_beads(experiment):
         return ""
     table = rois(experiment) or f"{without_suffix(checksums)}/rois.csv"
@@ -382,7 +391,7 @@ def finetune_options(wildcards, input):
     if is_simulation_variant(wildcards.experiment):
         return "--simulation"
     folder = noisy_stacks(wildcards.experiment, input.data)
-    beads = roi_options(wildcards.experiment, input.data, wildcards.fold)
+    beads = image_options(wildcards.experiment, input.data, wildcards.fold)
     return f"--data {shlex.quote(folder)} {beads}".rstrip()
 
 
@@ -446,6 +455,23 @@ def runs(experiment):
             yield f"{method}/all"
 
 
+def with_sweep(experiment):
+    """Whether an experiment's evaluation sweeps thresholds."""
+    return EXPERIMENTS[experiment]["evaluation"] in ("segmentation", "beads")
+
+
+def truth_option(experiment, option="--phantoms"):
+    """The phantoms behind simulated stacks."""
+    if experiment is None or not is_simulated(experiment):
+        return ""
+    return f"{option} {shlex.quote(without_suffix(phantoms_of(experiment)))}"
+
+
+def tumour_of(experiment):
+    """The experiment that shows the tumour beside the cells of another."""
+    return EXPERIMENTS[experiment].get("tumour")
+
+
 def normalisation(experiment):
     """The same for every method: that of the experiment, not of the model that a method borrows."""
     return f"--normalisation {resolved(experiment).train_dataset.normalisation}"
@@ -485,6 +511,15 @@ def acquisition_option(figure):
     return ""
 
 
+def measured(figure):
+    """Tables of measures behind a figure; the tumour of figure 5 is measured with the cells."""
+    return [
+        f"<results>/metrics/{name}.csv"
+        for name in shown_in(figure)
+        if EXPERIMENTS[name]["evaluation"] != "none"
+    ]
+
+
 def figure_inputs(wildcards):
     """Everything that a figure may read."""
     names = shown_in(wildcards.figure)
@@ -495,8 +530,13 @@ def figure_inputs(wildcards):
         for file in ("psf.csv", "history.csv", "threshold.json")
     ]
     return {
-        "metrics": [f"<results>/metrics/{name}.csv" for name in names],
-        "sweeps": [f"<results>/metrics/{name}_sweep.csv" for name in names],
+        "metrics": measured(wildcards.figure),
+        "sweeps": [f"<results>/metrics/{name}_sweep.csv" for name in names if with_sweep(name)],
+        "cells": [
+            f"<results>/metrics/{name}_cells.csv"
+            for name in names
+            if EXPERIMENTS[name]["evaluation"] == "cells"
+        ],
         "predictions": [path for name in names for path in predictions(name)],
         "acquisitions": [acquisitions(name) for name in names],
         "phantoms": [phantoms_of(name) for name in names if is_simulated(name)],

@@ -13,7 +13,7 @@ rule evaluate_segmentation:
     benchmark:
         "<benchmarks>/evaluate/{experiment}.tsv"
     wildcard_constraints:
-        experiment=names(e for e in EXPERIMENTS if not is_beads(e)),
+        experiment=names(e for e in EXPERIMENTS if EXPERIMENTS[e]["evaluation"] == "segmentation"),
     conda:
         "../../envs/tenet.yaml"
     threads: 1
@@ -62,7 +62,7 @@ rule evaluate_beads:
         settings=lambda wildcards: settings(wildcards.experiment, "evaluate"),
         code=code("evaluate"),
         predictions=lambda wildcards: f"{config['results']}/predictions/{wildcards.experiment}",
-        rois=lambda wildcards, input: roi_options(wildcards.experiment, input.data),
+        rois=lambda wildcards, input: image_options(wildcards.experiment, input.data),
         phantoms=lambda wildcards, input: (
             f"--phantoms {shlex.quote(without_suffix(input.phantoms))}" if input.phantoms else ""
         ),
@@ -72,11 +72,83 @@ rule evaluate_beads:
         " --out {output.metrics:q} --sweep {output.sweep:q} > {log} 2>&1"
 
 
+rule evaluate_profiles:
+    input:
+        predictions=lambda wildcards: predictions(wildcards.experiment),
+        data=lambda wildcards: acquisitions(wildcards.experiment),
+        phantoms=lambda wildcards: (
+            phantoms_of(wildcards.experiment) if is_simulated(wildcards.experiment) else []
+        ),
+    output:
+        metrics="<results>/metrics/{experiment}.csv",
+    log:
+        "<logs>/evaluate/{experiment}.log",
+    benchmark:
+        "<benchmarks>/evaluate/{experiment}.tsv"
+    wildcard_constraints:
+        experiment=names(e for e in EXPERIMENTS if EXPERIMENTS[e]["evaluation"] == "profiles"),
+    conda:
+        "../../envs/tenet.yaml"
+    threads: 1
+    resources:
+        mem_mb=32000,
+        runtime=240,
+    params:
+        methods=" ".join(f"--method {method}" for method in config["methods"]),
+        code=code("structures"),
+        predictions=lambda wildcards: f"{config['results']}/predictions/{wildcards.experiment}",
+        data=lambda wildcards, input: without_suffix(input.data),
+        truth=lambda wildcards: truth_option(wildcards.experiment),
+    shell:
+        "python -m tenet evaluate profiles {wildcards.experiment} {params.methods} {params.truth}"
+        " --predictions {params.predictions:q} --data {params.data:q}"
+        " --out {output.metrics:q} > {log} 2>&1"
+
+
+rule evaluate_cells:
+    input:
+        predictions=lambda wildcards: predictions(wildcards.experiment),
+        tumour=lambda wildcards: predictions(tumour_of(wildcards.experiment)),
+        phantoms=lambda wildcards: [
+            phantoms_of(name)
+            for name in (wildcards.experiment, tumour_of(wildcards.experiment))
+            if is_simulated(name)
+        ],
+    output:
+        metrics="<results>/metrics/{experiment}.csv",
+        cells="<results>/metrics/{experiment}_cells.csv",
+    log:
+        "<logs>/evaluate/{experiment}.log",
+    benchmark:
+        "<benchmarks>/evaluate/{experiment}.tsv"
+    wildcard_constraints:
+        experiment=names(e for e in EXPERIMENTS if EXPERIMENTS[e]["evaluation"] == "cells"),
+    conda:
+        "../../envs/tenet.yaml"
+    threads: 1
+    resources:
+        mem_mb=64000,
+        runtime=480,
+    params:
+        methods=" ".join(f"--method {method}" for method in config["methods"]),
+        code=code("structures"),
+        predictions=lambda wildcards: f"{config['results']}/predictions/{wildcards.experiment}",
+        tumour=lambda wildcards: (
+            f"{config['results']}/predictions/{tumour_of(wildcards.experiment)}"
+        ),
+        truth=lambda wildcards: truth_option(wildcards.experiment),
+        tumour_truth=lambda wildcards: truth_option(
+            tumour_of(wildcards.experiment), "--tumour-phantoms"
+        ),
+    shell:
+        "python -m tenet evaluate cells {wildcards.experiment} {params.methods} {params.truth}"
+        " --predictions {params.predictions:q} --tumour {params.tumour:q} {params.tumour_truth}"
+        " --out {output.metrics:q} --cells {output.cells:q} > {log} 2>&1"
+
+
 rule table:
     input:
-        metrics=lambda wildcards: [
-            f"<results>/metrics/{name}.csv" for name in shown_in(figure_of(wildcards.table))
-        ],
+        metrics=lambda wildcards: measured(figure_of(wildcards.table)),
         published="resources/published_values.csv",
         psfs=lambda wildcards: psf_tables(figure_of(wildcards.table)),
         acquisitions=lambda wildcards: [

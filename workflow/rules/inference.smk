@@ -31,7 +31,7 @@ rule predict:
         normalisation=lambda wildcards: normalisation(wildcards.experiment),
         model=lambda wildcards, input: str(Path(input.model[0]).parent),
         data=lambda wildcards, input: stacks(wildcards.experiment, input.data),
-        rois=lambda wildcards, input: roi_options(
+        rois=lambda wildcards, input: image_options(
             wildcards.experiment, input.data, wildcards.fold.strip("/")
         ),
     shell:

@@ -1,0 +1,244 @@
+"""Figure 4: neurons, their projections and how wide thin structures are."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from tenet import pictures
+from tenet.errors import TenetError
+from tenet.evaluation import PREDICTION
+from tenet.figures.page import (
+    METHODS,
+    SMALL,
+    STRIP,
+    STYLE,
+    WIDTH,
+    Page,
+    View,
+    read_csv,
+    shown_methods,
+    simulation_note,
+    strip_plot,
+    two_lines,
+    wrapped,
+)
+from tenet.phantoms import SUFFIX as PHANTOM
+from tenet.phantoms import open_phantom
+from tenet.stacks import every_stack
+from tenet.structures import RAW, TRUTH, thin_places
+from tenet.volumes import Stack, open_stack
+
+EXPERIMENT = "fig4_neurons"
+QUANTITIES = {
+    "fwhm_z_um": "Axial width (µm)",
+    "fwhm_lateral_um": "Lateral width (µm)",
+    "axial_ratio": "Axial / lateral width",
+}
+_ZOOM = 0.3  # side of a zoom, as a share of the image's
+
+
+@rc_context(STYLE)
+def figure4(results: Path | str, *, data: Path | None = None) -> Figure:
+    """Draw projections with two zooms, intensity profiles, and widths of thin structures.
+
+    Parameters
+    ----------
+    results : Path
+        Root of all results.
+    data : Path, optional
+        Raw stacks; by default the simulated ones of the results, and where there are none,
+        ``resources/zenodo/neurons``.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    TenetError
+        If a file is missing.
+    """
+    results = Path(results)
+    table = read_csv(results / "tables/fig4_neurons.csv")
+    values = read_csv(results / f"metrics/{EXPERIMENT}.csv").assign(condition="neurons")
+    methods = shown_methods(table)
+    scene = _Scene.read(results, data, methods)
+    views = scene.views
+    column = (WIDTH - 0.3 - 0.08 * (len(views) - 1)) / len(views)
+    height = column * views[0].aspect
+    a, b = 0.55, 0.55 + height + 2 * (column + 0.06) + 0.5
+    c = b + 1.25 + 0.75
+    rows = [m for m in (RAW, TRUTH) if (values["method"] == m).any()] + methods
+    tall = STRIP * len(rows)
+    note = wrapped([*_best(table), *simulation_note(results, EXPERIMENT)])
+    page = Page(c + tall + 0.55 + 0.13 * len(note))
+
+    page.letter("a", 0.05, 0.08)
+    page.text(0.25, 0.11, "Neurons: yz projection of a slab (z downwards), two zooms below")
+    boxes = scene.boxes()
+    for index, view in enumerate(views):
+        left = 0.15 + index * (column + 0.08)
+        axes = page.axes(left, a, column, height)
+        view.draw(axes, bar=index == 0)
+        axes.set_title(view.title, pad=2, fontsize=SMALL)
+        for which, box in enumerate(boxes):
+            edge = ("#F0E442", "#56B4E9")[which]
+            axes.add_patch(
+                Rectangle(box[:2], box[2], box[2], fill=False, edgecolor=edge, linewidth=0.8)
+            )
+            top = a + height + 0.06 + which * (column + 0.06)
+            zoom = page.axes(left, top, column, column)
+            view.draw(zoom, within=box, bar=index == 0)
+            for spine in zoom.spines.values():
+                spine.set(visible=True, color=edge, linewidth=0.8)
+
+    page.letter("b", 0.05, b - 0.22)
+    page.text(0.25, b - 0.19, "Profiles through one thin process")
+    for index, axis in enumerate("zy"):
+        axes = page.axes(0.55 + index * 2.35, b, 1.85, 1.25)
+        _profiles(axes, scene, axis)
+        axes.set(xlabel=f"{axis} (µm)", ylabel="Intensity / maximum" if index == 0 else "")
+        if index == 1:
+            axes.legend(loc="upper left", bbox_to_anchor=(1.08, 1.05), borderaxespad=0)
+
+    page.letter("c", 0.05, c - 0.22)
+    page.text(0.25, c - 0.19, "Widths (Gaussian FWHM) at the same thin places in every volume")
+    for index, (quantity, label) in enumerate(QUANTITIES.items()):
+        axes = page.axes(1.35 + index * 2.0, c, 1.75, tall)
+        strip_plot(axes, table, values, "neurons", quantity, rows, labels=index == 0)
+        axes.set(xlabel=label)
+        axes.set_xlim(left=0)
+        if quantity == "axial_ratio":
+            axes.axvline(1.0, color="0.35", linewidth=0.8, linestyle=(0, (4, 2)))
+    page.notes(note)
+    return page.figure
+
+
+class _Scene:
+    """One stack: its views, and lines through one of its thin places."""
+
+    def __init__(
+        self,
+        views: list[View],
+        lines: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]],
+        fine_um: tuple[float, float, float],
+        raw_um: tuple[float, float, float],
+    ) -> None:
+        self.views, self.lines = views, lines
+        self.fine_um, self.raw_um = fine_um, raw_um
+
+    @classmethod
+    def read(cls, results: Path, data: Path | None, methods: Sequence[str]) -> "_Scene":
+        acquired = results / f"acquisitions/{EXPERIMENT}"
+        folder = data or (acquired if acquired.is_dir() else Path("resources/zenodo/neurons"))
+        top = results / f"predictions/{EXPERIMENT}"
+        raw, target = every_stack(folder, top)[0]
+        relative = target.relative_to(top)
+        stacks = {m: open_stack(top / m / relative, channel=0) for m in methods}
+        fine = next(iter(stacks.values()))
+        if fine.voxel_size_um is None or raw.voxel_size_um is None:
+            raise TenetError(f"{raw.path}: a voxel size is missing; predict again")
+        scale = round(fine.zyx_shape[0] / raw.zyx_shape[0])
+        places = thin_places(raw, 24)
+        image = raw.read()
+        z, y, x = max(places, key=lambda p: float(image[tuple(p)]))
+        half = min(20, raw.zyx_shape[2] // 6)
+        slab = slice(max(x - half, 0), x + half)
+        fine_um, raw_um = fine.voxel_size_um, raw.voxel_size_um
+        views = [_slab("Input", raw, slab, raw_um)]
+        lines = {RAW: (image[:, y, x], image[z, :, x])}
+        phantom = results / f"phantoms/{EXPERIMENT}/{relative.name.removesuffix(PREDICTION)}"
+        path = phantom.with_name(phantom.name + PHANTOM)
+        if path.exists():
+            shape, _ = open_phantom(path).read(*[slice(None)] * 3)
+            flat = shape[:, :, slab].max(axis=2).astype(np.float32)
+            views.append(View("Truth", flat, fine_um[:2], (0, 1)))
+        at = round(z * scale + (scale - 1) / 2)
+        for method, stack in stacks.items():
+            views.append(_slab(two_lines(METHODS[method].label), stack, slab, fine_um))
+            volume = stack.read(slice(None), slice(None), slice(x, x + 1))[:, :, 0]
+            lines[method] = (volume[:, y], volume[at])
+        return cls(views, lines, fine_um, raw_um)
+
+    def boxes(self) -> list[tuple[float, float, float]]:
+        """Two squares (left, top, side in µm) of the input with most signal, apart."""
+        view = self.views[0]
+        height, width = view.size_um
+        side = _ZOOM * min(height, width)
+        pixels = [max(1, round(side / p)) for p in view.pixel_um]
+        score = _window_means(view.image, pixels)
+        found = []
+        for _ in range(2):
+            row, column = np.unravel_index(int(score.argmax()), score.shape)
+            found.append(
+                (float(column * view.pixel_um[1]), float(row * view.pixel_um[0]), float(side))
+            )
+            score[
+                max(row - pixels[0], 0) : row + pixels[0],
+                max(column - pixels[1], 0) : column + pixels[1],
+            ] = -1
+        return found
+
+
+def _window_means(image: NDArray[np.float32], pixels: Sequence[int]) -> NDArray[np.float64]:
+    """Mean of every window of so many pixels; by its upper left corner."""
+    sums = np.pad(image.astype(np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    rows, columns = pixels
+    whole: NDArray[np.float64] = (
+        sums[rows:, columns:]
+        - sums[:-rows, columns:]
+        - sums[rows:, :-columns]
+        + sums[:-rows, :-columns]
+    ) / (rows * columns)
+    return whole
+
+
+def _slab(title: str, stack: Stack, x: slice, size_um: tuple[float, float, float]) -> View:
+    image = stack.read(slice(None), slice(None), x).max(axis=2)
+    return View(title, image, size_um[:2], pictures.levels(image))
+
+
+def _profiles(axes: Axes, scene: _Scene, axis: str) -> None:
+    """The same line through every volume, each scaled to its own maximum."""
+    for method, lines in scene.lines.items():
+        line = lines["zy".index(axis)]
+        step = (scene.raw_um if method == RAW else scene.fine_um)["zy".index(axis)]
+        position = (np.arange(len(line)) + 0.5) * step
+        colour = "black" if method == RAW else METHODS[method].colour
+        label = "Input" if method == RAW else METHODS[method].label
+        base = float(np.median(line))
+        scaled = (line - base) / max(float(line.max()) - base, 1e-9)
+        axes.plot(position, scaled.clip(0), color=colour, label=label, lw=0.9)
+    axes.set_ylim(0, 1.05)
+    middle = scene.lines[RAW]["zy".index(axis)]
+    peak = (int(middle.argmax()) + 0.5) * scene.raw_um["zy".index(axis)]
+    reach = 30.0 if axis == "z" else 12.0
+    axes.set_xlim(max(peak - reach, 0), peak + reach)
+
+
+def _best(table: pd.DataFrame) -> list[str]:
+    """Which method comes nearest to isotropic, in words."""
+    chosen = table[(table["quantity"] == "axial_ratio") & table["method"].isin(list(METHODS))]
+    means = chosen.set_index("method")["value"].dropna()
+    lines = []
+    if not means.empty:
+        best = str((means - 1).abs().idxmin())
+        words = f"Nearest to as wide along z as across: {METHODS[best].label} {means[best]:.2f}"
+        if best != "tenet" and "tenet" in means:
+            words += f" (TENET {means['tenet']:.2f})"
+        lines.append(words + ".")
+    ious = table[(table["quantity"] == "iou")].set_index("method")["value"].dropna()
+    if not ious.empty:
+        best = str(ious.idxmax())
+        words = f"Highest IoU with the truth: {METHODS[best].label} {ious[best]:.2f}"
+        if best != "tenet" and "tenet" in ious:
+            words += f" (TENET {ious['tenet']:.2f})"
+        lines.append(words + ".")
+    return lines

@@ -1,0 +1,225 @@
+"""Figure 5: microglia around a tumour, divided into cells, and the shape of each."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from tenet import pictures
+from tenet.errors import TenetError
+from tenet.evaluation import read_threshold
+from tenet.figures.page import (
+    LOOKS,
+    METHODS,
+    SMALL,
+    STYLE,
+    WIDTH,
+    Page,
+    method_handle,
+    read_csv,
+    scale_bar,
+    shown_methods,
+    simulation_note,
+    wrapped,
+)
+from tenet.morphology import label_cells
+from tenet.stacks import every_stack
+from tenet.structures import TRUTH
+from tenet.volumes import Stack, open_stack
+
+CELLS, TUMOUR = "fig5_microglia", "fig5_tumour"
+QUANTITIES = {
+    "volume_um3": "Volume (µm³)",
+    "surface_um2": "Surface (µm²)",
+    "sphericity": "Sphericity",
+    "elongation": "Elongation (1: round)",
+    "flatness": "Flatness (1: round)",
+    "centre_to_surface_um": "Centre to surface (µm)",
+}
+MAGENTA, GREEN = np.array((1.0, 0.2, 0.9)), np.array((0.2, 1.0, 0.3))
+
+
+@rc_context(STYLE)
+def figure5(results: Path | str, *, data: Path | None = None) -> Figure:
+    """Draw the stack as it was and as TENET makes it, its cells, and their shapes.
+
+    Parameters
+    ----------
+    results : Path
+        Root of all results.
+    data : Path, optional
+        Raw stacks with both channels; by default the simulated ones of the results, and where there
+        are none, ``resources/zenodo/microglia``.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    TenetError
+        If a file is missing.
+    """
+    results = Path(results)
+    table = read_csv(results / "tables/fig5_cells.csv")
+    cells = read_csv(results / f"metrics/{CELLS}_cells.csv")
+    methods = shown_methods(table)
+    panels = _panels(results, data)
+    side = (WIDTH - 0.3 - 0.1 * (len(panels) - 1)) / len(panels)
+    first = panels[0]
+    below = side * first.height_um / first.width_um
+    a = 0.5
+    b = a + side + below + 0.55
+    note = wrapped([*_counts(table), *simulation_note(results, CELLS)])
+    page = Page(b + 2 * 1.65 + 0.35 + 0.13 * len(note))
+
+    page.letter("a", 0.05, 0.08)
+    words = "Microglia (green) and tumour (magenta): projections along z, and along y below"
+    page.text(0.25, 0.11, words)
+    for index, panel in enumerate(panels):
+        left = 0.15 + index * (side + 0.1)
+        axes = page.axes(left, a, side, side)
+        panel.draw(axes, "xy")
+        axes.set_title(panel.title, pad=2, fontsize=SMALL)
+        if index == 0:
+            scale_bar(axes)
+        panel.draw(page.axes(left, a + side + 0.04, side, below), "xz")
+
+    page.letter("b", 0.05, b - 0.24)
+    page.text(0.25, b - 0.21, "Each cell that no border cuts, against its distance from the tumour")
+    shown = [m for m in (TRUTH, "tenet", "rltv") if (cells["method"] == m).any()]
+    handles = [method_handle(m) for m in shown]
+    page.legend(handles, 4.6, b - 0.21)
+    whole = cells[~cells["touches_border"].astype(bool)]
+    for index, (quantity, label) in enumerate(QUANTITIES.items()):
+        row, column = divmod(index, 3)
+        axes = page.axes(0.55 + column * 2.35, b + row * 1.65, 1.85, 1.2)
+        for method in shown:
+            some = whole[whole["method"] == method]
+            look = LOOKS[method]
+            axes.plot(
+                some["tumour_distance_um"],
+                some[quantity],
+                look.marker,
+                color=look.colour,
+                markersize=4,
+                alpha=0.8,
+                mec="none",
+            )
+        axes.set(ylabel=label, xlabel="Distance from the tumour (µm)" if row else "")
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(left=0)
+    page.notes(note)
+    assert methods
+    return page.figure
+
+
+class _Panel:
+    """Projections of a volume in colours."""
+
+    def __init__(
+        self,
+        title: str,
+        xy: NDArray[np.float64],
+        xz: NDArray[np.float64],
+        size_um: tuple[float, float, float],
+    ) -> None:
+        self.title, self.views, self.size_um = title, {"xy": xy, "xz": xz}, size_um
+        self.height_um = xz.shape[0] * size_um[0]
+        self.width_um = xz.shape[1] * size_um[2]
+
+    def draw(self, axes: Axes, which: str) -> None:
+        """Show a view at its physical size."""
+        image = self.views[which]
+        step = self.size_um[1] if which == "xy" else self.size_um[0]
+        extent = (0.0, image.shape[1] * self.size_um[2], image.shape[0] * step, 0.0)
+        axes.imshow(image, extent=extent, aspect="auto", interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+
+
+def _panels(results: Path, data: Path | None) -> list[_Panel]:
+    """The raw stack, the enhanced one, and the cells that it is divided into."""
+    simulated = (results / f"acquisitions/{CELLS}").is_dir()
+    real = data or Path("resources/zenodo/microglia")
+    raws: list[Stack] = []
+    enhanced: list[Stack] = []
+    masks: list[NDArray[np.bool_]] = []
+    for channel, experiment in enumerate((CELLS, TUMOUR)):
+        top = results / f"predictions/{experiment}"
+        folder = results / f"acquisitions/{experiment}" if simulated else real
+        raw, target = every_stack(folder, top, channel=None if simulated else channel)[0]
+        predicted = top / "tenet" / target.relative_to(top)
+        if not predicted.exists():
+            raise TenetError(f"{predicted}: this prediction is missing; predict first")
+        raws.append(raw)
+        enhanced.append(open_stack(predicted, channel=0))
+        threshold = read_threshold(predicted.parent, top)
+        masks.append(enhanced[-1].read() >= np.float32(threshold))
+    size, fine = raws[0].voxel_size_um, enhanced[0].voxel_size_um
+    if size is None or fine is None:
+        raise TenetError(f"{raws[0].path}: a voxel size is missing; predict again")
+    volumes = [raw.read() for raw in raws]
+    panels = [
+        _Panel("Raw", *_two_colours(volumes), size),
+        _Panel("TENET, shape", *_two_colours([stack.read() for stack in enhanced]), fine),
+    ]
+    labels = label_cells(masks[0], fine)
+    panels.append(
+        _Panel(
+            f"{labels.max()} cells",
+            _painted(labels, masks[1], 0),
+            _painted(labels, masks[1], 1),
+            fine,
+        )
+    )
+    return panels
+
+
+def _two_colours(volumes: list[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Projections along z and y of two channels, green and magenta."""
+    views = []
+    for axis in (0, 1):
+        colours = []
+        for volume, colour in zip(volumes, (GREEN, MAGENTA), strict=True):
+            flat = volume.max(axis=axis).astype(np.float64)
+            low, high = pictures.levels(flat)
+            scaled = ((flat - low) / max(high - low, 1e-9)).clip(0, 1) ** 0.7
+            colours.append(scaled[..., None] * colour)
+        views.append(np.clip(sum(colours), 0, 1))
+    return views[0], views[1]
+
+
+def _painted(
+    labels: NDArray[np.int32], tumour: NDArray[np.bool_], axis: int
+) -> NDArray[np.float64]:
+    """Projection of labelled cells, a colour each, over the tumour in grey."""
+    flat = labels.max(axis=axis)
+    palette = colormaps["tab20"](np.arange(20))[:, :3]
+    image = np.where(tumour.max(axis=axis)[..., None], 0.35, 0.0) * np.ones(3)
+    image[flat > 0] = palette[(flat[flat > 0] - 1) % len(palette)]
+    return image
+
+
+def _counts(table: pd.DataFrame) -> list[str]:
+    """How many cells each method finds, and how well its mask fits the truth."""
+    chosen = table[table["condition"] == "microglia"]
+    numbers = chosen[chosen["quantity"] == "cells"].set_index("method")["value"]
+    words = [
+        f"{LOOKS[method].label} {numbers[method]:.0f}"
+        for method in (TRUTH, *METHODS)
+        if method in numbers
+    ]
+    lines = [f"Cells found: {', '.join(words)}."] if words else []
+    ious = chosen[chosen["quantity"] == "iou"].set_index("method")["value"].dropna()
+    if not ious.empty:
+        best = str(ious.idxmax())
+        text = f"Highest IoU with the true cells: {METHODS[best].label} {ious[best]:.2f}"
+        if best != "tenet" and "tenet" in ious:
+            text += f" (TENET {ious['tenet']:.2f})"
+        lines.append(text + ".")
+    return lines
