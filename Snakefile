@@ -32,7 +32,7 @@ wildcard_constraints:
     model="[A-Za-z0-9_-]+|samples/[A-Za-z0-9_-]+/pretrained",
     experiment="(samples/)?[A-Za-z0-9_-]+",
     fold="all|fold[0-9]+",
-    figure="fig[0-9]+",
+    figure="fig[0-9]+|supp",
     sample="[A-Za-z0-9_-]+",
 
 
@@ -40,7 +40,8 @@ rule all:
     default_target: True
     input:
         expand("<results>/{figure}.{kind}", figure=config["figures"], kind=["pdf", "png"]),
-        [f"<results>/tables/{TABLES[figure]}.csv" for figure in config["figures"]],
+        [f"<results>/tables/{TABLES[f]}.csv" for f in config["figures"] if f in TABLES],
+        "<results>/tables/published_vs_run.csv",
 
 
 include: "workflow/rules/data.smk"

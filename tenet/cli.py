@@ -767,7 +767,7 @@ def evaluate_cells(
 @app.command()
 def table(
     figure: Annotated[
-        Literal["fig2", "fig3", "fig4", "fig5"], typer.Argument(help="Which figure.")
+        Literal["fig2", "fig3", "fig4", "fig5", "supp"], typer.Argument(help="Which figure.")
     ],
     metrics: Annotated[list[Path], typer.Option(help="Tables of `evaluate`. Repeatable.")],
     published: Annotated[Path, typer.Option(help="The paper's numbers (CSV).")],
@@ -790,6 +790,21 @@ def table(
     rng = np.random.default_rng(seed)
     summary = summary_table(figure, tables, published, rng, psf or (), acquisition)
     _write_tables([summary], (out,))
+
+
+@app.command("published")
+def published_table(
+    metrics: Annotated[Path, typer.Option(help="Folder of the tables of `evaluate`.")],
+    published: Annotated[Path, typer.Option(help="The paper's numbers (CSV).")],
+    out: Out,
+    seed: Seed = 0,
+) -> None:
+    """Every number of the paper beside this run's, by the paper's definition and by a fair one."""
+    import numpy as np
+
+    from tenet.published import published_vs_run
+
+    _write_tables([published_vs_run(published, metrics, np.random.default_rng(seed))], (out,))
 
 
 @app.command()

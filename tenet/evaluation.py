@@ -273,8 +273,9 @@ def evaluate_beads(
         a missed bead), the threshold, and the four of `BEAD_QUANTITIES` by the published
         definitions (…_published_definition).
     sweep : DataFrame
-        `SWEEP_COLUMNS`, for `BEAD_QUANTITIES` at 19 thresholds from 5 to 95 % of the range of
-        scores: [0, 1] for probabilities, else up to the highest score in any of the regions.
+        `SWEEP_COLUMNS`, for `BEAD_QUANTITIES`, and the same by the published definitions, at 19
+        thresholds from 5 to 95 % of the range of scores: [0, 1] for probabilities, else up to the
+        highest score in any of the regions.
 
     Raises
     ------
@@ -306,9 +307,11 @@ def evaluate_beads(
             rows += [about | {"quantity": q, "value": v} for q, v in values.items()]
             for at in grid:
                 bead = metrics.measure_bead(score, at, voxel_size_um, expected_centre_zyx=centre)
+                measured = {q: getattr(bead, q) for q in BEAD_QUANTITIES}
+                measured |= _by_published_definition(score, at, voxel_size_um, centre)
                 sweep += [
-                    about | {"threshold": at, "quantity": q, "value": getattr(bead, q)}
-                    for q in BEAD_QUANTITIES
+                    about | {"threshold": at, "quantity": q, "value": value}
+                    for q, value in measured.items()
                 ]
     return _frame(rows), pd.DataFrame(sweep, columns=list(SWEEP_COLUMNS))
 
@@ -321,27 +324,37 @@ def _measure(
 ) -> dict[str, float]:
     """All quantities of one bead."""
     bead = metrics.measure_bead(score, threshold, voxel_size_um, expected_centre_zyx=centre)
-    published = metrics.measure_bead(
-        score, threshold, voxel_size_um, expected_centre_zyx=centre, definition="published"
-    )
     offset = np.asarray(bead.offset_zyx)
     through = np.where(np.isfinite(offset), np.asarray(centre) + offset, centre)
     through = np.clip(through, 0, np.asarray(score.shape) - 1)
     widths = metrics.gaussian_fwhm(score, through.tolist(), voxel_size_um)
-    box_ratio = published.z_xy_box_ratio
-    published_values = {
-        "volume_um3": published.volume_um3,
-        "sphericity": published.sphericity,
-        "z_xy_ratio": box_ratio,
-        "total_loss": metrics.bead_loss(published.volume_um3, published.sphericity, box_ratio),
-    }
     return (
         {quantity: getattr(bead, quantity) for quantity in BEAD_QUANTITIES}
         | {f"fwhm_{axis}_um": width for axis, width in zip("zyx", widths, strict=True)}
         | {f"offset_{axis}": float(by) for axis, by in zip("zyx", offset, strict=True)}
         | {"threshold": threshold}
-        | {f"{q}{PUBLISHED_DEFINITION}": value for q, value in published_values.items()}
+        | _by_published_definition(score, threshold, voxel_size_um, centre)
     )
+
+
+def _by_published_definition(
+    score: NDArray[np.float32],
+    threshold: float,
+    voxel_size_um: VoxelSize,
+    centre: tuple[float, float, float],
+) -> dict[str, float]:
+    """The quantities of `BEAD_QUANTITIES` as the published numbers were measured."""
+    bead = metrics.measure_bead(
+        score, threshold, voxel_size_um, expected_centre_zyx=centre, definition="published"
+    )
+    ratio = bead.z_xy_box_ratio
+    values = {
+        "volume_um3": bead.volume_um3,
+        "sphericity": bead.sphericity,
+        "z_xy_ratio": ratio,
+        "total_loss": metrics.bead_loss(bead.volume_um3, bead.sphericity, ratio),
+    }
+    return {f"{quantity}{PUBLISHED_DEFINITION}": value for quantity, value in values.items()}
 
 
 class _Bead(NamedTuple):
@@ -446,7 +459,7 @@ _PUBLISHED_AT = {
 
 
 def summary_table(
-    figure: Literal["fig2", "fig3", "fig4", "fig5"],
+    figure: Literal["fig2", "fig3", "fig4", "fig5", "supp"],
     tables: Iterable[pd.DataFrame],
     published: Path,
     rng: np.random.Generator,
@@ -457,7 +470,7 @@ def summary_table(
 
     Parameters
     ----------
-    figure : {"fig2", "fig3", "fig4", "fig5"}
+    figure : {"fig2", "fig3", "fig4", "fig5", "supp"}
         The figure; its experiments' names begin with it.
     tables : iterable of DataFrame
         Tables of `evaluate_segmentation` or `evaluate_beads`.
@@ -597,7 +610,7 @@ def _published_key(
     author = _PUBLISHED_METHODS.get(method)
     if author is None:
         return None
-    if figure in ("fig4", "fig5"):
+    if figure not in ("fig2", "fig3"):
         return None
     if figure == "fig3":
         if not condition.startswith("beads"):

@@ -32,15 +32,17 @@ MODEL += ("psf.csv", "optimiser.pt", "fisher.pt")
 words = sys.argv[1:]
 option = lambda name: Path(words[words.index(name) + 1])
 out = option("--out")
-kind = words[0] if words[0] not in ("rltv", "samples") else words[1]
+kind = words[0] if words[0] not in ("rltv", "samples", "baseline") else words[1]
 if kind in ("pretrain", "finetune"):
     files = [out / name for name in MODEL]
+elif kind == "train":
+    files = [out / name for name in ("model.pt", "settings.json", "history.csv")]
 elif kind == "enhance":
     files = [out / f"{option('--name')}{suffix}" for suffix in (".ome.tif", ".png")]
 elif kind in ("phantoms", "simulate", "predict", "run"):
     files = [out / "00"]
 else:
-    files = [out] + ([option("--sweep")] if "--sweep" in words else [])
+    files = [out] + [option(name) for name in ("--sweep", "--cells") if name in words]
 for path in files:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(" ".join(words))
@@ -121,27 +123,35 @@ def finished(finished_once, tmp_path):
 
 def test_demo_runs_the_same_rules_as_the_paper(fresh):
     demo, paper = jobs(fresh, *DEMO), jobs(fresh)
+    ablations = 8
     assert demo == {
-        "phantoms": 9,  # training and tuning for two scales, and one for each of five experiments
-        "simulate": 5,
-        "pretrain": 2,
-        "finetune": 1 + 3,  # the angles use the model of the phantoms
-        "predict": 4 * 2 + 3 + 1,
-        "rltv_tune": 2,
-        "rltv": 5 * 2,
+        "phantoms": 12,  # training and tuning for two kinds, and one for each set of images
+        "simulate": 8,
+        "pretrain": 4,
+        "finetune": 1 + 3 + 1 + 1 + ablations,  # the angles use the model of the phantoms
+        "predict": 4 * 2 + 3 + 1 + 3 * 2 + ablations,
+        "rltv_tune": 3,
+        "rltv": 8 * 2,
+        "baseline_train": 2 * (1 + 3 + 1 + 1),
+        "baseline": 2 * (4 + 3 + 3),
         "evaluate_segmentation": 4,
-        "evaluate_beads": 1,
-        "table": 2,
-        "figure": 2,
+        "evaluate_beads": 1 + ablations,
+        "evaluate_profiles": 1,
+        "evaluate_cells": 1,
+        "published": 1,
+        "table": 5,
+        "figure": 6,
     }
     assert paper == {
         **demo,
         "phantoms": 6,
-        "simulate": 4,  # beads come from Zenodo
+        "simulate": 4,  # all else comes from Zenodo
         "zenodo_record": 1,
-        "zenodo_folder": 1,
-        "finetune": 4 + 10,
-        "predict": 4 * 2 + 10 + 1,
+        "zenodo_folder": 3,
+        "finetune": 4 + 10 + 1 + 2 + 10 * ablations,
+        "predict": 4 * 2 + 10 + 1 + 3 * 2 + 10 * ablations,
+        "baseline_train": 2 * (4 + 10 + 3),
+        "baseline": 2 * (4 + 10 + 3),
     }
 
 
@@ -157,8 +167,8 @@ def test_a_figure_alone_asks_for_its_own_experiments_only(fresh):
 def test_each_set_of_phantoms_has_a_seed_of_its_own(fresh):
     output = snakemake(fresh, "--dry-run", *DEMO)
     seeds = re.findall(r"tenet phantoms .*--seed (\d+)", output)
-    assert len(seeds) == 9
-    assert len(set(seeds)) == 9
+    assert len(seeds) == 12
+    assert len(set(seeds)) == 12
 
 
 def test_beads_folds_are_trained_without_their_own_images(fresh):
@@ -232,8 +242,9 @@ def test_data_come_from_a_mirror_of_the_record(fresh, tmp_path):
 
 # What reruns --------------------------------------------------------------------------------------
 
-FIG3_ONLY = {"evaluate_beads": 1, "table": 1, "figure": 1}
-ALL_FIGURES = {"figure": 2}
+# The supplement shows published numbers beside all others.
+FIG3_ONLY = {"evaluate_beads": 1, "table": 1, "published": 1, "figure": 2}
+ALL_FIGURES = {"figure": 6}
 
 
 def append(path, text):
@@ -272,9 +283,9 @@ def test_a_notebook_redraws_its_figure(finished):
 def test_the_network_retrains_and_draws_no_new_data(finished):
     append(finished / "tenet/network.py", "\nCHANGED = True\n")
     counts = jobs(finished, "all", *DEMO)
-    assert counts["pretrain"] == 2
-    assert counts["finetune"] == 4
-    assert counts["figure"] == 2
+    assert counts["pretrain"] == 4
+    assert counts["finetune"] == 14
+    assert counts["figure"] == 6
     assert not {"phantoms", "simulate"} & set(counts)
 
 
@@ -290,7 +301,14 @@ def set_value(path, *keys, value):
 def test_a_setting_reruns_what_reads_it(finished):
     beads = finished / "config/experiments/fig3_beads.json"
     set_value(beads, "train_loop", "ewc_weight", value=0.25)
-    assert jobs(finished, "all", *DEMO) == {**FIG3_ONLY, "finetune": 3, "predict": 3}
+    extended = 6  # ablations that leave this weight as it is
+    assert jobs(finished, "all", *DEMO) == {
+        **FIG3_ONLY,
+        "finetune": 3 + extended,
+        "predict": 3 + extended,
+        "evaluate_beads": 1 + extended,
+        "table": 2,
+    }
 
 
 def test_settings_that_nothing_reads_rerun_nothing(finished):
@@ -304,7 +322,18 @@ def test_settings_that_nothing_reads_rerun_nothing(finished):
 def test_a_hidden_microscope_reruns_its_own_experiment(finished):
     beads = ("--config", 'experiments={"fig3_beads": {"microscope": {"params.NA": 0.55}}}')
     counts = jobs(finished, "all", *DEMO, *beads)
-    assert counts == {**FIG3_ONLY, "simulate": 1, "finetune": 3, "predict": 4, "rltv": 2}
+    ablations = 8  # on the same stacks
+    assert counts == {
+        **FIG3_ONLY,
+        "simulate": 1,
+        "finetune": 3 + ablations,
+        "predict": 4 + ablations,
+        "rltv": 2,
+        "baseline_train": 6,
+        "baseline": 6,
+        "evaluate_beads": 1 + ablations,
+        "table": 2,
+    }
 
 
 def test_a_fold_alone_and_with_what_depends_on_it(finished):
@@ -315,7 +344,7 @@ def test_a_fold_alone_and_with_what_depends_on_it(finished):
 
 
 def test_allowed_rules_draw_figures_and_never_train(finished):
-    for module in ("network", "figures"):
+    for module in ("network", "figures/page"):
         append(finished / f"tenet/{module}.py", "\nCHANGED = True\n")
     counts = jobs(finished, *DEMO, "--allowed-rules", "figure", "table", "--", "all")
     assert counts == ALL_FIGURES
@@ -329,15 +358,15 @@ def test_a_volume_that_differs_is_noticed_and_one_that_does_not_is_not(finished)
     assert jobs(finished, "all", *DEMO) == {}
     (predictions / "tenet.sha256").write_text(same.replace(same[:8], "0" * 8))
     counts = jobs(finished, "all", *DEMO)
-    assert counts == {"evaluate_segmentation": 1, "table": 1, "figure": 1}
+    assert counts == {"evaluate_segmentation": 1, "table": 1, "published": 1, "figure": 2}
 
 
 def test_logs_and_benchmarks_of_every_job(finished_once):
     results = finished_once / "results/demo"
     benchmarks = sorted((results / "benchmarks").rglob("*.tsv"))
-    assert len(benchmarks) == 53
+    assert len(benchmarks) == 142
     logs = [p for p in (results / "logs").rglob("*") if p.suffix in (".log", ".ipynb")]
-    assert len(logs) == 53 + 2  # a notebook is executed, and talks
+    assert len(logs) == 142 + 6  # a notebook is executed, and talks
 
 
 def test_report_after_a_run(finished):

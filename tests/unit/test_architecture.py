@@ -28,7 +28,7 @@ FLOORS = [
     {"training", "samples"},
     {"baselines"},
     {"inference", "evaluation", "bench"},
-    {"structures", "calibration"},
+    {"structures", "calibration", "published"},
     {"figures"},
     {"comparison"},
     {"cli"},

@@ -36,6 +36,7 @@ TABLES = {
     "fig3": "fig3_beads",
     "fig4": "fig4_neurons",
     "fig5": "fig5_cells",
+    "supp": "supp_ablations",
 }
 # Methods with a model for each fold.
 LEARN_FROM_STACKS = ("tenet", "care", "neuroclear")
@@ -84,7 +85,8 @@ CODE = {
     "predict": ["tenet.inference", "tenet.calibration"],
     "evaluate": ["tenet.evaluation"],
     "structures": ["tenet.structures"],
-    **{figure: [f"tenet.figures.{figure}"] for figure in TABLES},
+    "published": ["tenet.published"],
+    **{figure: [f"tenet.figures.{figure}"] for figure in ("fig1", *TABLES)},
     "sample": ["tenet.samples", "tenet.volumes"],
     "enhance": ["tenet.inference", "tenet.calibration"],
 }
@@ -259,7 +261,8 @@ def is_beads(experiment):
 def acquisitions(experiment):
     """Checksums of an experiment's raw stacks."""
     if is_simulated(experiment):
-        return f"<results>/acquisitions/{experiment}.sha256"
+        name = EXPERIMENTS[experiment].get("images", experiment)
+        return f"<results>/acquisitions/{name}.sha256"
     return f"<zenodo>/{EXPERIMENTS[experiment]['source']}.sha256"
 
 
@@ -444,9 +447,19 @@ def baseline_folder(wildcards):
     return f"<results>/baselines/{wildcards.method}/{experiment}/{fold}"
 
 
+def methods_of(experiment):
+    """Methods that restore an experiment's stacks."""
+    return EXPERIMENTS[experiment].get("methods", config["methods"])
+
+
+def method_options(wildcards):
+    """The same for a command."""
+    return " ".join(f"--method {method}" for method in methods_of(wildcards.experiment))
+
+
 def runs(experiment):
     """All predictions of an experiment: `method`, or `method/fold` for beads."""
-    for method in config["methods"]:
+    for method in methods_of(experiment):
         if not is_beads(experiment):
             yield method
         elif method in LEARN_FROM_STACKS:
@@ -483,7 +496,9 @@ def predictions(experiment):
 
 
 def shown_in(figure):
-    """Experiments that a figure or its table shows."""
+    """Experiments that a figure or its table shows; figure 1 takes its example from figure 2."""
+    if figure == "fig1":
+        return [name for name in EXPERIMENTS if name == "fig2_phantoms"]
     return [name for name, spec in EXPERIMENTS.items() if spec["figure"] == figure]
 
 
@@ -506,7 +521,7 @@ def acquisition_option(figure):
     """The record of a simulated microscope, which knows the true widths of its PSF."""
     for name in shown_in(figure):
         if is_beads(name) and is_simulated(name):
-            folder = f"{config['results']}/acquisitions/{name}"
+            folder = f"{config['results']}/acquisitions/{EXPERIMENTS[name].get('images', name)}"
             return f"--acquisition {shlex.quote(f'{folder}/acquisition.json')}"
     return ""
 
@@ -527,8 +542,10 @@ def figure_inputs(wildcards):
         f"{model_folder(name, 'tenet', fold)}/{file}"
         for name in names
         for fold in folds(EXPERIMENTS[name].get("model", name))
-        for file in ("psf.csv", "history.csv", "threshold.json")
+        for file in ("model.pt", "psf.csv", "history.csv", "threshold.json")
     ]
+    if wildcards.figure == "fig1":
+        return {"models": models, "acquisitions": [acquisitions(name) for name in names]}
     return {
         "metrics": measured(wildcards.figure),
         "sweeps": [f"<results>/metrics/{name}_sweep.csv" for name in names if with_sweep(name)],
@@ -541,5 +558,8 @@ def figure_inputs(wildcards):
         "acquisitions": [acquisitions(name) for name in names],
         "phantoms": [phantoms_of(name) for name in names if is_simulated(name)],
         "models": sorted(set(models)),
-        "table": f"<results>/tables/{TABLES[wildcards.figure]}.csv",
+        "table": (
+            f"<results>/tables/{TABLES[wildcards.figure]}.csv" if wildcards.figure in TABLES else []
+        ),
+        "published": "<results>/tables/published_vs_run.csv" if wildcards.figure == "supp" else [],
     }

@@ -21,7 +21,7 @@ rule evaluate_segmentation:
         mem_mb=32000,
         runtime=240,
     params:
-        methods=" ".join(f"--method {method}" for method in config["methods"]),
+        methods=method_options,
         overlays=OVERLAYS,
         settings=lambda wildcards: settings(wildcards.experiment, "evaluate"),
         code=code("evaluate"),
@@ -57,7 +57,7 @@ rule evaluate_beads:
         mem_mb=16000,
         runtime=240,
     params:
-        methods=" ".join(f"--method {method}" for method in config["methods"]),
+        methods=method_options,
         overlays=OVERLAYS,
         settings=lambda wildcards: settings(wildcards.experiment, "evaluate"),
         code=code("evaluate"),
@@ -94,7 +94,7 @@ rule evaluate_profiles:
         mem_mb=32000,
         runtime=240,
     params:
-        methods=" ".join(f"--method {method}" for method in config["methods"]),
+        methods=method_options,
         code=code("structures"),
         predictions=lambda wildcards: f"{config['results']}/predictions/{wildcards.experiment}",
         data=lambda wildcards, input: without_suffix(input.data),
@@ -130,7 +130,7 @@ rule evaluate_cells:
         mem_mb=64000,
         runtime=480,
     params:
-        methods=" ".join(f"--method {method}" for method in config["methods"]),
+        methods=method_options,
         code=code("structures"),
         predictions=lambda wildcards: f"{config['results']}/predictions/{wildcards.experiment}",
         tumour=lambda wildcards: (
@@ -185,3 +185,41 @@ rule table:
         "python -m tenet table {params.figure} {params.metrics} {params.psfs} {params.acquisition}"
         " --published {input.published:q}"
         " --out {output.table:q} > {log} 2>&1"
+
+
+rule published:
+    input:
+        metrics=lambda wildcards: [
+            path for figure in config["figures"] for path in measured(figure)
+        ],
+        sweeps=lambda wildcards: [
+            f"<results>/metrics/{name}_sweep.csv"
+            for figure in config["figures"]
+            for name in shown_in(figure)
+            if with_sweep(name)
+        ],
+        published="resources/published_values.csv",
+    output:
+        table=report(
+            "<results>/tables/published_vs_run.csv",
+            caption="../report/published.rst",
+            category="Tables",
+            labels={"table": "published and this run"},
+        ),
+    log:
+        "<logs>/published.log",
+    benchmark:
+        "<benchmarks>/published.tsv"
+    conda:
+        "../../envs/tenet.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=code("published"),
+        metrics=f"{config['results']}/metrics",
+        seed=config["seed"],
+    shell:
+        "python -m tenet published --metrics {params.metrics:q} --published {input.published:q}"
+        " --seed {params.seed} --out {output.table:q} > {log} 2>&1"

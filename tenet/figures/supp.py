@@ -1,0 +1,175 @@
+"""Supplement: beads with one loss left out, doubled or added, and with a Gaussian PSF."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tenet.errors import TenetError
+from tenet.evaluation import sweep_intervals
+from tenet.figures.page import (
+    METHODS,
+    STRIP,
+    STYLE,
+    Page,
+    diamond,
+    interval_lengths,
+    read_csv,
+    simulation_note,
+    table_row,
+    wrapped,
+)
+from tenet.metrics import BEAD_VOLUME_UM3
+from tenet.published import ABLATIONS
+
+LABELS = {
+    "no_ewc": "without EWC",
+    "no_psf": "without PSF loss",
+    "no_vq": "without VQ loss",
+    "x2_ewc": "EWC × 2",
+    "x2_psf": "PSF loss × 2",
+    "x2_vq": "VQ loss × 2",
+    "mrf": "with MRF",
+    "gaussian_psf": "Gaussian PSF",
+}
+QUANTITIES = {
+    "total_loss": ("Total loss", 0.0),
+    "volume_um3": ("Volume (µm³)", BEAD_VOLUME_UM3),
+    "sphericity": ("Sphericity", 1.0),
+    "z_xy_ratio": ("z/xy ratio", 1.0),
+}
+
+
+@rc_context(STYLE)
+def supplement(results: Path | str, *, seed: int = 0) -> Figure:
+    """Draw the bead measures of every ablation, their threshold sweeps and training curves.
+
+    Parameters
+    ----------
+    results : Path
+        Root of all results.
+    seed : int
+        Of the bootstrap over images behind the bands of the sweeps.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    TenetError
+        If a file is missing.
+    """
+    results = Path(results)
+    table = read_csv(results / "tables/supp_ablations.csv")
+    published = read_csv(results / "tables/published_vs_run.csv")
+    names = [name for name in LABELS if (table["condition"] == name).any()]
+    if not names:
+        raise TenetError("the table has none of the ablations; evaluate them first")
+    values = pd.concat(
+        [read_csv(results / f"metrics/supp_{name}.csv").assign(name=name) for name in names]
+    )
+    colours = dict(zip(LABELS, colormaps["tab10"](np.arange(10)), strict=False))
+    tall = STRIP * len(names)
+    b = 0.5 + tall + 0.95
+    note = wrapped([*_notes(results, table, names), *simulation_note(results, "fig3_beads")])
+    page = Page(b + 1.5 + 0.75 + 0.13 * len(note))
+
+    page.letter("a", 0.05, 0.1)
+    page.text(0.25, 0.13, "2 µm beads: points beads, bars mean and 95 % interval over images")
+    for index, (quantity, (label, theory)) in enumerate(QUANTITIES.items()):
+        axes = page.axes(1.15 + index * 1.52, 0.5, 1.38, tall)
+        _rows(axes, table, values, names, quantity, labels=index == 0)
+        axes.axvline(theory, color="0.35", linewidth=0.8, linestyle=(0, (4, 2)))
+        axes.set(xlabel=label)
+        axes.set_xlim(left=0)
+        if quantity == "total_loss":
+            _published(axes, published, names)
+    page.text(1.15, 0.5 + tall + 0.36, "dashed: ideal · ◇ published, by the paper's definition")
+
+    page.letter("b", 0.05, b - 0.24)
+    page.text(0.25, b - 0.21, "Total loss against the threshold")
+    axes = page.axes(0.55, b, 2.6, 1.5)
+    for name in names:
+        sweep = read_csv(results / f"metrics/supp_{name}_sweep.csv")
+        lines = sweep_intervals(sweep, np.random.default_rng(seed))
+        line = lines[lines["quantity"] == "total_loss"].sort_values("threshold")
+        axes.plot(line["threshold"], line["value"], color=colours[name], label=LABELS[name])
+    axes.set(xlabel="Threshold", ylabel="Total loss", xlim=(0, 1))
+    axes.set_ylim(bottom=0)
+
+    page.letter("c", 3.3, b - 0.24)
+    page.text(3.5, b - 0.21, "Validation loss while fine-tuning, first fold")
+    axes = page.axes(3.8, b, 2.0, 1.5)
+    for name in names:
+        histories = sorted((results / f"models/supp_{name}").glob("*/history.csv"))
+        if histories:
+            history = read_csv(histories[0])
+            axes.plot(history["epoch"], history["validation"], color=colours[name])
+    axes.set(xlabel="Epoch", ylabel="Loss")
+    handles, labels = page.figure.axes[-2].get_legend_handles_labels()
+    axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.03, 1.02), borderaxespad=0)
+    page.notes(note)
+    return page.figure
+
+
+def _rows(
+    axes: Axes,
+    table: pd.DataFrame,
+    values: pd.DataFrame,
+    names: list[str],
+    quantity: str,
+    *,
+    labels: bool,
+) -> None:
+    """A row for each ablation: beads as points, the mean with its interval as a bar."""
+    look = METHODS["tenet"]
+    for level, name in enumerate(names):
+        chosen = values[(values["name"] == name) & (values["quantity"] == quantity)]["value"]
+        axes.plot(chosen, [level - 0.25] * len(chosen), "o", color=look.colour, alpha=0.6, ms=2.5)
+        row = table_row(table, name, "tenet", quantity)
+        if row is not None:
+            axes.errorbar(
+                row["value"],
+                level,
+                xerr=interval_lengths(row),
+                fmt=look.marker,
+                color=look.colour,
+                capsize=2.5,
+            )
+    axes.set(
+        yticks=range(len(names)),
+        yticklabels=[LABELS[name] for name in names] if labels else [],
+        ylim=(len(names) - 0.4, -0.6),
+    )
+
+
+def _published(axes: Axes, published: pd.DataFrame, names: list[str]) -> None:
+    by_paper = {experiment.removeprefix("supp_"): name for name, experiment in ABLATIONS.items()}
+    for level, name in enumerate(names):
+        row = published[
+            (published["figure"] == "supplement") & (published["method"] == by_paper[name])
+        ]
+        if len(row):
+            diamond(axes, float(row["published"].iloc[0]), level + 0.28)
+
+
+def _notes(results: Path, table: pd.DataFrame, names: list[str]) -> list[str]:
+    """The best of them, and what was trained."""
+    losses = {
+        name: float(row["value"])
+        for name in names
+        if (row := table_row(table, name, "tenet", "total_loss")) is not None
+    }
+    best = min(losses, key=lambda name: losses[name])
+    lines = [f"Lowest mean total loss: {LABELS[best]}, {losses[best]:.2f}."]
+    path = next(iter(sorted((results / f"models/supp_{names[0]}").glob("*/provenance.json"))), None)
+    if path is not None and '"mode": "decoder"' in path.read_text(encoding="utf-8"):
+        lines.append(
+            "PSF and noise alone were fine-tuned here: losses of the network (EWC, VQ, MRF) move "
+            "nothing, and what differs there is chance."
+        )
+    return lines

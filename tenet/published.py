@@ -1,0 +1,161 @@
+"""The paper's numbers beside those of a run, by the paper's own definitions and by fair ones.
+
+The paper takes TENET's shape at a fixed threshold, the others' results at a fixed share of their
+range or at the best threshold of each image, and measures beads in its own way. ``run`` is this
+run's value by that definition; ``fair`` the one that this project's figures show, at a threshold
+chosen on held-out phantoms.
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from tenet.errors import TenetError
+from tenet.evaluation import PUBLISHED_DEFINITION, sweep_intervals
+from tenet.metrics import bootstrap_interval
+
+COLUMNS = (
+    "figure",
+    "quantity",
+    "condition",
+    "method",
+    "published",
+    "run",
+    "low",
+    "high",
+    "fair",
+    "n",
+    "note",
+)
+METHODS = {"TENET": "tenet", "RLTV": "rltv_paper", "CARE": "care", "Neuroclear": "neuroclear"}
+#: Experiments of the supplement by the paper's names.
+ABLATIONS = {
+    "without_ewc": "supp_no_ewc",
+    "without_psf": "supp_no_psf",
+    "without_vq": "supp_no_vq",
+    "gaussian_psf": "supp_gaussian_psf",
+    "x2_ewc": "supp_x2_ewc",
+    "x2_psf": "supp_x2_psf",
+    "x2_vq": "supp_x2_vq",
+    "x1_mrf": "supp_mrf",
+}
+
+
+class _Place(NamedTuple):
+    """Where a published number has its counterpart."""
+
+    experiment: str
+    part: str | None
+    method: str
+    quantity: str
+    threshold: float | None  # share of the range; None: the quantity of the table itself
+    fair: str
+
+
+def published_vs_run(published: Path, metrics: Path, rng: np.random.Generator) -> pd.DataFrame:
+    """Find the counterpart of every published number.
+
+    Parameters
+    ----------
+    published : Path
+        CSV: figure, quantity, condition, method, value.
+    metrics : Path
+        Folder of this run's tables of measures and sweeps, by experiment.
+    rng : numpy.random.Generator
+        Of the bootstrap over images.
+
+    Returns
+    -------
+    DataFrame
+        `COLUMNS`, a row for each published number; where this run has no counterpart, ``note`` says
+        why.
+
+    Raises
+    ------
+    TenetError
+        If the published numbers cannot be read.
+    """
+    try:
+        numbers = pd.read_csv(published)
+        rows = numbers[["figure", "quantity", "condition", "method", "value"]]
+    except (OSError, ValueError, KeyError) as error:
+        raise TenetError(f"{published}: the published numbers cannot be read ({error})") from None
+    found = []
+    for row in rows.to_dict("records"):
+        keys = {key: str(row[key]) for key in ("figure", "quantity", "condition", "method")}
+        counterpart = _counterpart(_place(**keys), metrics, rng)
+        found.append({**keys, "published": row["value"], **counterpart})
+    return pd.DataFrame(found, columns=list(COLUMNS))
+
+
+def _place(figure: str, quantity: str, condition: str, method: str) -> _Place | None:
+    if figure == "supplement":
+        experiment = ABLATIONS.get(method)
+        share = _share(condition)
+        if experiment is None or share is None:
+            return None
+        by_paper = f"{quantity}{PUBLISHED_DEFINITION}"
+        return _Place(experiment, None, "tenet", by_paper, share, quantity)
+    own = METHODS.get(method)
+    if own is None:
+        return None
+    if figure == "fig3":
+        share = _share(condition)
+        by_paper = f"{quantity}{PUBLISHED_DEFINITION}"
+        return _Place("fig3_beads", None, own, by_paper, share, quantity)
+    angle = re.fullmatch(r"(noise|no_noise)_(\d+)deg", condition)
+    experiment = f"fig2_angle{int(angle[2]):02d}" if angle else "fig2_phantoms"
+    part = angle[1] if angle else condition
+    if own == "tenet":
+        return _Place(experiment, part, own, "iou", 0.5, "iou")
+    return _Place(experiment, part, own, "oracle_iou", None, "iou")
+
+
+def _share(condition: str) -> float | None:
+    found = re.fullmatch(r"thr([\d.]+)", condition)
+    return float(found[1]) if found else None
+
+
+def _counterpart(
+    place: _Place | None, metrics: Path, rng: np.random.Generator
+) -> dict[str, float | str]:
+    empty: dict[str, float | str] = {
+        "run": np.nan,
+        "low": np.nan,
+        "high": np.nan,
+        "fair": np.nan,
+        "n": 0,
+        "note": "",
+    }
+    if place is None:
+        return empty | {"note": "no such quantity here"}
+    path = metrics / f"{place.experiment}.csv"
+    if not path.exists():
+        return empty | {"note": f"{place.experiment} is not part of this run"}
+    table = pd.read_csv(path)
+    table = table[table["method"] == place.method]
+    if place.part is not None:
+        table = table[table["part"] == place.part]
+    if table.empty:
+        return empty | {"note": f"{place.method} is not part of this run"}
+    fair = table[table["quantity"] == place.fair]["value"]
+    known: dict[str, float | str] = {"fair": float(fair.mean()), "n": int(fair.count()), "note": ""}
+    if place.threshold is None:
+        values = table[table["quantity"] == place.quantity].dropna(subset=["value"])
+        mean, low, high = bootstrap_interval(
+            values["value"].to_numpy(), values["image"].astype(str).to_numpy(dtype=str), rng=rng
+        )
+        return known | {"run": mean, "low": low, "high": high}
+    sweep = pd.read_csv(metrics / f"{place.experiment}_sweep.csv")
+    sweep = sweep[(sweep["method"] == place.method) & (sweep["quantity"] == place.quantity)]
+    if place.part is not None:
+        sweep = sweep[sweep["part"] == place.part]
+    lines = sweep_intervals(sweep, rng)
+    # Sweeps of beads end at 95 % of a method's range, those of segmentations at 1.
+    top = lines["threshold"].max() / (0.95 if place.part is None else 1.0)
+    nearest = (lines["threshold"] - place.threshold * top).abs().idxmin()
+    chosen = lines.loc[nearest]
+    return known | {"run": chosen["value"], "low": chosen["low"], "high": chosen["high"]}
