@@ -3,6 +3,8 @@
 import io
 import os
 import re
+import resource
+import signal
 import subprocess
 import sys
 import tarfile
@@ -13,9 +15,11 @@ from functools import partial
 from hashlib import md5
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
+import zenodo
 from checksums import checksums
 from code_hash import closure, code_hash
 from on_device import visible_gpus
@@ -226,41 +230,141 @@ def record(tmp_path):
     return served
 
 
-def test_download_from_a_web_mirror(record, tmp_path):
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
+class Moody(SimpleHTTPRequestHandler):
+    """Serves files and answers ranges; first it does, in turn, what `moods` says."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(record)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        download("1", tmp_path / "files", f"http://127.0.0.1:{server.server_port}/")
-    finally:
-        server.shutdown()
-        server.server_close()
-    for path in record.iterdir():
-        assert (tmp_path / "files" / path.name).read_bytes() == path.read_bytes()
+    moods: ClassVar[list[str]] = []
+    asked: ClassVar[list[str | None]] = []
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        content = Path(self.translate_path(self.path)).read_bytes()
+        wanted = self.headers.get("Range")
+        self.asked.append(wanted)
+        mood = self.moods.pop(0) if self.moods else ""
+        if mood.isdigit():
+            self.send_response(int(mood))
+            self.send_header("Retry-After", "0")
+            self.end_headers()
+            return
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        if start >= len(content):
+            self.send_error(416)
+            return
+        body = content[start:]
+        if mood == "wrong":
+            body = bytes([body[0] ^ 1]) + body[1:]
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2] if mood == "cut" else body)
+
+
+@pytest.fixture
+def server(record, monkeypatch):
+    monkeypatch.setattr(zenodo.time, "sleep", lambda _: None)
+    Moody.moods, Moody.asked = [], []
+    served = ThreadingHTTPServer(("127.0.0.1", 0), partial(Moody, directory=str(record)))
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{served.server_port}/"
+    served.shutdown()
+    served.server_close()
+
+
+def fetched(mirror, folder):
+    zenodo.write_manifest("1", folder / "manifest.csv", str(mirror))
+    for name in zenodo.read_manifest(folder / "manifest.csv"):
+        download(name, folder / "manifest.csv", folder / "files" / name)
+    return folder / "files"
+
+
+def test_download_from_a_web_mirror(record, server, tmp_path):
+    files = fetched(server, tmp_path)
+    names = {p.name for p in record.iterdir()} - {"md5sums.txt"}
+    assert {p.name for p in files.iterdir()} == names
+    for name in names:
+        assert (files / name).read_bytes() == (record / name).read_bytes()
+
+
+@pytest.mark.parametrize("moods", [["cut"], ["429"], ["500", "503"], ["cut", "429", "cut"]])
+def test_download_outlasts_a_moody_server(record, server, tmp_path, moods):
+    zenodo.write_manifest("1", tmp_path / "manifest.csv", server)
+    Moody.moods, Moody.asked = list(moods), []
+    download("beads.zip", tmp_path / "manifest.csv", tmp_path / "beads.zip")
+    assert (tmp_path / "beads.zip").read_bytes() == (record / "beads.zip").read_bytes()
+    assert len(Moody.asked) == len(moods) + 1
+    if "cut" in moods:  # goes on where it was
+        half = (record / "beads.zip").stat().st_size // 2
+        assert f"bytes={half}-" in Moody.asked
+    assert not list(tmp_path.glob(".*partial"))
+
+
+def test_a_wrong_byte_is_noticed_and_the_file_fetched_anew(record, server, tmp_path):
+    zenodo.write_manifest("1", tmp_path / "manifest.csv", server)
+    Moody.moods = ["wrong"]
+    download("beads.zip", tmp_path / "manifest.csv", tmp_path / "beads.zip")
+    assert (tmp_path / "beads.zip").read_bytes() == (record / "beads.zip").read_bytes()
+
+
+def test_a_server_that_never_recovers_is_given_up_and_what_came_is_kept(server, tmp_path):
+    zenodo.write_manifest("1", tmp_path / "manifest.csv", server)
+    Moody.moods = ["cut", *["500"] * 10]
+    with pytest.raises(SystemExit, match=r"500.*6 tries.*goes on from here"):
+        download("beads.zip", tmp_path / "manifest.csv", tmp_path / "beads.zip")
+    assert not (tmp_path / "beads.zip").exists()
+    assert (tmp_path / ".beads.zip.partial").stat().st_size > 0
+
+
+def test_a_full_disk_is_told_and_what_came_is_kept(record, tmp_path):
+    zenodo.write_manifest("1", tmp_path / "manifest.csv", str(record))
+    size = (record / "beads.zip").stat().st_size
+
+    def no_room():  # larger files cannot be written, as on a full disk
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
+
+    script = [sys.executable, zenodo.__file__, "file", "beads.zip"]
+    options = ["--manifest", tmp_path / "manifest.csv", "--out", tmp_path / "beads.zip"]
+    run = partial(subprocess.run, [*script, *options], capture_output=True, text=True)
+    done = run(preexec_fn=no_room)
+    assert done.returncode == 1
+    assert "cannot write" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "beads.zip").exists()
+    assert run().returncode == 0
+    assert (tmp_path / "beads.zip").read_bytes() == (record / "beads.zip").read_bytes()
 
 
 def test_download_refuses_what_differs_from_its_checksum(record, tmp_path):
     (record / "beads.zip").write_bytes(b"truncated")
-    with pytest.raises(SystemExit, match=r"beads\.zip .* did not arrive whole"):
-        download("1", tmp_path / "files", str(record))
+    with pytest.raises(SystemExit, match=r"beads\.zip did not arrive whole"):
+        fetched(record, tmp_path)
     assert not (tmp_path / "files/beads.zip").exists()
 
 
 def test_download_keeps_whole_files(record, tmp_path):
-    download("1", tmp_path / "files", str(record))
-    before = (tmp_path / "files/beads.zip").stat().st_mtime_ns
+    files = fetched(record, tmp_path)
+    before = (files / "beads.zip").stat().st_mtime_ns
     (record / "beads.zip").unlink()  # not asked for again
-    download("1", tmp_path / "files", str(record))
-    assert (tmp_path / "files/beads.zip").stat().st_mtime_ns == before
+    fetched(record, tmp_path)
+    assert (files / "beads.zip").stat().st_mtime_ns == before
+
+
+def test_a_record_that_is_not_there_is_told_in_one_line(tmp_path):
+    with pytest.raises(SystemExit, match=r"cannot fetch .*md5sums"):
+        zenodo.write_manifest("1", tmp_path / "manifest.csv", str(tmp_path))
+    assert not (tmp_path / "manifest.csv").exists()
 
 
 def test_download_writes_only_below_its_folder(record, tmp_path):
     (record / "md5sums.txt").write_text(f"{'0' * 32}  ../../outside.tif\n")
     with pytest.raises(SystemExit, match="outside of the folder"):
-        download("1", tmp_path / "files", str(record))
+        fetched(record, tmp_path)
+    (tmp_path / "manifest.csv").write_text("file,md5,url\n../x,0,http://127.0.0.1/x\n")
+    with pytest.raises(SystemExit, match="outside of the folder"):
+        download("../x", tmp_path / "manifest.csv", tmp_path / "x")
 
 
 def test_folder_is_taken_out_by_pattern(record, tmp_path):

@@ -146,7 +146,7 @@ def test_demo_runs_the_same_rules_as_the_paper(fresh):
         **demo,
         "phantoms": 6,
         "simulate": 4,  # all else comes from Zenodo
-        "zenodo_record": 1,
+        "zenodo_manifest": 1,
         "zenodo_folder": 3,
         "finetune": 4 + 10 + 1 + 2 + 10 * ablations,
         "predict": 4 * 2 + 10 + 1 + 3 * 2 + 10 * ablations,

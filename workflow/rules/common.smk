@@ -15,6 +15,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "workflow/scripts")]
 from code_hash import code_hash
 from on_device import visible_gpus
 from validation import VOXEL_SIZE, check_config, read_samples
+from zenodo import read_manifest
 
 from tenet.config import Experiment, load_experiment
 from tenet.errors import TenetError
@@ -266,6 +267,12 @@ def acquisitions(experiment):
     return f"<zenodo>/{EXPERIMENTS[experiment]['source']}.sha256"
 
 
+def zenodo_files(wildcards):
+    """All files of the record, once the list of them is there."""
+    manifest = Path(checkpoints.zenodo_manifest.get().output.manifest)
+    return [f"<zenodo>/files/{name}" for name in read_manifest(manifest)]
+
+
 def rois(experiment):
     """The committed table of the beads of real images; simulated images bring their own."""
     if is_beads(experiment) and not is_simulated(experiment):
@@ -477,7 +484,9 @@ def truth_option(experiment, option="--phantoms"):
     """The phantoms behind simulated stacks."""
     if experiment is None or not is_simulated(experiment):
         return ""
-    return f"{option} {shlex.quote(without_suffix(phantoms_of(experiment)))}"
+    name = EXPERIMENTS[experiment].get("phantoms", experiment)
+    path = f"{config['results']}/phantoms/{name}"
+    return f"{option} {shlex.quote(path)}"
 
 
 def tumour_of(experiment):

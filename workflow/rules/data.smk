@@ -1,20 +1,20 @@
 # Raw stacks: from Zenodo, or simulated by a microscope that the models are not told of.
 
 
-rule zenodo_record:
+checkpoint zenodo_manifest:
     output:
-        checksums="<zenodo>/md5sums.txt",
+        manifest="<zenodo>/manifest.csv",
     log:
-        "<logs>/zenodo_record.log",
+        "<logs>/zenodo_manifest.log",
     benchmark:
-        "<benchmarks>/zenodo_record.tsv"
+        "<benchmarks>/zenodo_manifest.tsv"
     retries: 2
     conda:
         "../../envs/zenodo.yaml"
     threads: 1
     resources:
         mem_mb=1000,
-        runtime=720,
+        runtime=30,
     params:
         record=config["zenodo"]["record"],
         mirror=(
@@ -22,16 +22,38 @@ rule zenodo_record:
             if config["zenodo"]["mirror"]
             else ""
         ),
-        downloads=lambda wildcards, output: str(Path(output.checksums).parent / "files"),
     shell:
-        "python workflow/scripts/zenodo.py download {params.record}"
-        " --to {params.downloads:q} {params.mirror} > {log} 2>&1"
-        " && cp {params.downloads:q}/md5sums.txt {output.checksums:q}"
+        "python workflow/scripts/zenodo.py manifest {params.record} {params.mirror}"
+        " --out {output.manifest:q} > {log} 2>&1"
+
+
+# What has arrived of a file that was cut off stays beside it, so that the next try goes on.
+rule zenodo_file:
+    input:
+        manifest=ancient("<zenodo>/manifest.csv"),
+    output:
+        file="<zenodo>/files/{file}",
+    log:
+        "<logs>/zenodo_file/{file}.log",
+    benchmark:
+        "<benchmarks>/zenodo_file/{file}.tsv"
+    wildcard_constraints:
+        file=".+",
+    retries: 2
+    conda:
+        "../../envs/zenodo.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=720,
+    shell:
+        "python workflow/scripts/zenodo.py file {wildcards.file:q} --manifest {input.manifest:q}"
+        " --out {output.file:q} > {log} 2>&1"
 
 
 rule zenodo_folder:
     input:
-        "<zenodo>/md5sums.txt",
+        files=zenodo_files,
     output:
         folder=directory("<zenodo>/{set}"),
         checksums="<zenodo>/{set}.sha256",
@@ -49,7 +71,7 @@ rule zenodo_folder:
         runtime=120,
     params:
         pattern=lambda wildcards: config["zenodo"]["folders"][wildcards.set],
-        downloads=lambda wildcards, input: str(Path(input[0]).parent / "files"),
+        downloads=f"{config['zenodo']['folder']}/files",
     shell:
         "(python workflow/scripts/zenodo.py folder {params.pattern:q}"
         " --downloads {params.downloads:q} --out {output.folder:q}"

@@ -1,20 +1,25 @@
-"""Fetch a record of Zenodo and take folders of stacks out of its archives.
+"""Fetch a record of Zenodo, file by file, and take folders of stacks out of its archives.
 
-Two steps, so that a slip in a folder's name costs no second download:
+Three steps, so that a slip costs no second download:
 
-    zenodo.py download RECORD --to DIR [--mirror URL]   files, each checked by its MD5
-    zenodo.py folder PATTERN --downloads DIR --out DIR  one folder of the archives
+    zenodo.py manifest RECORD --out CSV [--mirror URL]       names, checksums and addresses
+    zenodo.py file NAME --manifest CSV --out FILE            one file, checked by its MD5
+    zenodo.py folder PATTERN --downloads DIR --out DIR       one folder of the archives
 """
 
 import argparse
+import csv
 import fnmatch
 import hashlib
+import http.client
+import io
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -25,21 +30,23 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 CHECKSUMS = "md5sums.txt"
+TRIES = 6
+AGAIN = {408, 425, 429, 500, 502, 503, 504}  # answers of a server that may do better later
 LITTER = "__MACOSX/"  # a shadow of every file, which some zip programs add
 
 
 # Download -----------------------------------------------------------------------------------------
 
 
-def download(record: str, folder: Path, mirror: str = "") -> None:
-    """Fetch all files of a record into a folder; those already there and whole are kept.
+def write_manifest(record: str, out: Path, mirror: str = "") -> None:
+    """List the files of a record: columns file, md5 and url.
 
     Parameters
     ----------
     record : str
         Number of the record.
-    folder : Path
-        Where to; also receives ``md5sums.txt``.
+    out : Path
+        The list; it appears when it is complete.
     mirror : str
         Where a copy of the files and of ``md5sums.txt`` lies: the address of a web folder, or a
         local folder. Zenodo itself if empty.
@@ -47,29 +54,141 @@ def download(record: str, folder: Path, mirror: str = "") -> None:
     Raises
     ------
     SystemExit
-        If a file cannot be had, or differs from its checksum.
+        If the list cannot be had, or names a file outside of a folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    if mirror:
-        base = mirror if "://" in mirror else Path(mirror).resolve().as_uri()
-        _copy(f"{base.rstrip('/')}/{CHECKSUMS}", folder / CHECKSUMS)
-        for name, digest in read_checksums(folder / CHECKSUMS).items():
-            if not _is_whole(folder / name, digest):
-                _copy(f"{base.rstrip('/')}/{urllib.parse.quote(name)}", folder / name)
-    else:
-        (folder / CHECKSUMS).unlink(missing_ok=True)
-        # Its exit status does not tell of every failure, so the files themselves are checked below.
-        for arguments in (["--md5"], ["--retry", "3", "--verbosity", "1"]):
-            subprocess.run(
-                ["zenodo_get", *arguments, "--output-dir", str(folder), "--record", record],
-                check=True,
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if mirror:
+            base = mirror if "://" in mirror else Path(mirror).resolve().as_uri()
+            base = base.rstrip("/")
+            fetch(f"{base}/{CHECKSUMS}", folder / CHECKSUMS)
+            sums = read_checksums(folder / CHECKSUMS)
+            urls = {name: f"{base}/{urllib.parse.quote(name)}" for name in sums}
+        else:
+            # Its exit status does not tell of every failure, so its files are checked.
+            for option in (["--md5"], ["--wget", "urls.txt"]):
+                command = ["zenodo_get", *option, "--output-dir", str(folder), "--record", record]
+                subprocess.run(command, check=False)
+            if not (folder / CHECKSUMS).is_file() or not (folder / "urls.txt").is_file():
+                sys.exit(
+                    f"record {record} gave no list of files: is its number right, is there a "
+                    "network? (Zenodo's own mirror is set by zenodo: mirror, or TENET_ZENODO_URL.)"
+                )
+            sums = read_checksums(folder / CHECKSUMS)
+            listed = (folder / "urls.txt").read_text(encoding="utf-8").split()
+            by_name = {_name_in(url): url for url in listed}
+            urls = {name: by_name.get(name, "") for name in sums}
+    missing = [name for name, url in urls.items() if not url]
+    if missing or not sums:
+        sys.exit(f"record {record}: no address of {', '.join(missing) or 'any file'}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("file", "md5", "url"))
+        writer.writerows((name, sums[name], urls[name]) for name in sorted(sums))
+    os.replace(partial, out)
+
+
+def _name_in(url: str) -> str:
+    """File name in the address of a Zenodo file, ``…/files/NAME`` or ``…/files/NAME/content``."""
+    path = urllib.parse.unquote(urllib.parse.urlparse(url).path)
+    return path.partition("/files/")[2].removesuffix("/content")
+
+
+def read_manifest(path: Path) -> dict[str, dict[str, str]]:
+    """Rows of a manifest by file name; names that lead elsewhere are refused."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = {row["file"]: row for row in csv.DictReader(file)}
+    for name in rows:
+        _refuse_outside(name, path)
+    return rows
+
+
+def download(name: str, manifest: Path, out: Path, tries: int = TRIES) -> None:
+    """Fetch one file of a manifest, going on where an earlier try was cut off.
+
+    Parameters
+    ----------
+    name : str
+        As the manifest has it.
+    manifest : Path
+    out : Path
+        The file; it appears when its MD5 is right.
+    tries : int
+        Times that a wrong checksum is answered by fetching the file anew.
+
+    Raises
+    ------
+    SystemExit
+        If the file cannot be had, differs from its checksum, or does not fit on the disk.
+    """
+    row = read_manifest(manifest).get(name)
+    if row is None:
+        sys.exit(f"{manifest} has no file {name}")
+    for _ in range(max(tries, 1)):
+        if _is_whole(out, row["md5"]):
+            return
+        partial = out.with_name(f".{out.name}.partial")
+        fetch(row["url"], partial)
+        if _is_whole(partial, row["md5"]):
+            os.replace(partial, out)
+            return
+        partial.unlink()
+    sys.exit(f"{name} did not arrive whole: its MD5 differs from that of the record; try again")
+
+
+def fetch(url: str, path: Path, tries: int = TRIES) -> None:
+    """Fetch a file, on from where `path` ends; wait and try again when the server fails.
+
+    A connection that is cut, a server error and "too many requests" are tried again after 1, 2, 4 …
+    seconds, or after as long as the server asks for.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for attempt in range(1, tries + 1):
+        have = path.stat().st_size if path.exists() else 0
+        request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+        wait = 2.0 ** (attempt - 1)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as source:
+                goes_on = have > 0 and source.status == http.HTTPStatus.PARTIAL_CONTENT
+                # Unbuffered, so that closing cannot fail once more on a full disk.
+                with path.open("ab" if goes_on else "wb", buffering=0) as target:
+                    _copy(source, target, path)
+                expected = source.headers.get("Content-Length")
+            arrived = path.stat().st_size - (have if goes_on else 0)
+            if expected is None or arrived >= int(expected):
+                return
+            reason = f"the connection was cut after {path.stat().st_size} bytes"
+        except urllib.error.HTTPError as error:
+            if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                return  # nothing is missing
+            if error.code not in AGAIN:
+                sys.exit(f"cannot fetch {url}: {error}")
+            reason = str(error)
+            asked = error.headers.get("Retry-After") or ""
+            wait = min(float(asked), 600.0) if asked.isdigit() else wait
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(getattr(error, "reason", None), FileNotFoundError):
+                sys.exit(f"cannot fetch {url}: {error}")
+            reason = str(error) or type(error).__name__
+        if attempt < tries:
+            print(f"{url}: {reason}; again in {wait:g} s", file=sys.stderr, flush=True)
+            time.sleep(wait)
+    sys.exit(f"cannot fetch {url}: {reason} ({tries} tries); the same command goes on from here")
+
+
+def _copy(source: IO[bytes], target: io.FileIO, path: Path) -> None:
+    """Copy what arrives; what cannot be written is no fault of the network."""
+    while block := source.read(2**20):
+        rest = memoryview(block)
+        try:
+            while rest:
+                rest = rest[target.write(rest) :]
+        except OSError as error:
+            sys.exit(
+                f"cannot write {path}: {error.strerror}; make room, and the same command goes on"
             )
-    if not (folder / CHECKSUMS).is_file():
-        sys.exit(f"record {record} gave no list of files: is the number right, is there a network?")
-    for name, digest in read_checksums(folder / CHECKSUMS).items():
-        if not _is_whole(folder / name, digest):
-            (folder / name).unlink(missing_ok=True)
-            sys.exit(f"{name} of record {record} did not arrive whole: its MD5 differs; try again")
 
 
 def read_checksums(path: Path) -> dict[str, str]:
@@ -78,10 +197,14 @@ def read_checksums(path: Path) -> dict[str, str]:
     for line in path.read_text(encoding="utf-8").splitlines():
         digest, name = line.split(maxsplit=1)
         name = name.removeprefix("*")
-        if _parts(name) is None:
-            sys.exit(f"{path} names {name}, which would lie outside of the folder: not fetched")
+        _refuse_outside(name, path)
         sums[name] = digest
     return sums
+
+
+def _refuse_outside(name: str, path: Path) -> None:
+    if _parts(name) is None:
+        sys.exit(f"{path} names {name}, which would lie outside of the folder: not fetched")
 
 
 def _is_whole(path: Path, digest: str) -> bool:
@@ -89,17 +212,6 @@ def _is_whole(path: Path, digest: str) -> bool:
         return False
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest() == digest
-
-
-def _copy(url: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with urllib.request.urlopen(url, timeout=60) as source, partial.open("wb") as target:
-            shutil.copyfileobj(source, target, 2**20)
-    except (OSError, urllib.error.URLError) as error:
-        sys.exit(f"cannot fetch {url}: {error}")
-    os.replace(partial, path)
 
 
 # Archives -----------------------------------------------------------------------------------------
@@ -208,20 +320,27 @@ def _stem(archive: Path) -> str:
 
 
 def main() -> None:
-    """Read the command line and do one of the two steps."""
+    """Read the command line and do one of the steps."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     steps = parser.add_subparsers(dest="step", required=True)
-    step = steps.add_parser("download", help="fetch all files of a record")
+    step = steps.add_parser("manifest", help="list the files of a record")
     step.add_argument("record")
-    step.add_argument("--to", type=Path, required=True)
+    step.add_argument("--out", type=Path, required=True)
     step.add_argument("--mirror", default="")
+    step = steps.add_parser("file", help="fetch one file of a manifest")
+    step.add_argument("name")
+    step.add_argument("--manifest", type=Path, required=True)
+    step.add_argument("--out", type=Path, required=True)
     step = steps.add_parser("folder", help="take one folder out of the archives")
     step.add_argument("pattern")
     step.add_argument("--downloads", type=Path, required=True)
     step.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    if arguments.step == "download":
-        download(arguments.record, arguments.to, arguments.mirror)
+    if arguments.step == "manifest":
+        mirror = arguments.mirror or os.environ.get("TENET_ZENODO_URL", "")
+        write_manifest(arguments.record, arguments.out, mirror)
+    elif arguments.step == "file":
+        download(arguments.name, arguments.manifest, arguments.out)
     else:
         take_folder(arguments.pattern, arguments.downloads, arguments.out)
 
