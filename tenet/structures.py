@@ -31,6 +31,8 @@ CELL_QUANTITIES = CELL_COLUMNS[4:12]
 
 # How far around a point a line is read, in voxels of the fine grid.
 _REACH_YX, _REACH_Z = 20, 48
+# Standard deviation, in lateral voxels, of the average across a line.
+_ACROSS = 2.0
 
 
 # Profiles -----------------------------------------------------------------------------------------
@@ -47,9 +49,10 @@ def evaluate_profiles(
 ) -> pd.DataFrame:
     """Measure how wide thin structures are, along z and across, in the raw stack and in results.
 
-    Points are chosen in the raw stack alone: of its brightest local maxima, the thinnest. Gaussians
-    are fitted to the lines through each along z, y and x (`metrics.gaussian_fwhm`); the narrower of
-    y and x counts, as the other may run along a process.
+    Points are chosen in the raw stack alone, where something thin stands out (`thin_places`). Lines
+    through each along z, y and x are averaged over a few voxels across, against the noise; a width
+    is taken at half of the peak's height over the line's lowest tenth. The narrower of y and x
+    counts, as the other may run along a process.
 
     Parameters
     ----------
@@ -123,18 +126,20 @@ def thin_places(raw: Stack, points: int) -> NDArray[np.intp]:
     if raw.voxel_size_um is None:
         raise TenetError(f"{raw.path}: it records no voxel size")
     image = raw.read()
-    smooth = ndimage.gaussian_filter(image, (0.5, 1, 1))
+    # What is a few pixels wide stands out of its surroundings; a soma does not, nor does noise.
+    narrow, wide = (
+        ndimage.gaussian_filter(image, (0.7, 2, 2)),
+        ndimage.gaussian_filter(image, (0.7, 6, 6)),
+    )
     border = [min(12, n // 6) for n in image.shape[1:]]
     inside = np.zeros(image.shape, dtype=np.int32)
     edge = max(1, image.shape[0] // 8)
     inside[edge:-edge, border[0] : -border[0], border[1] : -border[1]] = 1
-    peaks = peak_local_max(smooth, min_distance=4, labels=inside, num_peaks=6 * points)
-    widths = [_widths(image, tuple(peak), raw.voxel_size_um)[1] for peak in peaks]
-    order = np.argsort(widths)  # NaN last
-    chosen = [i for i in order if np.isfinite(widths[i])][:points]
-    if not chosen:
+    places: NDArray[np.intp] = peak_local_max(
+        narrow - wide, min_distance=4, threshold_rel=0.1, labels=inside, num_peaks=points
+    )
+    if len(places) == 0:
         raise TenetError(f"{raw.path}: there is nothing thin and bright in it to measure")
-    places: NDArray[np.intp] = peaks[np.sort(chosen)]
     return places
 
 
@@ -142,24 +147,55 @@ def _widths(
     volume: NDArray[np.float32], at: Sequence[float], size_um: VoxelSize
 ) -> tuple[float, float]:
     """Axial width, and the narrower of the two lateral ones, of what is brightest near a point."""
-    reach_z = max(6, round(_REACH_Z * min(size_um) / size_um[0]))
-    box = tuple(
-        slice(max(round(c) - reach, 0), round(c) + reach + 1)
-        for c, reach in zip(at, (reach_z, _REACH_YX, _REACH_YX), strict=True)
-    )
+    reach = (max(6, round(_REACH_Z * size_um[2] / size_um[0])), _REACH_YX, _REACH_YX)
+    box = _around(at, reach)
     crop = volume[box]
     middle = [c - part.start for c, part in zip(at, box, strict=True)]
-    near = max(1, round(1.0 * size_um[2] * 2 / size_um[0]))
-    window = tuple(
-        slice(max(round(c) - r, 0), round(c) + r + 1)
-        for c, r in zip(middle, (near, 2, 2), strict=True)
-    )
-    if not np.ptp(crop[window]) >= 0 or crop[window].max() <= 0:
-        return np.nan, np.nan
-    peak = np.unravel_index(int(crop[window].argmax()), crop[window].shape)
-    centre = [int(p) + w.start for p, w in zip(peak, window, strict=True)]
-    z, y, x = metrics.gaussian_fwhm(crop, centre, size_um)
+    # Averaged over as much along z as across, if planes are not coarser than that.
+    blur = [_ACROSS * size_um[2] / step for step in size_um]
+    smooth = ndimage.gaussian_filter(crop, blur)
+    near = _around(middle, (max(1, round(6 * size_um[2] / size_um[0])), 3, 3))
+    peak = np.unravel_index(int(smooth[near].argmax()), smooth[near].shape)
+    centre = [int(p) + part.start for p, part in zip(peak, near, strict=True)]
+    widths = []
+    for axis in range(3):
+        # Blurred across the line, not along it.
+        across = ndimage.gaussian_filter(crop, [0 if i == axis else b for i, b in enumerate(blur)])
+        place: list[Any] = list(centre)
+        place[axis] = slice(None)
+        widths.append(_width(across[tuple(place)], centre[axis]) * size_um[axis])
+    z, y, x = widths
     return z, float(np.fmin(y, x))
+
+
+def _around(at: Sequence[float], reach: Sequence[int]) -> tuple[slice, slice, slice]:
+    z, y, x = (
+        slice(max(round(c) - r, 0), round(c) + r + 1) for c, r in zip(at, reach, strict=True)
+    )
+    return z, y, x
+
+
+def _width(line: NDArray[np.float32], centre: int) -> float:
+    """Width in samples at half of the height of the peak next to a sample; NaN if it has none."""
+    start = max(centre - 1, 0)
+    peak = start + int(line[start : centre + 2].argmax())
+    base = float(np.quantile(line, 0.1))
+    height = float(line[peak]) - base
+    if not height > 0:
+        return float("nan")
+    below = (line - base) / height < 0.5
+    sides = []
+    for side in (below[peak:], below[peak::-1]):
+        first = np.flatnonzero(side)
+        if first.size == 0:
+            return float("nan")
+        sides.append(int(first[0]))
+    after, before = sides
+    share = [
+        (0.5 - (line[i] - base) / height) / max((line[j] - line[i]) / height, 1e-9)
+        for i, j in ((peak + after, peak + after - 1), (peak - before, peak - before + 1))
+    ]
+    return float(after - share[0] + before - share[1])
 
 
 def _volumes(

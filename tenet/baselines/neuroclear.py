@@ -123,8 +123,12 @@ class Neuroclear(LearnedBaseline):
         return scores.float()
 
     def fine_tile(self) -> tuple[int, int]:
-        """Tiles are as large as crops in training, whose statistics the norms know."""
-        return self.settings.crop, self.settings.crop // 4
+        """Tiles no smaller than crops in training; larger ones have fewer borders.
+
+        Norms take their statistics from a tile, so neighbours differ: a third is blended.
+        """
+        side = max(self.settings.crop, 160)
+        return side, side // 3
 
     def restore_fine(self, fine: Tensor) -> Tensor:
         """G of a tile."""

@@ -109,7 +109,7 @@ def figure4(results: Path | str, *, data: Path | None = None) -> Figure:
             axes.legend(loc="upper left", bbox_to_anchor=(1.08, 1.05), borderaxespad=0)
 
     page.letter("c", 0.05, c - 0.22)
-    page.text(0.25, c - 0.19, "Widths (Gaussian FWHM) at the same thin places in every volume")
+    page.text(0.25, c - 0.19, "Widths at half maximum, at the same thin places in every volume")
     for index, (quantity, label) in enumerate(QUANTITIES.items()):
         axes = page.axes(1.35 + index * 2.0, c, 1.75, tall)
         strip_plot(axes, table, values, "neurons", quantity, rows, labels=index == 0)
@@ -220,7 +220,8 @@ def _profiles(axes: Axes, scene: _Scene, axis: str) -> None:
     middle = scene.lines[RAW]["zy".index(axis)]
     peak = (int(middle.argmax()) + 0.5) * scene.raw_um["zy".index(axis)]
     reach = 30.0 if axis == "z" else 12.0
-    axes.set_xlim(max(peak - reach, 0), peak + reach)
+    end = len(middle) * scene.raw_um["zy".index(axis)]
+    axes.set_xlim(max(peak - reach, 0), min(peak + reach, end))
 
 
 def _best(table: pd.DataFrame) -> list[str]:

@@ -394,10 +394,10 @@ def pretrain_of(output):
 
 
 @pytest.mark.parametrize("limit", [(), ("--resources", "gpu=1"), ("--resources", "mem_mb=64000")])
-def test_without_a_gpu_training_takes_all_cores(fresh, limit):
+def test_without_a_gpu_two_trainings_run_at_once(fresh, limit):
     target = "results/models/scale3/model.pt"
     output = snakemake(fresh, "--dry-run", target, *limit)
-    assert pretrain_of(output) == (0, 2)
+    assert pretrain_of(output) == (0, 1)
     assert "on_device.py 0 python -m tenet pretrain" in output
 
 

@@ -65,10 +65,10 @@ if workflow.resource_settings.nodes is None:
 else:
     CPU_ONLY = False
 
-# On the CPU a training takes all cores, so that trainings do not stack; the many short jobs of
-# inference run side by side. Beside a GPU all need few.
+# On the CPU two trainings run at once: what is between the convolutions uses one core alone. The
+# many short jobs of inference run side by side. Beside a GPU all need few.
 CORES = workflow.resource_settings.cores or 8
-TRAINING_THREADS = CORES if CPU_ONLY else 4
+TRAINING_THREADS = max(CORES // 2, 1) if CPU_ONLY else 4
 INFERENCE_THREADS = max(CORES // 4, 1) if CPU_ONLY else 4
 
 
