@@ -1,4 +1,4 @@
-# make demo: figures 2 and 3 from simulated data, on a laptop.   make test: everything that CI checks.
+# make demo: every figure from simulated data, on a laptop.   make test: everything that CI checks.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo
@@ -7,7 +7,7 @@ DEMO := results/demo
 
 demo: .venv/.installed
 	$(BIN)/snakemake --configfile config/demo.yaml
-	@echo "Figures:  $(CURDIR)/$(DEMO)/fig2.pdf  $(CURDIR)/$(DEMO)/fig3.pdf  (and .png)"
+	@echo "Figures:  $(CURDIR)/$(DEMO)/fig1.pdf to fig5.pdf, supp.pdf (and .png)"
 	@echo "Tables:   $(CURDIR)/$(DEMO)/tables/"
 	@echo "Report:   $(BIN)/snakemake --configfile config/demo.yaml --report $(DEMO)/report.html"
 

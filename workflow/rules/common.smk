@@ -197,7 +197,11 @@ def phantom_command(wildcards):
         words += [spec["experiment"], OVERLAYS]
     if "size" in spec:
         words += ["--size", *map(str, spec["size"])]
-    words += [f"--{key} {spec[key]}" for key in ("angle", "lines", "beads", "cells", "count") if key in spec]
+    words += [
+        f"--{key} {spec[key]}"
+        for key in ("angle", "lines", "beads", "cells", "count")
+        if key in spec
+    ]
     words += [assignments(spec.get("set", {})), f"--seed {seed(wildcards.set)}"]
     return " ".join(filter(None, words))
 
@@ -450,7 +454,7 @@ def model_folder(experiment, method, fold):
 def baseline_folder(wildcards):
     """Folder of the trained baseline that restores an experiment's stacks."""
     experiment = EXPERIMENTS[wildcards.experiment].get("model", wildcards.experiment)
-    fold = wildcards.fold.strip("/") or "all"
+    fold = Path(wildcards.fold).name or "all"
     return f"<results>/baselines/{wildcards.method}/{experiment}/{fold}"
 
 
