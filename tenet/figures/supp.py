@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tenet.errors import TenetError
-from tenet.evaluation import sweep_intervals
+from tenet.evaluation import PUBLISHED_DEFINITION, sweep_intervals
 from tenet.figures.page import (
     METHODS,
     STRIP,
@@ -66,13 +66,16 @@ def supplement(results: Path | str, *, seed: int = 0) -> Figure:
     results = Path(results)
     table = read_csv(results / "tables/supp_ablations.csv")
     published = read_csv(results / "tables/published_vs_run.csv")
-    names = [name for name in LABELS if (table["condition"] == name).any()]
+    shown = [c for c in table["condition"].unique() if not c.endswith(PUBLISHED_DEFINITION)]
+    shown = [c for c in shown if table_row(table, c, "tenet", "total_loss") is not None]
+    names = [name for name in LABELS if name in shown]
+    names += sorted(set(shown) - set(names))
     if not names:
         raise TenetError("the table has none of the ablations; evaluate them first")
     values = pd.concat(
         [read_csv(results / f"metrics/supp_{name}.csv").assign(name=name) for name in names]
     )
-    colours = dict(zip(LABELS, colormaps["tab10"](np.arange(10)), strict=False))
+    colours = dict(zip(names, colormaps["tab20"](np.arange(20)), strict=False))
     tall = STRIP * len(names)
     b = 0.5 + tall + 0.95
     note = wrapped([*_notes(results, table, names), *simulation_note(results, "fig3_beads")])
@@ -97,7 +100,7 @@ def supplement(results: Path | str, *, seed: int = 0) -> Figure:
         sweep = read_csv(results / f"metrics/supp_{name}_sweep.csv")
         lines = sweep_intervals(sweep, np.random.default_rng(seed))
         line = lines[lines["quantity"] == "total_loss"].sort_values("threshold")
-        axes.plot(line["threshold"], line["value"], color=colours[name], label=LABELS[name])
+        axes.plot(line["threshold"], line["value"], color=colours[name], label=_label(name))
     axes.set(xlabel="Threshold", ylabel="Total loss", xlim=(0, 1))
     axes.set_ylim(bottom=0)
 
@@ -114,6 +117,10 @@ def supplement(results: Path | str, *, seed: int = 0) -> Figure:
     axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.03, 1.02), borderaxespad=0)
     page.notes(note)
     return page.figure
+
+
+def _label(name: str) -> str:
+    return LABELS.get(name, name.replace("_", " "))
 
 
 def _rows(
@@ -142,7 +149,7 @@ def _rows(
             )
     axes.set(
         yticks=range(len(names)),
-        yticklabels=[LABELS[name] for name in names] if labels else [],
+        yticklabels=[_label(name) for name in names] if labels else [],
         ylim=(len(names) - 0.4, -0.6),
     )
 
@@ -151,7 +158,7 @@ def _published(axes: Axes, published: pd.DataFrame, names: list[str]) -> None:
     by_paper = {experiment.removeprefix("supp_"): name for name, experiment in ABLATIONS.items()}
     for level, name in enumerate(names):
         row = published[
-            (published["figure"] == "supplement") & (published["method"] == by_paper[name])
+            (published["figure"] == "supplement") & (published["method"] == by_paper.get(name))
         ]
         if len(row):
             diamond(axes, float(row["published"].iloc[0]), level + 0.28)
@@ -165,7 +172,7 @@ def _notes(results: Path, table: pd.DataFrame, names: list[str]) -> list[str]:
         if (row := table_row(table, name, "tenet", "total_loss")) is not None
     }
     best = min(losses, key=lambda name: losses[name])
-    lines = [f"Lowest mean total loss: {LABELS[best]}, {losses[best]:.2f}."]
+    lines = [f"Lowest mean total loss: {_label(best)}, {losses[best]:.2f}."]
     path = next(iter(sorted((results / f"models/supp_{names[0]}").glob("*/provenance.json"))), None)
     if path is not None and '"mode": "decoder"' in path.read_text(encoding="utf-8"):
         lines.append(

@@ -1,0 +1,170 @@
+"""Figures 1, 4 and 5 and the supplement, drawn from small results whose quality is known."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_figures import fits_the_page, no_empty_axes, words
+from test_structures import COARSE, FINE, SCALE, fibres, write_ome_tiff_at
+
+from tenet.config import load_experiment
+from tenet.evaluation import summary_table
+from tenet.figures.fig1 import figure1
+from tenet.figures.fig4 import figure4
+from tenet.figures.fig5 import figure5
+from tenet.figures.supp import supplement
+from tenet.model import TENET
+from tenet.phantoms import generate_set
+from tenet.published import published_vs_run
+from tenet.simulation import simulate_acquisitions
+from tenet.structures import evaluate_cells, evaluate_profiles
+from tenet.tissue import TissuePhantomSettings
+from tenet.training.store import save_json, save_model
+from tenet.volumes import open_stack, write_ome_tiff
+
+ROOT = Path(__file__).parents[2]
+PUBLISHED = ROOT / "resources/published_values.csv"
+EXPERIMENTS = ROOT / "config/experiments"
+
+
+def table_of(results, figure, name, tables):
+    summary = summary_table(figure, tables, PUBLISHED, np.random.default_rng(0))
+    (results / "tables").mkdir(exist_ok=True)
+    summary.to_csv(results / f"tables/{name}.csv", index=False)
+
+
+def test_figure_1_draws_the_method_from_a_model(tmp_path):
+    small = {
+        "params": {"hidden_channels_list": [2, 4], "nblocks": 1, "deconvolution_steps": 2},
+        "train_dataset": {"cropsize": [24, 16, 16]},
+    }
+    experiment = load_experiment(
+        "fig2_phantoms", overlays=["demo"], settings=small, folder=EXPERIMENTS
+    )
+    model = TENET(experiment.params)
+    model.initialise(np.random.default_rng(0))
+    save_model(tmp_path / "models/fig2_phantoms/all", model, experiment, {})
+    neurons = TissuePhantomSettings("neurons", (60, 48, 48), (1, 1, 1), 1)
+    phantoms = tmp_path / "phantoms/fig2_phantoms"
+    generate_set(neurons, phantoms, count=1, seed=0)
+    simulate_acquisitions(experiment, phantoms, tmp_path / "acquisitions/fig2_phantoms")
+    figure = figure1(tmp_path)
+    shown = words(figure)
+    for label in ("Raw stack", "3-D U-Net", "Shape", "Brightness", "PSF", "Reconstruction"):
+        assert label in shown
+    assert "Simulated acquisitions" in shown
+    fits_the_page(figure)
+    views = [axes for axes in figure.axes if axes.images]
+    assert len(views) == 6
+
+
+def test_figure_4_measures_what_it_shows(tmp_path):
+    raw = fibres((3.0, 1.0))[1::SCALE]
+    write_ome_tiff_at(tmp_path / "acquisitions/fig4_neurons/noise/00.ome.tif", raw, COARSE)
+    methods = {"tenet": (1.0, 1.0), "rltv": (2.0, 1.0)}
+    top = tmp_path / "predictions/fig4_neurons"
+    for method, sigma in methods.items():
+        write_ome_tiff_at(top / f"{method}/noise/00.ome.tif", fibres(sigma), FINE)
+        save_json(top / method / "settings.json", {"threshold": 0.5})
+    data = tmp_path / "acquisitions/fig4_neurons"
+    table = evaluate_profiles("fig4_neurons", top, data, list(methods), points=9)
+    (tmp_path / "metrics").mkdir()
+    table.to_csv(tmp_path / "metrics/fig4_neurons.csv", index=False)
+    table_of(tmp_path, "fig4", "fig4_neurons", [table])
+    figure = figure4(tmp_path)
+    shown = words(figure)
+    assert "Nearest to as wide along z as across: TENET 1.0" in shown
+    assert "Simulated" not in shown
+    for label in ("Input", "Raw stack", "RLTV (tuned)", "Axial width (µm)", "µm"):
+        assert label in shown
+    no_empty_axes(figure)
+    fits_the_page(figure)
+
+
+@pytest.fixture
+def tumour(tmp_path):
+    """Cells and tumour, blurred and sampled; predicted as they are, for TENET."""
+    masks = {}
+    for kind in ("microglia", "tumour"):
+        settings = TissuePhantomSettings(kind, (72, 72, 72), (1, 1, 1), 4)
+        shape = settings.draw(np.random.default_rng(1)).shape.astype(np.float32)
+        masks[kind] = shape
+        name = f"fig5_{kind}"
+        raw = shape.reshape(6, 12, 72, 72).mean(axis=1)
+        path = tmp_path / f"acquisitions/{name}/noise/00.ome.tif"
+        write_ome_tiff_at(path, raw, (12.0, 1.0, 1.0))
+        for method, score in (("tenet", shape), ("rltv", np.roll(shape, 3, axis=1))):
+            top = tmp_path / f"predictions/{name}/{method}"
+            write_ome_tiff_at(top / "noise/00.ome.tif", score, (1, 1, 1))
+            save_json(top / "settings.json", {"threshold": 0.5})
+    return tmp_path
+
+
+def test_figure_5_shows_cells_and_their_shapes(tumour):
+    predictions = tumour / "predictions"
+    table, cells = evaluate_cells(
+        "fig5_microglia",
+        predictions / "fig5_microglia",
+        predictions / "fig5_tumour",
+        ["tenet", "rltv"],
+    )
+    (tumour / "metrics").mkdir()
+    table.to_csv(tumour / "metrics/fig5_microglia.csv", index=False)
+    cells.to_csv(tumour / "metrics/fig5_microglia_cells.csv", index=False)
+    table_of(tumour, "fig5", "fig5_cells", [table])
+    figure = figure5(tumour)
+    shown = words(figure)
+    number = int(table.set_index(["method", "quantity"])["value"]["tenet", "cells"])
+    assert f"Cells found: TENET {number}" in shown
+    assert f"{number} cells" in shown
+    for label in ("Raw", "TENET, shape", "Volume (µm³)", "Flatness (1: round)"):
+        assert label in shown
+    fits_the_page(figure)
+
+
+def test_supplement_shows_every_ablation_with_what_was_published(tmp_path):
+    metrics = tmp_path / "metrics"
+    metrics.mkdir()
+    names = ("no_ewc", "x2_psf", "mine")
+    tables = []
+    for level, name in enumerate(names, start=1):
+        about = {"experiment": f"supp_{name}", "part": "fold0", "method": "tenet"}
+        rows, sweep = [], []
+        for image in (0, 1):
+            for quantity in ("total_loss", "volume_um3", "sphericity", "z_xy_ratio"):
+                for ending in ("", "_published_definition"):
+                    row = about | {"image": image, "roi": image, "quantity": quantity + ending}
+                    rows.append(row | {"value": level + 0.1 * image})
+                    for at in np.arange(1, 20) / 20:
+                        sweep.append(row | {"threshold": at, "value": level + at})
+        tables.append(pd.DataFrame(rows))
+        tables[-1].to_csv(metrics / f"supp_{name}.csv", index=False)
+        pd.DataFrame(sweep).to_csv(metrics / f"supp_{name}_sweep.csv", index=False)
+        folder = tmp_path / f"models/supp_{name}/fold0"
+        folder.mkdir(parents=True)
+        history = pd.DataFrame({"epoch": [1, 2], "validation": [2.0, 1.0]})
+        history.to_csv(folder / "history.csv", index=False)
+        save_json(folder / "provenance.json", {"mode": "decoder"})
+    table_of(tmp_path, "supp", "supp_ablations", tables)
+    published = published_vs_run(PUBLISHED, metrics, np.random.default_rng(0))
+    published.to_csv(tmp_path / "tables/published_vs_run.csv", index=False)
+    row = published[published["method"] == "without_ewc"].iloc[0]
+    assert row["run"] == pytest.approx(1.5)
+    assert row["fair"] == pytest.approx(1.05)
+    figure = supplement(tmp_path)
+    shown = words(figure)
+    assert "Lowest mean total loss: without EWC, 1.05." in shown
+    assert "PSF and noise alone were fine-tuned here" in shown
+    for label in ("PSF loss × 2", "mine", "Threshold", "Epoch"):
+        assert label in shown
+    no_empty_axes(figure)
+    fits_the_page(figure)
+
+
+def test_stacks_of_several_channels_are_read_by_channel(tmp_path):
+    path = tmp_path / "data/00.ome.tif"
+    path.parent.mkdir()
+    both = np.stack([np.zeros((3, 8, 8), np.float32), np.ones((3, 8, 8), np.float32)])
+    write_ome_tiff(path, both, (1, 1, 1), ["microglia", "tumour"])
+    assert open_stack(path, channel=1).read().min() == 1
