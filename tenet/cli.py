@@ -351,6 +351,26 @@ def simulate(
     print(f"{len(written)} stacks -> {out}")
 
 
+@app.command()
+def register(
+    data: Annotated[Path, typer.Argument(help="Folder of raw stacks, or of folders of stacks.")],
+    out: Out,
+    motion: Annotated[
+        Literal["rigid", "translation"],
+        typer.Option(help="Shift and rotation in the plane, or shift alone."),
+    ] = "rigid",
+    voxel_size: VoxelSize = None,
+    channel: Channel = None,
+) -> None:
+    """Lay each plane of raw stacks on the one before it, where the sample moved in between."""
+    from tenet.registration import register_folder
+
+    number = register_folder(
+        data, out, motion=motion, voxel_size_um=voxel_size, channel=channel, progress=_report
+    )
+    print(f"{number} stacks -> {out}")
+
+
 # Training -----------------------------------------------------------------------------------------
 
 Phantoms = Annotated[Path | None, typer.Option(help="Folder of phantoms.")]

@@ -210,6 +210,15 @@ def test_own_stack_with_optics_gets_settings_and_a_pretraining_of_its_own(fresh,
     assert "--pretrained results/demo/models/scale10" in output
 
 
+def test_stacks_are_registered_where_the_configuration_says_so(fresh):
+    chosen = ("--config", 'experiments={"fig3_beads": {"register": "rigid"}}')
+    target = "results/demo/models/fig3_beads/fold0/model.pt"
+    output = snakemake(fresh, "--dry-run", target, *DEMO, *chosen)
+    assert "tenet register results/demo/acquisitions/fig3_beads --motion rigid" in output
+    assert "--data results/demo/registered/fig3_beads/noise" in output
+    assert "tenet register" not in snakemake(fresh, "--dry-run", target, *DEMO)
+
+
 def test_own_phantoms_are_followed_by_their_files(fresh, tmp_path):
     own = ("--config", f'phantoms={{"training": {{"kind": "import", "folder": "{tmp_path}"}}}}')
     target = "results/phantoms/training.sha256"

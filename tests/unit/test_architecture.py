@@ -24,7 +24,7 @@ FLOORS = [
         "morphology",
     },
     {"imaging"},
-    {"model", "simulation"},
+    {"model", "simulation", "registration"},
     {"training", "samples"},
     {"baselines"},
     {"inference", "evaluation", "bench"},

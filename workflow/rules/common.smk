@@ -87,6 +87,7 @@ CODE = {
     "evaluate": ["tenet.evaluation"],
     "structures": ["tenet.structures"],
     "published": ["tenet.published"],
+    "register": ["tenet.registration"],
     **{figure: [f"tenet.figures.{figure}"] for figure in ("fig1", *TABLES)},
     "sample": ["tenet.samples", "tenet.volumes"],
     "enhance": ["tenet.inference", "tenet.calibration"],
@@ -264,7 +265,14 @@ def is_beads(experiment):
 
 
 def acquisitions(experiment):
-    """Checksums of an experiment's raw stacks."""
+    """Checksums of the raw stacks that methods work on: registered, if the configuration says so."""
+    if "register" in EXPERIMENTS[experiment]:
+        return f"<results>/registered/{experiment}.sha256"
+    return taken(experiment)
+
+
+def taken(experiment):
+    """Checksums of an experiment's raw stacks as they were taken."""
     if is_simulated(experiment):
         name = EXPERIMENTS[experiment].get("images", experiment)
         return f"<results>/acquisitions/{name}.sha256"

@@ -107,3 +107,34 @@ rule simulate:
         " --phantoms {params.phantoms:q} --out {output.folder:q} --seed {params.seed}"
         " && python workflow/scripts/checksums.py {output.folder:q} {output.checksums:q})"
         " > {log} 2>&1"
+
+
+# Planes laid on one another, for experiments with `register`.
+rule register:
+    input:
+        data=lambda wildcards: taken(wildcards.experiment),
+    output:
+        folder=directory("<results>/registered/{experiment}"),
+        checksums="<results>/registered/{experiment}.sha256",
+    log:
+        "<logs>/register/{experiment}.log",
+    benchmark:
+        "<benchmarks>/register/{experiment}.tsv"
+    conda:
+        "../../envs/tenet.yaml"
+    threads: 1
+    resources:
+        mem_mb=32000,
+        runtime=480,
+    params:
+        code=code("register"),
+        motion=lambda wildcards: EXPERIMENTS[wildcards.experiment]["register"],
+        voxels=lambda wildcards: " ".join(
+            map(str, resolved(experiment_name(wildcards.experiment)).params.coarse_voxel_size_um)
+        ),
+        data=lambda wildcards, input: without_suffix(input.data),
+    shell:
+        "(python -m tenet register {params.data:q} --motion {params.motion}"
+        " --voxel-size {params.voxels} --out {output.folder:q}"
+        " && python workflow/scripts/checksums.py {output.folder:q} {output.checksums:q})"
+        " > {log} 2>&1"
