@@ -10,7 +10,11 @@ rule pretrain:
     output:
         model="<results>/models/{model}/model.pt",
         experiment="<results>/models/{model}/experiment.json",
-        provenance="<results>/models/{model}/provenance.json",
+        provenance=report(
+            "<results>/models/{model}/provenance.json",
+            category="Provenance",
+            labels={"model": "{model}"},
+        ),
         history="<results>/models/{model}/history.csv",
         threshold="<results>/models/{model}/threshold.json",
         psf="<results>/models/{model}/psf.csv",
