@@ -749,9 +749,10 @@ def evaluate_profiles(
     method: Annotated[list[str] | None, typer.Option("--method", help="Repeatable.")] = None,
 ) -> None:
     """Widths of thin structures along z and across, in the raw stacks and in every result."""
+    from tenet.evaluation import methods_in
     from tenet.structures import evaluate_profiles as evaluate
 
-    methods = method or sorted(path.name for path in predictions.iterdir() if path.is_dir())
+    methods = methods_in(predictions, method)
     table = evaluate(experiment, predictions, data, methods, phantoms=phantoms)
     _write_tables([table], (out,))
 
@@ -770,9 +771,10 @@ def evaluate_cells(
     method: Annotated[list[str] | None, typer.Option("--method", help="Repeatable.")] = None,
 ) -> None:
     """Cells of every segmentation: number, shape, distance to the tumour."""
+    from tenet.evaluation import methods_in
     from tenet.structures import evaluate_cells as evaluate
 
-    methods = method or sorted(path.name for path in predictions.iterdir() if path.is_dir())
+    methods = methods_in(predictions, method)
     tables = evaluate(
         experiment,
         predictions,

@@ -92,7 +92,7 @@ def evaluate_segmentation(
     """
     truths = open_phantoms(phantoms)
     names = [phantom.path.name.split(".")[0] for phantom in truths]
-    methods = _methods(predictions, methods)
+    methods = methods_in(predictions, methods)
     parts = sorted({f.name for method in methods for f in _folders(predictions / method)})
     if not parts:
         raise TenetError(f"{predictions}: no method has a folder of predictions; predict first")
@@ -285,7 +285,7 @@ def evaluate_beads(
     table = read_rois(rois)
     rows: list[dict[str, Any]] = []
     sweep: list[dict[str, Any]] = []
-    for method in _methods(predictions, methods):
+    for method in methods_in(predictions, methods):
         top = 1.0
         if method not in PROBABILITIES:
             beads = _beads(predictions / method, table, scale, phantoms, planes, width)
@@ -711,7 +711,8 @@ def read_threshold(folder: Path, top: Path) -> float:
     raise TenetError(f"{folder}: there is no {SETTINGS} with the method's threshold; predict again")
 
 
-def _methods(predictions: Path, methods: Sequence[str] | None) -> Sequence[str]:
+def methods_in(predictions: Path, methods: Sequence[str] | None = None) -> Sequence[str]:
+    """Methods that are asked for, or all with a folder of predictions."""
     if methods is None:
         methods = [f.name for f in _folders(predictions)]
     if not methods:

@@ -76,13 +76,15 @@ def published_vs_run(published: Path, metrics: Path, rng: np.random.Generator) -
     Raises
     ------
     TenetError
-        If the published numbers cannot be read.
+        If the published numbers cannot be read, or there is no such folder.
     """
     try:
         numbers = pd.read_csv(published)
         rows = numbers[["figure", "quantity", "condition", "method", "value"]]
     except (OSError, ValueError, KeyError) as error:
         raise TenetError(f"{published}: the published numbers cannot be read ({error})") from None
+    if not metrics.is_dir():
+        raise TenetError(f"{metrics}: there is no such folder of tables; evaluate first")
     found = []
     for row in rows.to_dict("records"):
         keys = {key: str(row[key]) for key in ("figure", "quantity", "condition", "method")}

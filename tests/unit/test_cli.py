@@ -63,6 +63,9 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:
     return int(end.value.code or 0)
 
 
+PUBLISHED = str(Path(__file__).parents[2] / "resources/published_values.csv")
+
+
 def refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str | Path
 ) -> str:
@@ -356,3 +359,40 @@ def test_the_steps_by_hand(
     assert {"model.pt", "experiment.json", "history.csv", "threshold.json", "psf.csv"} <= {
         path.name for path in tuned.iterdir()
     }
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("baseline", "train", "care", "--set", "chanels_2d=[4]"), "did you mean 'channels_2d'"),
+        (("baseline", "train", "neuroclear", "--set", 'lr="a"'), "lr: Input should be a valid"),
+        (("baseline", "run", "care"), "train again"),
+        (("evaluate", "profiles", "fig4_neurons", "--predictions", "nowhere"), "no such folder"),
+        (("evaluate", "cells", "fig5_microglia", "--predictions", "nowhere"), "no such folder"),
+        (("published", "--metrics", "nowhere", "--published", PUBLISHED), "no such folder"),
+        (("register", "nowhere"), "not a folder"),
+        (("phantoms", "tissue", "tumour", "fig5_tumour", "--cells", "900"), "no room for 900"),
+    ],
+    ids=lambda value: value[1] if isinstance(value, tuple) else None,
+)
+def test_mistakes_with_baselines_and_tissue_get_one_line(
+    words: tuple[str, ...],
+    message: str,
+    stack: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    more: list[str | Path] = ["--out", tmp_path / "out"]
+    if words[0] == "baseline":
+        more += ["--model", model, "--data", stack.parent]
+        more += ["--tuning", tmp_path] if words[1] == "train" else []
+    if "profiles" in words:
+        more += ["--data", stack.parent]
+    if "cells" in words:
+        more += ["--cells", tmp_path / "cells.csv"]
+    if "tissue" in words:
+        more += ["--size", "40", "40", "40"]
+    assert message in refused(monkeypatch, capsys, *words, *more)
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
