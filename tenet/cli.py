@@ -725,6 +725,9 @@ def evaluate_beads(
         Path | None, typer.Option(help="Simulated beads: their exact centres.")
     ] = None,
     method: Methods = None,
+    fold: Annotated[
+        list[int] | None, typer.Option("--fold", help="Only beads of these folds. Repeatable.")
+    ] = None,
     overlay: Overlays = None,
     settings: Settings = None,
     experiments: ExperimentsFolder = EXPERIMENTS,
@@ -734,7 +737,13 @@ def evaluate_beads(
 
     chosen = _experiment(experiment, overlay, settings, experiments)
     tables = evaluation.evaluate_beads(
-        chosen.name, predictions, rois, chosen.params.scale, methods=method, phantoms=phantoms
+        chosen.name,
+        predictions,
+        rois,
+        chosen.params.scale,
+        methods=method,
+        folds=fold,
+        phantoms=phantoms,
     )
     _write_tables(tables, (out, sweep))
 

@@ -233,6 +233,7 @@ def evaluate_beads(
     scale: int,
     methods: Sequence[str] | None = None,
     *,
+    folds: Sequence[int] | None = None,
     voxel_size_um: VoxelSize | None = None,
     phantoms: Path | None = None,
     planes: int = 24,
@@ -255,6 +256,8 @@ def evaluate_beads(
         Fine planes per coarse plane.
     methods : sequence of str, optional
         By default all that there are.
+    folds : sequence of int, optional
+        Only the beads of these folds, for every method; by default all.
     voxel_size_um : tuple of float, optional
         Voxel size (z, y, x) that all predictions must have; by default that of the first.
     phantoms : Path, optional
@@ -283,6 +286,10 @@ def evaluate_beads(
         If a prediction, a threshold or the table is missing or wrong.
     """
     table = read_rois(rois)
+    if folds is not None:
+        table = table[table["fold"].isin(folds)]
+        if table.empty:
+            raise TenetError(f"{rois}: no bead is in the folds {sorted(folds)}")
     rows: list[dict[str, Any]] = []
     sweep: list[dict[str, Any]] = []
     for method in methods_in(predictions, methods):

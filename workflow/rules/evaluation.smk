@@ -59,6 +59,11 @@ rule evaluate_beads:
     params:
         methods=method_options,
         overlays=OVERLAYS,
+        folds=lambda wildcards: " ".join(
+            f"--fold {fold.removeprefix('fold')}"
+            for fold in folds(wildcards.experiment)
+            if fold != "all"
+        ),
         settings=lambda wildcards: settings(wildcards.experiment, "evaluate"),
         code=code("evaluate"),
         predictions=lambda wildcards: f"{config['results']}/predictions/{wildcards.experiment}",
@@ -68,7 +73,8 @@ rule evaluate_beads:
         ),
     shell:
         "python -m tenet evaluate beads {wildcards.experiment} {params.overlays}"
-        " {params.methods} --predictions {params.predictions:q} {params.rois} {params.phantoms}"
+        " {params.methods} {params.folds} --predictions {params.predictions:q} {params.rois}"
+        " {params.phantoms}"
         " --out {output.metrics:q} --sweep {output.sweep:q} > {log} 2>&1"
 
 
