@@ -177,6 +177,13 @@ def test_beads_folds_are_trained_without_their_own_images(fresh):
     assert "--data resources/zenodo/beads --rois resources/bead_rois.csv --fold 7" in command
 
 
+def test_beads_of_folds_that_are_not_trained_are_not_measured(fresh):
+    output = snakemake(fresh, "--dry-run", "results/demo/tables/supp_ablations.csv", *DEMO)
+    commands = [line for line in output.splitlines() if "tenet evaluate beads supp" in line]
+    assert len(commands) == 8
+    assert all("--fold 0 --predictions" in line for line in commands)
+
+
 def test_own_stack_with_optics_gets_settings_and_a_pretraining_of_its_own(fresh, tmp_path):
     (tmp_path / "a stack.tif").touch()
     table = tmp_path / "samples.tsv"

@@ -1,6 +1,7 @@
 """Tables of predictions whose quality is known, of duplicates and folds, and of intervals."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +199,18 @@ def test_a_bead_is_measured_once_and_in_its_own_fold(beads: Path) -> None:
     volumes = table[(table["method"] == "tenet") & (table["quantity"] == "volume_um3")]["value"]
     assert (volumes > 4).all()
     assert set(table[table["method"] == "rltv"]["part"]) == {"all"}
+
+
+def test_only_beads_of_the_folds_that_were_trained_are_measured(beads: Path) -> None:
+    shutil.rmtree(beads / "predictions/tenet/fold1")
+    arguments = ("fig3_beads", beads / "predictions", beads / "rois.csv", SCALE)
+    with pytest.raises(TenetError, match="predict"):
+        evaluation.evaluate_beads(*arguments, width=60)
+    table, sweep = evaluation.evaluate_beads(*arguments, folds=[0], width=60)
+    assert set(table["roi"]) == set(sweep["roi"]) == {0}
+    assert set(table["method"]) == {"tenet", "rltv"}
+    with pytest.raises(TenetError, match=r"no bead is in the folds \[7\]"):
+        evaluation.evaluate_beads(*arguments, folds=[7], width=60)
 
 
 def test_sweep_covers_the_range_of_a_methods_scores(beads: Path) -> None:
