@@ -119,7 +119,7 @@ def figure2(results: Path | str, simulated: bool | None = None) -> Figure:
             1.45,
             b + strip + 0.36,
             "points: images · bars: mean, 95 % interval · ◇ published, full scale "
-            "(RLTV: best threshold of each image)",
+            "(all but TENET: best threshold of each image)",
         )
 
     if rows:
@@ -138,8 +138,8 @@ def figure2(results: Path | str, simulated: bool | None = None) -> Figure:
                 )
     if rows:
         page.letter("e", 4.2, d - 0.36)
-        axes = page.axes(4.75, d, 2.35, len(rows) * (angle_side + 0.08) - 0.98)
-        _angle_axes(axes, table, angles, methods)
+        tall = max(len(rows) * (angle_side + 0.08) - 0.98, 1.6)
+        _angle_axes(page.axes(4.75, d, 2.35, tall), table, angles, methods, tall)
     page.notes(note)
     return page.figure
 
@@ -200,7 +200,11 @@ def _zoom_box(truth: View) -> tuple[float, float, float]:
 
 
 def _angle_axes(
-    axes: Axes, table: pd.DataFrame, angles: Sequence[str], methods: Sequence[str]
+    axes: Axes,
+    table: pd.DataFrame,
+    angles: Sequence[str],
+    methods: Sequence[str],
+    height: float,
 ) -> None:
     """IoU at each angle: filled with noise, open without; published values as diamonds."""
     step = 0.8 / len(methods)
@@ -244,7 +248,7 @@ def _angle_axes(
         handles=handles,
         ncols=2,
         loc="upper center",
-        bbox_to_anchor=(0.42, -0.15),
+        bbox_to_anchor=(0.42, -0.4 / height),
         handletextpad=0.2,
         columnspacing=0.8,
         borderaxespad=0.2,

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tenet.errors import TenetError
 from tenet.evaluation import PUBLISHED_DEFINITION, sweep_intervals
@@ -87,10 +88,11 @@ def supplement(results: Path | str, *, seed: int = 0) -> Figure:
         axes = page.axes(1.15 + index * 1.52, 0.5, 1.38, tall)
         _rows(axes, table, values, names, quantity, labels=index == 0)
         axes.axvline(theory, color="0.35", linewidth=0.8, linestyle=(0, (4, 2)))
-        axes.set(xlabel=label)
-        axes.set_xlim(left=0)
         if quantity == "total_loss":
             _published(axes, published, names)
+        axes.set(xlabel=label)
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(3, prune="upper"))
     page.text(1.15, 0.5 + tall + 0.36, "dashed: ideal · ◇ published, by the paper's definition")
 
     page.letter("b", 0.05, b - 0.24)
@@ -177,6 +179,6 @@ def _notes(results: Path, table: pd.DataFrame, names: list[str]) -> list[str]:
     if path is not None and '"mode": "decoder"' in path.read_text(encoding="utf-8"):
         lines.append(
             "PSF and noise alone were fine-tuned here: losses of the network (EWC, VQ, MRF) move "
-            "nothing, and what differs there is chance."
+            "nothing, and their rows are alike."
         )
     return lines
