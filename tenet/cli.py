@@ -84,6 +84,10 @@ Normalisation = Annotated[
     Literal["none", "minmax", "percentile"] | None,
     typer.Option(help="What intensities become 0 and 1; as the model was trained by default."),
 ]
+Align = Annotated[
+    bool | None,
+    typer.Option("--align/--no-align", help="Align planes first; by default if the model can."),
+]
 EXPERIMENTS = Path("config/experiments")
 
 
@@ -407,6 +411,36 @@ def pretrain(
 
 
 @app.command()
+def align(
+    experiment: ExperimentName,
+    pretrained: Annotated[Path, typer.Option(help="Folder of the pre-trained model.")],
+    phantoms: Annotated[Path, typer.Option(help="Folder of phantoms.")],
+    out: Out,
+    tuning: Tuning = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = None,
+    overlay: Overlays = None,
+    settings: Settings = None,
+    experiments: ExperimentsFolder = EXPERIMENTS,
+) -> None:
+    """Train the network of `align_params` that lays misaligned planes on one another.
+
+    The result is the pre-trained model with it: fine-tune from there.
+    """
+    from tenet.calibration import calibrate, write_psf_table
+    from tenet.training.align import train_alignment
+
+    chosen = _experiment(experiment, overlay, settings, experiments)
+    model = train_alignment(
+        chosen, pretrained, phantoms, out, device=_device(device, threads), seed=seed
+    )
+    if tuning is not None:
+        print(calibrate(model, tuning, out, seed=seed))
+    write_psf_table(model, out)
+
+
+@app.command()
 def finetune(
     experiment: ExperimentName,
     pretrained: Annotated[Path, typer.Option(help="Folder of the pre-trained model.")],
@@ -425,6 +459,7 @@ def finetune(
         Literal["all", "encoder", "decoder", "old"],
         typer.Option(help="What is trained; decoder is PSF and noise, old is all."),
     ] = "old",
+    align: Align = None,
     evaluate_only: Annotated[
         bool, typer.Option("--evaluate-only", help="Losses of the model in --out; no training.")
     ] = False,
@@ -470,7 +505,7 @@ def finetune(
         return
     provenance = {"pretrained": str(pretrained), "fold": fold, "images": names}
     model = training.finetune(
-        chosen, pretrained, out, mode=train, provenance=provenance, **arguments
+        chosen, pretrained, out, mode=train, align=align, provenance=provenance, **arguments
     )
     if tuning is not None:
         print(calibrate(model, tuning, out, seed=seed))
@@ -493,6 +528,7 @@ def enhance(
         tuple[int, int, int] | None,
         typer.Option(metavar="Z Y X", help="Most voxels of a tile; by default by free memory."),
     ] = None,
+    align: Align = None,
     voxel_size: VoxelSize = None,
     channel: Channel = None,
     device: Device = "auto",
@@ -507,7 +543,7 @@ def enhance(
     if name is not None and len(stacks) > 1:
         raise TenetError("--name goes with a single stack")
     opened = [open_stack(path, channel=channel) for path in stacks]
-    network, experiment = _model(model, device, threads)
+    network, experiment = _model(model, device, threads, align)
     for stack in opened:
         size = voxel_size_of(stack, voxel_size)
         _warn_of_voxels(stack, size, experiment)
@@ -537,6 +573,7 @@ def predict(
     rois: Rois = None,
     fold: Fold = None,
     normalisation: Normalisation = None,
+    align: Align = None,
     channel: Channel = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -547,7 +584,7 @@ def predict(
     from tenet.training.finetune import model_range
     from tenet.training.store import save_json
 
-    network, experiment = _model(model, device, threads)
+    network, experiment = _model(model, device, threads, align)
     for stack, path in every_stack(data, out, rois, fold, channel=channel):
         range_ = model_range(stack, experiment, model, normalisation)
         size = stack.voxel_size_um or experiment.params.coarse_voxel_size_um
@@ -798,7 +835,8 @@ def evaluate_cells(
 @app.command()
 def table(
     figure: Annotated[
-        Literal["fig2", "fig3", "fig4", "fig5", "supp"], typer.Argument(help="Which figure.")
+        Literal["fig2", "fig3", "fig4", "fig5", "supp", "supp_motion"],
+        typer.Argument(help="Which figure."),
     ],
     metrics: Annotated[list[Path], typer.Option(help="Tables of `evaluate`. Repeatable.")],
     published: Annotated[Path, typer.Option(help="The paper's numbers (CSV).")],
@@ -873,13 +911,17 @@ def _warn_of_voxels(
         print(f"warning: {stack.path}: {warning}", file=sys.stderr)
 
 
-def _model(folder: Path, device: str, threads: int | None) -> "tuple[TENET, Experiment]":
+def _model(
+    folder: Path, device: str, threads: int | None, align: bool | None
+) -> "tuple[TENET, Experiment]":
     """A model to enhance with, and its settings; a note if it was never calibrated."""
     from tenet.calibration import missing_calibration
+    from tenet.inference import choose_alignment
     from tenet.training.store import load_model
 
     network, experiment = load_model(folder, device=_device(device, threads))
     network.half_precision = experiment.train_loop.precision == "bfloat16"
+    choose_alignment(network, align, folder)
     note = missing_calibration(folder)
     if note:
         print(f"note: {note}", file=sys.stderr)

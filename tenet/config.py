@@ -19,7 +19,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    JsonValue,
     ValidationError,
     model_validator,
 )
@@ -315,6 +314,31 @@ class Vibration(Section):
     noise_inv_var_alpha: Range = Range(min=2, max=10)
 
 
+AlignmentLoss = Literal["pixelwise", "perceptual", "segmentation"]
+
+
+def _summands(value: Any) -> Any:
+    """The parts of a sum: "pixelwise + segmentation" -> ("pixelwise", "segmentation")."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split("+"))
+    return tuple(value) if isinstance(value, list) else value
+
+
+class AlignParams(Section):
+    """`align_params`: the network that aligns the planes of a stack before the encoder.
+
+    It is trained for as long as the encoder (`pretrain_loop`, `pretrain_dataset`), on planes that
+    moved as `vibration` says. What is None is as for the encoder.
+    """
+
+    loss_mode: Annotated[
+        tuple[AlignmentLoss, ...], Field(min_length=1), BeforeValidator(_summands)
+    ] = ("pixelwise",)
+    hidden_channels_list: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = None
+    nblocks: PositiveInt | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+
+
 class Microscopes(Section):
     """`microscopes`: the PSFs of pre-training, so that one encoder serves many.
 
@@ -354,7 +378,7 @@ class Experiment(Section):
     vibration: Vibration = Vibration()
     microscopes: Microscopes = Microscopes()
     train_loop: TrainLoop = TrainLoop()
-    align_params: dict[str, JsonValue] | None = None
+    align_params: AlignParams | None = None
     visualization: Visualization = Visualization()
 
     @model_validator(mode="after")
@@ -372,6 +396,12 @@ class Experiment(Section):
                     f"by {params.divisor_zyx} for scale {params.scale} and "
                     f"{len(params.hidden_channels_list)} levels"
                 )
+        own = self.align_params and self.align_params.hidden_channels_list
+        if own and len(own) > len(params.hidden_channels_list):
+            raise ValueError(
+                f"align_params.hidden_channels_list has {len(own)} levels; at most as many as the "
+                f"encoder's {len(params.hidden_channels_list)} fit its crops"
+            )
         return self
 
 

@@ -466,7 +466,7 @@ _PUBLISHED_AT = {
 
 
 def summary_table(
-    figure: Literal["fig2", "fig3", "fig4", "fig5", "supp"],
+    figure: Literal["fig2", "fig3", "fig4", "fig5", "supp", "supp_motion"],
     tables: Iterable[pd.DataFrame],
     published: Path,
     rng: np.random.Generator,
@@ -477,7 +477,7 @@ def summary_table(
 
     Parameters
     ----------
-    figure : {"fig2", "fig3", "fig4", "fig5", "supp"}
+    figure : {"fig2", "fig3", "fig4", "fig5", "supp", "supp_motion"}
         The figure; its experiments' names begin with it.
     tables : iterable of DataFrame
         Tables of `evaluate_segmentation` or `evaluate_beads`.

@@ -251,6 +251,23 @@ class _Tiled:
         return _enhance_tile(self.model, tile_zyx)
 
 
+def choose_alignment(model: TENET, wanted: bool | None, folder: Path) -> None:
+    """Keep a model's alignment network or leave it out; by default, where None, keep it.
+
+    Raises
+    ------
+    TenetError
+        If it is wanted and there is none.
+    """
+    if wanted and model.aligner is None:
+        raise TenetError(
+            f"{folder} has no alignment network: it needs align_params in the experiment, and "
+            "`python -m tenet align` before fine-tuning"
+        )
+    if wanted is False:
+        model.aligner = None
+
+
 @torch.inference_mode()
 def _enhance_tile(model: TENET, tile_zyx: NDArray[np.float32]) -> NDArray[np.float32]:
     """Shape probability and brightness (2, Z·s, Y, X) of one tile in [0, 1]."""
@@ -261,7 +278,7 @@ def _enhance_tile(model: TENET, tile_zyx: NDArray[np.float32]) -> NDArray[np.flo
     padded = torch.from_numpy(np.pad(tile_zyx, padding, mode="edge"))
     try:
         image = padded.to(model.initial_psf.device)[None, None]  # (Z, Y, X) -> (1, 1, Z, Y, X)
-        enhanced = model.enhance(image)
+        enhanced = model.enhance(model.align(image))
         channels = (enhanced["shape_probability"], enhanced["brightness"])
         result = torch.cat(
             [c[0, :, : planes * model.params.scale, :rows, :columns] for c in channels]
@@ -383,8 +400,8 @@ class Inference:
     threshold : float
         A voxel belongs to the shape from this probability on. -1: the one that was chosen on
         held-out phantoms (the model's threshold.json) or, if none was, the settings' one.
-    with_align : bool
-        Align the planes first; not available.
+    with_align : bool, optional
+        Whether the model's alignment network comes first; by default where it has one.
     models : Path
         Folder of all models.
     out : Path, optional
@@ -404,7 +421,7 @@ class Inference:
     Raises
     ------
     TenetError
-        If there is no such model, or alignment is asked for.
+        If there is no such model, or it has no alignment network but is to align.
     """
 
     def __init__(
@@ -413,20 +430,16 @@ class Inference:
         pretrain: bool = False,
         threshold: float = -1,
         *,
-        with_align: bool = False,
+        with_align: bool | None = None,
         models: Path = MODELS,
         out: Path | None = None,
         device: str = "auto",
     ) -> None:
-        if with_align:
-            raise TenetError(
-                "alignment of planes (with_align) is not available: "
-                "it needs align_params in the experiment; use with_align=False"
-            )
         self.folder = find_model(model_name, models, pretrained=pretrain)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model, _ = load_model(self.folder, device=device)
+        choose_alignment(self.model, with_align, self.folder)
         # Data and pictures are those of the experiment, also with pre-trained weights.
         self.experiment = read_experiment(find_model(model_name, models))
         self.threshold = self._threshold(threshold)
@@ -702,7 +715,7 @@ class MicrogliaInference(Inference):
         self,
         model_name: str | Path,
         is_finetuning: bool = True,
-        with_align: bool = False,
+        with_align: bool | None = None,
         threshold: float = -1,
         **options: Any,
     ) -> None:

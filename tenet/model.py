@@ -10,13 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tenet.config import ModelParams, parse_params
+from tenet.config import AlignParams, ModelParams, parse_params
 from tenet.errors import TenetError
 from tenet.imaging import NoiseModel, StridedBlur, centred_planes, deconvolve, lookup_blur
 from tenet.losses import psf_loss as psf_loss_of
 from tenet.losses import quantisation_loss
-from tenet.network import CoarseNet, JNet, hill
+from tenet.motion import fit_displacement, shift_planes
+from tenet.network import AlignmentNet, CoarseNet, JNet, hill
 from tenet.psf import NeurIPSF
+
+#: How often the planes of a stack are laid on what the alignment network makes of it.
+ALIGNMENT_ROUNDS = 4
 
 
 class Enhanced(TypedDict):
@@ -44,10 +48,13 @@ class TENET(nn.Module):
     ----------
     params : ModelParams
         The `params` section of an experiment.
+    align_params : AlignParams, optional
+        Its section of that name: adds a network that aligns planes.
 
     Attributes
     ----------
     encoder : JNet or CoarseNet
+    aligner : AlignmentNet or None
     psf : NeurIPSF
     noise : NoiseModel
     initial_psf : Tensor, shape (planes, radii)
@@ -60,7 +67,7 @@ class TENET(nn.Module):
 
     initial_psf: Tensor
 
-    def __init__(self, params: ModelParams) -> None:
+    def __init__(self, params: ModelParams, align_params: AlignParams | None = None) -> None:
         super().__init__()
         self.params = params
         self.half_precision = False
@@ -74,6 +81,9 @@ class TENET(nn.Module):
             attention=params.attn_list,
             sees_estimate=params.deconvolution_steps > 0,
         )
+        self.aligner: AlignmentNet | None = None
+        if align_params is not None:
+            self.aligner = alignment_network(params, align_params).eval()
         size_z = params.size_z
         if params.psf_sampling == "continuous":
             size_z = centred_planes(size_z, params.scale)
@@ -88,8 +98,13 @@ class TENET(nn.Module):
         self.register_buffer("initial_psf", self.psf.target(params.model_psf()), persistent=False)
 
     def train(self, mode: bool = True) -> "TENET":
-        """Switch mode; with `freeze_norm`, batch normalisation stays in evaluation."""
+        """Switch mode; with `freeze_norm`, batch normalisation stays in evaluation.
+
+        So does the alignment, which is trained by itself.
+        """
         super().train(mode)
+        if self.aligner is not None:
+            self.aligner.eval()
         if self.freeze_norm:
             for module in self.modules():
                 if isinstance(module, nn.BatchNorm3d):
@@ -110,6 +125,29 @@ class TENET(nn.Module):
             target_error=self.params.nipsf_loss_target,
             steps=self.params.num_iter_psf_pretrain,
         )
+
+    @torch.no_grad()
+    def align(self, image: Tensor) -> Tensor:
+        """Lay the planes of (N, 1, Z, Y, X) in [0, 1] on one another, where the model can.
+
+        The alignment network says what the still stack looks like; each plane is shifted to where
+        it fits that best, a few times over. So what is in a plane stays as it was taken.
+        """
+        if self.aligner is None:
+            return image
+        return torch.stack([self._align(stack[0]) for stack in image])
+
+    def _align(self, stack: Tensor) -> Tensor:
+        """(Z, Y, X) -> (1, Z, Y, X)."""
+        assert self.aligner is not None
+        displacement = None
+        moved = stack[None, None]
+        for _ in range(ALIGNMENT_ROUNDS):
+            with torch.autocast(stack.device.type, torch.bfloat16, enabled=self.half_precision):
+                still = self.aligner(moved)
+            displacement = fit_displacement(stack, still[0, 0], displacement)
+            moved = shift_planes(stack[None, None], displacement)
+        return moved[0]
 
     def enhance(self, image: Tensor, blur: StridedBlur | None = None) -> Enhanced:
         """Enhance a stack of linear intensities, without blurring the result again.
@@ -259,6 +297,17 @@ class TENET(nn.Module):
                 "use the configuration that it was trained with"
             )
         self.load_state_dict(dict(state))
+
+
+def alignment_network(params: ModelParams, align_params: AlignParams) -> AlignmentNet:
+    """The network that `align_params` describes; what it leaves out is as for the encoder."""
+    channels = align_params.hidden_channels_list or params.hidden_channels_list
+    nblocks, dropout = align_params.nblocks, align_params.dropout
+    return AlignmentNet(
+        channels,
+        n_blocks=params.nblocks if nblocks is None else nblocks,
+        dropout=params.dropout if dropout is None else dropout,
+    )
 
 
 def read_weights(path: str | Path) -> dict[str, Any]:

@@ -185,6 +185,62 @@ def shift_planes(volume: Tensor, displacement: Tensor) -> Tensor:
     return _shift_axis(volume, displacement[:, 1, None, None], axis=4)
 
 
+def fit_displacement(
+    image: Tensor,
+    template: Tensor,
+    start: Tensor | None = None,
+    *,
+    expected_px: float = 2.0,
+    steps: int = 4,
+) -> Tensor:
+    """Find the displacement of each plane that lays it on the same plane of a template.
+
+    Gauss-Newton steps on Σ (shifted image − template)² / σ² + |d|² / `expected_px`², σ² the mean
+    square of what is left in the plane: where a plane shows nothing, it stays where it is.
+
+    Parameters
+    ----------
+    image, template
+        (Z, Y, X), with the same intensities.
+    start
+        (Z, 2), y and x in pixels, to begin from; by default 0.
+    expected_px
+        Standard deviation of displacements that are to be expected.
+    steps
+        Number of steps.
+
+    Returns
+    -------
+    Tensor
+        (Z, 2): y and x in pixels, for `shift_planes`.
+
+    Raises
+    ------
+    TenetError
+        If the sizes differ.
+    """
+    if image.ndim != 3 or image.shape != template.shape:
+        raise TenetError(
+            f"cannot lay {tuple(image.shape)} on {tuple(template.shape)}: both must be (Z, Y, X)"
+        )
+    displacement = image.new_zeros(len(image), 2) if start is None else start.clone()
+    inner = (slice(None), slice(1, -1), slice(1, -1))
+    prior = torch.eye(2, device=image.device) / expected_px**2
+    for _ in range(steps):
+        moved = shift_planes(image[None, None], displacement)[0, 0]
+        left = (moved - template)[inner].flatten(1)  # (Z, pixels)
+        # Moving a plane by d changes it by -d · gradient.
+        slope = -torch.stack(
+            [(moved.roll(-1, axis) - moved.roll(1, axis))[inner].flatten(1) / 2 for axis in (1, 2)],
+            dim=-1,
+        )  # (Z, pixels, 2)
+        weight = 1 / left.square().mean(1).clamp_min(1e-12)
+        curvature = slope.mT @ slope * weight[:, None, None] + prior
+        gradient = (slope.mT @ left[..., None])[..., 0] * weight[:, None] + displacement @ prior
+        displacement = displacement - torch.linalg.solve(curvature, gradient)
+    return displacement
+
+
 def _shift_axis(volume: Tensor, displacement: Tensor, axis: int) -> Tensor:
     """Shift by displacement (Z, 1, 1) along an axis: a mean of two shifts by whole pixels."""
     whole = displacement.detach().floor()

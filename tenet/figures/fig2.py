@@ -30,6 +30,7 @@ from tenet.figures.page import (
     diamond,
     diamond_handle,
     existing,
+    fullest_slab,
     interval_lengths,
     method_handle,
     notes,
@@ -46,8 +47,8 @@ from tenet.phantoms import SUFFIX as PHANTOM
 from tenet.phantoms import open_phantom
 from tenet.volumes import open_stack
 
-#: Thickness of the projected slab, in pixels, and side of a zoom as a share of the image's.
-_SLAB, _ZOOM = 40, 0.4
+#: Side of a zoom as a share of the image's.
+_ZOOM = 0.4
 
 
 @rc_context(STYLE)
@@ -164,10 +165,7 @@ def _phantom_views(
     if size_um is None:
         raise TenetError(f"predictions of {experiment} record no voxel size; predict again")
     truth, _ = open_phantom(path).read(slice(None), slice(None), slice(None))
-    # The slab with most structure shows most.
-    width = min(_SLAB, truth.shape[2])
-    filled = np.convolve(truth.sum(axis=(0, 1), dtype=np.int64), np.ones(width), "valid")
-    x = slice(int(filled.argmax()), int(filled.argmax()) + width)
+    x = fullest_slab(truth)
     views = [
         slab_view("Input", raw, x, results),
         View("Truth", truth[:, :, x].max(axis=2).astype(np.float32), size_um[:2], (0, 1)),

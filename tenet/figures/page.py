@@ -158,6 +158,14 @@ def slab_view(title: str, stack: Stack, x: slice, results: Path) -> View:
     return View(title, image, stack.voxel_size_um[:2], pictures.levels(image))
 
 
+def fullest_slab(truth: NDArray[np.uint8], width: int = 40) -> slice:
+    """The slab along x, this many pixels thick, with the most structure: it shows most."""
+    width = min(width, truth.shape[2])
+    filled = np.convolve(truth.sum(axis=(0, 1), dtype=np.int64), np.ones(width), "valid")
+    first = int(filled.argmax())
+    return slice(first, first + width)
+
+
 def _starts(stack: Stack, step: int) -> range:
     return range(0, stack.zyx_shape[0], step)
 

@@ -119,6 +119,7 @@ def finetune(
     data: RawData | None,
     phantoms: Path | None,
     mode: TrainMode = "old",
+    align: bool | None = None,
     device: torch.device,
     seed: int = 0,
     provenance: Mapping[str, Any] | None = None,
@@ -141,6 +142,9 @@ def finetune(
     mode : {"all", "encoder", "decoder", "old"}
         What is trained. ``"decoder"`` is PSF and noise; ``"old"`` is what the paper used:
         everything that requires a gradient, which is the same as ``"all"``.
+    align : bool, optional
+        Whether the model's alignment network comes before its encoder; by default where the
+        experiment has `align_params`. It stands still, and is written with the model.
     device : torch.device
         Where to compute.
     seed : int
@@ -153,6 +157,7 @@ def finetune(
     TENET
         The best model, in evaluation mode.
     """
+    experiment = _with_alignment(experiment, align)
     task = finetune_task(
         experiment, pretrained, data=data, phantoms=phantoms, mode=mode, device=device, seed=seed
     )
@@ -193,10 +198,11 @@ def evaluate(
     seed: int = 0,
 ) -> dict[str, float]:
     """Validation losses of a saved model, without training; also written as ``losses.json``."""
+    model, saved = load_model(model_folder, device=device)
+    experiment = experiment.model_copy(update={"align_params": saved.align_params})
     task = finetune_task(
         experiment, pretrained, data=data, phantoms=phantoms, mode="old", device=device, seed=seed
     )
-    model, _ = load_model(model_folder, device=device)
     with torch.no_grad():
         rows = [
             {name: term.item() for name, term in terms.items()}
@@ -206,6 +212,15 @@ def evaluate(
     losses["total"] = sum(losses.values())
     save_json(model_folder / "losses.json", losses)
     return losses
+
+
+def _with_alignment(experiment: Experiment, align: bool | None) -> Experiment:
+    """The experiment with its `align_params` if they are to be used, else without."""
+    if align and experiment.align_params is None:
+        raise TenetError(f"--align: {experiment.name} has no align_params")
+    return (
+        experiment if align is not False else experiment.model_copy(update={"align_params": None})
+    )
 
 
 def finetune_task(
@@ -225,7 +240,14 @@ def finetune_task(
             f"{pretrained} was trained for scale {source_experiment.params.scale}, "
             f"{experiment.name} has {experiment.params.scale}: pre-train for this scale"
         )
-    model = TENET(experiment.params)
+    if experiment.align_params is not None and source.aligner is None:
+        raise TenetError(
+            f"{experiment.name} has align_params, {pretrained} no alignment network: train it with "
+            "`python -m tenet align`, or fine-tune with --no-align"
+        )
+    model = TENET(experiment.params, experiment.align_params)
+    if experiment.align_params is None:
+        source.aligner = None
     model.load_weights(source.state_dict(), where=str(pretrained / MODEL))
     model.to(device)
     model.half_precision = experiment.train_loop.precision == "bfloat16"
@@ -260,6 +282,7 @@ class RawCrops:
         self.sections = {"train": experiment.train_dataset, "val": experiment.val_dataset}
         self.scale = experiment.params.scale
         self.device = model.initial_psf.device
+        self.align = model.align
         stacks = {"train": data.training, "val": data.validation}
         self.crops = {}
         for part, section in self.sections.items():
@@ -274,7 +297,7 @@ class RawCrops:
     def batch(self, part: str, size: int, rng: np.random.Generator) -> Images:
         """Images (N, 1, Z, Y, X) in [0, 1], and the same with masks."""
         drawn = np.stack([self.crops[part].draw(rng) for _ in range(size)])[:, None]
-        image = torch.from_numpy(drawn).to(self.device)
+        image = self.align(torch.from_numpy(drawn).to(self.device))
         section = self.sections[part]
         return image, mask(section, self.scale, image, rng)
 
@@ -289,17 +312,22 @@ class SimulatedCrops:
         self.noise = copy.deepcopy(model.noise)  # as the PSF, the noise of the data stands still
         noise = not experiment.pretrain_loop.without_noise
         unmasked = {"mask": False, "cropsize": experiment.train_dataset.cropsize}
+        # Where planes are aligned, there is motion to undo.
+        self.epoch = experiment.vibration.max_step
+        vibration = None if model.aligner is None else experiment.vibration
         self.simulators = {
             "train": Simulator(
                 volumes[training.low : training.high],
                 training.model_copy(update=unmasked),
                 model.params.scale,
+                vibration,
                 noise=noise,
             ),
             "val": Simulator(
                 volumes[validation.low : validation.high],
                 validation.model_copy(update=unmasked),
                 model.params.scale,
+                vibration,
                 noise=noise,
             ),
         }
@@ -308,10 +336,10 @@ class SimulatedCrops:
     def batch(self, part: str, size: int, rng: np.random.Generator) -> Images:
         """Images (N, 1, Z, Y, X) in [0, 1], and the same with masks."""
         batch = self.simulators[part].batch(
-            self.model, size, 0, rng, psf=self.psf, noise=self.noise
+            self.model, size, self.epoch, rng, psf=self.psf, noise=self.noise
         )
-        scale = self.model.params.scale
-        return batch.image, mask(self.sections[part], scale, batch.image, rng)
+        image = self.model.align(batch.image)
+        return image, mask(self.sections[part], self.model.params.scale, image, rng)
 
 
 class FinetuneTask:

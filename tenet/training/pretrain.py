@@ -73,7 +73,8 @@ def pretrain(
     elastic = task.fisher_information(experiment.train_loop.ewc_batches)
     save_tensors(folder / FISHER, {"parameters": elastic.parameters, "fisher": elastic.fisher})
     provenance = {"kind": "pretrain", "seed": seed, "psf_fit_error": error}
-    save_model(folder, model, experiment, provenance)
+    # Alignment is trained afterwards, into a model of its own.
+    save_model(folder, model, experiment.model_copy(update={"align_params": None}), provenance)
     return model
 
 
@@ -85,10 +86,14 @@ def _volumes(phantoms: Path, folder: Path) -> list[Phantom]:
 
 
 class Batch(NamedTuple):
-    """Truth (N, 1, Z·s, Y, X), image (N, 1, Z, Y, X), the same with masks, and what blurred it."""
+    """Truth (N, 1, Z·s, Y, X), images (N, 1, Z, Y, X), and what blurred them.
+
+    `still` is the image before motion and noise, `masked` the image with masks.
+    """
 
     shape: Tensor
     brightness: Tensor
+    still: Tensor
     image: Tensor
     masked: Tensor
     blur: StridedBlur
@@ -157,7 +162,7 @@ class Simulator:
         z, y, x = self.margin
         fine = (..., _inner(z), _inner(y), _inner(x))
         shape, brightness = shape[fine], brightness[fine]
-        image = image[..., _inner(z // self.scale), _inner(y), _inner(x)]
+        image = still = image[..., _inner(z // self.scale), _inner(y), _inner(x)]
         if self.motion is not None:
             parameters = self.motion.at(epoch)
             image = torch.cat(
@@ -170,7 +175,9 @@ class Simulator:
             generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
             image = (noise or model.noise).sample(image, generator)
         masked = mask(self.dataset, self.scale, image, rng)
-        return Batch(shape, brightness, image, masked, model.blur(self.dataset.cropsize, psf))
+        return Batch(
+            shape, brightness, still, image, masked, model.blur(self.dataset.cropsize, psf)
+        )
 
 
 def _inner(margin: int) -> slice:

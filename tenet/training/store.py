@@ -88,7 +88,7 @@ def load_model(
     """
     folder = Path(folder)
     experiment = read_experiment(folder)
-    model = TENET(experiment.params)
+    model = TENET(experiment.params, experiment.align_params)
     model.load_weights(read_weights(folder / MODEL), where=str(folder / MODEL))
     return model.eval().to(device), experiment
 

@@ -400,7 +400,7 @@ def test_threshold_comes_from_argument_model_or_settings(models: Path, tmp_path:
         threshold("tiny/fold1", -1)
 
 
-def test_alignment_is_refused(models: Path) -> None:
+def test_alignment_needs_a_network_for_it(models: Path) -> None:
     with pytest.raises(TenetError, match="align_params"):
         MicrogliaInference("single", with_align=True, models=models)
 

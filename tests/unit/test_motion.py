@@ -6,7 +6,13 @@ import torch
 from torch.nn import functional
 
 from tenet.errors import TenetError
-from tenet.motion import MotionParameters, MotionSettings, draw_displacement, shift_planes
+from tenet.motion import (
+    MotionParameters,
+    MotionSettings,
+    draw_displacement,
+    fit_displacement,
+    shift_planes,
+)
 
 STILL = MotionParameters(0.0, 0.0, 0.0, 1e9)
 
@@ -206,3 +212,37 @@ def test_the_device_makes_no_difference():
 def test_sizes_that_do_not_match_are_refused():
     with pytest.raises(TenetError, match=r"\(Z, 2\)"):
         shift_planes(torch.zeros(1, 1, 4, 5, 5), torch.zeros(3, 2))
+
+
+# Finding it again ---------------------------------------------------------------------------------
+
+
+def texture(planes: int, size: int = 48) -> torch.Tensor:
+    """Smooth planes, each another one, in [0, 1]."""
+    rough = torch.rand(1, planes, size, size, generator=torch.Generator().manual_seed(8))
+    smooth = torch.nn.functional.avg_pool2d(rough, 7, 1, 3)
+    smooth = torch.nn.functional.avg_pool2d(smooth, 7, 1, 3)[0]
+    return (smooth - smooth.min()) / (smooth.max() - smooth.min())
+
+
+def test_displacement_is_found_to_a_small_part_of_a_pixel() -> None:
+    still = texture(5)
+    truth = torch.tensor([[1.3, -0.4], [0.0, 0.0], [-2.1, 0.8], [0.25, 2.5], [-1.0, -1.0]])
+    moved = shift_planes(still[None, None], truth)[0, 0]
+    noisy = moved + 0.02 * torch.randn(moved.shape, generator=torch.Generator().manual_seed(1))
+    for image, tolerance in ((moved, 0.1), (noisy, 0.15)):
+        found = fit_displacement(image, still, steps=12)
+        torch.testing.assert_close(found, -truth, rtol=0, atol=tolerance)
+
+
+def test_empty_planes_stay_where_they_are() -> None:
+    """Noise alone says nothing of a displacement, so the expectation, 0, decides."""
+    generator = torch.Generator().manual_seed(2)
+    noise = 0.01 * torch.randn(3, 32, 32, generator=generator)
+    found = fit_displacement(noise, torch.zeros(3, 32, 32), expected_px=0.05)
+    assert found.abs().max() < 0.1
+    assert torch.equal(
+        fit_displacement(torch.zeros(2, 9, 9), torch.zeros(2, 9, 9)), torch.zeros(2, 2)
+    )
+    with pytest.raises(TenetError, match="cannot lay"):
+        fit_displacement(noise, noise[:2])

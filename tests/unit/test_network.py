@@ -11,7 +11,7 @@ import torch
 from tenet.config import ModelParams, parse_params
 from tenet.errors import TenetError
 from tenet.model import TENET
-from tenet.network import CoarseNet, Conv, Dropout, Encoder, JNet, hill
+from tenet.network import AlignmentNet, CoarseNet, Conv, Dropout, Encoder, JNet, hill
 
 NETWORKS = {"jnet": JNet, "coarse": CoarseNet}
 
@@ -263,3 +263,25 @@ def test_planes_of_the_estimate_lie_on_those_of_the_image(network: str) -> None:
         torch.testing.assert_close(
             inputs[:, 1 + plane % scale, plane // scale], estimate[:, 0, plane]
         )
+
+
+def test_fresh_alignment_leaves_a_stack_as_it_is() -> None:
+    torch.manual_seed(3)
+    image = 0.002 + 0.99 * torch.rand(2, 1, 3, 8, 12)
+    network = AlignmentNet([2, 4, 4], n_blocks=1)
+    torch.testing.assert_close(network(image), image, rtol=1e-5, atol=1e-6)
+    with pytest.raises(TenetError, match="divisible by 4"):
+        network(image[..., :10])
+
+
+def test_alignment_looks_at_neighbouring_planes() -> None:
+    """What a plane becomes depends on those beside it, and on y and x far away."""
+    torch.manual_seed(4)
+    network = AlignmentNet([2, 4, 4], n_blocks=1, dropout=0).eval()
+    torch.nn.init.normal_(network.head[-1].weight)
+    image = torch.rand(1, 1, 9, 32, 32, requires_grad=True)
+    network(image)[0, 0, 4, 16, 16].backward()
+    assert image.grad is not None
+    reach = image.grad[0, 0].abs() > 0
+    assert reach.any(dim=2).any(dim=1).sum() >= 7
+    assert reach[4, 16].sum() >= 25

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from tenet.config import Experiment, Microscopes, Optimisation, merge, parse_experiment
 from tenet.errors import TenetError
+from tenet.inference import choose_alignment, enhance_array
 from tenet.model import TENET
 from tenet.phantoms import open_phantoms
 from tenet.simulation import psf_fwhm_um
+from tenet.training.align import alignment_terms, train_alignment
 from tenet.training.finetune import (
     RawData,
     evaluate,
@@ -26,7 +28,7 @@ from tenet.training.finetune import (
     stack_range,
 )
 from tenet.training.loop import CHECKPOINT, Plan, generator_for, train
-from tenet.training.pretrain import Simulator, pretrain, psfs
+from tenet.training.pretrain import Batch, Simulator, pretrain, psfs
 from tenet.training.store import FISHER, HISTORY, MODEL, OPTIMISER, load_model, load_tensors
 from tenet.volumes import Stack, normalise, open_stack
 
@@ -647,3 +649,126 @@ def test_what_is_missing_is_named(pretrained: Path, data: RawData, tmp_path: Pat
         )
     with pytest.raises(TenetError, match="is not a model"):
         finetune(tiny(), tmp_path, tmp_path, data=data, phantoms=None, device=CPU)
+
+
+# Alignment ----------------------------------------------------------------------------------------
+
+ALIGNED = {
+    "align_params": {"loss_mode": "pixelwise + perceptual + segmentation"},
+    "pretrain_dataset": {"I": 40},
+    "pretrain_loop": {"n_epochs": 6, "lr": 0.01, "schedule": "cosine", "batch_size": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def aligned(
+    pretrained: Path, phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("aligned")
+    train_alignment(tiny(**ALIGNED), pretrained, phantom_folder, folder, device=CPU, seed=2)
+    return folder
+
+
+def test_alignment_is_trained_and_the_encoder_stays(pretrained: Path, aligned: Path) -> None:
+    rows = history(aligned / "alignment")
+    for name in ("pixelwise", "perceptual", "segmentation"):
+        assert float(rows[-1][f"validation_{name}"]) < float(rows[0][f"training_{name}"]), name
+    before, after = (load_model(f)[0].state_dict() for f in (pretrained, aligned))
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert {name.split(".")[0] for name in after.keys() - before.keys()} == {"aligner"}
+    assert (aligned / FISHER).exists()
+    assert (aligned / OPTIMISER).exists()
+
+
+def test_alignment_brings_planes_nearer_to_still_ones(aligned: Path, phantom_folder: Path) -> None:
+    """On phantoms that no training saw: nearer than the misaligned image is."""
+    experiment = tiny(**ALIGNED)
+    model, _ = load_model(aligned)
+    simulator = Simulator(
+        open_phantoms(phantom_folder)[2:3], experiment.pretrain_val_dataset, 3, experiment.vibration
+    )
+    before, after = 0.0, 0.0
+    for index in range(8):
+        batch = simulator.batch(model, 1, 4, generator_for(77, index))
+        before += (batch.image - batch.still).abs().mean().item()
+        after += (model.align(batch.image) - batch.still).abs().mean().item()
+    assert after < 0.9 * before
+
+
+def test_perfect_alignment_costs_nothing_by_pixel_and_feature(aligned: Path) -> None:
+    model, _ = load_model(aligned)
+    params = parse_experiment(merge(SETTINGS, ALIGNED)).align_params
+    assert params is not None
+    assert params.loss_mode == ("pixelwise", "perceptual", "segmentation")
+    still = torch.rand(1, 1, 4, 16, 16)
+    shape = (torch.rand(1, 1, 12, 16, 16) > 0.5).float()
+    moved = still.roll(1, dims=-1)
+    batch = Batch(shape, shape, still, moved, moved, model.blur((12, 16, 16)))
+    perfect = alignment_terms(model, params, batch, still)
+    assert perfect["pixelwise"] == 0
+    assert perfect["perceptual"] == 0
+    nothing = alignment_terms(model, params, batch, moved)
+    assert nothing["pixelwise"] == pytest.approx(1)
+    assert nothing["perceptual"] > 0
+
+
+@pytest.mark.parametrize("mode", ["pixelwise", "perceptual", "segmentation"])
+def test_every_loss_mode_moves_the_alignment(aligned: Path, mode: str) -> None:
+    model, _ = load_model(aligned)
+    assert model.aligner is not None
+    params = tiny(align_params={"loss_mode": mode}).align_params
+    assert params is not None
+    image = torch.rand(1, 1, 4, 16, 16)
+    shape = (torch.rand(1, 1, 12, 16, 16) > 0.5).float()
+    batch = Batch(shape, shape, image, image, image, model.blur((12, 16, 16)))
+    terms = alignment_terms(model, params, batch, model.aligner(image))
+    assert list(terms) == [mode]
+    terms[mode].backward()
+    assert sum(float(p.grad.abs().sum()) for p in model.aligner.parameters() if p.grad is not None)
+
+
+def test_unknown_loss_mode_is_refused() -> None:
+    with pytest.raises(TenetError, match=r"align_params\.loss_mode"):
+        tiny(align_params={"loss_mode": "pixelwise + magic"})
+    with pytest.raises(TenetError, match="at most as many"):
+        tiny(align_params={"hidden_channels_list": [2, 2, 2]})
+
+
+def test_fine_tuning_aligns_what_it_learns_from(
+    aligned: Path, pretrained: Path, data: RawData, tmp_path: Path
+) -> None:
+    experiment = tiny(**ALIGNED)
+    options: dict[str, Any] = {"data": data, "phantoms": None, "device": CPU, "mode": "decoder"}
+    task = finetune_task(experiment, aligned, seed=0, **options)
+    plain = finetune_task(tiny(), aligned, seed=0, **options)  # the network is left out
+    assert plain.model.aligner is None
+    image, _ = task.images.batch("val", 1, generator_for(5))
+    raw, _ = plain.images.batch("val", 1, generator_for(5))
+    assert not torch.equal(image, raw)
+    torch.testing.assert_close(image, task.model.align(raw))
+
+    model = finetune(experiment, aligned, tmp_path / "with", **options)
+    loaded, saved = load_model(tmp_path / "with")
+    assert saved.align_params is not None
+    assert differences(model.state_dict(), loaded.state_dict()) == []
+    assert evaluate(
+        experiment, tmp_path / "with", aligned, data=data, phantoms=None, device=CPU
+    ).keys() >= {"reconstruction", "total"}
+
+    finetune(experiment, aligned, tmp_path / "without", align=False, **options)
+    assert load_model(tmp_path / "without")[0].aligner is None
+    with pytest.raises(TenetError, match="tenet align"):
+        finetune(experiment, pretrained, tmp_path / "none", **options)
+    with pytest.raises(TenetError, match="has no align_params"):
+        finetune(tiny(), pretrained, tmp_path / "none", align=True, **options)
+
+
+def test_inference_aligns_first_unless_told_not_to(aligned: Path) -> None:
+    model, _ = load_model(aligned)
+    image = np.random.default_rng(6).random((4, 16, 16), dtype=np.float32)
+    once = enhance_array(model, image)[0]
+    moved = model.align(torch.from_numpy(image)[None, None])[0, 0].numpy()
+    choose_alignment(model, False, aligned)
+    np.testing.assert_allclose(once, enhance_array(model, moved)[0], atol=1e-6)
+    with pytest.raises(TenetError, match="no alignment network"):
+        choose_alignment(model, True, aligned)

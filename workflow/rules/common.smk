@@ -38,6 +38,7 @@ TABLES = {
     "fig4": "fig4_neurons",
     "fig5": "fig5_cells",
     "supp": "supp_ablations",
+    "supp_motion": "supp_motion_iou",
 }
 # Methods with a model for each fold.
 LEARN_FROM_STACKS = ("tenet", "care", "neuroclear")
@@ -79,6 +80,7 @@ CODE = {
     "phantoms": ["tenet.phantoms", "tenet.tissue"],
     "simulate": ["tenet.simulation"],
     "pretrain": ["tenet.training.pretrain", "tenet.calibration"],
+    "align": ["tenet.training.align", "tenet.calibration"],
     "finetune": ["tenet.training.finetune", "tenet.calibration"],
     "rltv": ["tenet.comparison.rltv"],
     "care": ["tenet.baselines.care", "tenet.calibration"],
@@ -95,7 +97,8 @@ CODE = {
 # Only the threshold is chosen by it after a training, so how beads are measured or drawn is left out.
 MEASURING = ["tenet.metrics", "tenet.pictures"]
 WITHOUT = {
-    step: MEASURING for step in ("pretrain", "finetune", "rltv", "care", "neuroclear", "predict")
+    step: MEASURING
+    for step in ("pretrain", "align", "finetune", "rltv", "care", "neuroclear", "predict")
 }
 
 # The sections of an experiment's settings that a rule reads.
@@ -110,6 +113,14 @@ SETTINGS = {
         "pretrain_loop",
         "vibration",
         "train_loop.ewc_batches",
+    ],
+    "align": [
+        "params",
+        "pretrain_dataset",
+        "pretrain_val_dataset",
+        "pretrain_loop",
+        "vibration",
+        "align_params",
     ],
     "finetune": [
         "params",
@@ -438,6 +449,10 @@ def optics_options(row):
     return " ".join(f"{option} {row[key]}" for key, option in options.items() if key in row)
 
 
+# Pre-trained models that are another one with a network that aligns planes.
+ALIGNED = [name for name in config["pretrained"] if resolved(name).align_params]
+
+
 # Names that lead nowhere are found before anything runs.
 for name in [
     *EXPERIMENTS,
@@ -579,6 +594,10 @@ def figure_inputs(wildcards):
         "acquisitions": [acquisitions(name) for name in names],
         "phantoms": [phantoms_of(name) for name in names if is_simulated(name)],
         "models": sorted(set(models)),
+        "alignment": [
+            f"<results>/models/{model}/alignment/history.csv"
+            for model in sorted({pretrained_of(name) for name in names} & set(ALIGNED))
+        ],
         "table": (
             f"<results>/tables/{TABLES[wildcards.figure]}.csv" if wildcards.figure in TABLES else []
         ),

@@ -46,6 +46,58 @@ rule pretrain:
         " --seed {params.seed} --threads {threads} > {log} 2>&1"
 
 
+# A pre-trained model and the network that aligns planes before its encoder.
+rule align:
+    input:
+        pretrained=lambda wildcards: [
+            f"<results>/models/{pretrained_of(wildcards.model)}/{file}"
+            for file in ("model.pt", "experiment.json", "optimiser.pt", "fisher.pt", "history.csv")
+        ],
+        phantoms=lambda wildcards: training_set(wildcards.model, "phantoms"),
+        tuning=lambda wildcards: training_set(wildcards.model, "tuning"),
+    output:
+        model="<results>/models/{model}/model.pt",
+        experiment="<results>/models/{model}/experiment.json",
+        provenance="<results>/models/{model}/provenance.json",
+        history="<results>/models/{model}/history.csv",
+        alignment="<results>/models/{model}/alignment/history.csv",
+        threshold="<results>/models/{model}/threshold.json",
+        psf="<results>/models/{model}/psf.csv",
+        optimiser="<results>/models/{model}/optimiser.pt",
+        fisher="<results>/models/{model}/fisher.pt",
+    log:
+        "<logs>/align/{model}.log",
+    benchmark:
+        "<benchmarks>/align/{model}.tsv"
+    wildcard_constraints:
+        model=names(ALIGNED),
+    conda:
+        "../../envs/tenet.yaml"
+    threads: TRAINING_THREADS
+    resources:
+        mem_mb=16000,
+        runtime=1440,
+        gpu=1,
+    params:
+        seed=config["seed"],
+        settings=lambda wildcards: settings(wildcards.model, "align"),
+        code=code("align"),
+        overlays=OVERLAYS,
+        pretrained=lambda wildcards, input: str(Path(input.pretrained[0]).parent),
+        phantoms=lambda wildcards, input: without_suffix(input.phantoms),
+        tuning=lambda wildcards, input: without_suffix(input.tuning),
+        out=subpath(output.model, parent=True),
+    shell:
+        "python workflow/scripts/on_device.py {resources.gpu}"
+        " python -m tenet align {wildcards.model} {params.overlays}"
+        " --pretrained {params.pretrained:q} --phantoms {params.phantoms:q}"
+        " --tuning {params.tuning:q} --out {params.out:q}"
+        " --seed {params.seed} --threads {threads} > {log} 2>&1"
+
+
+ruleorder: align > pretrain
+
+
 rule finetune:
     input:
         experiment=lambda wildcards: own_settings(wildcards.experiment),

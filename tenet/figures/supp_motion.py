@@ -1,0 +1,200 @@
+"""Supplement: stacks whose planes moved, with and without their alignment."""
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tenet.errors import TenetError
+from tenet.evaluation import PREDICTION
+from tenet.figures.page import (
+    METHODS,
+    SMALL,
+    STRIP,
+    STYLE,
+    WIDTH,
+    Page,
+    View,
+    all_metrics,
+    existing,
+    fullest_slab,
+    interval_lengths,
+    method_handle,
+    read_csv,
+    shown_methods,
+    simulation_note,
+    slab_view,
+    table_row,
+    wrapped,
+)
+from tenet.phantoms import SUFFIX as PHANTOM
+from tenet.phantoms import open_phantom
+from tenet.volumes import open_stack
+
+#: Experiments by what is done to the planes, and where the stacks are that methods see.
+TREATMENTS = {
+    "none": ("as it is", "acquisitions/supp_motion_none"),
+    "registered": ("registered by correlation", "registered/supp_motion_registered"),
+    "aligned": ("aligned by a network", None),
+}
+
+
+@rc_context(STYLE)
+def motion_figure(results: Path | str) -> Figure:
+    """Draw what alignment does to phantoms whose planes moved: images, IoU, and its training.
+
+    Parameters
+    ----------
+    results : Path
+        Root of all results.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    TenetError
+        If a file is missing.
+    """
+    results = Path(results)
+    table = read_csv(results / "tables/supp_motion_iou.csv")
+    shown = [name for name in TREATMENTS if (table["condition"] == name).any()]
+    if not shown:
+        raise TenetError("the table has no stack that moved; evaluate supp_motion_none first")
+    methods = shown_methods(table)
+    views = _views(results, shown)
+    column = (WIDTH - 0.3 - 0.08 * (len(views) - 1)) / len(views)
+    height = column * min(views[0].aspect, 2.6)
+    b = 0.55 + height + 0.5
+    tall = STRIP * len(shown) * len(methods) * 0.8
+    below = max(tall, 1.3)
+    first = f"supp_motion_{shown[0]}"
+    note = wrapped([_best(table), *simulation_note(results, first)])
+    page = Page(b + below + 0.75 + 0.13 * len(note))
+
+    page.letter("a", 0.05, 0.08)
+    page.text(0.25, 0.11, "Phantom, with noise: yz projection of a slab (z downwards)")
+    for index, view in enumerate(views):
+        axes = page.axes(0.15 + index * (column + 0.08), 0.55, column, height)
+        view.draw(axes, bar=index == 0)
+        axes.set_title(view.title, pad=2, fontsize=SMALL)
+
+    page.letter("b", 0.05, b - 0.24)
+    page.text(0.25, b - 0.21, "IoU: points images, bars mean and 95 % interval")
+    _rows(page.axes(1.7, b, 2.3, tall), table, all_metrics(results, "supp_motion"), shown, methods)
+    page.legend([method_handle(method) for method in methods], 1.5, b + tall + 0.38)
+
+    history = _history(results)
+    if history is not None:
+        page.letter("c", 4.35, b - 0.24)
+        page.text(4.55, b - 0.21, "Training of the alignment network")
+        axes = page.axes(4.85, b, 2.2, 1.3)
+        for part, style in (("training", ":"), ("validation", "-")):
+            for name, colour in (
+                ("pixelwise", "#0072B2"),
+                ("perceptual", "#009E73"),
+                ("segmentation", "#D55E00"),
+            ):
+                if f"{part}_{name}" in history:
+                    axes.plot(
+                        history["epoch"],
+                        history[f"{part}_{name}"],
+                        style,
+                        color=colour,
+                        label=f"{name}, {part}",
+                    )
+        axes.set(xlabel="Epoch", ylabel="Loss")
+        axes.set_ylim(bottom=0)
+        axes.legend()
+    page.notes(note)
+    return page.figure
+
+
+def _views(results: Path, shown: list[str]) -> list[View]:
+    """What was seen, the truth, and TENET after each treatment: one slab of the first phantom."""
+    phantoms = results / "phantoms/fig2_phantoms"
+    path = next(iter(sorted(phantoms.glob(f"*{PHANTOM}"))), None)
+    if path is None:
+        raise TenetError(f"{phantoms}: there is no phantom to draw")
+    name = path.name.removesuffix(PHANTOM)
+    truth, _ = open_phantom(path).read(slice(None), slice(None), slice(None))
+    x = fullest_slab(truth)
+    views = []
+    for treatment in shown:
+        words, folder = TREATMENTS[treatment]
+        if folder is not None:
+            raw = open_stack(existing(results / folder / f"noise/{name}{PREDICTION}"))
+            views.append(slab_view(f"Stack\n{words}", raw, x, results))
+    predicted = {
+        treatment: open_stack(
+            existing(
+                results / f"predictions/supp_motion_{treatment}/tenet/noise/{name}{PREDICTION}"
+            ),
+            channel=0,
+        )
+        for treatment in shown
+    }
+    size_um = next(iter(predicted.values())).voxel_size_um
+    if size_um is None:
+        raise TenetError("predictions of supp_motion record no voxel size; predict again")
+    views.append(View("Truth", truth[:, :, x].max(axis=2).astype("f4"), size_um[:2], (0, 1)))
+    for treatment, stack in predicted.items():
+        views.append(slab_view(f"TENET\n{TREATMENTS[treatment][0]}", stack, x, results))
+    return views
+
+
+def _rows(
+    axes: Axes, table: pd.DataFrame, values: pd.DataFrame, shown: list[str], methods: list[str]
+) -> None:
+    """For each treatment a row per method: images as points, the mean with its interval."""
+    ticks = []
+    for i, treatment in enumerate(shown):
+        for j, method in enumerate(methods):
+            level = i * (len(methods) + 0.5) + j
+            look = METHODS[method]
+            chosen = values[
+                (values["condition"] == treatment)
+                & (values["method"] == method)
+                & (values["quantity"] == "iou")
+            ]["value"]
+            axes.plot(chosen, [level - 0.25] * len(chosen), "o", color=look.colour, alpha=0.6, ms=2)
+            row = table_row(table, treatment, method, "iou")
+            if row is not None:
+                axes.errorbar(
+                    row["value"],
+                    level,
+                    xerr=interval_lengths(row),
+                    fmt=look.marker,
+                    color=look.colour,
+                    capsize=2.5,
+                )
+        ticks.append(i * (len(methods) + 0.5) + (len(methods) - 1) / 2)
+    axes.set(
+        yticks=ticks,
+        yticklabels=[TREATMENTS[name][0] for name in shown],
+        ylim=(ticks[-1] + len(methods) / 2 + 0.2, -0.7),
+        xlabel="IoU",
+        xlim=(0, 1),
+    )
+
+
+def _best(table: pd.DataFrame) -> str:
+    """How TENET fares after each treatment, the best first."""
+    means = {
+        TREATMENTS[name][0]: float(row["value"])
+        for name in TREATMENTS
+        if (row := table_row(table, name, "tenet", "iou")) is not None
+    }
+    ranked = sorted(means.items(), key=lambda item: -item[1])
+    return (
+        "Mean IoU of TENET: " + "; ".join(f"{words} {value:.2f}" for words, value in ranked) + "."
+    )
+
+
+def _history(results: Path) -> pd.DataFrame | None:
+    """Losses of the alignment network, if one was trained."""
+    paths = sorted((results / "models").glob("*_align/alignment/history.csv"))
+    return read_csv(paths[0]) if paths else None
