@@ -1,19 +1,15 @@
-# make demo: figures 1 to 3 from simulated data, on a laptop.   make demo-all: every figure.
-# make test: everything that CI checks.
+# make demo: every figure from simulated data, on a laptop.   make test: everything that CI checks.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo
 
-.PHONY: demo demo-all test bench install clean clean-all
+.PHONY: demo test bench install clean clean-all
 
-# The methods that need no training of their own; the others, and all else, come with demo-all.
-demo: SHOWN = --config figures='[fig1, fig2, fig3]' methods='[tenet, pretrained, rltv, rltv_paper]'
-
-demo demo-all: .venv/.installed
-	$(BIN)/snakemake --configfile config/demo.yaml $(SHOWN)
+demo: .venv/.installed
+	$(BIN)/snakemake --configfile config/demo.yaml
 	@echo "Figures:  $(CURDIR)/$(DEMO)/*.pdf  (and .png)"
 	@echo "Tables:   $(CURDIR)/$(DEMO)/tables/"
-	@echo "Report:   $(BIN)/snakemake --configfile config/demo.yaml $(SHOWN) --report $(DEMO)/report.html"
+	@echo "Report:   $(BIN)/snakemake --configfile config/demo.yaml --report $(DEMO)/report.html"
 
 test:
 	PYTHON=$(PYTHON) bash .ci/run

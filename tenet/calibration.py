@@ -16,6 +16,7 @@ from tenet.metrics import best_threshold, threshold_grid
 from tenet.model import TENET
 from tenet.phantoms import open_phantoms
 from tenet.simulation import psf_fwhm_um
+from tenet.training.intensity import BRIGHTEST_PERCENT, deconvolved_peak
 from tenet.training.store import THRESHOLD, read_experiment, save_json, save_table
 
 PSF_TABLE = "psf.csv"
@@ -59,14 +60,16 @@ def calibrate(model: TENET, phantoms: Path, folder: Path, *, seed: int = 0) -> d
     Returns
     -------
     dict
-        `threshold` (of the highest mean IoU), `iou`, `n`, `signal_level`: the intensity that the
-        brightest 0.01 % of the voxels of a phantom's image reach, to which raw stacks are scaled.
+        `threshold` (of the highest mean IoU), `iou`, `n`; `signal_level` and `deconvolved_level`:
+        the intensity that the brightest 0.01 % of the voxels of a phantom's image reach, before and
+        after deconvolution. Raw stacks are scaled to the latter.
     """
     levels = [
-        np.percentile(image, 99.99)
+        np.percentile(image, BRIGHTEST_PERCENT)
         for image, _ in phantom_images(model, phantoms, noise=False, seed=seed)
     ]
     pairs = phantom_images(model, phantoms, noise=True, seed=seed)
+    peaks = [deconvolved_peak(model, image) for image, _ in pairs]
     scores = ((enhance_array(model, image)[0], truth) for image, truth in pairs)
     choice = best_threshold(scores, threshold_grid())
     record = {
@@ -74,6 +77,7 @@ def calibrate(model: TENET, phantoms: Path, folder: Path, *, seed: int = 0) -> d
         "iou": round(float(choice.iou), 4),
         "n": len(pairs),
         "signal_level": round(float(np.median(levels)), 6),
+        "deconvolved_level": round(float(np.median(peaks)), 6),
         "how": "highest mean IoU on held-out phantoms blurred by the model's own PSF and noise",
     }
     save_json(folder / THRESHOLD, record)

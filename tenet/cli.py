@@ -252,7 +252,10 @@ def phantoms_angle(
     angle: Annotated[str, typer.Option(help="Degrees to the optical axis, or random.")],
     size: Size = (500, 500, 500),
     lines: Annotated[int, typer.Option(min=1, help="Lines per volume.")] = 250,
-    count: Count = 1,
+    draw: Annotated[
+        list[int] | None,
+        typer.Option("--draw", min=0, help="Number of a volume to draw. Repeatable; 0 if none."),
+    ] = None,
     workers: Workers = 1,
     seed: Seed = 0,
 ) -> None:
@@ -264,7 +267,10 @@ def phantoms_angle(
     except ValueError:
         raise TenetError(f"--angle {angle}: give degrees, or random") from None
     chosen = AnglePhantomSettings(zyx_shape=size, n_lines=lines, angle_deg=angle_deg)
-    generate_set(chosen, out, count=count or 1, seed=seed, workers=workers, progress=_report)
+    draws = draw or [0]
+    generate_set(
+        chosen, out, count=len(draws), seed=seed, draws=draws, workers=workers, progress=_report
+    )
 
 
 @phantoms_app.command("beads")
@@ -537,7 +543,7 @@ def enhance(
     """Deblur, super-resolve and segment stacks: OME-TIFF with channels shape and brightness."""
     from tenet.inference import enhance_stack, enhanced_sheet
     from tenet.stacks import stack_name, voxel_size_of
-    from tenet.training.finetune import model_range
+    from tenet.training.intensity import model_range
     from tenet.volumes import open_stack
 
     if name is not None and len(stacks) > 1:
@@ -581,7 +587,7 @@ def predict(
     """Enhance all stacks of a folder for the evaluation; with --fold, only those of a fold."""
     from tenet.inference import enhance_stack, read_threshold
     from tenet.stacks import every_stack
-    from tenet.training.finetune import model_range
+    from tenet.training.intensity import model_range
     from tenet.training.store import save_json
 
     network, experiment = _model(model, device, threads, align)
@@ -708,6 +714,7 @@ def baseline_train(
 def baseline_run(
     method: LearnedMethod,
     model: Annotated[Path, typer.Option(help="What `baseline train` wrote.")],
+    pretrained: Annotated[Path, typer.Option(help="The pre-trained model given in training.")],
     data: Data,
     out: Out,
     rois: Rois = None,
@@ -721,7 +728,7 @@ def baseline_run(
     from tenet.stacks import every_stack
 
     pairs = every_stack(data, out, rois, fold, channel=channel)
-    run_baseline(method, model, pairs, out, device=_device(device, threads))
+    run_baseline(method, model, pretrained, pairs, out, device=_device(device, threads))
 
 
 # Evaluation ---------------------------------------------------------------------------------------

@@ -344,12 +344,13 @@ class Microscopes(Section):
 
     Each of `count` is the told one with an NA up to a fraction `na_spread` higher or lower, focused
     at up to `depth` µm into the sample (spherical aberration). With `count` 0 all images are
-    blurred by the told PSF.
+    blurred by the told PSF. Each image gets between a share `least_light` of the light and all.
     """
 
     count: Count = 0
     na_spread: Annotated[float, Field(ge=0, lt=1)] = 0.0
     depth: NotNegative = 0.0
+    least_light: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 class Visualization(Section):

@@ -27,7 +27,7 @@ from tenet.pictures import COLOURS, Panel
 from tenet.restoration import Progress, restore_array, restore_stack
 from tenet.stacks import stack_files, stack_name, voxel_size_mismatch
 from tenet.tiles import Tile, round_up, tile_plan
-from tenet.training.finetune import model_range
+from tenet.training.intensity import model_range
 from tenet.training.store import EXPERIMENT, THRESHOLD, load_model, read_experiment
 from tenet.volumes import IntensityRange, Stack, open_stack
 

@@ -19,7 +19,7 @@ import math
 import multiprocessing
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -848,13 +848,14 @@ def generate_set(
     *,
     count: int,
     seed: int,
+    draws: Sequence[int] | None = None,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> list[Phantom]:
     """Draw and store phantoms ``00``, ``01``, …, and note the settings in ``phantoms.json``.
 
-    Volume i is drawn from the seed (`seed`, i), so that it depends neither on `workers` nor on
-    `count`. ``phantoms.json`` is written last: where it is, the set is complete.
+    Volume i is drawn from the seed (`seed`, `draws`[i]), so that it depends neither on `workers`
+    nor on `count`. ``phantoms.json`` is written last: where it is, the set is complete.
 
     Parameters
     ----------
@@ -866,6 +867,8 @@ def generate_set(
         Number of volumes, at least 1.
     seed
         At least 0.
+    draws
+        A number for each volume, at least 0; by default 0, 1, …
     workers
         Number of processes, each of which holds one volume in memory (about 6 bytes a voxel).
     progress
@@ -882,7 +885,16 @@ def generate_set(
         If a number is out of its range, the folder holds phantoms that are not of this set, or a
         volume cannot be drawn.
     """
-    for name, number, least in (("count", count, 1), ("seed", seed, 0), ("workers", workers, 1)):
+    draws = range(count) if draws is None else draws
+    if len(draws) != count:
+        raise TenetError(f"{len(draws)} draws for a set of {count} phantoms: give one for each")
+    lowest = min(draws, default=0)
+    for name, number, least in (
+        ("count", count, 1),
+        ("seed", seed, 0),
+        ("draw", lowest, 0),
+        ("workers", workers, 1),
+    ):
         if number < least:
             raise TenetError(f"{name} of a set of phantoms is {number}: must be at least {least}")
     out_folder = Path(out_folder)
@@ -903,16 +915,16 @@ def generate_set(
             progress(done, count)
 
     if workers == 1:
-        for index, path in enumerate(paths):
-            _generate(settings, path, seed, index)
-            report(index + 1)
+        for done, (path, draw) in enumerate(zip(paths, draws, strict=True), start=1):
+            _generate(settings, path, seed, draw)
+            report(done)
     else:
         # Fresh processes: forking one that has threads can deadlock.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(workers, count), mp_context=context) as pool:
             jobs = [
-                pool.submit(_generate, settings, path, seed, index)
-                for index, path in enumerate(paths)
+                pool.submit(_generate, settings, path, seed, draw)
+                for path, draw in zip(paths, draws, strict=True)
             ]
             try:
                 for done, job in enumerate(as_completed(jobs), start=1):
@@ -934,12 +946,12 @@ def generate_set(
     return phantoms
 
 
-def _generate(settings: PhantomSettings, path: Path, seed: int, index: int) -> None:
-    drawn = settings.draw(np.random.default_rng([seed, index]))
+def _generate(settings: PhantomSettings, path: Path, seed: int, number: int) -> None:
+    drawn = settings.draw(np.random.default_rng([seed, number]))
     save_phantom(
         path,
         drawn.shape,
         drawn.brightness,
         voxel_size_um=getattr(settings, "voxel_size_um", None),
-        attributes={"seed": [seed, index], **drawn.attributes},
+        attributes={"seed": [seed, number], **drawn.attributes},
     )

@@ -38,10 +38,12 @@ class NeurIPSF(nn.Module):
 
     Attributes
     ----------
-    log_stretch : Parameter, shape (2,), or None
-        Logarithm of how much wider the PSF is than the network has it, along z and across. Aperture
-        and aberration act on these two numbers first; a few stacks determine them, but not the
-        network's weights one by one. The published PSF has none.
+    log_stretch : Parameter, 0-dimensional, or None
+        Logarithm of how much longer the PSF is along z than the network has it; across, it is wider
+        by the square root of that. So widths go with 1/NA² and 1/NA, as those of a paraxial
+        objective do (Born & Wolf, Principles of Optics, section 8.8). A few stacks determine this
+        number, but not the network's weights one by one; and both widths apart could explain any
+        stack by fat objects and a slim PSF. The published PSF has none.
     """
 
     coordinates: Tensor
@@ -95,7 +97,7 @@ class NeurIPSF(nn.Module):
         constant("volume_coordinates", self._coordinates(self.z_um, volume_radii_um))
         constant("plane_index", torch.from_numpy(plane_index))
         constant("radius_index", torch.from_numpy(radius_index.reshape(size_y, size_x)))
-        self.log_stretch = nn.Parameter(torch.zeros(2)) if sampling == "continuous" else None
+        self.log_stretch = nn.Parameter(torch.zeros(())) if sampling == "continuous" else None
         self.eval()
 
     def train(self, mode: bool = True) -> "NeurIPSF":
@@ -128,7 +130,8 @@ class NeurIPSF(nn.Module):
         coordinates = self.volume_coordinates
         if self.log_stretch is not None:
             origin = coordinates.new_tensor([0.0, -1.0])  # focus and axis
-            coordinates = origin + (coordinates - origin) * (-self.log_stretch).exp()
+            narrower = torch.stack([-self.log_stretch, -self.log_stretch / 2]).exp()
+            coordinates = origin + (coordinates - origin) * narrower
         volume = self._evaluate(coordinates)[:, self.radius_index][self.plane_index]
         return volume / volume.sum()
 

@@ -16,8 +16,8 @@ from tenet.baselines.neuroclear import Neuroclear
 from tenet.calibration import phantom_images
 from tenet.config import validated
 from tenet.restoration import restore_stack
-from tenet.training.finetune import model_range, scaled, signal_level, stack_range
-from tenet.training.store import load_model, save_json
+from tenet.training.intensity import model_range, recorded_level
+from tenet.training.store import load_model, read_experiment, save_json
 from tenet.volumes import Stack
 
 Learned = Literal["care", "neuroclear"]
@@ -76,7 +76,7 @@ def train_baseline(
     normalisation = normalisation or experiment.train_dataset.normalisation
     data = [(stack, model_range(stack, experiment, model, normalisation)) for stack in stacks]
     psf, scale = network.psf().detach(), network.params.scale
-    level = signal_level(model)
+    level = recorded_level(model, "signal_level") or 1.0
     assumed = Assumed(scale, psf, network.noise.requires_grad_(False), level)
     trained = kind.learn(chosen, data, assumed, out, device=device, seed=seed)
     pairs = phantom_images(network, tuning, noise=True, seed=seed)
@@ -94,12 +94,16 @@ def train_baseline(
 
 
 def run_baseline(
-    method: Learned, folder: Path, pairs: Pairs, out: Path, *, device: torch.device
+    method: Learned, folder: Path, model: Path, pairs: Pairs, out: Path, *, device: torch.device
 ) -> None:
-    """Restore stacks with what `train_baseline` wrote; threshold and origin go beside them."""
+    """Restore stacks with what `train_baseline` wrote; threshold and origin go beside them.
+
+    `model` is the pre-trained model that it was trained beside: intensities are scaled as for it.
+    """
     network, record = LEARNED[method].load(folder, device)
+    experiment = read_experiment(model)
     for stack, path in pairs:
-        range_ = scaled(stack_range(stack, record["normalisation"]), record["signal_level"])
+        range_ = model_range(stack, experiment, model, record["normalisation"])
         size = stack.voxel_size_um or tuple(record["voxel_size_um"])
         restore_stack(network, stack, range_, path, voxel_size_um=size)
     save_json(out / "settings.json", {"threshold": record["threshold"], "model": str(folder)})

@@ -9,7 +9,7 @@ import torch
 from tenet.baselines.rltv import Tuning, rltv_paper, rltv_tiled, tune, tune_published
 from tenet.calibration import phantom_images
 from tenet.restoration import Progress
-from tenet.training.finetune import model_range
+from tenet.training.intensity import model_range
 from tenet.training.store import load_model, save_json
 from tenet.volumes import Stack, normalise, write_ome_tiff
 

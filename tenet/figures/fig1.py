@@ -14,7 +14,7 @@ from tenet import pictures
 from tenet.errors import TenetError
 from tenet.figures.page import SMALL, STYLE, WIDTH, Page, View, existing, simulation_note, wrapped
 from tenet.inference import enhance_array, psf_before_and_after
-from tenet.training.finetune import model_range
+from tenet.training.intensity import model_range
 from tenet.training.store import load_model
 from tenet.volumes import normalise, open_stack
 

@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +22,19 @@ from tenet.losses import (
 from tenet.model import TENET
 from tenet.patches import StackCrops
 from tenet.phantoms import Phantom, open_phantoms
+from tenet.training.intensity import model_range, stack_range
 from tenet.training.loop import Plan, generator_for, train
 from tenet.training.pretrain import Simulator, mask, supervised_terms
 from tenet.training.store import (
     FISHER,
     MODEL,
     OPTIMISER,
-    THRESHOLD,
     load_model,
     load_tensors,
     save_json,
     save_model,
 )
-from tenet.volumes import IntensityRange, Stack, check_intensities, intensity_range
+from tenet.volumes import IntensityRange, Stack
 
 TrainMode = Literal["all", "encoder", "decoder", "old"]
 Images = tuple[Tensor, Tensor]  # image, network input
@@ -56,53 +55,6 @@ class RawData:
         """Check every stack and measure its range; `method` as in `Dataset.normalisation`."""
         ranges = {stack.path: stack_range(stack, method) for stack in {*training, *validation}}
         return cls(training, validation, ranges)
-
-
-def stack_range(stack: Stack, method: str) -> IntensityRange:
-    """The intensities of a stack that become 0 and 1.
-
-    ``"none"`` takes them as they are; ``"minmax"`` and ``"percentile"`` as in `intensity_range`.
-    """
-    check_intensities(stack)
-    if method == "none":
-        return IntensityRange(0.0, 1.0, "none")
-    if method == "minmax":
-        return intensity_range(stack, "minmax")
-    return intensity_range(stack, "percentile")
-
-
-def signal_level(folder: Path) -> float:
-    """The level recorded beside a model; 1 where a model was never calibrated."""
-    path = folder / THRESHOLD
-    if not path.exists():
-        return 1.0
-    try:
-        level = float(json.loads(path.read_text(encoding="utf-8")).get("signal_level", 1.0))
-    except (ValueError, AttributeError, TypeError):
-        raise TenetError(f"{path} is damaged: train the model again, or delete it") from None
-    if not 0 < level <= 1:
-        raise TenetError(f"{path}: signal_level is {level:g}; it must be above 0 and at most 1")
-    return level
-
-
-def scaled(range_: IntensityRange, level: float) -> IntensityRange:
-    """A range in which what was 1 becomes `level`, where percentiles made it."""
-    if not range_.method.startswith("percentile") or level == 1:
-        return range_
-    high = range_.low + (range_.high - range_.low) / level
-    return IntensityRange(range_.low, high, range_.method)
-
-
-def model_range(
-    stack: Stack, experiment: Experiment, folder: Path, method: str | None = None
-) -> IntensityRange:
-    """Intensities of a stack that become 0 and 1 for the model in a folder.
-
-    As in the training that `experiment` describes, unless another `method` of normalisation is
-    given; and the brightest signal at the level of the phantoms that it was pre-trained on.
-    """
-    range_ = stack_range(stack, method or experiment.train_dataset.normalisation)
-    return scaled(range_, signal_level(folder))
 
 
 def raw_data(stacks: Sequence[Stack], experiment: Experiment, pretrained: Path) -> RawData:
@@ -271,7 +223,10 @@ def finetune_task(
         section, loop = experiment.pretrain_dataset, experiment.pretrain_loop
         vibration = experiment.vibration if loop.is_vibrate else None
         volumes = volumes[section.low : section.high]
-        rehearsal = Simulator(volumes, section, experiment.params.scale, vibration)
+        light = experiment.microscopes.least_light
+        rehearsal = Simulator(
+            volumes, section, experiment.params.scale, vibration, least_light=light
+        )
     return FinetuneTask(model, experiment, images, elastic, rehearsal, mode)
 
 

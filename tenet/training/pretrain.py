@@ -114,6 +114,8 @@ class Simulator:
         Misaligns the planes, more so as epochs go by.
     noise : bool
         Whether to add noise.
+    least_light : float
+        Each image gets a share of the light, log-uniform between this and 1; so does its truth.
     """
 
     def __init__(
@@ -123,6 +125,7 @@ class Simulator:
         scale: int,
         vibration: Vibration | None = None,
         noise: bool = True,
+        least_light: float = 1.0,
     ) -> None:
         if not volumes:
             raise TenetError(
@@ -137,6 +140,7 @@ class Simulator:
         )
         self.seen_shape = (z, y, x)
         self.dataset, self.scale, self.noise = dataset, scale, noise
+        self.least_light = least_light
         self.motion = None if vibration is None else _motion_settings(vibration)
 
     @torch.no_grad()
@@ -157,6 +161,8 @@ class Simulator:
             torch.from_numpy(np.stack([pair[i] for pair in drawn])[:, None]).to(device)
             for i in (0, 1)
         )
+        light = self.least_light ** rng.random((size, 1, 1, 1, 1))
+        brightness = brightness * torch.from_numpy(light).to(brightness)
         psf = model.psf() if psf is None else psf.to(device)
         image = model.blur(self.seen_shape, psf)(brightness * shape).clamp(0, 1)
         z, y, x = self.margin
@@ -253,12 +259,11 @@ class PretrainTask:
         training, validation = experiment.pretrain_dataset, experiment.pretrain_val_dataset
         noise = not settings.without_noise
         vibration = experiment.vibration if settings.is_vibrate else None
-        scale = experiment.params.scale
-        self.training = Simulator(
-            volumes[training.low : training.high], training, scale, vibration, noise
-        )
+        scale, light = experiment.params.scale, experiment.microscopes.least_light
+        seen = volumes[training.low : training.high]
+        self.training = Simulator(seen, training, scale, vibration, noise, light)
         held_out = volumes[validation.low : validation.high]
-        self.validation = Simulator(held_out, validation, scale, noise=noise)
+        self.validation = Simulator(held_out, validation, scale, noise=noise, least_light=light)
         self.psfs = psfs(experiment.params, experiment.microscopes, generator_for(seed, 3))
 
     def parameter_groups(self) -> list[dict[str, Any]]:

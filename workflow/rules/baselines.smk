@@ -39,6 +39,7 @@ rule rltv:
     input:
         model=lambda wildcards: f"<results>/models/{pretrained_of(wildcards.experiment)}/model.pt",
         experiment=lambda wildcards: f"<results>/models/{pretrained_of(wildcards.experiment)}/experiment.json",
+        levels=lambda wildcards: f"<results>/models/{pretrained_of(wildcards.experiment)}/threshold.json",
         settings=lambda wildcards: f"<results>/baselines/rltv/{pretrained_of(wildcards.experiment)}.json",
         data=lambda wildcards: acquisitions(wildcards.experiment),
         rois=lambda wildcards: rois(wildcards.experiment),
@@ -126,6 +127,10 @@ rule baseline:
         model=lambda wildcards: [
             f"{baseline_folder(wildcards)}/{file}" for file in ("model.pt", "settings.json")
         ],
+        pretrained=lambda wildcards: [
+            f"<results>/models/{pretrained_of(wildcards.experiment)}/{file}"
+            for file in ("model.pt", "experiment.json", "threshold.json")
+        ],
         data=lambda wildcards: acquisitions(wildcards.experiment),
         rois=lambda wildcards: rois(wildcards.experiment),
     output:
@@ -148,6 +153,7 @@ rule baseline:
     params:
         code=lambda wildcards: code(wildcards.method),
         model=lambda wildcards, input: str(Path(input.model[0]).parent),
+        pretrained=lambda wildcards, input: str(Path(input.pretrained[0]).parent),
         data=lambda wildcards, input: stacks(wildcards.experiment, input.data),
         rois=lambda wildcards, input: image_options(
             wildcards.experiment, input.data, wildcards.fold.strip("/")
@@ -155,6 +161,6 @@ rule baseline:
     shell:
         "(python workflow/scripts/on_device.py {resources.gpu}"
         " python -m tenet baseline run {wildcards.method} --model {params.model:q}"
-        " --data {params.data:q} {params.rois} --out {output.folder:q} --threads {threads}"
+        " --pretrained {params.pretrained:q} --data {params.data:q} {params.rois} --out {output.folder:q} --threads {threads}"
         " && python workflow/scripts/checksums.py {output.folder:q} {output.checksums:q})"
         " > {log} 2>&1"

@@ -14,7 +14,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "workflow/scripts")]
 
 from code_hash import code_hash
 from on_device import visible_gpus
-from validation import VOXEL_SIZE, check_config, read_samples
+from validation import VOXEL_SIZE, check_config, experiments_of, read_samples
 from zenodo import read_manifest
 
 from tenet.config import Experiment, load_experiment
@@ -44,7 +44,7 @@ TABLES = {
 LEARN_FROM_STACKS = ("tenet", "care", "neuroclear")
 # Phantoms that stand in for tissue.
 TISSUES = ("neurons", "microglia", "tumour")
-EXPERIMENTS = config["experiments"]
+EXPERIMENTS = experiments_of(config)
 OVERLAYS = " ".join(f"--overlay {name}" for name in config["overlays"])
 
 
@@ -214,6 +214,8 @@ def phantom_command(wildcards):
         for key in ("angle", "lines", "beads", "cells", "count")
         if key in spec
     ]
+    if spec["kind"] == "angle":
+        words += [f"--draw {number}" for number in config["seeds"]]
     words += [assignments(spec.get("set", {})), f"--seed {seed(wildcards.set)}"]
     return " ".join(filter(None, words))
 

@@ -107,7 +107,13 @@ rule finetune:
         ),
         pretrained=lambda wildcards: [
             f"<results>/models/{pretrained_of(wildcards.experiment)}/{file}"
-            for file in ("model.pt", "experiment.json", "optimiser.pt", "fisher.pt")
+            for file in (
+                "model.pt",
+                "experiment.json",
+                "optimiser.pt",
+                "fisher.pt",
+                "threshold.json",
+            )
         ],
         phantoms=lambda wildcards: training_set(pretrained_of(wildcards.experiment), "phantoms"),
         tuning=lambda wildcards: training_set(pretrained_of(wildcards.experiment), "tuning"),

@@ -19,6 +19,12 @@ VOXEL_SIZE = ("voxel_z_um", "voxel_y_um", "voxel_x_um")
 OPTICS = ("NA", "wavelength", "ni", "photons")
 
 
+def experiments_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """All experiments by name: those of `experiments` that are not null, and the ablations."""
+    named = {name: spec for name, spec in config["experiments"].items() if spec is not None}
+    return named | {name: config["ablation"] for name in config["ablations"]}
+
+
 def check_config(config: Mapping[str, Any], schema: Path) -> None:
     """Check the merged configuration.
 
@@ -38,16 +44,20 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
     for model, spec in config["pretrained"].items():
         for role in ("phantoms", "tuning"):
             _known(spec[role], config["phantoms"], f"pretrained: {model}: {role}")
-    for name, spec in config["experiments"].items():
+    experiments = experiments_of(config)
+    for name, spec in experiments.items():
         where = f"experiments: {name}"
         simulated = spec["source"] == "simulated"
         if simulated:
             _known(spec.get("phantoms", name), config["phantoms"], f"{where}: phantoms")
         else:
             _known(spec["source"], config["zenodo"]["folders"], f"{where}: source")
+        for other in ("images", "tumour"):
+            if other in spec:
+                _known(spec[other], experiments, f"{where}: {other}")
         if "model" in spec:
-            _known(spec["model"], config["experiments"], f"{where}: model")
-            if "model" in config["experiments"][spec["model"]]:
+            _known(spec["model"], experiments, f"{where}: model")
+            if "model" in experiments[spec["model"]]:
                 raise ValueError(
                     f"configuration: {where}: model: {spec['model']} has no model of its own either"
                 )

@@ -1,0 +1,131 @@
+"""How raw intensities map to [0, 1], so that a stack looks to a model like its phantoms.
+
+A blurred stack does not tell how bright its structures are: a thin one is dimmed by the blur, a
+thick one hardly. So the level is set after deconvolution: what the brightest voxels reach is made
+the same as on the phantoms that the model was calibrated on.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tenet.config import Experiment
+from tenet.errors import TenetError
+from tenet.imaging import deconvolve
+from tenet.model import TENET
+from tenet.training.store import THRESHOLD, load_model
+from tenet.volumes import IntensityRange, Stack, check_intensities, intensity_range, normalise
+
+#: The brightest voxels are this percentile, as they are for the range of a raw stack.
+BRIGHTEST_PERCENT = 99.99
+#: Accelerated Richardson–Lucy steps where a model does not say how many, and the largest part of a
+#: stack that is deconvolved, in coarse planes and pixels.
+STEPS, WINDOW_ZYX = 30, (48, 128, 128)
+
+
+def stack_range(stack: Stack, method: str) -> IntensityRange:
+    """The intensities of a stack that become 0 and 1.
+
+    ``"none"`` takes them as they are; ``"minmax"`` and ``"percentile"`` as in `intensity_range`.
+    """
+    check_intensities(stack)
+    if method == "none":
+        return IntensityRange(0.0, 1.0, "none")
+    if method == "minmax":
+        return intensity_range(stack, "minmax")
+    return intensity_range(stack, "percentile")
+
+
+def recorded_level(folder: Path, kind: str) -> float | None:
+    """A level of the phantoms that is recorded beside a model, or None if it was not calibrated.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the model.
+    kind : {"signal_level", "deconvolved_level"}
+        What the brightest voxels of the phantoms' images reach, before or after deconvolution.
+
+    Raises
+    ------
+    TenetError
+        If the record is damaged.
+    """
+    path = folder / THRESHOLD
+    if not path.exists():
+        return None
+    try:
+        level = json.loads(path.read_text(encoding="utf-8")).get(kind)
+        level = None if level is None else float(level)
+    except (ValueError, AttributeError, TypeError):
+        raise TenetError(f"{path} is damaged: train the model again, or delete it") from None
+    if level is not None and not level > 0:
+        raise TenetError(f"{path}: {kind} is {level:g}; it must be above 0")
+    return level
+
+
+def deconvolved_peak(model: TENET, image_zyx: NDArray[np.float32] | Tensor) -> float:
+    """What the brightest voxels of an image (Z, Y, X) in [0, 1] reach after deconvolution."""
+    image = torch.as_tensor(image_zyx)[None, None].to(model.initial_psf.device)
+    planes, rows, columns = image.shape[2:]
+    params = model.params
+    with torch.no_grad():
+        blur = model.blur((planes * params.scale, rows, columns))
+        steps = params.deconvolution_steps or STEPS
+        estimate = deconvolve(image, blur, steps=steps, background=params.sig_eps)
+    return float(np.percentile(estimate.cpu().numpy(), BRIGHTEST_PERCENT))
+
+
+def scaled(range_: IntensityRange, level: float) -> IntensityRange:
+    """A range in which what was 1 becomes `level`, at most 1."""
+    level = min(level, 1.0)
+    return IntensityRange(
+        range_.low, range_.low + (range_.high - range_.low) / level, range_.method
+    )
+
+
+def model_range(
+    stack: Stack, experiment: Experiment, folder: Path, method: str | None = None
+) -> IntensityRange:
+    """Intensities of a stack that become 0 and 1 for the model in a folder.
+
+    As in the training that `experiment` describes, unless another `method` of normalisation is
+    given. Where percentiles decide, the brightest part of the stack is then brought to the level of
+    the phantoms that the model was calibrated on.
+    """
+    range_ = stack_range(stack, method or experiment.train_dataset.normalisation)
+    level = recorded_level(folder, "deconvolved_level")
+    if level is None or not range_.method.startswith("percentile"):
+        return range_
+    model, _ = load_model(folder)
+    peak = deconvolved_peak(model, brightest_window(stack, range_))
+    return scaled(range_, level / peak) if peak > 0 else range_
+
+
+def brightest_window(stack: Stack, range_: IntensityRange) -> NDArray[np.float32]:
+    """The part of a stack, at most `WINDOW_ZYX`, with the most signal; in [0, 1]."""
+
+    def energy(window: tuple[slice, slice, slice]) -> float:
+        return float(np.square(normalise(stack.read(*window), range_)).mean())
+
+    windows = list(_windows(stack.zyx_shape))
+    best = windows[0] if len(windows) == 1 else max(windows, key=energy)
+    return normalise(stack.read(*best), range_)
+
+
+def _windows(zyx_shape: tuple[int, int, int]) -> Iterator[tuple[slice, slice, slice]]:
+    """Windows of one size that cover a stack; the last of an axis overlaps the one before it."""
+    axes = []
+    for size, most in zip(zyx_shape, WINDOW_ZYX, strict=True):
+        width = min(size, most)
+        starts = sorted({*range(0, size - width + 1, width), size - width})
+        axes.append([slice(start, start + width) for start in starts])
+    for z in axes[0]:
+        for y in axes[1]:
+            for x in axes[2]:
+                yield z, y, x
