@@ -112,6 +112,7 @@ SETTINGS = {
         "pretrain_val_dataset",
         "pretrain_loop",
         "vibration",
+        "microscopes",
         "train_loop.ewc_batches",
     ],
     "align": [
@@ -120,6 +121,7 @@ SETTINGS = {
         "pretrain_val_dataset",
         "pretrain_loop",
         "vibration",
+        "microscopes",
         "align_params",
     ],
     "finetune": [
@@ -132,6 +134,8 @@ SETTINGS = {
         "val_dataset",
         "test_dataset",
         "train_loop",
+        "vibration",
+        "microscopes.least_light",
         "align_params",
     ],
     "evaluate": ["params.scale", "params.res_axial", "params.res_lateral"],
