@@ -20,7 +20,7 @@ from tenet.network import AlignmentNet, CoarseNet, JNet, hill
 from tenet.psf import NeurIPSF
 
 #: How often the planes of a stack are laid on what the alignment network makes of it.
-ALIGNMENT_ROUNDS = 4
+ALIGNMENT_ROUNDS = 3
 
 
 class Enhanced(TypedDict):

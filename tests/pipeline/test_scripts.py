@@ -8,14 +8,11 @@ import signal
 import subprocess
 import sys
 import tarfile
-import threading
 import tomllib
 import zipfile
 from functools import partial
 from hashlib import md5
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import yaml
@@ -23,6 +20,7 @@ import zenodo
 from checksums import checksums
 from code_hash import closure, code_hash
 from on_device import visible_gpus
+from support import Moody, serving
 from validation import check_config, read_samples
 from zenodo import download, take_folder
 
@@ -121,6 +119,9 @@ def test_paper_configuration_is_valid(config):
         (["experiments", "fig2_phantoms", "folds"], [0], "only beads have folds"),
         (["zenodo", "record"], "zenodo.15545449", "is not the number of a record"),
         (["phantoms", "own"], {"kind": "import"}, "own: folder missing"),
+        (["seeds"], [], "seeds: "),
+        (["ablation", "folds"], "none", "ablation: folds"),
+        (["experiments", "supp_motion_aligned", "images"], "supp_motion", "unknown name 'supp_mot"),
     ],
 )
 def test_wrong_configuration_gets_one_clear_line(config, keys, value, message):
@@ -230,47 +231,12 @@ def record(tmp_path):
     return served
 
 
-class Moody(SimpleHTTPRequestHandler):
-    """Serves files and answers ranges; first it does, in turn, what `moods` says."""
-
-    moods: ClassVar[list[str]] = []
-    asked: ClassVar[list[str | None]] = []
-
-    def log_message(self, *_):
-        pass
-
-    def do_GET(self):
-        content = Path(self.translate_path(self.path)).read_bytes()
-        wanted = self.headers.get("Range")
-        self.asked.append(wanted)
-        mood = self.moods.pop(0) if self.moods else ""
-        if mood.isdigit():
-            self.send_response(int(mood))
-            self.send_header("Retry-After", "0")
-            self.end_headers()
-            return
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
-        if start >= len(content):
-            self.send_error(416)
-            return
-        body = content[start:]
-        if mood == "wrong":
-            body = bytes([body[0] ^ 1]) + body[1:]
-        self.send_response(206 if wanted else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if mood == "cut" else body)
-
-
 @pytest.fixture
 def server(record, monkeypatch):
     monkeypatch.setattr(zenodo.time, "sleep", lambda _: None)
     Moody.moods, Moody.asked = [], []
-    served = ThreadingHTTPServer(("127.0.0.1", 0), partial(Moody, directory=str(record)))
-    threading.Thread(target=served.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{served.server_port}/"
-    served.shutdown()
-    served.server_close()
+    with serving(record) as url:
+        yield url
 
 
 def fetched(mirror, folder):

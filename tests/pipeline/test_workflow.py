@@ -15,9 +15,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support import copy_repository, snakemake
 
-ROOT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "workflow", "config", "profiles", "envs", "resources", "notebooks", "tenet")
 DEMO = ("--configfile", "config/demo.yaml")
 
 pytestmark = pytest.mark.pipeline
@@ -28,18 +27,18 @@ import sys
 from pathlib import Path
 
 MODEL = ("model.pt", "experiment.json", "provenance.json", "history.csv", "threshold.json")
-MODEL += ("psf.csv", "optimiser.pt", "fisher.pt")
+MODEL += ("psf.csv", "optimiser.pt", "fisher.pt", "alignment/history.csv")
 words = sys.argv[1:]
 option = lambda name: Path(words[words.index(name) + 1])
 out = option("--out")
 kind = words[0] if words[0] not in ("rltv", "samples", "baseline") else words[1]
-if kind in ("pretrain", "finetune"):
+if kind in ("pretrain", "align", "finetune"):
     files = [out / name for name in MODEL]
 elif kind == "train":
     files = [out / name for name in ("model.pt", "settings.json", "history.csv")]
 elif kind == "enhance":
     files = [out / f"{option('--name')}{suffix}" for suffix in (".ome.tif", ".png")]
-elif kind in ("phantoms", "simulate", "predict", "run"):
+elif kind in ("phantoms", "simulate", "register", "predict", "run"):
     files = [out / "00"]
 else:
     files = [out] + [option(name) for name in ("--sweep", "--cells") if name in words]
@@ -56,32 +55,6 @@ for suffix in ("pdf", "png"):
     (results / f"{figure}.{suffix}").write_text("drawn")
 Path(sys.argv[7]).write_text("executed")
 """
-
-
-def copy_repository(folder):
-    for name in PARTS:
-        source = ROOT / name
-        if source.is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", "zenodo", ".ipynb_checkpoints")
-            shutil.copytree(source, folder / name, ignore=ignored)
-        else:
-            shutil.copy2(source, folder / name)
-    return folder
-
-
-def snakemake(folder, *arguments, check=True, environment=None):
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
-        cwd=folder,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **(environment or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    if check and done.returncode:
-        raise AssertionError(done.stdout)
-    return done.stdout
 
 
 def jobs(folder, *arguments, **options):
@@ -126,30 +99,32 @@ def test_demo_runs_the_same_rules_as_the_paper(fresh):
     ablations = 8
     assert demo == {
         "phantoms": 12,  # training and tuning for two kinds, and one for each set of images
-        "simulate": 8,
+        "simulate": 9,
+        "register": 1,
         "pretrain": 4,
-        "finetune": 1 + 3 + 1 + 1 + ablations,  # the angles use the model of the phantoms
-        "predict": 4 * 2 + 3 + 1 + 3 * 2 + ablations,
+        "align": 1,
+        "finetune": 1 + 2 + 1 + 1 + ablations + 3,  # the angles use the model of the phantoms
+        "predict": 4 * 2 + 2 + 1 + 3 * 2 + ablations + 3 * 2,
         "rltv_tune": 3,
         "rltv": 8 * 2,
-        "baseline_train": 2 * (1 + 3 + 1 + 1),
-        "baseline": 2 * (4 + 3 + 3),
-        "evaluate_segmentation": 4,
+        "baseline_train": 2 * (1 + 2 + 1 + 1),
+        "baseline": 2 * (4 + 2 + 3),
+        "evaluate_segmentation": 4 + 3,
         "evaluate_beads": 1 + ablations,
         "evaluate_profiles": 1,
         "evaluate_cells": 1,
         "published": 1,
-        "table": 5,
-        "figure": 6,
+        "table": 6,
+        "figure": 7,
     }
     assert paper == {
         **demo,
         "phantoms": 6,
-        "simulate": 4,  # all else comes from Zenodo
+        "simulate": 5,  # all else comes from Zenodo
         "zenodo_manifest": 1,
         "zenodo_folder": 3,
-        "finetune": 4 + 10 + 1 + 2 + 10 * ablations,
-        "predict": 4 * 2 + 10 + 1 + 3 * 2 + 10 * ablations,
+        "finetune": 4 + 10 + 1 + 2 + 10 * ablations + 3,
+        "predict": 4 * 2 + 10 + 1 + 3 * 2 + 10 * ablations + 3 * 2,
         "baseline_train": 2 * (4 + 10 + 3),
         "baseline": 2 * (4 + 10 + 3),
     }
@@ -182,6 +157,22 @@ def test_beads_of_folds_that_are_not_trained_are_not_measured(fresh):
     commands = [line for line in output.splitlines() if "tenet evaluate beads supp" in line]
     assert len(commands) == 8
     assert all("--fold 0 --predictions" in line for line in commands)
+
+
+def test_what_runs_is_chosen_in_the_configuration(fresh):
+    """Figures, methods, folds, seeds, ablations, and experiments left out."""
+    few = ("figures=[fig3]", "methods=[tenet, rltv]", "ablations=[]")
+    few += ('experiments={"fig3_beads": {"folds": [1]}}',)
+    counts = jobs(fresh, *DEMO, "--config", *few)
+    assert (counts["finetune"], counts["predict"], counts["rltv"]) == (1, 1, 1)
+    assert "baseline" not in counts
+    one = ("ablations=[supp_mrf]", "figures=[supp]")
+    assert jobs(fresh, *DEMO, "--config", *one)["finetune"] == 1
+    left_out = ('experiments={"fig2_angle45": null}', "figures=[fig2]")
+    assert jobs(fresh, *DEMO, "--config", *left_out)["evaluate_segmentation"] == 3
+    angle = "results/demo/phantoms/fig2_angle00.sha256"
+    output = snakemake(fresh, "--dry-run", angle, *DEMO, "--config", "seeds=[3, 8]")
+    assert "--draw 3 --draw 8" in output
 
 
 def test_own_stack_with_optics_gets_settings_and_a_pretraining_of_its_own(fresh, tmp_path):
@@ -260,7 +251,7 @@ def test_data_come_from_a_mirror_of_the_record(fresh, tmp_path):
 
 # The supplement shows published numbers beside all others.
 FIG3_ONLY = {"evaluate_beads": 1, "table": 1, "published": 1, "figure": 2}
-ALL_FIGURES = {"figure": 6}
+ALL_FIGURES = {"figure": 7}
 
 
 def append(path, text):
@@ -300,8 +291,9 @@ def test_the_network_retrains_and_draws_no_new_data(finished):
     append(finished / "tenet/network.py", "\nCHANGED = True\n")
     counts = jobs(finished, "all", *DEMO)
     assert counts["pretrain"] == 4
-    assert counts["finetune"] == 14
-    assert counts["figure"] == 6
+    assert counts["align"] == 1
+    assert counts["finetune"] == 16
+    assert counts["figure"] == 7
     assert not {"phantoms", "simulate"} & set(counts)
 
 
@@ -320,8 +312,8 @@ def test_a_setting_reruns_what_reads_it(finished):
     extended = 6  # ablations that leave this weight as it is
     assert jobs(finished, "all", *DEMO) == {
         **FIG3_ONLY,
-        "finetune": 3 + extended,
-        "predict": 3 + extended,
+        "finetune": 2 + extended,
+        "predict": 2 + extended,
         "evaluate_beads": 1 + extended,
         "table": 2,
     }
@@ -342,11 +334,11 @@ def test_a_hidden_microscope_reruns_its_own_experiment(finished):
     assert counts == {
         **FIG3_ONLY,
         "simulate": 1,
-        "finetune": 3 + ablations,
-        "predict": 4 + ablations,
+        "finetune": 2 + ablations,
+        "predict": 3 + ablations,
         "rltv": 2,
-        "baseline_train": 6,
-        "baseline": 6,
+        "baseline_train": 4,
+        "baseline": 4,
         "evaluate_beads": 1 + ablations,
         "table": 2,
     }
@@ -380,9 +372,9 @@ def test_a_volume_that_differs_is_noticed_and_one_that_does_not_is_not(finished)
 def test_logs_and_benchmarks_of_every_job(finished_once):
     results = finished_once / "results/demo"
     benchmarks = sorted((results / "benchmarks").rglob("*.tsv"))
-    assert len(benchmarks) == 142
+    assert len(benchmarks) == 153
     logs = [p for p in (results / "logs").rglob("*") if p.suffix in (".log", ".ipynb")]
-    assert len(logs) == 142 + 6  # a notebook is executed, and talks
+    assert len(logs) == 153 + 7  # a notebook is executed, and talks
 
 
 def test_report_after_a_run(finished):

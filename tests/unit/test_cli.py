@@ -316,13 +316,13 @@ def test_a_model_without_calibration_is_noted_once(
     assert not run(monkeypatch, "enhance", *files, "--model", model, "--out", out, *quiet)
     (note,) = notes(capsys)
     assert str(model) in note
-    assert "signal level is taken as 1 and its threshold as 0.5" in note
+    assert "level of phantoms, and its threshold is taken as 0.5" in note
     assert "--tuning" in note
     assert not run(monkeypatch, "predict", "--model", model, "--data", data, "--out", out, *quiet)
     assert notes(capsys) == [note]
     calibrated = tmp_path / "calibrated"
     shutil.copytree(model, calibrated)
-    (calibrated / "threshold.json").write_text('{"threshold": 0.3, "signal_level": 0.5}')
+    (calibrated / "threshold.json").write_text('{"threshold": 0.3, "deconvolved_level": 0.5}')
     assert not run(monkeypatch, "enhance", stack, "--model", calibrated, "--out", out, *quiet)
     assert notes(capsys) == []
 

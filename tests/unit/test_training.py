@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,12 @@ from tenet.training.finetune import (
     evaluate,
     finetune,
     finetune_task,
-    model_range,
-    stack_range,
 )
+from tenet.training.intensity import brightest_window, deconvolved_peak, model_range, stack_range
 from tenet.training.loop import CHECKPOINT, Plan, generator_for, train
 from tenet.training.pretrain import Batch, Simulator, pretrain, psfs
 from tenet.training.store import FISHER, HISTORY, MODEL, OPTIMISER, load_model, load_tensors
-from tenet.volumes import Stack, normalise, open_stack
+from tenet.volumes import IntensityRange, Stack, normalise, open_stack
 
 CPU = torch.device("cpu")
 SETTINGS: dict[str, Any] = {
@@ -468,17 +468,72 @@ def test_light_reaches_a_crop_from_its_margin(pretrained: Path, phantom_folder: 
 # Fine-tuning
 
 
-def test_percentiles_are_scaled_to_the_level_of_the_phantoms(data: RawData, tmp_path: Path) -> None:
-    """The brightest signal of a stack becomes what it was in pre-training, not 1."""
+def test_stacks_are_brought_to_the_level_of_the_phantoms(
+    data: RawData, pretrained: Path, tmp_path: Path
+) -> None:
+    """After deconvolution the brightest signal of a stack is what it was on the phantoms."""
     (stack,) = data.validation
-    (tmp_path / "threshold.json").write_text('{"threshold": 0.3, "signal_level": 0.2}')
     raw = stack.read(*(slice(0, n) for n in stack.zyx_shape))
-    for method, highest in (("percentile", 0.2), ("minmax", 1.0)):
-        range_ = model_range(stack, tiny(), tmp_path, method)
-        assert float(normalise(raw, range_).max()) == pytest.approx(highest, rel=0.01)
-    assert model_range(stack, tiny(), tmp_path / "uncalibrated", "percentile") == stack_range(
-        stack, "percentile"
+    calibrated = tmp_path / "calibrated"
+    shutil.copytree(pretrained, calibrated)
+    (calibrated / "threshold.json").write_text('{"threshold": 0.3, "deconvolved_level": 0.2}')
+    model, _ = load_model(calibrated)
+    range_ = model_range(stack, tiny(), calibrated, "percentile")
+    assert deconvolved_peak(model, normalise(raw, range_)) == pytest.approx(0.2, rel=0.1)
+    for method in ("minmax", "none"):
+        assert model_range(stack, tiny(), calibrated, method) == stack_range(stack, method)
+    assert model_range(stack, tiny(), pretrained, "percentile") == stack_range(stack, "percentile")
+
+    # The detector's gain and offset make no difference.
+    np.save(tmp_path / "other.npy", (7 * raw + 31).astype(np.uint16))
+    other = open_stack(tmp_path / "other.npy")
+    again = normalise(other.read(), model_range(other, tiny(), calibrated, "percentile"))
+    np.testing.assert_allclose(again, normalise(raw, range_), atol=2e-3)
+
+
+def test_thin_and_thick_structures_of_one_brightness_get_one_level(pretrained: Path) -> None:
+    """Blur dims what is thin; deconvolution tells how bright it is, where it can be told."""
+    model, _ = load_model(pretrained)
+    levels, blurred = [], []
+    for thickness in (3, 9):
+        luminance = torch.zeros(1, 1, 48, 32, 32)
+        luminance[..., 24 - thickness : 24 + thickness, 12:20, 12:20] = 0.6
+        with torch.no_grad():
+            image = model.blur((48, 32, 32))(luminance)[0, 0]
+        levels.append(deconvolved_peak(model, image))
+        blurred.append(float(image.max()))
+    assert blurred[0] < 0.9 * blurred[1]
+    assert levels[0] / levels[1] > blurred[0] / blurred[1] + 0.5 * (1 - blurred[0] / blurred[1])
+
+
+def test_the_level_is_that_of_the_brightest_part(tmp_path: Path) -> None:
+    image = np.zeros((60, 200, 150), np.float32)
+    image[50:55, 140:160, 20:40] = 1
+    np.save(tmp_path / "large.npy", image)
+    stack = open_stack(tmp_path / "large.npy")
+    window = brightest_window(stack, IntensityRange(0.0, 1.0, "percentile"))
+    assert window.shape == (48, 128, 128)
+    assert window.sum() == image.sum()
+
+
+def test_less_light_dims_image_and_truth_alike(phantom_folder: Path) -> None:
+    experiment = tiny(pretrain_dataset={"mask": False})
+    volumes = open_phantoms(phantom_folder)[:2]
+    model = TENET(experiment.params).eval()
+    full, dim = (
+        Simulator(volumes, experiment.pretrain_dataset, 3, noise=False, least_light=light)
+        for light in (1.0, 0.25)
     )
+    shares = []
+    for index in range(20):
+        bright, dimmed = (s.batch(model, 1, 0, generator_for(3, index)) for s in (full, dim))
+        share = float(dimmed.brightness.max() / bright.brightness.max())
+        torch.testing.assert_close(dimmed.brightness, share * bright.brightness)
+        torch.testing.assert_close(dimmed.image, share * bright.image, rtol=1e-4, atol=1e-6)
+        assert torch.equal(dimmed.shape, bright.shape)
+        shares.append(share)
+    assert 0.25 <= min(shares) < 0.4
+    assert 0.7 < max(shares) <= 1
 
 
 def changed(pretrained: Path, model: TENET) -> set[str]:
