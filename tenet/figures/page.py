@@ -407,12 +407,13 @@ def wrapped(lines: Sequence[str]) -> list[str]:
     return [part for line in lines for part in textwrap.wrap(line, NOTE_CHARACTERS)]
 
 
-def simulation_note(results: Path, experiment: str) -> list[str]:
-    """Say that images are simulated and how, if they are."""
+def simulation_note(results: Path, experiment: str, phantoms: str | None = None) -> list[str]:
+    """Say that images are simulated and how, if they are; `phantoms` if of another experiment."""
     acquisition = results / f"acquisitions/{experiment}/acquisition.json"
     if not acquisition.exists():
         return []
-    return [_simulation(results, experiment, read_acquisition(acquisition))]
+    record = read_acquisition(acquisition)
+    return [_simulation(results, experiment, phantoms or experiment, record)]
 
 
 def winners(table: pd.DataFrame, quantity: str) -> Iterator[str]:
@@ -459,9 +460,9 @@ def best_method(table: pd.DataFrame, condition: str, quantity: str) -> str | Non
     )
 
 
-def _simulation(results: Path, experiment: str, record: Mapping[str, Any]) -> str:
+def _simulation(results: Path, experiment: str, phantom_set: str, record: Mapping[str, Any]) -> str:
     """Say that images are simulated, how many, and by which microscope."""
-    phantoms = sorted((results / f"phantoms/{experiment}").glob(f"*{PHANTOM}"))
+    phantoms = sorted((results / f"phantoms/{phantom_set}").glob(f"*{PHANTOM}"))
     what, scale = "", ""
     if phantoms:
         shape = open_phantom(phantoms[0]).zyx_shape

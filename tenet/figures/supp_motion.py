@@ -33,6 +33,7 @@ from tenet.phantoms import SUFFIX as PHANTOM
 from tenet.phantoms import open_phantom
 from tenet.volumes import open_stack
 
+PHANTOMS = "fig2_phantoms"
 #: Experiments by what is done to the planes, and where the stacks are that methods see.
 TREATMENTS = {
     "none": ("as it is", "acquisitions/supp_motion_none"),
@@ -72,7 +73,7 @@ def motion_figure(results: Path | str) -> Figure:
     tall = STRIP * len(shown) * len(methods) * 0.8
     below = max(tall, 1.3)
     first = f"supp_motion_{shown[0]}"
-    note = wrapped([_best(table), *simulation_note(results, first)])
+    note = wrapped([_best(table), *simulation_note(results, first, PHANTOMS)])
     page = Page(b + below + 0.75 + 0.13 * len(note))
 
     page.letter("a", 0.05, 0.08)
@@ -115,7 +116,7 @@ def motion_figure(results: Path | str) -> Figure:
 
 def _views(results: Path, shown: list[str]) -> list[View]:
     """What was seen, the truth, and TENET after each treatment: one slab of the first phantom."""
-    phantoms = results / "phantoms/fig2_phantoms"
+    phantoms = results / "phantoms" / PHANTOMS
     path = next(iter(sorted(phantoms.glob(f"*{PHANTOM}"))), None)
     if path is None:
         raise TenetError(f"{phantoms}: there is no phantom to draw")
@@ -127,7 +128,7 @@ def _views(results: Path, shown: list[str]) -> list[View]:
         words, folder = TREATMENTS[treatment]
         if folder is not None:
             raw = open_stack(existing(results / folder / f"noise/{name}{PREDICTION}"))
-            views.append(slab_view(f"Stack\n{words}", raw, x, results))
+            views.append(slab_view(f"Stack\n{_short(words)}", raw, x, results))
     predicted = {
         treatment: open_stack(
             existing(
@@ -142,8 +143,13 @@ def _views(results: Path, shown: list[str]) -> list[View]:
         raise TenetError("predictions of supp_motion record no voxel size; predict again")
     views.append(View("Truth", truth[:, :, x].max(axis=2).astype("f4"), size_um[:2], (0, 1)))
     for treatment, stack in predicted.items():
-        views.append(slab_view(f"TENET\n{TREATMENTS[treatment][0]}", stack, x, results))
+        views.append(slab_view(f"TENET\n{_short(TREATMENTS[treatment][0])}", stack, x, results))
     return views
+
+
+def _short(words: str) -> str:
+    """What is done, without by what."""
+    return words.partition(" by ")[0]
 
 
 def _rows(

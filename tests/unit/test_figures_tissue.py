@@ -9,14 +9,16 @@ from test_figures import fits_the_page, no_empty_axes, words
 from test_structures import COARSE, FINE, SCALE, fibres, write_ome_tiff_at
 
 from tenet.config import load_experiment
-from tenet.evaluation import summary_table
+from tenet.evaluation import evaluate_segmentation, summary_table
 from tenet.figures.fig1 import figure1
 from tenet.figures.fig4 import figure4
 from tenet.figures.fig5 import figure5
 from tenet.figures.supp import supplement
+from tenet.figures.supp_motion import motion_figure
 from tenet.model import TENET
 from tenet.phantoms import generate_set
 from tenet.published import published_vs_run
+from tenet.registration import register_folder
 from tenet.simulation import simulate_acquisitions
 from tenet.structures import evaluate_cells, evaluate_profiles
 from tenet.tissue import TissuePhantomSettings
@@ -158,6 +160,45 @@ def test_supplement_shows_every_ablation_with_what_was_published(tmp_path):
     assert "PSF and noise alone were fine-tuned here" in shown
     for label in ("PSF loss × 2", "mine", "Threshold", "Epoch"):
         assert label in shown
+    no_empty_axes(figure)
+    fits_the_page(figure)
+
+
+def test_motion_is_shown_as_taken_registered_and_aligned(tmp_path):
+    """Three treatments of one stack, whose quality is known: IoU 1, one half and one fifth."""
+    phantoms = tmp_path / "phantoms/fig2_phantoms"
+    settings = TissuePhantomSettings("neurons", (60, 48, 48), FINE, 1)
+    truth = generate_set(settings, phantoms, count=1, seed=0)[0]
+    shape, _ = truth.read(slice(None), slice(None), slice(None))
+    experiment = load_experiment("supp_motion_none", overlays=["demo"], folder=EXPERIMENTS)
+    taken = tmp_path / "acquisitions/supp_motion_none"
+    simulate_acquisitions(experiment, phantoms, taken, motion_px=1.5)
+    register_folder(taken, tmp_path / "registered/supp_motion_registered", motion="translation")
+    (tmp_path / "metrics").mkdir()
+    tables = []
+    shares = {"none": 0.2, "registered": 0.5, "aligned": 1.0}
+    for treatment, share in shares.items():
+        name = f"supp_motion_{treatment}"
+        for method in ("tenet", "pretrained"):
+            top = tmp_path / f"predictions/{name}/{method}"
+            found = shape.astype(np.float32)
+            places = np.flatnonzero(found)
+            found.flat[places[round(share * len(places)) :]] = 0
+            write_ome_tiff_at(top / "noise/00.ome.tif", found, FINE)
+            save_json(top / "settings.json", {"threshold": 0.5})
+        table, _ = evaluate_segmentation(name, tmp_path / f"predictions/{name}", phantoms)
+        table.to_csv(tmp_path / f"metrics/{name}.csv", index=False)
+        tables.append(table)
+    table_of(tmp_path, "supp_motion", "supp_motion_iou", tables)
+    history = {"epoch": [1, 2], "training_pixelwise": [1, 0.8], "validation_pixelwise": [1, 0.9]}
+    folder = tmp_path / "models/scale3_align/alignment"
+    folder.mkdir(parents=True)
+    pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+    figure = motion_figure(tmp_path)
+    shown = words(figure)
+    assert "aligned by a network 1.00; registered by correlation 0.50; as it is 0.20" in shown
+    assert "planes shifted by 1.5 px" in shown
+    assert "demo scale" in shown
     no_empty_axes(figure)
     fits_the_page(figure)
 
