@@ -26,6 +26,8 @@ BRIGHTEST_PERCENT = 99.99
 #: Accelerated Richardson–Lucy steps where a model does not say how many, and the largest part of a
 #: stack that is deconvolved, in coarse planes and pixels.
 STEPS, WINDOW_ZYX = 30, (48, 128, 128)
+#: How often at most, and how closely, the level of a stack is brought to that of the phantoms.
+LEVEL_ROUNDS, LEVEL_TOLERANCE = 6, 0.03
 
 
 def stack_range(stack: Stack, method: str) -> IntensityRange:
@@ -103,8 +105,21 @@ def model_range(
     if level is None or not range_.method.startswith("percentile"):
         return range_
     model, _ = load_model(folder)
-    peak = deconvolved_peak(model, brightest_window(stack, range_))
-    return scaled(range_, level / peak) if peak > 0 else range_
+    return scaled(range_, _level_before(model, brightest_window(stack, range_), level))
+
+
+def _level_before(model: TENET, image_zyx: NDArray[np.float32], wanted: float) -> float:
+    """What an image has to be multiplied by, at most 1, to reach `wanted` after deconvolution.
+
+    Deconvolution with a background is not linear: dim images are sharpened less.
+    """
+    level = 1.0
+    for _ in range(LEVEL_ROUNDS):
+        peak = deconvolved_peak(model, level * image_zyx)
+        if peak <= 0 or abs(peak / wanted - 1) < LEVEL_TOLERANCE:
+            break
+        level = min(level * wanted / peak, 1.0)
+    return level
 
 
 def brightest_window(stack: Stack, range_: IntensityRange) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ PARTS = ("Snakefile", "workflow", "config", "profiles", "envs", "resources", "no
 
 
 def copy_repository(folder):
+    folder.mkdir(exist_ok=True)
     for name in PARTS:
         source = ROOT / name
         if source.is_dir():

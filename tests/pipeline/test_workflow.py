@@ -159,17 +159,21 @@ def test_beads_of_folds_that_are_not_trained_are_not_measured(fresh):
     assert all("--fold 0 --predictions" in line for line in commands)
 
 
-def test_what_runs_is_chosen_in_the_configuration(fresh):
+def test_what_runs_is_chosen_in_the_configuration(fresh, tmp_path):
     """Figures, methods, folds, seeds, ablations, and experiments left out."""
-    few = ("figures=[fig3]", "methods=[tenet, rltv]", "ablations=[]")
-    few += ('experiments={"fig3_beads": {"folds": [1]}}',)
-    counts = jobs(fresh, *DEMO, "--config", *few)
+    few = tmp_path / "few.yaml"
+    few.write_text(
+        "{figures: [fig3], methods: [tenet, rltv], ablations: [], "
+        "experiments: {fig3_beads: {folds: [1]}}}"
+    )
+    counts = jobs(fresh, *DEMO, few)
     assert (counts["finetune"], counts["predict"], counts["rltv"]) == (1, 1, 1)
     assert "baseline" not in counts
     one = ("ablations=[supp_mrf]", "figures=[supp]")
     assert jobs(fresh, *DEMO, "--config", *one)["finetune"] == 1
-    left_out = ('experiments={"fig2_angle45": null}', "figures=[fig2]")
-    assert jobs(fresh, *DEMO, "--config", *left_out)["evaluate_segmentation"] == 3
+    left_out = tmp_path / "left_out.yaml"
+    left_out.write_text("{figures: [fig2], experiments: {fig2_angle45: null}}")
+    assert jobs(fresh, *DEMO, left_out)["evaluate_segmentation"] == 3
     angle = "results/demo/phantoms/fig2_angle00.sha256"
     output = snakemake(fresh, "--dry-run", angle, *DEMO, "--config", "seeds=[3, 8]")
     assert "--draw 3 --draw 8" in output

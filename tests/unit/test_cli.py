@@ -387,7 +387,7 @@ def test_mistakes_with_baselines_and_tissue_get_one_line(
     more: list[str | Path] = ["--out", tmp_path / "out"]
     if words[0] == "baseline":
         more += ["--model", model, "--data", stack.parent]
-        more += ["--tuning", tmp_path] if words[1] == "train" else []
+        more += ["--tuning", tmp_path] if words[1] == "train" else ["--pretrained", model]
     if "profiles" in words:
         more += ["--data", stack.parent]
     if "cells" in words:

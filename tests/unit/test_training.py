@@ -710,7 +710,9 @@ def test_what_is_missing_is_named(pretrained: Path, data: RawData, tmp_path: Pat
 
 ALIGNED = {
     "align_params": {"loss_mode": "pixelwise + perceptual + segmentation"},
-    "pretrain_dataset": {"I": 40},
+    # Planes with room for their motion.
+    "pretrain_dataset": {"I": 40, "cropsize": [24, 32, 32]},
+    "pretrain_val_dataset": {"cropsize": [24, 32, 32]},
     "pretrain_loop": {"n_epochs": 6, "lr": 0.01, "schedule": "cosine", "batch_size": 2},
 }
 
