@@ -73,10 +73,9 @@ def figure3(
     results : Path
         Root of all results.
     data, rois : Path, optional
-        Raw stacks and table of beads; by default the simulated ones of the results, and where there
-        are none, ``resources/zenodo/beads`` and ``resources/bead_rois.csv``.
+        Raw stacks and table of beads; by default the simulated ones of the results.
     simulated : bool, optional
-        Whether to say that the images are simulated; by default what the acquisition says.
+        Whether these images are simulated; by default only where no `data` are given.
     seed : int
         Of the bootstrap over images behind the bands of the sweeps.
 
@@ -95,10 +94,10 @@ def figure3(
     sweep = read_csv(results / "metrics/fig3_beads_sweep.csv")
     methods = shown_methods(table)
     acquisition = results / "acquisitions/fig3_beads"
-    here = (acquisition / "acquisition.json").exists()
-    data = data or (acquisition / "noise" if here else Path("resources/zenodo/beads"))
-    rois = rois or (acquisition / "rois.csv" if here else Path("resources/bead_rois.csv"))
-    sections = _bead_sections(results, data, rois, methods)
+    simulated = data is None if simulated is None else simulated
+    data, rois = data or acquisition / "noise", rois or acquisition / "rois.csv"
+    phantoms = results / "phantoms/fig3_beads" if simulated else None
+    sections = _bead_sections(results, data, rois, phantoms, methods)
     psfs = _psfs(results)
 
     column = (WIDTH - 0.3 - 0.1 * (len(sections) - 1)) / len(sections)
@@ -180,8 +179,13 @@ class _Section:
             axes.contour(columns, rows, image, levels=[at], colors=self.colour, linewidths=0.9)
 
 
-def _bead_sections(results: Path, data: Path, rois: Path, methods: Sequence[str]) -> list[_Section]:
-    """Raw image and predictions of the bead whose TENET volume is the median one."""
+def _bead_sections(
+    results: Path, data: Path, rois: Path, phantoms: Path | None, methods: Sequence[str]
+) -> list[_Section]:
+    """Raw image and predictions of the bead whose TENET volume is the median one.
+
+    `phantoms` know the centres of simulated beads.
+    """
     roi = _typical_roi(results, rois)
     image = int(roi["image"])
     raw = find_image(data, image, (PREDICTION, ".tif"))
@@ -195,7 +199,7 @@ def _bead_sections(results: Path, data: Path, rois: Path, methods: Sequence[str]
         if stack.voxel_size_um is None:
             raise TenetError(f"{stack.path}: it records no voxel size; predict again")
         scale = round(stack.zyx_shape[0] / raw.zyx_shape[0])
-        centre = true_centre(results / "phantoms/fig3_beads", roi, scale)
+        centre = true_centre(phantoms, roi, scale)
         region = bead_region(centre, stack.zyx_shape, scale)
         label = two_lines(METHODS[method].label)
         threshold = read_threshold(folder, top)

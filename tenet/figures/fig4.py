@@ -45,7 +45,9 @@ _ZOOM = 0.3  # side of a zoom, as a share of the image's
 
 
 @rc_context(STYLE)
-def figure4(results: Path | str, *, data: Path | None = None) -> Figure:
+def figure4(
+    results: Path | str, *, data: Path | None = None, simulated: bool | None = None
+) -> Figure:
     """Draw projections with two zooms, intensity profiles, and widths of thin structures.
 
     Parameters
@@ -53,8 +55,9 @@ def figure4(results: Path | str, *, data: Path | None = None) -> Figure:
     results : Path
         Root of all results.
     data : Path, optional
-        Raw stacks; by default the simulated ones of the results, and where there are none,
-        ``resources/zenodo/neurons``.
+        Raw stacks; by default the simulated ones of the results.
+    simulated : bool, optional
+        Whether these stacks are simulated; by default only where no `data` are given.
 
     Returns
     -------
@@ -69,7 +72,8 @@ def figure4(results: Path | str, *, data: Path | None = None) -> Figure:
     table = read_csv(results / "tables/fig4_neurons.csv")
     values = read_csv(results / f"metrics/{EXPERIMENT}.csv").assign(condition="neurons")
     methods = shown_methods(table)
-    scene = _Scene.read(results, data, methods)
+    simulated = data is None if simulated is None else simulated
+    scene = _Scene.read(results, data, simulated, methods)
     views = scene.views
     column = (WIDTH - 0.3 - 0.08 * (len(views) - 1)) / len(views)
     height = column * views[0].aspect
@@ -77,7 +81,7 @@ def figure4(results: Path | str, *, data: Path | None = None) -> Figure:
     c = b + 1.25 + 0.75
     rows = [m for m in (RAW, TRUTH) if (values["method"] == m).any()] + methods
     tall = STRIP * len(rows)
-    note = wrapped([*_best(table), *simulation_note(results, EXPERIMENT)])
+    note = wrapped([*_best(table), *(simulation_note(results, EXPERIMENT) if simulated else [])])
     page = Page(c + tall + 0.55 + 0.13 * len(note))
 
     page.letter("a", 0.05, 0.08)
@@ -135,9 +139,10 @@ class _Scene:
         self.fine_um, self.raw_um = fine_um, raw_um
 
     @classmethod
-    def read(cls, results: Path, data: Path | None, methods: Sequence[str]) -> "_Scene":
-        acquired = results / f"acquisitions/{EXPERIMENT}"
-        folder = data or (acquired if acquired.is_dir() else Path("resources/zenodo/neurons"))
+    def read(
+        cls, results: Path, data: Path | None, simulated: bool, methods: Sequence[str]
+    ) -> "_Scene":
+        folder = data or results / f"acquisitions/{EXPERIMENT}"
         top = results / f"predictions/{EXPERIMENT}"
         raw, target = every_stack(folder, top)[0]
         relative = target.relative_to(top)
@@ -159,7 +164,7 @@ class _Scene:
         lines = {RAW: (image[:, y, x], image[z, :, x])}
         phantom = results / f"phantoms/{EXPERIMENT}/{relative.name.removesuffix(PREDICTION)}"
         path = phantom.with_name(phantom.name + PHANTOM)
-        if path.exists():
+        if simulated and path.exists():
             shape, _ = open_phantom(path).read(*[slice(None)] * 3)
             flat = shape[:, :, slab].max(axis=2).astype(np.float32)
             views.append(View("Truth", flat, fine_um[:2], (0, 1)))

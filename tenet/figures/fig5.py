@@ -1,5 +1,6 @@
 """Figure 5: microglia around a tumour, divided into cells, and the shape of each."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +45,27 @@ MAGENTA, GREEN = np.array((1.0, 0.2, 0.9)), np.array((0.2, 1.0, 0.3))
 
 
 @rc_context(STYLE)
-def figure5(results: Path | str, *, data: Path | None = None) -> Figure:
+def figure5(
+    results: Path | str,
+    *,
+    data: Path | None = None,
+    tumour_data: Path | None = None,
+    channel: int | None = None,
+    tumour_channel: int | None = None,
+    simulated: bool | None = None,
+) -> Figure:
     """Draw the stack as it was and as TENET makes it, its cells, and their shapes.
 
     Parameters
     ----------
     results : Path
         Root of all results.
-    data : Path, optional
-        Raw stacks with both channels; by default the simulated ones of the results, and where there
-        are none, ``resources/zenodo/microglia``.
+    data, tumour_data : Path, optional
+        Raw stacks of the cells and of the tumour; by default the simulated ones of the results.
+    channel, tumour_channel : int, optional
+        Channels of stacks with several, from 0.
+    simulated : bool, optional
+        Whether these stacks are simulated; by default only where no `data` are given.
 
     Returns
     -------
@@ -67,13 +79,20 @@ def figure5(results: Path | str, *, data: Path | None = None) -> Figure:
     results = Path(results)
     table = read_csv(results / "tables/fig5_cells.csv")
     cells = read_csv(results / f"metrics/{CELLS}_cells.csv")
-    panels = _panels(results, data)
+    simulated = data is None if simulated is None else simulated
+    panels = _panels(
+        results,
+        {
+            CELLS: (data or results / f"acquisitions/{CELLS}", channel),
+            TUMOUR: (tumour_data or results / f"acquisitions/{TUMOUR}", tumour_channel),
+        },
+    )
     side = (WIDTH - 0.3 - 0.1 * (len(panels) - 1)) / len(panels)
     first = panels[0]
     below = side * first.height_um / first.width_um
     a = 0.5
     b = a + side + below + 0.55
-    note = wrapped([*_counts(table), *simulation_note(results, CELLS)])
+    note = wrapped([*_counts(table), *(simulation_note(results, CELLS) if simulated else [])])
     page = Page(b + 2 * 1.65 + 0.35 + 0.13 * len(note))
 
     page.letter("a", 0.05, 0.08)
@@ -139,17 +158,17 @@ class _Panel:
         axes.set(xticks=[], yticks=[])
 
 
-def _panels(results: Path, data: Path | None) -> list[_Panel]:
-    """The raw stack, the enhanced one, and the cells that it is divided into."""
-    simulated = (results / f"acquisitions/{CELLS}").is_dir()
-    real = data or Path("resources/zenodo/microglia")
+def _panels(results: Path, data: Mapping[str, tuple[Path, int | None]]) -> list[_Panel]:
+    """The raw stack, the enhanced one, and the cells that it is divided into.
+
+    `data` has folder and channel of the raw stacks of each experiment.
+    """
     raws: list[Stack] = []
     enhanced: list[Stack] = []
     masks: list[NDArray[np.bool_]] = []
-    for channel, experiment in enumerate((CELLS, TUMOUR)):
+    for experiment, (folder, channel) in data.items():
         top = results / f"predictions/{experiment}"
-        folder = results / f"acquisitions/{experiment}" if simulated else real
-        raw, target = every_stack(folder, top, channel=None if simulated else channel)[0]
+        raw, target = every_stack(folder, top, channel=channel)[0]
         predicted = top / "tenet" / target.relative_to(top)
         if not predicted.exists():
             raise TenetError(f"{predicted}: this prediction is missing; predict first")

@@ -14,20 +14,22 @@ from support import Moody, copy_repository, serving, snakemake
 pytestmark = pytest.mark.pipeline
 
 TINY = {
-    "params": {"hidden_channels_list": [4, 8], "size_z": 41, "size_y": 11, "size_x": 11,
-               "deconvolution_steps": 3},
-    "pretrain_dataset": {"cropsize": [40, 32, 32], "I": 4, "low": 0, "high": 1},
-    "pretrain_val_dataset": {"cropsize": [40, 32, 32], "I": 1, "low": 1, "high": 2},
+    "params": {"hidden_channels_list": [4, 8], "deconvolution_steps": 3},
+    "pretrain_dataset": {"I": 4, "low": 0, "high": 1},
+    "pretrain_val_dataset": {"I": 1, "low": 1, "high": 2},
     "pretrain_loop": {"n_epochs": 1},
     "simulation_data_generation": {
         "train_num": 1, "valid_num": 1, "image_size": [80, 64, 64],
         "train_object_num_min": 5, "train_object_num_max": 9},
-    "train_dataset": {"cropsize": [40, 32, 32], "I": 2},
-    "val_dataset": {"cropsize": [40, 32, 32], "I": 1},
+    "train_dataset": {"I": 2},
+    "val_dataset": {"I": 1},
     "train_loop": {"n_epochs": 1, "ewc_batches": 1},
     "microscopes": {"count": 2},
 }  # fmt: skip
-BY_SCALE = {"10": {"params": {"size_z": 41, "size_y": 11, "size_x": 11}}}
+# The beads' scale, the only one that runs here.
+CROPS = ("pretrain_dataset", "pretrain_val_dataset", "train_dataset", "val_dataset")
+SMALL = {"params": {"size_z": 41, "size_y": 11, "size_x": 11}}
+BY_SCALE = {"10": SMALL | {name: {"cropsize": [40, 32, 32]} for name in CROPS}}
 
 
 def tenet(folder, *words):
@@ -49,7 +51,7 @@ def repository(tmp_path):
         "rltv": {"iterations": [2], "tv_weights": [0.01]},
         "care": {"n_epochs": 1, "steps_per_epoch": 2, "batch_size": 2, "channels_2d": [4, 8]},
         "phantoms": {"training10": {"set": {}}, "tuning10": {"count": 1, "set": small}},
-        "zenodo": {"folder": "resources/zenodo"},
+        "zenodo": {"folder": "downloads"},
         "experiments": {
             "fig3_beads": {"source": "beads", "rois": "resources/rois.csv", "folds": [1]}
         },
@@ -95,7 +97,7 @@ def test_figure_3_from_a_record_on_a_bad_server(repository, record):
     results = repository / "results/tiny"
     assert (results / "fig3.pdf").read_bytes().startswith(b"%PDF")
     assert not (results / "acquisitions").exists()
-    names = sorted(p.name for p in (repository / "resources/zenodo/beads").iterdir())
+    names = sorted(p.name for p in (repository / "downloads/beads").glob("*.tif"))
     assert names == ["00.tif", "01.tif", "02.tif"]
     provenance = json.loads((results / "models/fig3_beads/fold1/provenance.json").read_text())
     assert provenance["images"] == ["00.tif", "02.tif"]  # never those of its own fold

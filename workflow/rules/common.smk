@@ -40,6 +40,12 @@ TABLES = {
     "supp": "supp_ablations",
     "supp_motion": "supp_motion_iou",
 }
+# Experiments whose raw stacks a figure shows, and what its names for them begin with.
+FIRST_SHOWN = {
+    "fig3": {"fig3_beads": ""},
+    "fig4": {"fig4_neurons": ""},
+    "fig5": {"fig5_microglia": "", "fig5_tumour": "tumour_"},
+}
 # Methods with a model for each fold.
 LEARN_FROM_STACKS = ("tenet", "care", "neuroclear")
 # Phantoms that stand in for tissue.
@@ -488,8 +494,9 @@ def baseline_folder(wildcards):
 
 
 def methods_of(experiment):
-    """Methods that restore an experiment's stacks."""
-    return EXPERIMENTS[experiment].get("methods", config["methods"])
+    """Methods that restore an experiment's stacks: of those compared, the ones that it names."""
+    own = EXPERIMENTS[experiment].get("methods", config["methods"])
+    return [method for method in config["methods"] if method in own]
 
 
 def method_options(wildcards):
@@ -575,6 +582,24 @@ def measured(figure):
         for name in shown_in(figure)
         if EXPERIMENTS[name]["evaluation"] != "none"
     ]
+
+
+def figure_parameters(wildcards, input):
+    """What a notebook is told, as JSON: the results, and which raw stacks its figure shows."""
+    known = {"results": config["results"]}
+    shown = shown_in(wildcards.figure)
+    for experiment, prefix in FIRST_SHOWN.get(wildcards.figure, {}).items():
+        if experiment not in shown:
+            continue
+        checksums = input.acquisitions[shown.index(experiment)]
+        known[f"{prefix}data"] = stacks(experiment, checksums)
+        if wildcards.figure == "fig5" and not is_simulated(experiment):
+            known[f"{prefix}channel"] = EXPERIMENTS[experiment].get("channel")
+        if not prefix:
+            known["simulated"] = is_simulated(experiment)
+        if is_beads(experiment):
+            known["rois"] = rois(experiment) or f"{without_suffix(checksums)}/rois.csv"
+    return json.dumps(known)
 
 
 def figure_inputs(wildcards):

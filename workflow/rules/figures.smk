@@ -31,8 +31,8 @@ rule figure:
         mem_mb=16000,
         runtime=60,
     params:
-        results=subpath(output.pdf, parent=True),
+        parameters=figure_parameters,
         code=lambda wildcards: code(wildcards.figure),
     shell:
         "python -m papermill -k python3 -l python --no-progress-bar"
-        " {input.notebook:q} {log.notebook:q} -p results {params.results:q} > {log.text} 2>&1"
+        " {input.notebook:q} {log.notebook:q} -y {params.parameters:q} > {log.text} 2>&1"
