@@ -465,6 +465,21 @@ _PUBLISHED_AT = {
 }
 
 
+#: The paper's names of ablations.
+PUBLISHED_ABLATIONS = {
+    "no_ewc": "without_ewc",
+    "no_psf": "without_psf",
+    "no_vq": "without_vq",
+    "x2_ewc": "x2_ewc",
+    "x2_psf": "x2_psf",
+    "x2_vq": "x2_vq",
+    "mrf": "x1_mrf",
+    "gaussian_psf": "gaussian_psf",
+}
+#: What ablations are compared with: nothing left out or changed.
+REFERENCE, REFERENCE_EXPERIMENT = "reference", "fig3_beads"
+
+
 def summary_table(
     figure: Literal["fig2", "fig3", "fig4", "fig5", "supp", "supp_motion"],
     tables: Iterable[pd.DataFrame],
@@ -499,7 +514,8 @@ def summary_table(
         out of the mean and of `n`. Intervals of a single image are empty. `published` has the
         paper's number of TENET, CARE, Neuroclear, and of RLTV for `rltv_paper`: the IoU of all but
         TENET, taken at each image's best threshold, stands beside ``oracle_iou``; the bead
-        measures, taken by the paper's definitions, stand beside both conditions.
+        measures, taken by the paper's definitions, stand beside both conditions. In the supplement
+        ``reference`` is the experiment of figure 3 on the beads that the ablations have.
 
     Raises
     ------
@@ -511,6 +527,8 @@ def summary_table(
     if frame.empty:
         raise TenetError(f"{figure}: there is nothing to summarise; evaluate its experiments first")
     numbers = _read_published(published)
+    if figure == "supp":
+        frame = _with_reference(frame)
     name = frame["experiment"].str.removeprefix(f"{figure}_")
     if figure == "fig2":
         frame = frame.assign(condition=name + "_" + frame["part"])
@@ -538,6 +556,17 @@ def summary_table(
         )
     rows += [{"figure": figure} | row for row in _psf_rows(psfs, acquisition, rng)]
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+
+
+def _with_reference(frame: pd.DataFrame) -> pd.DataFrame:
+    """Ablations, and what they are compared with (`REFERENCE`) on the same beads."""
+    reference = frame["experiment"] == REFERENCE_EXPERIMENT
+    keys = ["part", "method", "image", "roi"]
+    shared = pd.MultiIndex.from_frame(frame[keys].astype(str)).isin(
+        pd.MultiIndex.from_frame(frame.loc[~reference, keys].astype(str))
+    )
+    frame = frame[~reference | shared]
+    return frame.replace({"experiment": {REFERENCE_EXPERIMENT: REFERENCE}})
 
 
 def _mean_and_interval(
@@ -617,6 +646,12 @@ def _published_key(
     author = _PUBLISHED_METHODS.get(method)
     if author is None:
         return None
+    if figure == "supp":
+        at = _PUBLISHED_AT["tenet"]
+        if condition.removesuffix(PUBLISHED_DEFINITION) == REFERENCE:
+            return "fig3", quantity, at, author
+        name = PUBLISHED_ABLATIONS.get(condition.removesuffix(PUBLISHED_DEFINITION))
+        return ("supplement", quantity, at, name) if name else None
     if figure not in ("fig2", "fig3"):
         return None
     if figure == "fig3":

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from tenet.errors import TenetError
-from tenet.evaluation import PUBLISHED_DEFINITION, sweep_intervals
+from tenet.evaluation import PUBLISHED_ABLATIONS, PUBLISHED_DEFINITION, sweep_intervals
 from tenet.metrics import bootstrap_interval
 
 COLUMNS = (
@@ -32,16 +32,7 @@ COLUMNS = (
 )
 METHODS = {"TENET": "tenet", "RLTV": "rltv_paper", "CARE": "care", "Neuroclear": "neuroclear"}
 #: Experiments of the supplement by the paper's names.
-ABLATIONS = {
-    "without_ewc": "supp_no_ewc",
-    "without_psf": "supp_no_psf",
-    "without_vq": "supp_no_vq",
-    "gaussian_psf": "supp_gaussian_psf",
-    "x2_ewc": "supp_x2_ewc",
-    "x2_psf": "supp_x2_psf",
-    "x2_vq": "supp_x2_vq",
-    "x1_mrf": "supp_mrf",
-}
+ABLATIONS = {paper: f"supp_{name}" for name, paper in PUBLISHED_ABLATIONS.items()}
 
 
 class _Place(NamedTuple):

@@ -10,7 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tenet.errors import TenetError
-from tenet.evaluation import PUBLISHED_DEFINITION, sweep_intervals
+from tenet.evaluation import (
+    PUBLISHED_DEFINITION,
+    REFERENCE,
+    REFERENCE_EXPERIMENT,
+    sweep_intervals,
+)
 from tenet.figures.page import (
     METHODS,
     STRIP,
@@ -24,9 +29,9 @@ from tenet.figures.page import (
     wrapped,
 )
 from tenet.metrics import BEAD_VOLUME_UM3
-from tenet.published import ABLATIONS
 
 LABELS = {
+    REFERENCE: "nothing changed",
     "no_ewc": "without EWC",
     "no_psf": "without PSF loss",
     "no_vq": "without VQ loss",
@@ -66,16 +71,15 @@ def supplement(results: Path | str, *, seed: int = 0) -> Figure:
     """
     results = Path(results)
     table = read_csv(results / "tables/supp_ablations.csv")
-    published = read_csv(results / "tables/published_vs_run.csv")
     shown = [c for c in table["condition"].unique() if not c.endswith(PUBLISHED_DEFINITION)]
     shown = [c for c in shown if table_row(table, c, "tenet", "total_loss") is not None]
     names = [name for name in LABELS if name in shown]
     names += sorted(set(shown) - set(names))
     if not names:
         raise TenetError("the table has none of the ablations; evaluate them first")
-    values = pd.concat(
-        [read_csv(results / f"metrics/supp_{name}.csv").assign(name=name) for name in names]
-    )
+    values = pd.concat([_beads(results, name, "").assign(name=name) for name in names])
+    seen = values[values["name"] != REFERENCE]["part"].unique()
+    values = values[values["part"].isin(seen)]
     colours = dict(zip(names, colormaps["tab20"](np.arange(20)), strict=False))
     tall = STRIP * len(names)
     b = 0.5 + tall + 0.95
@@ -89,20 +93,24 @@ def supplement(results: Path | str, *, seed: int = 0) -> Figure:
         _rows(axes, table, values, names, quantity, labels=index == 0)
         axes.axvline(theory, color="0.35", linewidth=0.8, linestyle=(0, (4, 2)))
         if quantity == "total_loss":
-            _published(axes, published, names)
+            _published(axes, table, names)
         axes.set(xlabel=label)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(3, prune="upper"))
     page.text(1.15, 0.5 + tall + 0.36, "dashed: ideal · ◇ published, by the paper's definition")
 
     page.letter("b", 0.05, b - 0.24)
-    page.text(0.25, b - 0.21, "Total loss against the threshold")
+    page.text(0.25, b - 0.21, "Total loss against the threshold, 95 % intervals")
     axes = page.axes(0.55, b, 2.6, 1.5)
     for name in names:
-        sweep = read_csv(results / f"metrics/supp_{name}_sweep.csv")
+        sweep = _beads(results, name, "_sweep")
+        sweep = sweep[sweep["part"].isin(seen)]
         lines = sweep_intervals(sweep, np.random.default_rng(seed))
         line = lines[lines["quantity"] == "total_loss"].sort_values("threshold")
         axes.plot(line["threshold"], line["value"], color=colours[name], label=_label(name))
+        axes.fill_between(
+            line["threshold"], line["low"], line["high"], color=colours[name], alpha=0.12, lw=0
+        )
     axes.set(xlabel="Threshold", ylabel="Total loss", xlim=(0, 1))
     axes.set_ylim(bottom=0)
 
@@ -110,7 +118,7 @@ def supplement(results: Path | str, *, seed: int = 0) -> Figure:
     page.text(3.5, b - 0.21, "Validation loss while fine-tuning, first fold")
     axes = page.axes(3.8, b, 2.0, 1.5)
     for name in names:
-        histories = sorted((results / f"models/supp_{name}").glob("*/history.csv"))
+        histories = sorted((results / f"models/{_experiment(name)}").glob("*/history.csv"))
         if histories:
             history = read_csv(histories[0])
             axes.plot(history["epoch"], history["validation"], color=colours[name])
@@ -119,6 +127,16 @@ def supplement(results: Path | str, *, seed: int = 0) -> Figure:
     axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.03, 1.02), borderaxespad=0)
     page.notes(note)
     return page.figure
+
+
+def _experiment(name: str) -> str:
+    return REFERENCE_EXPERIMENT if name == REFERENCE else f"supp_{name}"
+
+
+def _beads(results: Path, name: str, kind: str) -> pd.DataFrame:
+    """Measures or, for ``"_sweep"``, threshold sweep of an ablation's beads by TENET."""
+    table = read_csv(results / f"metrics/{_experiment(name)}{kind}.csv")
+    return table[table["method"] == "tenet"]
 
 
 def _label(name: str) -> str:
@@ -156,29 +174,28 @@ def _rows(
     )
 
 
-def _published(axes: Axes, published: pd.DataFrame, names: list[str]) -> None:
-    by_paper = {experiment.removeprefix("supp_"): name for name, experiment in ABLATIONS.items()}
+def _published(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
     for level, name in enumerate(names):
-        row = published[
-            (published["figure"] == "supplement") & (published["method"] == by_paper.get(name))
-        ]
-        if len(row):
-            diamond(axes, float(row["published"].iloc[0]), level + 0.28)
+        row = table_row(table, name, "tenet", "total_loss")
+        if row is not None and np.isfinite(row["published"]):
+            diamond(axes, float(row["published"]), level + 0.28)
 
 
 def _notes(results: Path, table: pd.DataFrame, names: list[str]) -> list[str]:
-    """The best of them, and what was trained."""
+    """The best of them, unless what was trained leaves nothing to compare."""
+    names = [name for name in names if name != REFERENCE]
+    path = next(iter(sorted((results / f"models/supp_{names[0]}").glob("*/provenance.json"))), None)
+    if path is not None and '"mode": "decoder"' in path.read_text(encoding="utf-8"):
+        return [
+            "PSF and noise alone were fine-tuned here: losses of the network (EWC, VQ, MRF) move "
+            "nothing, their rows are alike, and none is called the best."
+        ]
     losses = {
         name: float(row["value"])
         for name in names
         if (row := table_row(table, name, "tenet", "total_loss")) is not None
     }
     best = min(losses, key=lambda name: losses[name])
-    lines = [f"Lowest mean total loss: {_label(best)}, {losses[best]:.2f}."]
-    path = next(iter(sorted((results / f"models/supp_{names[0]}").glob("*/provenance.json"))), None)
-    if path is not None and '"mode": "decoder"' in path.read_text(encoding="utf-8"):
-        lines.append(
-            "PSF and noise alone were fine-tuned here: losses of the network (EWC, VQ, MRF) move "
-            "nothing, and their rows are alike."
-        )
-    return lines
+    reference = table_row(table, REFERENCE, "tenet", "total_loss")
+    against = "" if reference is None else f" (nothing changed: {float(reference['value']):.2f})"
+    return [f"Lowest mean total loss of an ablation: {_label(best)}, {losses[best]:.2f}{against}."]

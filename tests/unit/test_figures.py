@@ -268,6 +268,7 @@ def test_circle_lies_around_the_bead(results: Path) -> None:
         results,
         results / "acquisitions/fig3_beads/noise",
         results / "acquisitions/fig3_beads/rois.csv",
+        results / "phantoms/fig3_beads",
         list(BLUR),
     )
     truth = open_stack(

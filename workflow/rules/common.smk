@@ -575,11 +575,17 @@ def acquisition_option(figure):
     return ""
 
 
+def compared_in(figure):
+    """Experiments of a figure, and the one that the supplement's ablations are compared with."""
+    beads = figure == "supp" and "fig3_beads" in EXPERIMENTS
+    return [*(["fig3_beads"] if beads else []), *shown_in(figure)]
+
+
 def measured(figure):
     """Tables of measures behind a figure; the tumour of figure 5 is measured with the cells."""
     return [
         f"<results>/metrics/{name}.csv"
-        for name in shown_in(figure)
+        for name in compared_in(figure)
         if EXPERIMENTS[name]["evaluation"] != "none"
     ]
 
@@ -615,7 +621,11 @@ def figure_inputs(wildcards):
         return {"models": models, "acquisitions": [acquisitions(name) for name in names]}
     return {
         "metrics": measured(wildcards.figure),
-        "sweeps": [f"<results>/metrics/{name}_sweep.csv" for name in names if with_sweep(name)],
+        "sweeps": [
+            f"<results>/metrics/{name}_sweep.csv"
+            for name in compared_in(wildcards.figure)
+            if with_sweep(name)
+        ],
         "cells": [
             f"<results>/metrics/{name}_cells.csv"
             for name in names

@@ -44,6 +44,11 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
     for model, spec in config["pretrained"].items():
         for role in ("phantoms", "tuning"):
             _known(spec[role], config["phantoms"], f"pretrained: {model}: {role}")
+    if "supp" in config["figures"] and not config["ablations"]:
+        raise ValueError(
+            "configuration: figures: supp shows ablations, and the list ablations is empty: "
+            "name some, or leave supp out"
+        )
     experiments = experiments_of(config)
     for name, spec in experiments.items():
         where = f"experiments: {name}"
