@@ -303,6 +303,23 @@ def test_a_full_disk_is_told_and_what_came_is_kept(record, tmp_path):
     assert (tmp_path / "beads.zip").read_bytes() == (record / "beads.zip").read_bytes()
 
 
+def test_a_disk_that_is_full_while_extracting_leaves_no_folder(record, tmp_path):
+    def no_room():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2, 2))
+
+    script = [sys.executable, zenodo.__file__, "folder", "*beads_stackreged"]
+    options = ["--downloads", record, "--out", tmp_path / "taken/beads"]
+    run = partial(subprocess.run, [*script, *options], capture_output=True, text=True)
+    done = run(preexec_fn=no_room)
+    assert done.returncode == 1
+    assert f"cannot write {tmp_path / 'taken/beads'}: " in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list((tmp_path / "taken").iterdir())
+    assert run().returncode == 0
+    assert list((tmp_path / "taken/beads").iterdir())
+
+
 def test_download_refuses_what_differs_from_its_checksum(record, tmp_path):
     (record / "beads.zip").write_bytes(b"truncated")
     with pytest.raises(SystemExit, match=r"beads\.zip did not arrive whole"):

@@ -1,5 +1,6 @@
 # What the rules share: the checked configuration, the sample table, the device, and every helper.
 import json
+import os
 import shlex
 import sys
 from functools import cache
@@ -300,6 +301,12 @@ def taken(experiment):
         name = EXPERIMENTS[experiment].get("images", experiment)
         return f"<results>/acquisitions/{name}.sha256"
     return f"<zenodo>/{EXPERIMENTS[experiment]['source']}.sha256"
+
+
+def mirror_option():
+    """The place that holds the record's files, where it is not Zenodo: another one, another list."""
+    mirror = config["zenodo"]["mirror"] or os.environ.get("TENET_ZENODO_URL", "")
+    return f"--mirror {shlex.quote(mirror)}" if mirror else ""
 
 
 def zenodo_files(wildcards):

@@ -17,11 +17,7 @@ checkpoint zenodo_manifest:
         runtime=30,
     params:
         record=config["zenodo"]["record"],
-        mirror=(
-            f"--mirror {shlex.quote(config['zenodo']['mirror'])}"
-            if config["zenodo"]["mirror"]
-            else ""
-        ),
+        mirror=mirror_option(),
     shell:
         "python workflow/scripts/zenodo.py manifest {params.record} {params.mirror}"
         " --out {output.manifest:q} > {log} 2>&1"

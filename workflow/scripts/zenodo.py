@@ -276,8 +276,8 @@ def take_folder(pattern: str, downloads: Path, out: Path) -> None:
                 if chosen in path.parents:
                     target = complete.joinpath(*path.relative_to(chosen).parts)
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    with open_member() as source, target.open("wb") as file:
-                        shutil.copyfileobj(source, file, 2**20)
+                    with open_member() as source, target.open("wb", buffering=0) as file:
+                        _copy(source, file, out)
         if out.is_dir():
             shutil.rmtree(out)
         os.replace(complete, out)
