@@ -39,6 +39,7 @@ SUMMARY_COLUMNS = (
     "high",
     "n",
     "published",
+    "note",
 )
 PREDICTION, SETTINGS = ".ome.tif", "settings.json"
 
@@ -516,6 +517,7 @@ def summary_table(
         TENET, taken at each image's best threshold, stands beside ``oracle_iou``; the bead
         measures, taken by the paper's definitions, stand beside both conditions. In the supplement
         ``reference`` is the experiment of figure 3 on the beads that the ablations have.
+        ``note`` says why a cell is empty.
 
     Raises
     ------
@@ -555,7 +557,22 @@ def summary_table(
             | {"published": number}
         )
     rows += [{"figure": figure} | row for row in _psf_rows(psfs, acquisition, rng)]
-    return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+    table = pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+    return table.assign(note=[_note(figure, row) for row in table.to_dict("records")])
+
+
+def _note(figure: str, row: Mapping[Any, Any]) -> str:
+    """Why a cell of a row is empty, or what its interval is over."""
+    reasons = []
+    if row["n"] == 0:
+        reasons.append("could not be measured anywhere")
+    elif np.isnan(row["low"]):
+        reasons.append("no interval: all values are of one image")
+    elif figure in ("fig4", "fig5"):
+        reasons.append("interval over places, which one stack may share")
+    if np.isnan(row["published"]):
+        reasons.append("not published")
+    return "; ".join(reasons)
 
 
 def _with_reference(frame: pd.DataFrame) -> pd.DataFrame:

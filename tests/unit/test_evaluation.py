@@ -309,6 +309,8 @@ def test_summary_of_figure_2_has_intervals_and_published_numbers() -> None:
     ]
     summary = evaluation.summary_table("fig2", tables, PUBLISHED, np.random.default_rng(0))
     assert tuple(summary.columns) == evaluation.SUMMARY_COLUMNS
+    empty = summary[["value", "low", "high", "published"]].isna().any(axis=1)
+    assert (summary["note"] != "").equals(empty)  # a reason wherever a cell is empty
     assert "threshold" not in set(summary["quantity"])
     row = summary_row(summary, condition="phantoms_noise", method="tenet", quantity="iou")
     assert row["value"] == pytest.approx(0.4)
