@@ -90,6 +90,7 @@ class LearnedBaseline(nn.Module):
         self.register_buffer("signal_level", torch.tensor(signal_level))
         self.shift_zyx: Tensor
         self.register_buffer("shift_zyx", torch.zeros(3))
+        self.registered = False
 
     @classmethod
     def learn(
@@ -178,7 +179,8 @@ class LearnedBaseline(nn.Module):
 
         Nothing in an adversarial game keeps a result where the image is: what G shifts F can shift
         back. The median over images of the shift of highest correlation with the interpolated image
-        is undone.
+        is undone. One too large to be a shift is no registration but a result that does not show
+        what the image shows: then nothing is undone, and the log and ``settings.json`` say so.
 
         Parameters
         ----------
@@ -195,7 +197,13 @@ class LearnedBaseline(nn.Module):
             )
             shifts.append(shift)
         median = torch.from_numpy(np.median(shifts, axis=0)).float()
-        if median.abs().max() < _MOST_SHIFT:
+        self.registered = bool(median.abs().max() < _MOST_SHIFT)
+        if not self.registered:
+            print(
+                f"warning: {self.name}: no registration: its results fit the images best when "
+                f"shifted by {median.tolist()} fine voxels; it needs more training"
+            )
+        else:
             self.shift_zyx.copy_(median.where(median.abs() > _LEAST_SHIFT, 0.0))
 
     def save(self, folder: Path, record: dict[str, Any]) -> None:
@@ -205,6 +213,8 @@ class LearnedBaseline(nn.Module):
             "scale": self.scale,
             "settings": self.settings.model_dump(mode="json"),
             "parameters": sum(p.numel() for p in self.parameters()),
+            "registered": self.registered,
+            "shift_zyx": self.shift_zyx.tolist(),
         }
         save_json(folder / SETTINGS, content | record | {"software": software()})
         save_tensors(folder / MODEL, self.state_dict())

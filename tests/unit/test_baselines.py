@@ -200,7 +200,7 @@ def test_what_is_restored_lies_where_the_truth_lies(
     assert np.abs(shift).max() < 0.5
 
 
-def test_a_shift_is_measured_and_undone() -> None:
+def test_a_shift_is_measured_and_undone(capsys: pytest.CaptureFixture[str]) -> None:
     network = CARE(SMALL_CARE, SCALE).eval()
     image = ndimage.zoom(balls(5), (1 / SCALE, 1, 1), order=1).clip(0, 1)
     network.shift_zyx = torch.tensor([3.0, -2.0, 1.5])
@@ -208,6 +208,14 @@ def test_a_shift_is_measured_and_undone() -> None:
     network.restore_fine = lambda fine: torch.from_numpy(shifted)[None, None]  # type: ignore
     network.register([image])
     torch.testing.assert_close(network.shift_zyx, torch.tensor([-3.0, 2.0, -1.5]), atol=0.3, rtol=0)
+    assert network.registered
+    # Farther than any training moves a result: it shows something else, and says so.
+    elsewhere = np.roll(shifted, 10, axis=0)
+    network.restore_fine = lambda fine: torch.from_numpy(elsewhere)[None, None]  # type: ignore
+    network.register([image])
+    assert not network.registered
+    assert not network.shift_zyx.any()
+    assert "no registration" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", [CARE, Neuroclear])
