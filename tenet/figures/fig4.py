@@ -22,6 +22,7 @@ from tenet.figures.page import (
     WIDTH,
     Page,
     View,
+    budget_note,
     read_csv,
     shown_methods,
     simulation_note,
@@ -81,7 +82,13 @@ def figure4(
     c = b + 1.25 + 0.75
     rows = [m for m in (RAW, TRUTH) if (values["method"] == m).any()] + methods
     tall = STRIP * len(rows)
-    note = wrapped([*_best(table), *(simulation_note(results, EXPERIMENT) if simulated else [])])
+    note = wrapped(
+        [
+            *_best(table),
+            *budget_note(results, EXPERIMENT),
+            *(simulation_note(results, EXPERIMENT) if simulated else []),
+        ]
+    )
     page = Page(c + tall + 0.55 + 0.13 * len(note))
 
     page.letter("a", 0.05, 0.08)

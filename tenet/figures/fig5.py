@@ -21,6 +21,7 @@ from tenet.figures.page import (
     STYLE,
     WIDTH,
     Page,
+    budget_note,
     method_handle,
     read_csv,
     scale_bar,
@@ -92,7 +93,8 @@ def figure5(
     below = side * first.height_um / first.width_um
     a = 0.5
     b = a + side + below + 0.55
-    note = wrapped([*_counts(table), *(simulation_note(results, CELLS) if simulated else [])])
+    simulation = simulation_note(results, CELLS) if simulated else []
+    note = wrapped([*_counts(table), *budget_note(results, CELLS), *simulation])
     page = Page(b + 2 * 1.65 + 0.35 + 0.13 * len(note))
 
     page.letter("a", 0.05, 0.08)

@@ -399,7 +399,27 @@ def notes(
 ) -> list[str]:
     """Who does best, and where the images come from."""
     simulation = simulation_note(results, experiment) if simulated is not False else []
-    return wrapped([*winners(table, quantity), *simulation])
+    return wrapped([*winners(table, quantity), *budget_note(results, experiment), *simulation])
+
+
+def budget_note(results: Path, experiment: str) -> list[str]:
+    """How long the baselines were trained that learn, and which results lie elsewhere."""
+    words, elsewhere = [], []
+    for method in ("care", "neuroclear"):
+        folds = sorted((results / f"baselines/{method}/{experiment}").glob("*/settings.json"))
+        if not folds:
+            continue
+        records = [json.loads(path.read_text(encoding="utf-8")) for path in folds]
+        settings = records[0]["settings"]
+        steps = settings["n_epochs"] * settings["steps_per_epoch"]
+        label = METHODS[method].label
+        words.append(f"{label} for {steps} steps of {settings['batch_size']}")
+        if not all(record.get("registered", True) for record in records):
+            elsewhere.append(label)
+    lines = [f"Trained: {', '.join(words)}."] if words else []
+    if elsewhere:
+        lines.append(f"{' and '.join(elsewhere)} could not be registered: more training is needed.")
+    return lines
 
 
 def wrapped(lines: Sequence[str]) -> list[str]:

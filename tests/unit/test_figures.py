@@ -262,6 +262,21 @@ def test_figure_3_compares_shape_with_theory_and_the_true_psf(results: Path) -> 
     fits_the_page(figure)
 
 
+def test_budgets_of_baselines_are_told(tmp_path: Path) -> None:
+    assert page.budget_note(tmp_path, "fig3_beads") == []
+    for method, registered in (("care", True), ("neuroclear", False)):
+        folder = tmp_path / f"baselines/{method}/fig3_beads/fold0"
+        folder.mkdir(parents=True)
+        settings = {"n_epochs": 3, "steps_per_epoch": 20, "batch_size": 4}
+        (folder / "settings.json").write_text(
+            json.dumps({"settings": settings, "registered": registered})
+        )
+    assert page.budget_note(tmp_path, "fig3_beads") == [
+        "Trained: CARE for 60 steps of 4, Neuroclear for 60 steps of 4.",
+        "Neuroclear could not be registered: more training is needed.",
+    ]
+
+
 def test_circle_lies_around_the_bead(results: Path) -> None:
     roi = fig3._typical_roi(results, results / "acquisitions/fig3_beads/rois.csv")
     sections = fig3._bead_sections(
