@@ -567,7 +567,7 @@ def _note(figure: str, row: Mapping[Any, Any]) -> str:
     if row["n"] == 0:
         reasons.append("could not be measured anywhere")
     elif np.isnan(row["low"]):
-        reasons.append("no interval: all values are of one image")
+        reasons.append("no interval: all values are of one image or fold")
     elif figure in ("fig4", "fig5"):
         reasons.append("interval over places, which one stack may share")
     if np.isnan(row["published"]):

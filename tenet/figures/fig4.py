@@ -82,13 +82,8 @@ def figure4(
     c = b + 1.25 + 0.75
     rows = [m for m in (RAW, TRUTH) if (values["method"] == m).any()] + methods
     tall = STRIP * len(rows)
-    note = wrapped(
-        [
-            *_best(table),
-            *budget_note(results, EXPERIMENT),
-            *(simulation_note(results, EXPERIMENT) if simulated else []),
-        ]
-    )
+    simulation = simulation_note(results, EXPERIMENT) if simulated else []
+    note = wrapped([*_best(table), *budget_note(results, EXPERIMENT), *simulation])
     page = Page(c + tall + 0.55 + 0.13 * len(note))
 
     page.letter("a", 0.05, 0.08)

@@ -413,8 +413,8 @@ def budget_note(results: Path, experiment: str) -> list[str]:
         settings = records[0]["settings"]
         steps = settings["n_epochs"] * settings["steps_per_epoch"]
         label = METHODS[method].label
-        words.append(f"{label} for {steps} steps of {settings['batch_size']}")
-        if not all(record.get("registered", True) for record in records):
+        words.append(f"{label} for {steps} steps (batch size {settings['batch_size']})")
+        if not all(record["registered"] for record in records):
             elsewhere.append(label)
     lines = [f"Trained: {', '.join(words)}."] if words else []
     if elsewhere:

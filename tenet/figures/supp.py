@@ -50,13 +50,15 @@ QUANTITIES = {
 
 
 @rc_context(STYLE)
-def supplement(results: Path | str, *, seed: int = 0) -> Figure:
+def supplement(results: Path | str, *, simulated: bool | None = None, seed: int = 0) -> Figure:
     """Draw the bead measures of every ablation, their threshold sweeps and training curves.
 
     Parameters
     ----------
     results : Path
         Root of all results.
+    simulated : bool, optional
+        Whether the images are simulated; by default if there are simulated ones in the results.
     seed : int
         Of the bootstrap over images behind the bands of the sweeps.
 
@@ -83,7 +85,8 @@ def supplement(results: Path | str, *, seed: int = 0) -> Figure:
     colours = dict(zip(names, colormaps["tab20"](np.arange(20)), strict=False))
     tall = STRIP * len(names)
     b = 0.5 + tall + 0.95
-    note = wrapped([*_notes(results, table, names), *simulation_note(results, "fig3_beads")])
+    simulation = simulation_note(results, REFERENCE_EXPERIMENT) if simulated is not False else []
+    note = wrapped([*_notes(results, table, names), *simulation])
     page = Page(b + 1.5 + 0.75 + 0.13 * len(note))
 
     page.letter("a", 0.05, 0.1)

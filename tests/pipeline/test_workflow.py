@@ -186,7 +186,10 @@ def test_what_runs_is_chosen_in_the_configuration(fresh, tmp_path):
 def told(folder, figure, *arguments):
     """What a dry run would tell the notebook of a figure."""
     output = snakemake(folder, "--dry-run", f"{figure}.pdf", *arguments)
-    command = next(line for line in output.splitlines() if "python -m papermill" in line)
+    papermill = (
+        f"python -m papermill -k python3 -l python --no-progress-bar notebooks/{Path(figure).name}"
+    )
+    command = next(line for line in output.splitlines() if papermill in line)
     words = shlex.split(command.split(" > ")[0])
     return json.loads(words[words.index("-y") + 1])
 
@@ -210,6 +213,7 @@ def test_figures_are_told_which_stacks_they_show(fresh):
         "tumour_channel": 1,
         "simulated": False,
     }
+    assert told(fresh, "results/supp") == {"results": "results", "simulated": False}
     beads = "results/demo/acquisitions/fig3_beads"
     assert told(fresh, "results/demo/fig3", *DEMO) == {
         "results": "results/demo",

@@ -272,7 +272,7 @@ def test_budgets_of_baselines_are_told(tmp_path: Path) -> None:
             json.dumps({"settings": settings, "registered": registered})
         )
     assert page.budget_note(tmp_path, "fig3_beads") == [
-        "Trained: CARE for 60 steps of 4, Neuroclear for 60 steps of 4.",
+        "Trained: CARE for 60 steps (batch size 4), Neuroclear for 60 steps (batch size 4).",
         "Neuroclear could not be registered: more training is needed.",
     ]
 

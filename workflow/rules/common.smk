@@ -612,6 +612,8 @@ def figure_parameters(wildcards, input):
             known["simulated"] = is_simulated(experiment)
         if is_beads(experiment):
             known["rois"] = rois(experiment) or f"{without_suffix(checksums)}/rois.csv"
+    if wildcards.figure == "supp":
+        known["simulated"] = any(map(is_simulated, shown))
     return json.dumps(known)
 
 
