@@ -91,6 +91,8 @@ class LearnedBaseline(nn.Module):
         self.shift_zyx: Tensor
         self.register_buffer("shift_zyx", torch.zeros(3))
         self.registered = False
+        self.correlation = math.nan
+        self.trainings = 1
 
     @classmethod
     def learn(
@@ -179,8 +181,9 @@ class LearnedBaseline(nn.Module):
 
         Nothing in an adversarial game keeps a result where the image is: what G shifts F can shift
         back. The median over images of the shift of highest correlation with the interpolated image
-        is undone. One too large to be a shift is no registration but a result that does not show
-        what the image shows: then nothing is undone, and the log and ``settings.json`` say so.
+        is undone. One too large to be a shift, or light where the image is dark, is no registration
+        but a result that does not show what the image shows: then nothing is undone, and the log
+        and ``settings.json`` say so.
 
         Parameters
         ----------
@@ -188,7 +191,7 @@ class LearnedBaseline(nn.Module):
             Stacks (Z, Y, X) in [0, 1], on the coarse grid.
         """
         self.shift_zyx.zero_()
-        shifts = []
+        shifts, likeness = [], []
         for image in images:
             fine = upsample(torch.from_numpy(image)[None, None], self.scale)[0, 0].numpy()
             restored = restore_array(self, image)[0]
@@ -196,12 +199,15 @@ class LearnedBaseline(nn.Module):
                 fine, restored, upsample_factor=20, normalization=None
             )
             shifts.append(shift)
+            likeness.append(np.corrcoef(fine.ravel(), restored.ravel())[0, 1])
         median = torch.from_numpy(np.median(shifts, axis=0)).float()
-        self.registered = bool(median.abs().max() < _MOST_SHIFT)
+        self.correlation = float(np.median(likeness))
+        self.registered = self.correlation > 0 and bool(median.abs().max() < _MOST_SHIFT)
         if not self.registered:
             print(
                 f"warning: {self.name}: no registration: its results fit the images best when "
-                f"shifted by {median.tolist()} fine voxels; it needs more training"
+                f"shifted by {median.tolist()} fine voxels, and have a correlation with them of "
+                f"{self.correlation:.2f}; it needs more training"
             )
         else:
             self.shift_zyx.copy_(median.where(median.abs() > _LEAST_SHIFT, 0.0))
@@ -214,7 +220,9 @@ class LearnedBaseline(nn.Module):
             "settings": self.settings.model_dump(mode="json"),
             "parameters": sum(p.numel() for p in self.parameters()),
             "registered": self.registered,
+            "trainings": self.trainings,
             "shift_zyx": self.shift_zyx.tolist(),
+            "correlation_with_image": None if math.isnan(self.correlation) else self.correlation,
         }
         save_json(folder / SETTINGS, content | record | {"software": software()})
         save_tensors(folder / MODEL, self.state_dict())

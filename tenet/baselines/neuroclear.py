@@ -5,7 +5,9 @@ must give the stack back (cycle). Four 2-D discriminators judge: planes of G(x),
 against lateral slices of x; planes of F(G(x)), lateral and axial, against the same planes of x.
 Planes of G(x) are projections of a random depth.
 
-A reimplementation in PyTorch of the published method; the budget is in its settings.
+A reimplementation in PyTorch of the published method; the budget is in its settings. Nothing in the
+game keeps G from turning light into dark, which F turns back; a training that ends so is done again
+from other first weights, as an author would, and the record says how often.
 
 References
 ----------
@@ -52,6 +54,8 @@ class NeuroclearSettings(LearnedSettings):
     discriminator_layers: int = 3
     depths: tuple[int, int] = (2, 10)
     cycle_weight: float = 5.0
+    #: Trainings at most, if results do not show what the image shows.
+    attempts: int = 3
 
 
 class Neuroclear(LearnedBaseline):
@@ -94,26 +98,37 @@ class Neuroclear(LearnedBaseline):
         See `LearnedBaseline.learn`.
         """
         assert isinstance(settings, NeuroclearSettings)
-        torch.manual_seed(seed)
-        scale = assumed.scale
-        network = cls(settings, scale, assumed.signal_level).to(device)
-        for module in network.modules():  # as in the published code
-            if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose3d):
-                nn.init.normal_(module.weight, 0.0, 0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
         stacks, ranges = [stack for stack, _ in data], [range_ for _, range_ in data]
-        side = square_crop(stacks, settings.crop, network.divisor)
+        scale, divisor = assumed.scale, 2 ** (len(settings.channels_3d) - 1)
+        side = square_crop(stacks, settings.crop, divisor)
         deepest = min(stack.zyx_shape[0] for stack in stacks) * scale
-        fine_planes = min(side, deepest) // network.divisor * network.divisor
+        fine_planes = min(side, deepest) // divisor * divisor
         least = max(settings.depths[1], 2**settings.discriminator_layers * 4)
         if fine_planes < least:
             raise TenetError(
                 f"stacks of {deepest} fine planes are too thin for Neuroclear, which needs {least}"
             )
         crops = StackCrops(stacks, ranges, (-(-fine_planes // scale), side, side), augment=True)
-        task = NeuroclearTask(network, crops, fine_planes)
-        fit(network, task, folder, seed=seed, data=data, keep_last=True)
+        for attempt in range(settings.attempts):
+            first = int(generator_for(seed, attempt).integers(2**31))
+            network = cls._initial(settings, assumed, first).to(device)
+            task = NeuroclearTask(network, crops, fine_planes)
+            fit(network, task, folder, seed=first, data=data, keep_last=True)
+            network.trainings = attempt + 1
+            if network.registered:
+                break
+        return network
+
+    @classmethod
+    def _initial(cls, settings: NeuroclearSettings, assumed: Assumed, seed: int) -> Self:
+        """A network with first weights as in the published code."""
+        torch.manual_seed(seed)
+        network = cls(settings, assumed.scale, assumed.signal_level)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose3d):
+                nn.init.normal_(module.weight, 0.0, 0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         return network
 
     def judge(self, name: str, planes: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ SMALL_NEUROCLEAR = NeuroclearSettings(
     steps_per_epoch=60,
     n_epochs=2,
     lr=2e-3,
+    ema_decay=0.95,
 )
 
 
@@ -211,11 +212,42 @@ def test_a_shift_is_measured_and_undone(capsys: pytest.CaptureFixture[str]) -> N
     assert network.registered
     # Farther than any training moves a result: it shows something else, and says so.
     elsewhere = np.roll(shifted, 10, axis=0)
-    network.restore_fine = lambda fine: torch.from_numpy(elsewhere)[None, None]  # type: ignore
-    network.register([image])
-    assert not network.registered
-    assert not network.shift_zyx.any()
-    assert "no registration" in capsys.readouterr().out
+    # So does what is dark where the image is bright, wherever it lies.
+    inverted = 1 - upsample(torch.from_numpy(image)[None, None], SCALE)[0, 0].numpy()
+    for wrong in (elsewhere, inverted):
+        network.restore_fine = lambda fine, wrong=wrong: torch.from_numpy(wrong)[None, None]  # type: ignore
+        network.register([image])
+        assert not network.registered
+        assert not network.shift_zyx.any()
+        assert "no registration" in capsys.readouterr().out
+    assert network.correlation < -0.5
+
+
+def test_results_show_what_the_image_shows(learned: dict[str, LearnedBaseline]) -> None:
+    for network in learned.values():
+        assert network.registered
+        assert network.correlation > 0.3
+
+
+def test_a_training_that_ends_the_wrong_way_round_is_done_again(
+    acquired: list[tuple[Stack, IntensityRange]],
+    assumed: Assumed,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = SMALL_NEUROCLEAR.model_copy(update={"n_epochs": 1, "steps_per_epoch": 1})
+    original, firsts = Neuroclear.restore_fine, []
+
+    def inverted_at_first(self: Neuroclear, fine: torch.Tensor) -> torch.Tensor:
+        weights = next(self.sharpen.parameters()).flatten()[0].item()
+        if weights not in firsts:
+            firsts.append(weights)
+        return 1 - fine if len(firsts) == 1 else fine + 0 * original(self, fine)
+
+    monkeypatch.setattr(Neuroclear, "restore_fine", inverted_at_first)
+    network = Neuroclear.learn(settings, acquired, assumed, tmp_path, device=torch.device("cpu"))
+    assert network.registered
+    assert network.trainings == len(firsts) == 2
 
 
 @pytest.mark.parametrize("kind", [CARE, Neuroclear])
