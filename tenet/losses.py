@@ -134,9 +134,10 @@ class ElasticWeights:
     """Elastic weight consolidation: hold on to what pre-training found important.
 
     ℒ_EWC = (λ/2) Σ F (θ - θ*)² / #parameters, where F is the diagonal of the empirical Fisher
-    information: the *mean over batches of the squared gradient* of the pre-training loss, which is
-    a negative log-likelihood per voxel (mean, not sum). λ is therefore on the scale of a per-voxel
-    likelihood; multiply by the number of voxels for the scale of a whole crop.
+    information: the *mean over batches of the squared gradient* of a negative log-likelihood.
+    Pre-training takes that of a whole crop, summed over its voxels: λ = 1 then weighs against the
+    mean over voxels of the reconstruction loss. Of the mean over voxels, F would be smaller by the
+    square of their number, and the term nothing.
 
     Parameters
     ----------

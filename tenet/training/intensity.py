@@ -6,6 +6,7 @@ the same as on the phantoms that the model was calibrated on.
 """
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,14 +112,20 @@ def model_range(
 def _level_before(model: TENET, image_zyx: NDArray[np.float32], wanted: float) -> float:
     """What an image has to be multiplied by, at most 1, to reach `wanted` after deconvolution.
 
-    Deconvolution with a background is not linear: dim images are sharpened less.
+    Deconvolution with a background is not linear: dim images are sharpened less. So the logarithm
+    of the level is found by the secant method.
     """
-    level = 1.0
+    level, last, slope = 1.0, None, 1.0
     for _ in range(LEVEL_ROUNDS):
         peak = deconvolved_peak(model, level * image_zyx)
         if peak <= 0 or abs(peak / wanted - 1) < LEVEL_TOLERANCE:
             break
-        level = min(level * wanted / peak, 1.0)
+        if last is not None and last[1] != peak:
+            slope = math.log(peak / last[1]) / math.log(level / last[0])
+        last = level, peak
+        level = min(level * (wanted / peak) ** (1 / max(slope, 0.5)), 1.0)
+        if level == last[0]:
+            break
     return level
 
 

@@ -288,12 +288,16 @@ class PretrainTask:
             yield supervised_terms(model, self.settings, batch)
 
     def fisher_information(self, batches: int) -> ElasticWeights:
-        """Elastic weights of the encoder at its present parameters."""
+        """Elastic weights of the encoder at its present parameters.
+
+        The information is that of a whole crop: its log-likelihood is the sum over its voxels, of
+        which the loss is the mean.
+        """
 
         def losses() -> Iterator[Tensor]:
             for index in range(batches):
                 batch = self.batch(self.training, 1, 0, generator_for(self.seed, 2, index))
                 terms = supervised_terms(self.model, self.settings, batch)
-                yield torch.stack(list(terms.values())).sum()
+                yield batch.shape.numel() * torch.stack(list(terms.values())).sum()
 
         return ElasticWeights.estimate(self.model.encoder, losses())
