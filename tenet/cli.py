@@ -816,6 +816,9 @@ def evaluate_cells(
     predictions: Predictions,
     out: Out,
     cells: Annotated[Path, typer.Option(help="Table of every cell (CSV).")],
+    projections: Annotated[
+        Path, typer.Option(help="Projections of the cells of the first image, for a figure (.npz).")
+    ],
     tumour: Annotated[
         Path | None, typer.Option(help="Predictions of the tumour's channel, likewise.")
     ] = None,
@@ -824,11 +827,14 @@ def evaluate_cells(
     method: Annotated[list[str] | None, typer.Option("--method", help="Repeatable.")] = None,
 ) -> None:
     """Cells of every segmentation: number, shape, distance to the tumour."""
+    import numpy as np
+
     from tenet.evaluation import methods_in
     from tenet.structures import evaluate_cells as evaluate
+    from tenet.training.store import replacing
 
     methods = methods_in(predictions, method)
-    tables = evaluate(
+    summary, every, projected = evaluate(
         experiment,
         predictions,
         tumour,
@@ -836,7 +842,9 @@ def evaluate_cells(
         phantoms=phantoms,
         tumour_phantoms=tumour_phantoms,
     )
-    _write_tables(tables, (out, cells))
+    with replacing(projections) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **projected)
+    _write_tables([summary, every], (out, cells))
 
 
 @app.command()

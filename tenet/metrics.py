@@ -8,6 +8,7 @@ over images.
 A voxel is foreground where ``score >= threshold``. Arrays are Z, Y, X.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -426,6 +427,57 @@ def sphericity(
     volume = abs(np.sum(a * np.cross(b, c))) / 6
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2
     return float(np.pi ** (1 / 3) * (6 * volume) ** (2 / 3) / area)
+
+
+def surface_um2(mask_zyx: NDArray[Any], voxel_size_um: Sequence[float]) -> float:
+    """Surface of a mask of any shape by Crofton's formula: how often lines cross it.
+
+    Lines through the centres of voxels in 13 directions, each direction with the share of the
+    sphere that is nearest to it. Nothing is smoothed, so that thin processes keep their surface,
+    and no staircase is counted.
+
+    Parameters
+    ----------
+    mask_zyx
+        Mask, shape (Z, Y, X). Beyond its border all is 0.
+    voxel_size_um
+        Voxel size (z, y, x) in µm.
+
+    Returns
+    -------
+    float
+        µm²; 0 for an empty mask.
+
+    References
+    ----------
+    Ohser & Mücklich, Statistical Analysis of Microstructures in Materials Science (Wiley, 2000),
+    chapter 4.
+    """
+    size = np.asarray(_voxel_size(voxel_size_um))
+    mask = np.pad(_mask_zyx(mask_zyx), 1)
+    steps = [step for step in itertools.product((-1, 0, 1), repeat=3) if step > (0, 0, 0)]
+    total = 0.0
+    for step, share in zip(steps, _shares_of_sphere(np.array(steps) * size), strict=True):
+        pairs = list(zip(step, mask.shape, strict=True))
+        here = tuple(slice(max(0, -d), n - max(0, d)) for d, n in pairs)
+        there = tuple(slice(max(0, d), n - max(0, -d)) for d, n in pairs)
+        crossings = int(np.count_nonzero(mask[here] != mask[there]))
+        total += share * crossings / float(np.linalg.norm(step * size))
+    # There is a line of each direction for every size.prod() / |step| of area across it.
+    return 2 * float(size.prod()) * total
+
+
+def _shares_of_sphere(directions: NDArray[np.float64], points: int = 20_000) -> NDArray[np.float64]:
+    """Share of the sphere that is nearest to each direction or its opposite."""
+    unit = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    # Evenly spread points: Fibonacci's spiral.
+    height = 1 - (2 * np.arange(points) + 1) / points
+    angle = np.pi * (1 + 5**0.5) * np.arange(points)
+    across = np.sqrt(1 - height**2)
+    sphere = np.stack([height, across * np.cos(angle), across * np.sin(angle)], axis=1)
+    nearest = np.abs(sphere @ unit.T).argmax(axis=1)
+    shares: NDArray[np.float64] = np.bincount(nearest, minlength=len(unit)) / points
+    return shares
 
 
 def z_xy_ratio(mask_zyx: NDArray[Any], voxel_size_um: Sequence[float]) -> float:

@@ -121,10 +121,11 @@ def measure_cells(labels_zyx: NDArray[np.int32], voxel_size_um: Sequence[float])
     Returns
     -------
     DataFrame
-        `CELL_COLUMNS`: the centroid; volume; surface (marching cubes); Wadell's sphericity;
-        elongation, the second principal axis over the first, and flatness, the third over the
-        second (both 1 for a ball, of the inertia ellipsoid); mean, standard deviation and maximum
-        of the distance from the centroid to the surface; whether the volume's border cuts it.
+        `CELL_COLUMNS`: the centroid; volume; surface (`metrics.surface_um2`); Wadell's sphericity
+        π^(1/3) (6V)^(2/3) / A of these two; elongation, the second principal axis over the first,
+        and flatness, the third over the second (both 1 for a ball, of the inertia ellipsoid); mean,
+        standard deviation and maximum of the distance from the centroid to the surface; whether the
+        volume's border cuts it.
     """
     size = np.asarray(voxel_size_um, dtype=float)
     rows = []
@@ -137,8 +138,8 @@ def measure_cells(labels_zyx: NDArray[np.int32], voxel_size_um: Sequence[float])
         places = (voxels + start + 0.5) * size
         centre = places.mean(axis=0)
         volume = metrics.volume_um3(cell, size.tolist())
-        sphericity = metrics.sphericity(cell, size.tolist())
-        surface = math.pi ** (1 / 3) * (6 * volume) ** (2 / 3) / sphericity
+        surface = metrics.surface_um2(cell, size.tolist())
+        sphericity = math.pi ** (1 / 3) * (6 * volume) ** (2 / 3) / surface
         # The spread within a voxel keeps the axes of flat pieces above 0.
         spread = np.cov(places.T, bias=True) + np.diag(size**2 / 12)
         axes = np.sqrt(np.sort(np.linalg.eigvalsh(spread))[::-1])

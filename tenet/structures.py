@@ -27,7 +27,8 @@ VoxelSize = tuple[float, float, float]
 RAW, TRUTH = "raw", "truth"
 CELL_TABLE_COLUMNS = ("experiment", "method", "image", *CELL_COLUMNS, "tumour_distance_um")
 #: Quantities of cells that are summarised.
-CELL_QUANTITIES = CELL_COLUMNS[4:12]
+CELL_QUANTITIES = (*CELL_COLUMNS[4:12], "tumour_distance_um")
+Projections = dict[str, NDArray[Any]]
 
 # How far around a point a line is read, in voxels of the fine grid.
 _REACH_YX, _REACH_Z = 20, 48
@@ -222,7 +223,7 @@ def evaluate_cells(
     *,
     phantoms: Path | None = None,
     tumour_phantoms: Path | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, Projections]:
     """Divide segmentations into cells and measure each, and its distance to the tumour.
 
     Parameters
@@ -241,9 +242,13 @@ def evaluate_cells(
     -------
     table : DataFrame
         `tenet.evaluation.COLUMNS`, for each image: the number of cells; the means of the quantities
-        of `measure_cells` over cells that no border cuts; iou and dice, if the truth is known.
+        of `measure_cells`, and of the distance to the tumour, over cells that no border cuts; iou
+        and dice, if the truth is known.
     cells : DataFrame
         `CELL_TABLE_COLUMNS`: every cell.
+    projections : dict of str to ndarray
+        ``METHOD_cells_z`` and ``METHOD_cells_y``, numbers of the cells of the first image projected
+        along an axis, and ``METHOD_tumour_z`` and ``METHOD_tumour_y``: for a figure.
 
     Raises
     ------
@@ -252,6 +257,7 @@ def evaluate_cells(
     """
     rows: list[dict[str, Any]] = []
     cells: list[pd.DataFrame] = []
+    projections: Projections = {}
     for method in methods:
         folder = predictions / method
         threshold = read_threshold(folder, predictions)
@@ -282,7 +288,13 @@ def evaluate_cells(
                     masks[TRUTH] = (shape > 0, beside)
             assert stack.voxel_size_um is not None
             for which, (inside, near) in masks.items():
-                table = _cells(inside, near, stack.voxel_size_um)
+                labels = label_cells(inside, stack.voxel_size_um)
+                table = _cells(labels, near, stack.voxel_size_um)
+                if path == paths[0]:
+                    for axis, letter in ((0, "z"), (1, "y")):
+                        projections[f"{which}_cells_{letter}"] = labels.max(axis=axis)
+                        if near is not None:
+                            projections[f"{which}_tumour_{letter}"] = np.asarray(near.any(axis=axis))
                 cells.append(table.assign(experiment=experiment, method=which, image=name))
                 whole = table[~table["touches_border"].astype(bool)]
                 found = {"cells": float(len(table))} | {
@@ -294,11 +306,13 @@ def evaluate_cells(
                 ]
     table = pd.DataFrame(rows).assign(experiment=experiment, part="", roi="")
     every = pd.concat(cells, ignore_index=True)
-    return table[list(COLUMNS)], every[list(CELL_TABLE_COLUMNS)]
+    return table[list(COLUMNS)], every[list(CELL_TABLE_COLUMNS)], projections
 
 
-def _cells(mask: NDArray[Any], tumour: NDArray[Any] | None, size_um: VoxelSize) -> pd.DataFrame:
-    table = measure_cells(label_cells(mask, size_um), size_um)
+def _cells(
+    labels: NDArray[np.int32], tumour: NDArray[Any] | None, size_um: VoxelSize
+) -> pd.DataFrame:
+    table = measure_cells(labels, size_um)
     away = np.full(len(table), np.nan)
     if tumour is not None and len(table):
         centres = table[["z_um", "y_um", "x_um"]].to_numpy(dtype=float)

@@ -1,8 +1,8 @@
 """Figure 5: microglia around a tumour, divided into cells, and the shape of each."""
 
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from tenet import pictures
 from tenet.errors import TenetError
-from tenet.evaluation import read_threshold
 from tenet.figures.page import (
     LOOKS,
     METHODS,
@@ -22,13 +21,13 @@ from tenet.figures.page import (
     WIDTH,
     Page,
     budget_note,
+    existing,
     method_handle,
     read_csv,
     scale_bar,
     simulation_note,
     wrapped,
 )
-from tenet.morphology import label_cells
 from tenet.stacks import every_stack
 from tenet.structures import TRUTH
 from tenet.volumes import Stack, open_stack
@@ -79,7 +78,7 @@ def figure5(
     """
     results = Path(results)
     table = read_csv(results / "tables/fig5_cells.csv")
-    cells = read_csv(results / f"metrics/{CELLS}_cells.csv")
+    cells = read_csv(results / f"tables/{CELLS}_cells.csv")
     simulated = data is None if simulated is None else simulated
     panels = _panels(
         results,
@@ -161,65 +160,66 @@ class _Panel:
 
 
 def _panels(results: Path, data: Mapping[str, tuple[Path, int | None]]) -> list[_Panel]:
-    """The raw stack, the enhanced one, and the cells that it is divided into.
+    """The raw stack, the enhanced one, and the cells that it was divided into.
 
     `data` has folder and channel of the raw stacks of each experiment.
     """
     raws: list[Stack] = []
     enhanced: list[Stack] = []
-    masks: list[NDArray[np.bool_]] = []
     for experiment, (folder, channel) in data.items():
         top = results / f"predictions/{experiment}"
         raw, target = every_stack(folder, top, channel=channel)[0]
-        predicted = top / "tenet" / target.relative_to(top)
-        if not predicted.exists():
-            raise TenetError(f"{predicted}: this prediction is missing; predict first")
         raws.append(raw)
+        predicted = existing(top / "tenet" / target.relative_to(top))
         enhanced.append(open_stack(predicted, channel=0))
-        threshold = read_threshold(predicted.parent, top)
-        masks.append(enhanced[-1].read() >= np.float32(threshold))
     size, fine = raws[0].voxel_size_um, enhanced[0].voxel_size_um
     if size is None or fine is None:
         raise TenetError(f"{raws[0].path}: a voxel size is missing; predict again")
-    volumes = [raw.read() for raw in raws]
-    panels = [
-        _Panel("Raw", *_two_colours(volumes), size),
-        _Panel("TENET, shape", *_two_colours([stack.read() for stack in enhanced]), fine),
+    path = existing(results / f"metrics/{CELLS}_projections.npz")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            labels = [file[f"tenet_cells_{letter}"] for letter in "zy"]
+            tumour = [file[f"tenet_tumour_{letter}"] for letter in "zy"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise TenetError(f"{path} cannot be read ({error}); evaluate again") from None
+    xy, xz = (_painted(*flat) for flat in zip(labels, tumour, strict=True))
+    return [
+        _Panel("Raw", *_two_colours(raws), size),
+        _Panel("TENET, shape", *_two_colours(enhanced), fine),
+        _Panel(f"{labels[0].max()} cells", xy, xz, fine),
     ]
-    labels = label_cells(masks[0], fine)
-    panels.append(
-        _Panel(
-            f"{labels.max()} cells",
-            _painted(labels, masks[1], 0),
-            _painted(labels, masks[1], 1),
-            fine,
-        )
-    )
-    return panels
 
 
-def _two_colours(volumes: list[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _two_colours(stacks: Sequence[Stack]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Projections along z and y of two channels, green and magenta."""
-    views = []
-    for axis in (0, 1):
-        colours = []
-        for volume, colour in zip(volumes, (GREEN, MAGENTA), strict=True):
-            flat = volume.max(axis=axis).astype(np.float64)
+    views: list[list[NDArray[np.float64]]] = [[], []]
+    for stack, colour in zip(stacks, (GREEN, MAGENTA), strict=True):
+        for view, flat in zip(views, maximum_projections(stack), strict=True):
             low, high = pictures.levels(flat)
             scaled = ((flat - low) / max(high - low, 1e-9)).clip(0, 1) ** 0.7
-            colours.append(scaled[..., None] * colour)
-        views.append(np.clip(sum(colours), 0, 1))
-    return views[0], views[1]
+            view.append(scaled[..., None] * colour)
+    xy, xz = (np.clip(sum(view), 0, 1) for view in views)
+    return xy, xz
 
 
-def _painted(
-    labels: NDArray[np.int32], tumour: NDArray[np.bool_], axis: int
-) -> NDArray[np.float64]:
-    """Projection of labelled cells, a colour each, over the tumour in grey."""
-    flat = labels.max(axis=axis)
+def maximum_projections(
+    stack: Stack, planes: int = 16
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Maxima of a stack along z and along y, read a few planes at a time."""
+    along_z = np.full(stack.zyx_shape[1:], -np.inf, dtype=np.float32)
+    along_y = []
+    for start in range(0, stack.zyx_shape[0], planes):
+        part = stack.read(slice(start, start + planes))
+        np.maximum(along_z, part.max(axis=0), out=along_z)
+        along_y.append(part.max(axis=1))
+    return along_z, np.concatenate(along_y)
+
+
+def _painted(labels: NDArray[np.int32], tumour: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Projected cells, a colour each, over the tumour in grey."""
     palette = colormaps["tab20"](np.arange(20))[:, :3]
-    image = np.where(tumour.max(axis=axis)[..., None], 0.35, 0.0) * np.ones(3)
-    image[flat > 0] = palette[(flat[flat > 0] - 1) % len(palette)]
+    image = np.where(tumour[..., None], 0.35, 0.0) * np.ones(3)
+    image[labels > 0] = palette[(labels[labels > 0] - 1) % len(palette)]
     return image
 
 

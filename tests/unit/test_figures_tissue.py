@@ -106,7 +106,7 @@ def tumour(tmp_path):
 
 def test_figure_5_shows_cells_and_their_shapes(tumour):
     predictions = tumour / "predictions"
-    table, cells = evaluate_cells(
+    table, cells, projections = evaluate_cells(
         "fig5_microglia",
         predictions / "fig5_microglia",
         predictions / "fig5_tumour",
@@ -114,7 +114,9 @@ def test_figure_5_shows_cells_and_their_shapes(tumour):
     )
     (tumour / "metrics").mkdir()
     table.to_csv(tumour / "metrics/fig5_microglia.csv", index=False)
-    cells.to_csv(tumour / "metrics/fig5_microglia_cells.csv", index=False)
+    np.savez(tumour / "metrics/fig5_microglia_projections.npz", **projections)
+    (tumour / "tables").mkdir()
+    cells.to_csv(tumour / "tables/fig5_microglia_cells.csv", index=False)
     table_of(tumour, "fig5", "fig5_cells", [table])
     figure = figure5(tumour)
     shown = words(figure)

@@ -93,7 +93,7 @@ def test_cells_are_counted_and_their_distance_to_the_tumour_known(tmp_path):
         as_bytes = mask.astype(np.uint8)
         truth = tmp_path / f"{name}_truth/00.zarr.zip"
         save_phantom(truth, as_bytes, as_bytes.astype(np.float32))
-    table, every = evaluate_cells(
+    table, every, projections = evaluate_cells(
         "fig5_microglia",
         tmp_path / "cells",
         tmp_path / "tumour",
@@ -103,6 +103,15 @@ def test_cells_are_counted_and_their_distance_to_the_tumour_known(tmp_path):
     )
     found = table.set_index(["method", "quantity"])["value"]
     assert found["tenet", "cells"] == found["truth", "cells"] == 2
+    assert found["tenet", "tumour_distance_um"] == pytest.approx(27, abs=1)
+    for method in ("tenet", "truth"):
+        for letter, axis in (("z", 0), ("y", 1)):
+            flat = projections[f"{method}_cells_{letter}"]
+            assert set(np.unique(flat)) == {0, 1, 2}
+            np.testing.assert_array_equal(flat > 0, cells.any(axis=axis))
+            np.testing.assert_array_equal(
+                projections[f"{method}_tumour_{letter}"], tumour.any(axis=axis)
+            )
     assert found["tenet", "iou"] == 1
     assert found["tenet", "volume_um3"] == pytest.approx(4 / 3 * np.pi * 7**3, rel=0.03)
     distances = sorted(every[every["method"] == "tenet"]["tumour_distance_um"])

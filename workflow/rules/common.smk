@@ -636,9 +636,13 @@ def figure_inputs(wildcards):
             if with_sweep(name)
         ],
         "cells": [
-            f"<results>/metrics/{name}_cells.csv"
+            path
             for name in names
             if EXPERIMENTS[name]["evaluation"] == "cells"
+            for path in (
+                f"<results>/tables/{name}_cells.csv",
+                f"<results>/metrics/{name}_projections.npz",
+            )
         ],
         "predictions": [path for name in names for path in predictions(name)],
         "acquisitions": [acquisitions(name) for name in names],

@@ -122,7 +122,13 @@ rule evaluate_cells:
         ],
     output:
         metrics="<results>/metrics/{experiment}.csv",
-        cells="<results>/metrics/{experiment}_cells.csv",
+        cells=report(
+            "<results>/tables/{experiment}_cells.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "each cell of {experiment}"},
+        ),
+        projections="<results>/metrics/{experiment}_projections.npz",
     log:
         "<logs>/evaluate/{experiment}.log",
     benchmark:
@@ -149,7 +155,8 @@ rule evaluate_cells:
     shell:
         "python -m tenet evaluate cells {wildcards.experiment} {params.methods} {params.truth}"
         " --predictions {params.predictions:q} --tumour {params.tumour:q} {params.tumour_truth}"
-        " --out {output.metrics:q} --cells {output.cells:q} > {log} 2>&1"
+        " --out {output.metrics:q} --cells {output.cells:q} --projections {output.projections:q}"
+        " > {log} 2>&1"
 
 
 rule table:
