@@ -878,9 +878,12 @@ def table(
 
 @app.command("published")
 def published_table(
-    metrics: Annotated[Path, typer.Option(help="Folder of the tables of `evaluate`.")],
+    metrics: Annotated[list[Path], typer.Option(help="EXPERIMENT.csv of `evaluate`. Repeatable.")],
     published: Annotated[Path, typer.Option(help="The paper's numbers (CSV).")],
     out: Out,
+    sweep: Annotated[
+        list[Path] | None, typer.Option("--sweep", help="EXPERIMENT_sweep.csv. Repeatable.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Every number of the paper beside this run's, by the paper's definition and by a fair one."""
@@ -888,7 +891,8 @@ def published_table(
 
     from tenet.published import published_vs_run
 
-    _write_tables([published_vs_run(published, metrics, np.random.default_rng(seed))], (out,))
+    found = published_vs_run(published, metrics, sweep or (), np.random.default_rng(seed))
+    _write_tables([found], (out,))
 
 
 @app.command()

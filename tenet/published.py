@@ -7,6 +7,7 @@ chosen on held-out phantoms.
 """
 
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,9 @@ COLUMNS = (
     "high",
     "fair",
     "n",
+    "published_ci95_halfwidth",
+    "published_n",
+    "published_note",
     "note",
 )
 METHODS = {"TENET": "tenet", "RLTV": "rltv_paper", "CARE": "care", "Neuroclear": "neuroclear"}
@@ -46,42 +50,56 @@ class _Place(NamedTuple):
     fair: str
 
 
-def published_vs_run(published: Path, metrics: Path, rng: np.random.Generator) -> pd.DataFrame:
+def published_vs_run(
+    published: Path, metrics: Iterable[Path], sweeps: Iterable[Path], rng: np.random.Generator
+) -> pd.DataFrame:
     """Find the counterpart of every published number.
 
     Parameters
     ----------
     published : Path
-        CSV: figure, quantity, condition, method, value.
-    metrics : Path
-        Folder of this run's tables of measures and sweeps, by experiment.
+        CSV: figure, quantity, condition, method, value, ci95_halfwidth, n, note.
+    metrics, sweeps : iterable of Path
+        This run's tables of measures, ``EXPERIMENT.csv``, and of threshold sweeps,
+        ``EXPERIMENT_sweep.csv``. Others are not looked for.
     rng : numpy.random.Generator
         Of the bootstrap over images.
 
     Returns
     -------
     DataFrame
-        `COLUMNS`, a row for each published number; where this run has no counterpart, ``note`` says
-        why.
+        `COLUMNS`, a row for each published number. ``n`` counts the values behind ``run``; where
+        this run has no counterpart, ``note`` says why.
 
     Raises
     ------
     TenetError
-        If the published numbers cannot be read, or there is no such folder.
+        If a table cannot be read.
     """
-    try:
-        numbers = pd.read_csv(published)
-        rows = numbers[["figure", "quantity", "condition", "method", "value"]]
-    except (OSError, ValueError, KeyError) as error:
-        raise TenetError(f"{published}: the published numbers cannot be read ({error})") from None
-    if not metrics.is_dir():
-        raise TenetError(f"{metrics}: there is no such folder of tables; evaluate first")
+    numbers = _read(published)
+    tables = {path.stem: path for path in metrics}
+    tables |= {path.stem: path for path in sweeps}
     found = []
-    for row in rows.to_dict("records"):
-        keys = {key: str(row[key]) for key in ("figure", "quantity", "condition", "method")}
-        counterpart = _counterpart(_place(**keys), metrics, rng)
-        found.append({**keys, "published": row["value"], **counterpart})
+    try:
+        for row in numbers.to_dict("records"):
+            keys = {key: str(row[key]) for key in ("figure", "quantity", "condition", "method")}
+            own = {
+                "published": row["value"],
+                "published_ci95_halfwidth": row["ci95_halfwidth"],
+                "published_n": row["n"],
+                "published_note": row["note"],
+            }
+            found.append({**keys, **own, **_counterpart(_place(**keys), tables, rng)})
+    except KeyError as error:
+        raise TenetError(f"{published}: the published numbers lack the column {error}") from None
     return pd.DataFrame(found, columns=list(COLUMNS))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise TenetError(f"{path}: this table cannot be read ({error})") from None
 
 
 def _place(figure: str, quantity: str, condition: str, method: str) -> _Place | None:
@@ -113,7 +131,7 @@ def _share(condition: str) -> float | None:
 
 
 def _counterpart(
-    place: _Place | None, metrics: Path, rng: np.random.Generator
+    place: _Place | None, tables: Mapping[str, Path], rng: np.random.Generator
 ) -> dict[str, float | str]:
     empty: dict[str, float | str] = {
         "run": np.nan,
@@ -125,30 +143,39 @@ def _counterpart(
     }
     if place is None:
         return empty | {"note": "no such quantity here"}
-    path = metrics / f"{place.experiment}.csv"
-    if not path.exists():
+    if place.experiment not in tables:
         return empty | {"note": f"{place.experiment} is not part of this run"}
-    table = pd.read_csv(path)
-    table = table[table["method"] == place.method]
-    if place.part is not None:
-        table = table[table["part"] == place.part]
+    table = _of(place, _read(tables[place.experiment]))
     if table.empty:
         return empty | {"note": f"{place.method} is not part of this run"}
     fair = table[table["quantity"] == place.fair]["value"]
-    known: dict[str, float | str] = {"fair": float(fair.mean()), "n": int(fair.count()), "note": ""}
+    known: dict[str, float | str] = {"fair": float(fair.mean()), "note": ""}
     if place.threshold is None:
         values = table[table["quantity"] == place.quantity].dropna(subset=["value"])
         mean, low, high = bootstrap_interval(
             values["value"].to_numpy(), values["image"].astype(str).to_numpy(dtype=str), rng=rng
         )
-        return known | {"run": mean, "low": low, "high": high}
-    sweep = pd.read_csv(metrics / f"{place.experiment}_sweep.csv")
-    sweep = sweep[(sweep["method"] == place.method) & (sweep["quantity"] == place.quantity)]
-    if place.part is not None:
-        sweep = sweep[sweep["part"] == place.part]
+        return known | {"run": mean, "low": low, "high": high, "n": len(values)}
+    name = f"{place.experiment}_sweep"
+    if name not in tables:
+        return empty | {"note": f"no thresholds of {place.experiment} were swept in this run"}
+    sweep = _of(place, _read(tables[name]))
+    sweep = sweep[sweep["quantity"] == place.quantity]
     lines = sweep_intervals(sweep, rng)
-    # Sweeps of beads end at 95 % of a method's range, those of segmentations at 1.
-    top = lines["threshold"].max() / (0.95 if place.part is None else 1.0)
-    nearest = (lines["threshold"] - place.threshold * top).abs().idxmin()
-    chosen = lines.loc[nearest]
-    return known | {"run": chosen["value"], "low": chosen["low"], "high": chosen["high"]}
+    # TENET's shape is a probability. Sweeps of beads end at 95 % of a method's range.
+    top = 1.0 if place.method == "tenet" else lines["threshold"].max() / 0.95
+    nearest = np.abs(lines["threshold"].to_numpy() - place.threshold * top).argmin()
+    chosen = lines.iloc[int(nearest)]
+    there = sweep[np.isclose(sweep["threshold"], chosen["threshold"])]["value"]
+    return known | {
+        "run": chosen["value"],
+        "low": chosen["low"],
+        "high": chosen["high"],
+        "n": int(there.count()),
+    }
+
+
+def _of(place: _Place, table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the place's method and part."""
+    rows = table[table["method"] == place.method]
+    return rows if place.part is None else rows[rows["part"] == place.part]

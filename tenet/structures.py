@@ -294,7 +294,8 @@ def evaluate_cells(
                     for axis, letter in ((0, "z"), (1, "y")):
                         projections[f"{which}_cells_{letter}"] = labels.max(axis=axis)
                         if near is not None:
-                            projections[f"{which}_tumour_{letter}"] = np.asarray(near.any(axis=axis))
+                            flat = np.asarray(near.any(axis=axis))
+                            projections[f"{which}_tumour_{letter}"] = flat
                 cells.append(table.assign(experiment=experiment, method=which, image=name))
                 whole = table[~table["touches_border"].astype(bool)]
                 found = {"cells": float(len(table))} | {

@@ -82,12 +82,14 @@ def figure2(results: Path | str, simulated: bool | None = None) -> Figure:
     height = column * min(views[0].aspect, 2.6)
     zoom_height = column
     rows = _angle_views(results, angles, methods)
-    side = (3.68 - 0.06 * max(len(r) for r in rows)) / max(len(r) for r in rows) if rows else 0.86
+    across = max((len(r) for r in rows), default=1)
+    side = (WIDTH - 0.57 - 0.06 * (across - 1)) / across
     angle_side = side * min(max((r[0].aspect for r in rows), default=0), 1.5)
     a, b = 0.55, 0.55 + height + 0.06 + zoom_height + 0.42
     strip = STRIP * len(methods)
     d = b + strip + 0.98
-    bottom = d + max(len(rows) * (angle_side + 0.08) + 0.1, 0.5 if not rows else 2.2)
+    e = d + len(rows) * (angle_side + 0.08) + 0.4
+    bottom = e + 1.6 + 0.2 if rows else d + 0.5
     note = notes(results, "fig2_phantoms", table, "iou", simulated)
     page = Page(bottom + 0.3 + 0.13 * len(note))
 
@@ -138,9 +140,8 @@ def figure2(results: Path | str, simulated: bool | None = None) -> Figure:
                     -0.06, 0.5, ANGLES[angle], transform=axes.transAxes, ha="right", va="center"
                 )
     if rows:
-        page.letter("e", 4.2, d - 0.36)
-        tall = max(len(rows) * (angle_side + 0.08) - 0.98, 1.6)
-        _angle_axes(page.axes(4.75, d, 2.35, tall), table, angles, methods, tall)
+        page.letter("e", 0.05, e - 0.24)
+        _angle_axes(page.axes(0.55, e, 4.7, 1.6), table, values, angles, methods)
     page.notes(note)
     return page.figure
 
@@ -176,8 +177,7 @@ def _phantom_views(
 
 
 def _angle_views(results: Path, angles: Sequence[str], methods: Sequence[str]) -> list[list[View]]:
-    chosen = [method for method in methods if method not in ("pretrained", "rltv_paper")]
-    return [_phantom_views(results, f"fig2_{angle}", chosen) for angle in angles]
+    return [_phantom_views(results, f"fig2_{angle}", methods) for angle in angles]
 
 
 def _zoom_box(truth: View) -> tuple[float, float, float]:
@@ -200,11 +200,11 @@ def _zoom_box(truth: View) -> tuple[float, float, float]:
 def _angle_axes(
     axes: Axes,
     table: pd.DataFrame,
+    values: pd.DataFrame,
     angles: Sequence[str],
     methods: Sequence[str],
-    height: float,
 ) -> None:
-    """IoU at each angle: filled with noise, open without; published values as diamonds."""
+    """IoU at each angle: filled with noise, open without; a point for each seed; published ones."""
     step = 0.8 / len(methods)
     for i, angle in enumerate(angles):
         for j, method in enumerate(methods):
@@ -224,6 +224,20 @@ def _angle_axes(
                     markeredgewidth=0.8,
                     clip_on=False,
                 )
+                seeds = values[
+                    (values["condition"] == f"{angle}_{part}")
+                    & (values["quantity"] == "iou")
+                    & (values["method"] == method)
+                ]["value"]
+                axes.plot(
+                    [x + aside * step / 5] * len(seeds),
+                    seeds,
+                    "_",
+                    color=look.colour,
+                    markersize=3,
+                    markeredgewidth=0.6,
+                    clip_on=False,
+                )
             published = published_value(table, f"{angle}_noise", method)
             if published is not None:
                 diamond(axes, x - step / 5, published)
@@ -237,6 +251,7 @@ def _angle_axes(
     )
     handles = [method_handle(method) for method in methods]
     handles += [
+        Line2D([], [], marker="_", linestyle="", color="0.3", label="each seed"),
         Line2D([], [], marker="o", linestyle="", color="0.3", label="with noise"),
         Line2D([], [], marker="o", linestyle="", color="0.3", mfc="white", label="without noise"),
     ]
@@ -244,11 +259,9 @@ def _angle_axes(
         handles.append(diamond_handle("published, with noise"))
     axes.legend(
         handles=handles,
-        ncols=2,
-        loc="upper center",
-        bbox_to_anchor=(0.42, -0.4 / height),
+        loc="upper left",
+        bbox_to_anchor=(1.02, 1.02),
         handletextpad=0.2,
-        columnspacing=0.8,
         borderaxespad=0.2,
-        labelspacing=0.2,
+        labelspacing=0.3,
     )

@@ -462,7 +462,7 @@ def winners(table: pd.DataFrame, quantity: str) -> Iterator[str]:
 
 
 def best_method(table: pd.DataFrame, condition: str, quantity: str) -> str | None:
-    """Method of the best mean, with TENET's mean beside it if it is another."""
+    """Method of the best mean, with TENET's mean and rank beside it if it is another."""
     chosen = table[
         (table["quantity"] == quantity)
         & (table["condition"] == condition)
@@ -471,13 +471,13 @@ def best_method(table: pd.DataFrame, condition: str, quantity: str) -> str | Non
     means = chosen.set_index("method")["value"].dropna()
     if means.empty:
         return None
-    best = str(means.idxmin() if quantity == "total_loss" else means.idxmax())
+    means = means.sort_values(ascending=quantity == "total_loss")
+    best = str(means.index[0])
     words = f"{METHODS[best].label} {means[best]:.2f}"
-    return (
-        words
-        if best == "tenet" or "tenet" not in means
-        else f"{words} (TENET {means['tenet']:.2f})"
-    )
+    if best == "tenet" or "tenet" not in means:
+        return words
+    place = list(means.index).index("tenet") + 1
+    return f"{words} (TENET {means['tenet']:.2f}, place {place} of {len(means)})"
 
 
 def _simulation(results: Path, experiment: str, phantom_set: str, record: Mapping[str, Any]) -> str:

@@ -41,6 +41,17 @@ LABELS = {
     "mrf": "with MRF",
     "gaussian_psf": "Gaussian PSF",
 }
+#: Names in the paper's table of beads.
+PUBLISHED_VARIANTS = {
+    REFERENCE: "tenet",
+    "no_ewc": "without ewc loss",
+    "no_psf": "without psf loss",
+    "no_vq": "without vq loss",
+    "x2_ewc": "x2 ewc loss",
+    "x2_psf": "x2 psf loss",
+    "x2_vq": "x2 vq loss",
+    "mrf": "x1_mrf",
+}
 QUANTITIES = {
     "total_loss": ("Total loss", 0.0),
     "volume_um3": ("Volume (µm³)", BEAD_VOLUME_UM3),
@@ -50,7 +61,13 @@ QUANTITIES = {
 
 
 @rc_context(STYLE)
-def supplement(results: Path | str, *, simulated: bool | None = None, seed: int = 0) -> Figure:
+def supplement(
+    results: Path | str,
+    *,
+    simulated: bool | None = None,
+    published_beads: Path | str | None = None,
+    seed: int = 0,
+) -> Figure:
     """Draw the bead measures of every ablation, their threshold sweeps and training curves.
 
     Parameters
@@ -59,6 +76,8 @@ def supplement(results: Path | str, *, simulated: bool | None = None, seed: int 
         Root of all results.
     simulated : bool, optional
         Whether the images are simulated; by default if there are simulated ones in the results.
+    published_beads : Path, optional
+        The paper's measures of each bead (CSV: variant, roi, and `QUANTITIES`).
     seed : int
         Of the bootstrap over images behind the bands of the sweeps.
 
@@ -83,11 +102,13 @@ def supplement(results: Path | str, *, simulated: bool | None = None, seed: int 
     seen = values[values["name"] != REFERENCE]["part"].unique()
     values = values[values["part"].isin(seen)]
     colours = dict(zip(names, colormaps["tab20"](np.arange(20)), strict=False))
+    paper = None if published_beads is None else read_csv(Path(published_beads))
     tall = STRIP * len(names)
     b = 0.5 + tall + 0.95
+    c = b + 1.2 + 0.75
     simulation = simulation_note(results, REFERENCE_EXPERIMENT) if simulated is not False else []
     note = wrapped([*_notes(results, table, names), *simulation])
-    page = Page(b + 1.5 + 0.75 + 0.13 * len(note))
+    page = Page(c + 1.3 + 0.5 + 0.13 * len(note))
 
     page.letter("a", 0.05, 0.1)
     page.text(0.25, 0.13, "2 µm beads: points beads, bars mean and 95 % interval over images")
@@ -95,39 +116,48 @@ def supplement(results: Path | str, *, simulated: bool | None = None, seed: int 
         axes = page.axes(1.15 + index * 1.52, 0.5, 1.38, tall)
         _rows(axes, table, values, names, quantity, labels=index == 0)
         axes.axvline(theory, color="0.35", linewidth=0.8, linestyle=(0, (4, 2)))
-        if quantity == "total_loss":
-            _published(axes, table, names)
+        _published(axes, table, paper, names, quantity)
         axes.set(xlabel=label)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(3, prune="upper"))
-    page.text(1.15, 0.5 + tall + 0.36, "dashed: ideal · ◇ published, by the paper's definition")
+    shown_of_paper = "" if paper is None else ", grey points its beads"
+    page.text(
+        1.15,
+        0.5 + tall + 0.36,
+        f"dashed: ideal · ◇ published, by the paper's definition at threshold 0.5{shown_of_paper}",
+    )
 
     page.letter("b", 0.05, b - 0.24)
-    page.text(0.25, b - 0.21, "Total loss against the threshold, 95 % intervals")
-    axes = page.axes(0.55, b, 2.6, 1.5)
+    page.text(0.25, b - 0.21, "Against the threshold, with 95 % intervals over images")
+    sweeps = {}
     for name in names:
         sweep = _beads(results, name, "_sweep")
         sweep = sweep[sweep["part"].isin(seen)]
-        lines = sweep_intervals(sweep, np.random.default_rng(seed))
-        line = lines[lines["quantity"] == "total_loss"].sort_values("threshold")
-        axes.plot(line["threshold"], line["value"], color=colours[name], label=_label(name))
-        axes.fill_between(
-            line["threshold"], line["low"], line["high"], color=colours[name], alpha=0.12, lw=0
-        )
-    axes.set(xlabel="Threshold", ylabel="Total loss", xlim=(0, 1))
-    axes.set_ylim(bottom=0)
+        sweeps[name] = sweep_intervals(sweep, np.random.default_rng(seed))
+    for index, (quantity, (label, theory)) in enumerate(QUANTITIES.items()):
+        axes = page.axes(0.5 + index * 1.74, b, 1.3, 1.2)
+        for name, lines in sweeps.items():
+            line = lines[lines["quantity"] == quantity].sort_values("threshold")
+            axes.plot(line["threshold"], line["value"], color=colours[name], label=_label(name))
+            axes.fill_between(
+                line["threshold"], line["low"], line["high"], color=colours[name], alpha=0.12, lw=0
+            )
+        axes.axhline(theory, color="0.35", linewidth=0.8, linestyle=(0, (4, 2)))
+        axes.set(xlabel="Threshold", ylabel=label, xlim=(0, 1))
+        axes.set_ylim(bottom=0)
 
-    page.letter("c", 3.3, b - 0.24)
-    page.text(3.5, b - 0.21, "Validation loss while fine-tuning, first fold")
-    axes = page.axes(3.8, b, 2.0, 1.5)
+    page.letter("c", 0.05, c - 0.24)
+    page.text(0.25, c - 0.21, "Validation loss while fine-tuning, a line for each fold")
+    axes = page.axes(0.55, c, 3.6, 1.3)
     for name in names:
-        histories = sorted((results / f"models/{_experiment(name)}").glob("*/history.csv"))
-        if histories:
-            history = read_csv(histories[0])
-            axes.plot(history["epoch"], history["validation"], color=colours[name])
+        for path in sorted((results / f"models/{_experiment(name)}").glob("*/history.csv")):
+            if path.parent.name in seen:
+                history = read_csv(path)
+                axes.plot(history["epoch"], history["validation"], color=colours[name])
     axes.set(xlabel="Epoch", ylabel="Loss")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, labels = page.figure.axes[-2].get_legend_handles_labels()
-    axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.03, 1.02), borderaxespad=0)
+    axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.05, 1.02), borderaxespad=0)
     page.notes(note)
     return page.figure
 
@@ -177,11 +207,22 @@ def _rows(
     )
 
 
-def _published(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
+def _published(
+    axes: Axes, table: pd.DataFrame, paper: pd.DataFrame | None, names: list[str], quantity: str
+) -> None:
+    """The paper's mean, or that of its beads, as a diamond; the beads as points."""
     for level, name in enumerate(names):
-        row = table_row(table, name, "tenet", "total_loss")
-        if row is not None and np.isfinite(row["published"]):
-            diamond(axes, float(row["published"]), level + 0.28)
+        beads = pd.Series(dtype=float)
+        if paper is not None and name in PUBLISHED_VARIANTS:
+            beads = paper[paper["variant"] == PUBLISHED_VARIANTS[name]][quantity]
+        axes.plot(
+            beads, [level + 0.28] * len(beads), "o", color="0.6", alpha=0.4, ms=1.8, mec="none"
+        )
+        row = table_row(table, name, "tenet", quantity)
+        value = float("nan") if row is None else float(row["published"])
+        value = value if np.isfinite(value) else float(beads.mean())
+        if np.isfinite(value):
+            diamond(axes, value, level + 0.28)
 
 
 def _notes(results: Path, table: pd.DataFrame, names: list[str]) -> list[str]:

@@ -42,7 +42,8 @@ elif kind == "enhance":
 elif kind in ("phantoms", "simulate", "register", "predict", "run"):
     files = [out / "00"]
 else:
-    files = [out] + [option(name) for name in ("--sweep", "--cells") if name in words]
+    more = ("--sweep", "--cells", "--projections") if kind == "evaluate" else ()
+    files = [out] + [option(name) for name in more if name in words]
 for path in files:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(" ".join(words))
@@ -117,7 +118,7 @@ def test_demo_runs_the_same_rules_as_the_paper(fresh):
         "evaluate_cells": 1,
         "published": 1,
         "table": 6,
-        "figure": 7,
+        "figure": 8,
     }
     assert paper == {
         **demo,
@@ -213,7 +214,19 @@ def test_figures_are_told_which_stacks_they_show(fresh):
         "tumour_channel": 1,
         "simulated": False,
     }
-    assert told(fresh, "results/supp") == {"results": "results", "simulated": False}
+    assert told(fresh, "results/supp") == {
+        "results": "results",
+        "simulated": False,
+        "published_beads": "resources/bead_metrics_per_roi.csv",
+    }
+    shown = told(fresh, "results/demo/supp_training", *DEMO)["histories"]
+    for name in (
+        "models/scale3_align/alignment",
+        "models/supp_mrf/fold1",
+        "models/fig4_neurons/all",
+    ):
+        assert f"results/demo/{name}/history.csv" in shown
+    assert "results/demo/baselines/neuroclear/fig3_beads/fold0/history.csv" in shown
     beads = "results/demo/acquisitions/fig3_beads"
     assert told(fresh, "results/demo/fig3", *DEMO) == {
         "results": "results/demo",
@@ -301,7 +314,7 @@ def test_data_come_from_a_mirror_of_the_record(fresh, tmp_path):
 # The supplement shows published numbers beside all others.
 # The supplement compares its ablations with the beads of figure 3.
 FIG3_ONLY = {"evaluate_beads": 1, "table": 2, "published": 1, "figure": 2}
-ALL_FIGURES = {"figure": 7}
+ALL_FIGURES = {"figure": 8}
 
 
 def append(path, text):
@@ -343,7 +356,7 @@ def test_the_network_retrains_and_draws_no_new_data(finished):
     assert counts["pretrain"] == 4
     assert counts["align"] == 1
     assert counts["finetune"] == 16
-    assert counts["figure"] == 7
+    assert counts["figure"] == 8
     assert not {"phantoms", "simulate"} & set(counts)
 
 

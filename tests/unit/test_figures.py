@@ -243,6 +243,7 @@ def test_the_best_method_is_named_whichever_it_is(results: Path, tmp_path: Path)
     table.loc[row, "value"] = 0.99
     line = next(iter(page.winners(table, "iou")))
     assert ": with noise RLTV (tuned) 0.99 (TENET" in line
+    assert "place 2 of" in line
     beads = pd.read_csv(results / "tables/fig3_beads.csv")
     loss = beads[(beads["quantity"] == "total_loss") & (beads["condition"] == "beads")]
     best = loss.set_index("method")["value"].idxmin()

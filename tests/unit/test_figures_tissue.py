@@ -9,12 +9,14 @@ from test_figures import fits_the_page, no_empty_axes, words
 from test_structures import COARSE, FINE, SCALE, fibres, write_ome_tiff_at
 
 from tenet.config import load_experiment
+from tenet.errors import TenetError
 from tenet.evaluation import evaluate_segmentation, summary_table
 from tenet.figures.fig1 import figure1
 from tenet.figures.fig4 import figure4
 from tenet.figures.fig5 import figure5
 from tenet.figures.supp import supplement
 from tenet.figures.supp_motion import motion_figure
+from tenet.figures.supp_training import training_figure
 from tenet.model import TENET
 from tenet.phantoms import generate_set
 from tenet.published import published_vs_run
@@ -162,13 +164,20 @@ def test_supplement_shows_every_ablation_with_what_was_published(tmp_path):
     assert losses["published"]["reference"] == pytest.approx(1.146329)
     assert losses["published"]["no_ewc"] == pytest.approx(1.724248)
     assert np.isnan(losses["published"]["mine"])
-    published = published_vs_run(PUBLISHED, metrics, np.random.default_rng(0))
+    sweeps = sorted(metrics.glob("*_sweep.csv"))
+    measures = sorted(set(metrics.glob("*.csv")) - set(sweeps))
+    published = published_vs_run(PUBLISHED, measures, sweeps, np.random.default_rng(0))
     published.to_csv(tmp_path / "tables/published_vs_run.csv", index=False)
     row = published[published["method"] == "without_ewc"].iloc[0]
     assert row["run"] == pytest.approx(1.5)
     assert row["fair"] == pytest.approx(1.05)
-    figure = supplement(tmp_path)
+    beads = ROOT / "resources/bead_metrics_per_roi.csv"
+    figure = supplement(tmp_path, published_beads=beads)
     shown = words(figure)
+    assert "grey points its beads" in shown
+    volumes = [line.get_xdata() for line in figure.axes[1].lines if line.get_color() == "0.6"]
+    assert [len(points) for points in volumes] == [30, 30, 30, 0]  # of "mine" nothing is published
+    assert np.mean(volumes[0]) == pytest.approx(4.003383, rel=1e-4)
     best = "Lowest mean total loss of an ablation: without EWC, 1.05 (nothing changed: 4.05)."
     assert best in shown
     for label in ("nothing changed", "PSF loss × 2", "mine", "Threshold", "Epoch"):
@@ -180,6 +189,43 @@ def test_supplement_shows_every_ablation_with_what_was_published(tmp_path):
     shown = words(supplement(tmp_path))
     assert "Lowest" not in shown
     assert "PSF and noise alone were fine-tuned here" in shown
+
+
+def test_every_training_has_its_panel_and_every_fold_its_line(tmp_path):
+    histories = [
+        "models/scale10",
+        "models/scale3_align",
+        "models/scale3_align/alignment",
+        "models/fig3_beads/fold0",
+        "models/fig3_beads/fold1",
+        "baselines/care/fig3_beads/fold0",
+        "baselines/neuroclear/fig3_beads/fold0",
+    ]
+    for level, name in enumerate(histories):
+        (tmp_path / name).mkdir(parents=True)
+        rows = {"epoch": [1, 2], "training": [level + 2, level + 1], "validation": [level, level]}
+        pd.DataFrame(rows).to_csv(tmp_path / name / "history.csv", index=False)
+    paths = [tmp_path / name / "history.csv" for name in histories]
+    figure = training_figure(tmp_path, paths)
+    titles = {axes.get_title(): axes for axes in figure.axes}
+    assert set(titles) == {
+        "scale10\npre-training",
+        "scale3_align\npre-training",
+        "scale3_align\nalignment",
+        "fig3_beads\nTENET",
+        "fig3_beads\nCARE",
+        "fig3_beads\nNeuroclear",
+    }
+    drawn = [list(line.get_ydata()) for line in titles["fig3_beads\nTENET"].lines]
+    assert drawn == [[5, 4], [3, 3], [6, 5], [4, 4]]
+    fits_the_page(figure)
+    # Without a list: all that there are, but only those listed otherwise.
+    assert len(training_figure(tmp_path).axes) == 6
+    assert len(training_figure(tmp_path, paths[:1]).axes) == 1
+    with pytest.raises(TenetError, match="no history"):
+        training_figure(tmp_path / "elsewhere")
+    with pytest.raises(TenetError, match="outside"):
+        training_figure(tmp_path / "models", paths[:1])
 
 
 def test_motion_is_shown_as_taken_registered_and_aligned(tmp_path):

@@ -135,7 +135,10 @@ def test_every_published_number_has_its_row_and_a_gap_its_reason(tmp_path):
     pd.DataFrame(rows).to_csv(metrics / "fig2_phantoms.csv", index=False)
     pd.DataFrame(sweep).to_csv(metrics / "fig2_phantoms_sweep.csv", index=False)
     published = ROOT / "resources/published_values.csv"
-    table = published_vs_run(published, metrics, rng)
+    # A table that no rule names is not looked at, wherever it lies.
+    (metrics / "fig3_beads.csv").write_text("left by an older run")
+    measures, sweeps = [metrics / "fig2_phantoms.csv"], [metrics / "fig2_phantoms_sweep.csv"]
+    table = published_vs_run(published, measures, sweeps, rng)
     assert tuple(table.columns) == COLUMNS
     assert len(table) == len(pd.read_csv(published))
     found = table[table["run"].notna()].set_index("method")
@@ -143,5 +146,13 @@ def test_every_published_number_has_its_row_and_a_gap_its_reason(tmp_path):
     assert found.loc["TENET", "run"] == pytest.approx(0.5 * 0.5)  # at the paper's threshold
     assert found.loc["TENET", "fair"] == pytest.approx(0.5)
     assert found.loc["RLTV", "run"] == pytest.approx(0.5)
+    assert found["n"].tolist() == [2, 2]  # images behind the run's value
+    assert found.loc["TENET", ["published_n", "published_note"]].tolist() == [
+        16,
+        "threshold fixed at 0.5",
+    ]
+    beads = table[(table["figure"] == "fig3") & (table["quantity"] == "volume_um3")].iloc[0]
+    assert beads["published_ci95_halfwidth"] == pytest.approx(0.201827)
+    assert beads["note"] == "fig3_beads is not part of this run"
     assert found.loc["TENET", "published"] == pytest.approx(0.351897)
     assert (table[table["run"].isna()]["note"].str.len() > 0).all()

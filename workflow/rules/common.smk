@@ -97,7 +97,7 @@ CODE = {
     "structures": ["tenet.structures"],
     "published": ["tenet.published"],
     "register": ["tenet.registration"],
-    **{figure: [f"tenet.figures.{figure}"] for figure in ("fig1", *TABLES)},
+    **{figure: [f"tenet.figures.{figure}"] for figure in ("fig1", "supp_training", *TABLES)},
     "sample": ["tenet.samples", "tenet.volumes"],
     "enhance": ["tenet.inference", "tenet.calibration"],
 }
@@ -597,6 +597,21 @@ def measured(figure):
     ]
 
 
+def histories():
+    """The course of every training behind the configured figures."""
+    found = set()
+    for name in (name for figure in config["figures"] for name in shown_in(figure)):
+        model = EXPERIMENTS[name].get("model", name)
+        pretrained = pretrained_of(name)
+        found.add(f"models/{pretrained}")
+        if pretrained in ALIGNED:
+            found.add(f"models/{pretrained}/alignment")
+        for method in set(LEARN_FROM_STACKS) & set(methods_of(name)):
+            top = "models" if method == "tenet" else f"baselines/{method}"
+            found |= {f"{top}/{model}/{fold}" for fold in folds(model)}
+    return [f"<results>/{folder}/history.csv" for folder in sorted(found)]
+
+
 def figure_parameters(wildcards, input):
     """What a notebook is told, as JSON: the results, and which raw stacks its figure shows."""
     known = {"results": config["results"]}
@@ -614,6 +629,9 @@ def figure_parameters(wildcards, input):
             known["rois"] = rois(experiment) or f"{without_suffix(checksums)}/rois.csv"
     if wildcards.figure == "supp":
         known["simulated"] = any(map(is_simulated, shown))
+        known["published_beads"] = input.published
+    if wildcards.figure == "supp_training":
+        known["histories"] = list(input.histories)
     return json.dumps(known)
 
 
@@ -626,6 +644,8 @@ def figure_inputs(wildcards):
         for fold in folds(EXPERIMENTS[name].get("model", name))
         for file in ("model.pt", "psf.csv", "history.csv", "threshold.json")
     ]
+    if wildcards.figure == "supp_training":
+        return {"histories": histories()}
     if wildcards.figure == "fig1":
         return {"models": models, "acquisitions": [acquisitions(name) for name in names]}
     return {
@@ -655,5 +675,5 @@ def figure_inputs(wildcards):
         "table": (
             f"<results>/tables/{TABLES[wildcards.figure]}.csv" if wildcards.figure in TABLES else []
         ),
-        "published": "<results>/tables/published_vs_run.csv" if wildcards.figure == "supp" else [],
+        "published": "resources/bead_metrics_per_roi.csv" if wildcards.figure == "supp" else [],
     }

@@ -202,9 +202,9 @@ rule table:
 
 rule published:
     input:
-        metrics=lambda wildcards: [
-            path for figure in config["figures"] for path in measured(figure)
-        ],
+        metrics=lambda wildcards: sorted(
+            {path for figure in config["figures"] for path in measured(figure)}
+        ),
         sweeps=lambda wildcards: [
             f"<results>/metrics/{name}_sweep.csv"
             for figure in config["figures"]
@@ -231,8 +231,13 @@ rule published:
         runtime=30,
     params:
         code=code("published"),
-        metrics=f"{config['results']}/metrics",
+        metrics=lambda wildcards, input: " ".join(
+            f"--metrics {shlex.quote(path)}" for path in input.metrics
+        ),
+        sweeps=lambda wildcards, input: " ".join(
+            f"--sweep {shlex.quote(path)}" for path in input.sweeps
+        ),
         seed=config["seed"],
     shell:
-        "python -m tenet published --metrics {params.metrics:q} --published {input.published:q}"
+        "python -m tenet published {params.metrics} {params.sweeps} --published {input.published:q}"
         " --seed {params.seed} --out {output.table:q} > {log} 2>&1"
