@@ -13,6 +13,7 @@ import zipfile
 from functools import partial
 from hashlib import md5
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -120,6 +121,8 @@ def test_paper_configuration_is_valid(config):
         (["zenodo", "record"], "zenodo.15545449", "is not the number of a record"),
         (["phantoms", "own"], {"kind": "import"}, "own: folder missing"),
         (["seeds"], [], "seeds: "),
+        (["methods"], ["rltv"], "methods lacks tenet, which fig2 shows"),
+        (["experiments", "fig4_neurons", "methods"], ["rltv"], "fig4_neurons: methods lacks tenet"),
         (["ablation", "folds"], "none", "ablation: folds"),
         (["experiments", "supp_motion_aligned", "images"], "supp_motion", "unknown name 'supp_mot"),
     ],
@@ -244,6 +247,67 @@ def fetched(mirror, folder):
     for name in zenodo.read_manifest(folder / "manifest.csv"):
         download(name, folder / "manifest.csv", folder / "files" / name)
     return folder / "files"
+
+
+def test_the_manifest_tells_the_sizes(record, server, tmp_path):
+    for mirror in (server, str(record)):
+        zenodo.write_manifest("1", tmp_path / "manifest.csv", mirror)
+        rows = zenodo.read_manifest(tmp_path / "manifest.csv")
+        assert set(rows) == {"beads.zip", "microglia_trim.tar.gz"}
+        for name, row in rows.items():
+            content = (record / name).read_bytes()
+            assert (row["size"], row["md5"]) == (str(len(content)), md5(content).hexdigest())
+
+
+def test_a_disk_too_small_is_told_before_anything_is_fetched(record, tmp_path, monkeypatch):
+    zenodo.write_manifest("1", tmp_path / "manifest.csv", str(record))
+    room = (record / "beads.zip").stat().st_size - 1
+    monkeypatch.setattr(zenodo.shutil, "disk_usage", lambda _: SimpleNamespace(free=room))
+    with pytest.raises(SystemExit, match=r"beads\.zip: .* GB are to come.*make room"):
+        download("beads.zip", tmp_path / "manifest.csv", tmp_path / "files/beads.zip")
+    assert not list((tmp_path / "files").iterdir())
+
+
+ZENODO_GET = """#!{python}
+# As zenodo-get 3 behaves: `--md5` writes sums, `--wget FILE` addresses, into the output folder.
+import shutil
+import sys
+from pathlib import Path
+
+options = sys.argv[1:]
+out = Path(options[options.index("--output-dir") + 1])
+assert options[options.index("--record") + 1] == "15545449"
+if "--md5" in options:
+    shutil.copy("{served}/md5sums.txt", out)
+else:
+    names = [line.split()[1] for line in Path("{served}/md5sums.txt").read_text().splitlines()]
+    urls = ["{url}records/15545449/files/" + name + "/content" for name in names]
+    (out / options[options.index("--wget") + 1]).write_text("\\n".join(urls))
+"""
+
+
+def test_the_manifest_is_made_with_zenodo_get(record, server, tmp_path, monkeypatch):
+    for name in ("beads.zip", "microglia_trim.tar.gz"):
+        folder = record / f"records/15545449/files/{name}"
+        folder.mkdir(parents=True)
+        (folder / "content").write_bytes((record / name).read_bytes())
+    program = tmp_path / "bin/zenodo_get"
+    program.parent.mkdir()
+    program.write_text(ZENODO_GET.format(python=sys.executable, served=record, url=server))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    zenodo.write_manifest("15545449", tmp_path / "manifest.csv")
+    download("beads.zip", tmp_path / "manifest.csv", tmp_path / "beads.zip")
+    assert (tmp_path / "beads.zip").read_bytes() == (record / "beads.zip").read_bytes()
+    rows = zenodo.read_manifest(tmp_path / "manifest.csv")
+    assert rows["beads.zip"]["size"] == str((record / "beads.zip").stat().st_size)
+    program.write_text("#!/bin/sh\nexit 0\n")  # no such record: nothing is written
+    with pytest.raises(SystemExit, match="gave no list of files"):
+        zenodo.write_manifest("15545449", tmp_path / "other.csv")
+    program.unlink()
+    with pytest.raises(SystemExit, match="pip install zenodo-get"):
+        zenodo.write_manifest("15545449", tmp_path / "other.csv")
+    assert not (tmp_path / "other.csv").exists()
 
 
 def test_download_from_a_web_mirror(record, server, tmp_path):

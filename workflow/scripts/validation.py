@@ -60,6 +60,12 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
         for other in ("images", "tumour"):
             if other in spec:
                 _known(spec[other], experiments, f"{where}: {other}")
+        shown = spec["figure"] in config["figures"]
+        if shown and "tenet" not in set(config["methods"]) & set(spec.get("methods", ["tenet"])):
+            raise ValueError(
+                f"configuration: {where}: methods lacks tenet, which {spec['figure']} shows: "
+                f"add it, or leave {spec['figure']} out of figures"
+            )
         if "model" in spec:
             _known(spec["model"], experiments, f"{where}: model")
             if "model" in experiments[spec["model"]]:

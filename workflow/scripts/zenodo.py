@@ -39,7 +39,7 @@ LITTER = "__MACOSX/"  # a shadow of every file, which some zip programs add
 
 
 def write_manifest(record: str, out: Path, mirror: str = "") -> None:
-    """List the files of a record: columns file, md5 and url.
+    """List the files of a record: columns file, size (bytes, if the server tells), md5 and url.
 
     Parameters
     ----------
@@ -68,7 +68,10 @@ def write_manifest(record: str, out: Path, mirror: str = "") -> None:
             # Its exit status does not tell of every failure, so its files are checked.
             for option in (["--md5"], ["--wget", "urls.txt"]):
                 command = ["zenodo_get", *option, "--output-dir", str(folder), "--record", record]
-                subprocess.run(command, check=False)
+                try:
+                    subprocess.run(command, check=False)
+                except FileNotFoundError:
+                    sys.exit("the program zenodo_get is missing: pip install zenodo-get")
             if not (folder / CHECKSUMS).is_file() or not (folder / "urls.txt").is_file():
                 sys.exit(
                     f"record {record} gave no list of files: is its number right, is there a "
@@ -85,9 +88,20 @@ def write_manifest(record: str, out: Path, mirror: str = "") -> None:
     partial = out.with_name(f".{out.name}.partial")
     with partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("file", "md5", "url"))
-        writer.writerows((name, sums[name], urls[name]) for name in sorted(sums))
+        writer.writerow(("file", "size", "md5", "url"))
+        writer.writerows(
+            (name, size_of(urls[name]), sums[name], urls[name]) for name in sorted(sums)
+        )
     os.replace(partial, out)
+
+
+def size_of(url: str) -> str:
+    """Bytes of a file by what its server tells; empty if it does not."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=60) as head:
+            return str(head.headers.get("Content-Length") or "")
+    except (OSError, http.client.HTTPException):
+        return ""  # what comes is checked by its MD5 anyway
 
 
 def _name_in(url: str) -> str:
@@ -130,12 +144,27 @@ def download(name: str, manifest: Path, out: Path, tries: int = TRIES) -> None:
         if _is_whole(out, row["md5"]):
             return
         partial = out.with_name(f".{out.name}.partial")
+        _refuse_what_does_not_fit(name, row.get("size") or "", partial)
         fetch(row["url"], partial)
         if _is_whole(partial, row["md5"]):
             os.replace(partial, out)
             return
         partial.unlink()
     sys.exit(f"{name} did not arrive whole: its MD5 differs from that of the record; try again")
+
+
+def _refuse_what_does_not_fit(name: str, size: str, partial: Path) -> None:
+    """Say before the download, not hours later, that a disk is too small."""
+    if not size.isdigit():
+        return
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    missing = int(size) - (partial.stat().st_size if partial.exists() else 0)
+    free = shutil.disk_usage(partial.parent).free
+    if missing > free:
+        sys.exit(
+            f"{name}: {missing / 1e9:.1f} GB are to come, {partial.parent} has {free / 1e9:.1f} GB "
+            "free; make room, or set zenodo: folder to another disk, and the same command goes on"
+        )
 
 
 def fetch(url: str, path: Path, tries: int = TRIES) -> None:
