@@ -26,6 +26,7 @@ TINY = {
     "train_loop": {"n_epochs": 1, "ewc_batches": 1},
     "microscopes": {"count": 2},
 }  # fmt: skip
+METHODS = ["tenet", "pretrained", "rltv", "rltv_paper", "care", "neuroclear"]
 # The beads' scale, the only one that runs here.
 CROPS = ("pretrain_dataset", "pretrain_val_dataset", "train_dataset", "val_dataset")
 SMALL = {"params": {"size_z": 41, "size_y": 11, "size_x": 11}}
@@ -46,10 +47,18 @@ def repository(tmp_path):
         "results": "results/tiny",
         "overlays": ["demo", "tiny"],
         "figures": ["fig3"],
-        "methods": ["tenet", "pretrained", "rltv", "rltv_paper", "care"],
+        "methods": METHODS,
         "ablations": [],
         "rltv": {"iterations": [2], "tv_weights": [0.01]},
         "care": {"n_epochs": 1, "steps_per_epoch": 2, "batch_size": 2, "channels_2d": [4, 8]},
+        "neuroclear": {
+            "n_epochs": 1,
+            "steps_per_epoch": 2,
+            "attempts": 1,
+            "channels_3d": [4, 8],
+            "linear_channels": 2,
+            "discriminator_channels": 4,
+        },
         "phantoms": {"training10": {"set": {}}, "tuning10": {"count": 1, "set": small}},
         "zenodo": {"folder": "downloads"},
         "experiments": {
@@ -103,5 +112,5 @@ def test_figure_3_from_a_record_on_a_bad_server(repository, record):
     assert provenance["images"] == ["00.tif", "02.tif"]  # never those of its own fold
     table = pd.read_csv(results / "tables/fig3_beads.csv")
     beads = table[(table["condition"] == "beads") & (table["quantity"] == "volume_um3")]
-    assert set(beads["method"]) == {"tenet", "pretrained", "rltv", "rltv_paper", "care"}
+    assert set(beads["method"]) == set(METHODS)
     assert (beads["n"] == 1).all()
