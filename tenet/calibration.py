@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tenet.inference import enhance_array, psf_before_and_after
+from tenet.enhancement import enhance_array, psf_before_and_after
 from tenet.metrics import best_threshold, threshold_grid
 from tenet.model import TENET
 from tenet.phantoms import open_phantoms
 from tenet.simulation import psf_fwhm_um
 from tenet.training.intensity import BRIGHTEST_PERCENT, deconvolved_peak
-from tenet.training.store import THRESHOLD, read_experiment, save_json, save_table
+from tenet.training.store import THRESHOLD, save_json, save_table
 
 PSF_TABLE = "psf.csv"
 Pair = tuple[NDArray[np.float32], NDArray[np.uint8]]
@@ -82,18 +82,6 @@ def calibrate(model: TENET, phantoms: Path, folder: Path, *, seed: int = 0) -> d
     }
     save_json(folder / THRESHOLD, record)
     return record
-
-
-def missing_calibration(folder: Path) -> str | None:
-    """Say in one line what stands in for the calibration of a model, or None if it has one."""
-    if (folder / THRESHOLD).exists():
-        return None
-    threshold = read_experiment(folder).params.threshold
-    return (
-        f"{folder} was never calibrated (it has no {THRESHOLD}): stacks are not brought to the "
-        f"level of phantoms, and its threshold is taken as {threshold:g}, from its settings; give "
-        "--tuning phantoms when training to choose both"
-    )
 
 
 def write_psf_table(model: TENET, folder: Path) -> None:

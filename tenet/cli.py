@@ -541,7 +541,8 @@ def enhance(
     threads: Threads = None,
 ) -> None:
     """Deblur, super-resolve and segment stacks: OME-TIFF with channels shape and brightness."""
-    from tenet.inference import enhance_stack, enhanced_sheet
+    from tenet.enhancement import enhance_stack
+    from tenet.inference import enhanced_sheet
     from tenet.stacks import stack_name, voxel_size_of
     from tenet.training.intensity import model_range
     from tenet.volumes import open_stack
@@ -585,7 +586,7 @@ def predict(
     threads: Threads = None,
 ) -> None:
     """Enhance all stacks of a folder for the evaluation; with --fold, only those of a fold."""
-    from tenet.inference import enhance_stack, read_threshold
+    from tenet.enhancement import enhance_stack, read_threshold
     from tenet.stacks import every_stack
     from tenet.training.intensity import model_range
     from tenet.training.store import save_json
@@ -934,8 +935,7 @@ def _model(
     folder: Path, device: str, threads: int | None, align: bool | None
 ) -> "tuple[TENET, Experiment]":
     """A model to enhance with, and its settings; a note if it was never calibrated."""
-    from tenet.calibration import missing_calibration
-    from tenet.inference import choose_alignment
+    from tenet.enhancement import choose_alignment, missing_calibration
     from tenet.training.store import load_model
 
     network, experiment = load_model(folder, device=_device(device, threads))

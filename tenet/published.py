@@ -77,8 +77,10 @@ def published_vs_run(
         If a table cannot be read.
     """
     numbers = _read(published)
-    tables = {path.stem: path for path in metrics}
-    tables |= {path.stem: path for path in sweeps}
+    tables = {path.stem: path for path in (*metrics, *sweeps)}
+    for path in tables.values():
+        if not path.is_file():
+            raise TenetError(f"{path}: there is no such table; evaluate first")
     found = []
     try:
         for row in numbers.to_dict("records"):

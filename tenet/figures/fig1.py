@@ -11,9 +11,9 @@ from matplotlib.patches import FancyArrowPatch, Polygon
 from numpy.typing import NDArray
 
 from tenet import pictures
+from tenet.enhancement import enhance_array, psf_before_and_after
 from tenet.errors import TenetError
 from tenet.figures.page import SMALL, STYLE, WIDTH, Page, View, existing, simulation_note, wrapped
-from tenet.inference import enhance_array, psf_before_and_after
 from tenet.training.intensity import model_range
 from tenet.training.store import load_model
 from tenet.volumes import normalise, open_stack

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tenet import metrics, pictures
 from tenet.config import parse_params
+from tenet.enhancement import psf_before_and_after
 from tenet.errors import TenetError
 from tenet.evaluation import (
     PREDICTION,
@@ -50,7 +51,6 @@ from tenet.figures.page import (
     table_row,
     two_lines,
 )
-from tenet.inference import psf_before_and_after
 from tenet.optics import psf_volume
 from tenet.simulation import refocused
 from tenet.training.store import load_model

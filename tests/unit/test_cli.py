@@ -369,7 +369,7 @@ def test_the_steps_by_hand(
         (("baseline", "run", "care"), "train again"),
         (("evaluate", "profiles", "fig4_neurons", "--predictions", "nowhere"), "no such folder"),
         (("evaluate", "cells", "fig5_microglia", "--predictions", "nowhere"), "no such folder"),
-        (("published", "--metrics", "nowhere", "--published", PUBLISHED), "no such folder"),
+        (("published", "--metrics", "nowhere.csv", "--published", PUBLISHED), "no such table"),
         (("register", "nowhere"), "not a folder"),
         (("phantoms", "tissue", "tumour", "fig5_tumour", "--cells", "900"), "no room for 900"),
     ],
@@ -391,7 +391,7 @@ def test_mistakes_with_baselines_and_tissue_get_one_line(
     if "profiles" in words:
         more += ["--data", stack.parent]
     if "cells" in words:
-        more += ["--cells", tmp_path / "cells.csv"]
+        more += ["--cells", tmp_path / "cells.csv", "--projections", tmp_path / "cells.npz"]
     if "tissue" in words:
         more += ["--size", "40", "40", "40"]
     assert message in refused(monkeypatch, capsys, *words, *more)

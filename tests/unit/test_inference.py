@@ -13,16 +13,18 @@ import torch
 from torch import nn
 
 from tenet.config import parse_experiment
-from tenet.errors import TenetError
-from tenet.inference import (
-    BeadsInference,
-    MicrogliaInference,
-    SimulationInference,
+from tenet.enhancement import (
     alignment_of,
     default_overlap,
     default_tile,
     enhance_array,
     enhance_stack,
+)
+from tenet.errors import TenetError
+from tenet.inference import (
+    BeadsInference,
+    MicrogliaInference,
+    SimulationInference,
     find_model,
     model_label,
 )

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from tenet.config import Experiment, Microscopes, Optimisation, merge, parse_experiment
+from tenet.enhancement import choose_alignment, enhance_array
 from tenet.errors import TenetError
-from tenet.inference import choose_alignment, enhance_array
 from tenet.model import TENET
 from tenet.phantoms import open_phantoms
 from tenet.simulation import psf_fwhm_um

@@ -92,14 +92,14 @@ CODE = {
     "rltv": ["tenet.comparison.rltv"],
     "care": ["tenet.baselines.care", "tenet.calibration"],
     "neuroclear": ["tenet.baselines.neuroclear", "tenet.calibration"],
-    "predict": ["tenet.inference", "tenet.calibration"],
+    "predict": ["tenet.enhancement"],
     "evaluate": ["tenet.evaluation"],
     "structures": ["tenet.structures"],
     "published": ["tenet.published"],
     "register": ["tenet.registration"],
     **{figure: [f"tenet.figures.{figure}"] for figure in ("fig1", "supp_training", *TABLES)},
     "sample": ["tenet.samples", "tenet.volumes"],
-    "enhance": ["tenet.inference", "tenet.calibration"],
+    "enhance": ["tenet.inference"],
 }
 # Only the threshold is chosen by it after a training, so how beads are measured or drawn is left out.
 MEASURING = ["tenet.metrics", "tenet.pictures"]

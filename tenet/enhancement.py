@@ -1,0 +1,324 @@
+"""Enhancing arrays and stacks of any size with a model, tile by tile."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+
+from tenet.config import ModelParams
+from tenet.errors import TenetError
+from tenet.model import TENET
+from tenet.network import CoarseNet
+from tenet.optics import psf_volume
+from tenet.restoration import Progress, restore_array, restore_stack
+from tenet.tiles import Tile, round_up, tile_plan
+from tenet.training.store import THRESHOLD, read_experiment
+from tenet.volumes import IntensityRange, Stack
+
+Triple = tuple[int, int, int]
+VoxelSize = tuple[float, float, float]
+
+CHANNELS = ("shape", "brightness")
+
+#: Memory at the peak of a forward pass, in bytes per fine voxel and channel of full resolution:
+#: some seven float32 copies are alive at once (measured on the CPU: 26 to 31 for `JNet`, 22 to 26
+#: for `CoarseNet`).
+BYTES_PER_VOXEL_AND_CHANNEL = 32
+#: Share of the free memory that a tile may take, and how much it takes at most on the CPU, where
+#: larger tiles gain no speed and a cluster's limit on memory is not to be seen.
+MEMORY_SHARE, MOST_CPU_BYTES = 0.5, 4 * 2**30
+#: Overlap of tiles in fine voxels: at least this, and four voxels of the network's lowest level.
+#: A quarter at either end is cut off, the half between is blended.
+LEAST_OVERLAP = 32
+
+
+# Size of tiles -----------------------------------------------------------------------------------
+
+
+def alignment_of(params: ModelParams) -> Triple:
+    """Coarse voxels along z, y and x that make up whole voxels of the network's lowest level."""
+    z, y, x = params.divisor_zyx
+    return z // params.scale, y, x
+
+
+def default_overlap(params: ModelParams) -> Triple:
+    """Overlap in coarse voxels: at least 32 fine ones, and four of the network's lowest level.
+
+    That is less than the receptive field, whose rim hardly matters. With four times its radius
+    tiles change nothing at all. A network that is shown a deconvolution needs a whole PSF besides.
+    """
+    fine = max(LEAST_OVERLAP, 4 * params.divisor_zyx[1])
+    z, y, x = fine, fine, fine
+    if params.deconvolution_steps:
+        z, y, x = max(z, params.size_z), max(y, params.size_y), max(x, params.size_x)
+    return max(2, math.ceil(z / params.scale)), y, x
+
+
+def bytes_per_voxel(model: TENET) -> float:
+    """Memory of a forward pass per fine voxel, with the features that are alive at its peak."""
+    channels = float(model.params.hidden_channels_list[0])
+    if isinstance(model.encoder, CoarseNet):
+        channels = model.encoder.fine_channels + channels / model.params.scale
+    return BYTES_PER_VOXEL_AND_CHANNEL * channels
+
+
+def default_tile(
+    params: ModelParams, zyx_shape: Triple, overlap_zyx: Triple, fine_voxels: float
+) -> Triple:
+    """Choose a tile that the memory has room for.
+
+    All planes of the stack, if a column three times as wide as the overlap fits; otherwise z is cut
+    as well. Below three overlaps a side nothing is gained, so that is the least.
+
+    Parameters
+    ----------
+    params : ModelParams
+    zyx_shape : tuple of int
+        The stack, on the coarse grid.
+    overlap_zyx : tuple of int
+        Coarse voxels that tiles share.
+    fine_voxels : float
+        Most voxels of a tile on the fine grid.
+
+    Returns
+    -------
+    tuple of int
+        Coarse voxels along z, y and x.
+    """
+    alignment = alignment_of(params)
+    align_z, divisor, _ = alignment
+    least = [3 * round_up(n, a) for n, a in zip(overlap_zyx, alignment, strict=True)]
+    planes = round_up(zyx_shape[0], align_z)
+    z, (y, x) = planes, _rectangle(fine_voxels / (planes * params.scale), zyx_shape[1:], divisor)
+    if (y < min(least[1], zyx_shape[1])) or (x < min(least[2], zyx_shape[2])):
+        y, x = (
+            min(round_up(n, divisor), low) for n, low in zip(zyx_shape[1:], least[1:], strict=True)
+        )
+        z = int(fine_voxels / (y * x * params.scale)) // align_z * align_z
+        z = min(max(z, least[0]), planes)
+    return z, y, x
+
+
+def _rectangle(area: float, yx_shape: tuple[int, int], divisor: int) -> tuple[int, int]:
+    """Largest near-square of multiples of `divisor` within an area and an image."""
+    whole = [round_up(n, divisor) for n in yx_shape]
+    short = int(min(math.sqrt(area), *whole)) // divisor * divisor
+    other = int(area / max(short, 1)) // divisor * divisor
+    y_is_shorter = whole[0] <= whole[1]
+    long = min(other, max(whole))
+    return (short, long) if y_is_shorter else (long, short)
+
+
+def memory_for(device: torch.device) -> int:
+    """Bytes that a tile may take on a device; see the constants of this module."""
+    if device.type == "cuda":
+        return int(MEMORY_SHARE * torch.cuda.mem_get_info(device)[0])
+    return min(int(MEMORY_SHARE * psutil.virtual_memory().available), MOST_CPU_BYTES)
+
+
+# Enhancing ----------------------------------------------------------------------------------------
+
+
+def enhance_stack(
+    model: TENET,
+    stack: Stack,
+    range_: IntensityRange,
+    out: Path,
+    *,
+    voxel_size_um: VoxelSize | None = None,
+    tile_zyx_shape: Triple | None = None,
+    overlap_zyx: Triple | None = None,
+    device: torch.device | str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Enhance a stack of any size into an OME-TIFF, in the memory of one tile.
+
+    Tiles go through the network one by one: a tile is as large as the memory allows, which makes a
+    batch of several smaller ones pointless. `model.half_precision` holds here as in training.
+
+    Parameters
+    ----------
+    model : TENET
+        Put into evaluation mode, and on `device` if one is given.
+    stack : Stack
+        Raw stack.
+    range_ : IntensityRange
+        Raw intensities that become 0 and 1.
+    out : Path
+        Receives C, Z·s, Y, X: "shape", the probability in [0, 1] before any threshold, and
+        "brightness" in [0, 1]. The voxel size along z is the stack's over s.
+    voxel_size_um : tuple of float, optional
+        Voxel size of the stack along z, y and x; by default what its file says.
+    tile_zyx_shape, overlap_zyx : tuple of int, optional
+        Most coarse voxels of a tile, and how many neighbours share; see `default_tile` and
+        `default_overlap`.
+    device : torch.device or str, optional
+        Where to compute; by default where the model is.
+    progress : callable, optional
+        Called as ``progress(done, tiles)`` after every tile.
+
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    TenetError
+        If the voxel size is not known, the stack holds NaN or infinite intensities, the tile is too
+        small for the overlap or too large for the memory, or the disk is full.
+    """
+    tenet = _Tiled(model, tile_zyx_shape, overlap_zyx, device)
+    return restore_stack(tenet, stack, range_, out, voxel_size_um=voxel_size_um, progress=progress)
+
+
+def enhance_array(
+    model: TENET,
+    image_zyx: NDArray[Any],
+    *,
+    tile_zyx_shape: Triple | None = None,
+    overlap_zyx: Triple | None = None,
+    device: torch.device | str | None = None,
+    progress: Progress | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Enhance a small stack in memory; see `enhance_stack`.
+
+    Parameters
+    ----------
+    image_zyx : ndarray
+        Intensities in [0, 1], shape (Z, Y, X).
+
+    Returns
+    -------
+    shape, brightness : ndarray of float32
+        In [0, 1], shape (Z·s, Y, X).
+
+    Raises
+    ------
+    TenetError
+        If the array is not three-dimensional, or not within [0, 1].
+    """
+    tenet = _Tiled(model, tile_zyx_shape, overlap_zyx, device)
+    shape, brightness = restore_array(tenet, image_zyx, progress=progress)
+    return shape, brightness
+
+
+class _Tiled:
+    """A model as a `Restorer`: shape and brightness of tiles that the memory has room for."""
+
+    channels = CHANNELS
+
+    def __init__(
+        self,
+        model: TENET,
+        tile_zyx_shape: Triple | None,
+        overlap_zyx: Triple | None,
+        device: torch.device | str | None,
+    ) -> None:
+        if device is not None:
+            model.to(device)
+        self.model = model.eval()
+        self.scale = model.params.scale
+        self.tile_zyx_shape = tile_zyx_shape
+        self.overlap_zyx = overlap_zyx or default_overlap(model.params)
+
+    def tiles(self, zyx_shape: Triple) -> list[Tile]:
+        params, tile_shape = self.model.params, self.tile_zyx_shape
+        if tile_shape is None:
+            fine_voxels = memory_for(self.model.initial_psf.device) / bytes_per_voxel(self.model)
+            tile_shape = default_tile(params, zyx_shape, self.overlap_zyx, fine_voxels)
+        return tile_plan(zyx_shape, tile_shape, self.overlap_zyx, alignment_of(params))
+
+    def restore(self, tile_zyx: NDArray[np.float32]) -> NDArray[np.float32]:
+        return _enhance_tile(self.model, tile_zyx)
+
+
+def choose_alignment(model: TENET, wanted: bool | None, folder: Path) -> None:
+    """Keep a model's alignment network or leave it out; by default, where None, keep it.
+
+    Raises
+    ------
+    TenetError
+        If it is wanted and there is none.
+    """
+    if wanted and model.aligner is None:
+        raise TenetError(
+            f"{folder} has no alignment network: it needs align_params in the experiment, and "
+            "`python -m tenet align` before fine-tuning"
+        )
+    if wanted is False:
+        model.aligner = None
+
+
+@torch.inference_mode()
+def _enhance_tile(model: TENET, tile_zyx: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Shape probability and brightness (2, Z·s, Y, X) of one tile in [0, 1]."""
+    planes, rows, columns = tile_zyx.shape
+    # Replicated at the far ends, so that the near ones stay aligned with the pooling; it is what
+    # the network's own convolutions do at a border, and works however small the tile is.
+    padding = [(0, -n % a) for n, a in zip(tile_zyx.shape, alignment_of(model.params), strict=True)]
+    padded = torch.from_numpy(np.pad(tile_zyx, padding, mode="edge"))
+    try:
+        image = padded.to(model.initial_psf.device)[None, None]  # (Z, Y, X) -> (1, 1, Z, Y, X)
+        enhanced = model.enhance(model.align(image))
+        channels = (enhanced["shape_probability"], enhanced["brightness"])
+        result = torch.cat(
+            [c[0, :, : planes * model.params.scale, :rows, :columns] for c in channels]
+        )
+        return result.float().cpu().numpy()
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise TenetError(
+            f"no memory for a tile of {planes}×{rows}×{columns} voxels on "
+            f"{model.initial_psf.device}: give a smaller tile"
+        ) from None
+
+
+def psf_before_and_after(
+    model: TENET,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], VoxelSize]:
+    """Return the theoretical and the learned PSF on the fine grid (sum 1), and the voxel size."""
+    params = model.params
+    voxel_size_um = params.fine_voxel_size_um
+    before = psf_volume(params.model_psf(), model.psf.zyx_shape, voxel_size_um)
+    with torch.no_grad():
+        after = model.psf().cpu().numpy()
+    return before, after, voxel_size_um
+
+
+def read_threshold(folder: Path) -> float | None:
+    """Read the threshold that was chosen for a model on held-out phantoms; None if none was.
+
+    Raises
+    ------
+    TenetError
+        If threshold.json holds no threshold from 0 to 1.
+    """
+    path = folder / THRESHOLD
+    if not path.exists():
+        return None
+    try:
+        threshold = float(json.loads(path.read_text(encoding="utf-8"))["threshold"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TenetError(f"{path} holds no threshold ({error}); evaluate the model again") from None
+    if not 0 <= threshold <= 1:
+        raise TenetError(f"{path} holds the threshold {threshold:g}; it must be from 0 to 1")
+    return threshold
+
+
+def missing_calibration(folder: Path) -> str | None:
+    """Say in one line what stands in for the calibration of a model, or None if it has one."""
+    if (folder / THRESHOLD).exists():
+        return None
+    threshold = read_experiment(folder).params.threshold
+    return (
+        f"{folder} was never calibrated (it has no {THRESHOLD}): stacks are not brought to the "
+        f"level of phantoms, and its threshold is taken as {threshold:g}, from its settings; give "
+        "--tuning phantoms when training to choose both"
+    )
