@@ -95,6 +95,7 @@ rule baseline_train:
         "<benchmarks>/baseline_train/{method}/{experiment}/{fold}.tsv"
     wildcard_constraints:
         method="care|neuroclear",
+    priority: 2
     conda:
         "../../envs/tenet.yaml"
     threads: TRAINING_THREADS

@@ -1,4 +1,4 @@
-# Pre-training on phantoms, and fine-tuning on raw stacks. An interrupted training goes on where it
+# Pre-training on phantoms, and fine-tuning on raw stacks: first whatever most waits for. An interrupted training goes on where it
 # was: its checkpoint is no declared output, so that Snakemake leaves it alone.
 
 
@@ -24,6 +24,7 @@ rule pretrain:
         "<logs>/pretrain/{model}.log",
     benchmark:
         "<benchmarks>/pretrain/{model}.tsv"
+    priority: 3
     conda:
         "../../envs/tenet.yaml"
     threads: TRAINING_THREADS
@@ -71,6 +72,7 @@ rule align:
         "<benchmarks>/align/{model}.tsv"
     wildcard_constraints:
         model=names(ALIGNED),
+    priority: 3
     conda:
         "../../envs/tenet.yaml"
     threads: TRAINING_THREADS
@@ -128,6 +130,7 @@ rule finetune:
         "<logs>/finetune/{experiment}/{fold}.log",
     benchmark:
         "<benchmarks>/finetune/{experiment}/{fold}.tsv"
+    priority: 2
     conda:
         "../../envs/tenet.yaml"
     threads: TRAINING_THREADS
