@@ -2,7 +2,8 @@
 
 A *calibration step* is the forward and backward pass of a contiguous float32 3³ convolution from 16
 to 16 channels on 96×64×64 voxels. Each row times its own work and that step in turns, in a process
-of its own, and tells the ratio of the two medians beside the peak memory of that process.
+of its own, and tells the ratio of the two medians beside the peak memory of that process, the
+operations and bytes, and which part of the machine's peak is reached (`tenet.cost`).
 """
 
 import json
@@ -24,6 +25,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from tenet.config import Experiment, ModelParams, parse_experiment
+from tenet.cost import peaks, work_of
 from tenet.errors import TenetError
 from tenet.imaging import StridedBlur
 from tenet.losses import ElasticWeights
@@ -37,7 +39,8 @@ from tenet.training.store import save_table
 
 Triple = tuple[int, int, int]
 Action = Callable[[], Any]
-COLUMNS = ("name", "median_s", "calibration_s", "units", "peak_mib", "device")
+COLUMNS: tuple[str, ...] = ("name", "median_s", "calibration_s", "units", "peak_mib", "device")
+COLUMNS += ("gflop", "gbyte", "floor_s", "of_floor")
 
 #: The beads: ×10, 0.05 µm, PSF of 201×51×51.
 BEADS: dict[str, Any] = {
@@ -84,8 +87,10 @@ def run_bench(out: Path, *, rows: Sequence[str] | None = None) -> list[dict[str,
     Parameters
     ----------
     out : Path
-        CSV file with columns name, median_s, calibration_s, units (median / calibration), peak_mib
-        and device. On a GPU `peak_mib` is what was allocated there.
+        CSV file with columns name, median_s, calibration_s, units (median / calibration), peak_mib,
+        device, gflop and gbyte (convolutions and transforms; what is read and written), floor_s
+        (their time at the peak of the machine) and of_floor (floor_s / median_s). On a GPU
+        `peak_mib` is what was allocated there.
     rows : sequence of str, optional
         Names of rows; by default all of them.
 
@@ -143,6 +148,8 @@ def measure(name: str, device: torch.device) -> dict[str, Any]:
     else:
         unit = 1 if sys.platform == "darwin" else 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    work, rates = work_of(action), peaks(device)
+    floor = rates.floor_s(work) / divisor
     return {
         "name": name,
         "median_s": round(median, 6),
@@ -150,6 +157,10 @@ def measure(name: str, device: torch.device) -> dict[str, Any]:
         "units": round(median / calibration, 3),
         "peak_mib": round(peak),
         "device": device.type,
+        "gflop": round(work.total / divisor / 1e9, 3),
+        "gbyte": round(work.bytes / divisor / 1e9, 3),
+        "floor_s": round(floor, 6),
+        "of_floor": round(floor / median, 3),
     }
 
 
@@ -329,7 +340,8 @@ ROWS = {
 
 def _print(results: Sequence[dict[str, Any]]) -> None:
     """Show the table with what was wanted and what the published code takes."""
-    table = Table("name", "seconds", "units", "wanted", "published", "peak MiB", "device")
+    heads = ("name", "seconds", "units", "wanted", "published", "peak MiB", "device")
+    table = Table(*heads, "GFLOP", "GB", "of the floor")
     for result in results:
         row = ROWS[result["name"]]
         table.add_row(
@@ -340,6 +352,9 @@ def _print(results: Sequence[dict[str, Any]]) -> None:
             "" if row.published is None else f"{row.published:g}",
             f"{result['peak_mib']:.0f}",
             result["device"],
+            f"{result['gflop']:.3g}" if result["gflop"] else "",
+            f"{result['gbyte']:.3g}" if result["gflop"] else "",
+            f"{result['of_floor']:.0%}" if result["gflop"] else "",
         )
     Console().print(table)
 

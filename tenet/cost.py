@@ -1,0 +1,120 @@
+"""What work costs at least: operations, bytes, and the time they take at a machine's peak.
+
+Convolutions and Fourier transforms are counted as they are dispatched, forward and backward, at the
+sizes they really have. Time at the peak is the sum of what each kind would take at the highest rate
+that the machine reached for it; the time that was measured cannot be less, and how near it comes is
+how well the machine is used. Bytes are those that every operation reads and writes if nothing stays
+in a cache.
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+_FFT = torch.ops.aten
+_TRANSFORMS = {_FFT._fft_c2c: 1.0, _FFT._fft_r2c: 0.5, _FFT._fft_c2r: 0.5}
+KINDS = ("bfloat16", "float32", "fft")
+Action = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Operations by kind (`KINDS`: convolutions in two precisions, transforms), and bytes."""
+
+    operations: dict[str, float]
+    bytes: float
+
+    @property
+    def total(self) -> float:
+        """All operations."""
+        return sum(self.operations.values())
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """The highest rates that a machine reached: operations a second by kind, bytes a second."""
+
+    operations: dict[str, float]
+    bytes: float
+
+    def floor_s(self, work: Work) -> float:
+        """Seconds that the operations take at these rates, one kind after the other."""
+        return sum(work.operations[kind] / self.operations[kind] for kind in KINDS)
+
+
+class _Count(TorchDispatchMode):
+    """Adds up what goes through the dispatcher."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: Counter[str] = Counter()
+        self.bytes = 0.0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        packet = func._overloadpacket
+        if packet in flop_registry:
+            half = args[0].dtype in (torch.bfloat16, torch.float16)
+            kind = "bfloat16" if half else "float32"
+            self.operations[kind] += flop_registry[packet](*args, **(kwargs or {}), out_val=out)
+        elif packet in _TRANSFORMS:
+            # 5 n log2 n for a complex transform of length n, half of it if one side is real
+            complete = args[0] if packet is not _FFT._fft_c2r else out
+            length = math.prod(complete.shape[dim] for dim in args[1])
+            share = _TRANSFORMS[packet]
+            self.operations["fft"] += share * 5 * complete.numel() * math.log2(max(length, 2))
+        if not func.is_view:
+            tensors = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, Tensor)]
+            self.bytes += sum(t.numel() * t.element_size() for t in tensors)
+        return out
+
+
+def work_of(action: Action) -> Work:
+    """Count the operations and bytes of an action, by doing it once."""
+    with _Count() as count:
+        action()
+    return Work({kind: float(count.operations[kind]) for kind in KINDS}, count.bytes)
+
+
+def peaks(device: torch.device) -> Peaks:
+    """Measure the highest rates of a device: the best of several short runs of each kind."""
+    image = torch.rand(1, 32, 64, 64, 64, device=device)
+    weight = torch.rand(32, 32, 3, 3, 3, device=device)
+    channels_last = torch.channels_last_3d
+    half, kernel = (t.bfloat16().contiguous(memory_format=channels_last) for t in (image, weight))
+    line = torch.rand(128, 128, 128, device=device, dtype=torch.complex64)
+    source = torch.rand(2**25, device=device)
+    target = torch.empty_like(source)
+    actions: dict[str, Action] = {
+        "bfloat16": lambda: functional.conv3d(half, kernel, padding=1),
+        "float32": lambda: functional.conv3d(image, weight, padding=1),
+        "fft": lambda: torch.fft.fft(line),
+    }
+    with torch.no_grad():
+        rates = {kind: work_of(act).total / _fastest(act, device) for kind, act in actions.items()}
+        copy = 2 * source.numel() * source.element_size()
+        return Peaks(rates, copy / _fastest(lambda: target.copy_(source), device))
+
+
+def _fastest(action: Action, device: torch.device, repeats: int = 8) -> float:
+    """Seconds of the fastest of several runs, after one that is not counted."""
+    times = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        action()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return min(times[1:])

@@ -1,0 +1,43 @@
+"""Operations are counted as they are, forward and backward."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from tenet.cost import KINDS, peaks, work_of
+
+
+def test_a_convolution_and_its_gradients() -> None:
+    image = torch.rand(1, 4, 6, 8, 10, requires_grad=True)
+    weight = torch.rand(5, 4, 3, 3, 3, requires_grad=True)
+    once = 2 * 4 * 5 * 27 * 6 * 8 * 10
+    forward = work_of(lambda: functional.conv3d(image, weight, padding=1))
+    assert forward.operations == {"bfloat16": 0, "float32": once, "fft": 0}
+    both = work_of(lambda: functional.conv3d(image, weight, padding=1).sum().backward())
+    assert both.operations["float32"] == 3 * once  # gradients of the image and of the weights
+    half = [t.detach().bfloat16() for t in (image, weight)]
+    assert work_of(lambda: functional.conv3d(*half, padding=1)).operations["bfloat16"] == once
+
+
+@pytest.mark.parametrize(("real", "share"), [(False, 1.0), (True, 0.5)])
+def test_a_transform(real: bool, share: float) -> None:
+    line = torch.rand(3, 64) if real else torch.rand(3, 64, dtype=torch.complex64)
+    transform = torch.fft.rfft if real else torch.fft.fft
+    work = work_of(lambda: transform(line))
+    assert work.operations["fft"] == pytest.approx(share * 3 * 5 * 64 * math.log2(64))
+
+
+def test_bytes_are_what_is_read_and_written() -> None:
+    one = torch.rand(1000)
+    assert work_of(lambda: one + one).bytes == 3 * 4000
+    assert work_of(lambda: one.view(10, 100)).bytes == 0
+
+
+def test_work_takes_no_less_than_at_the_peak_of_each_kind() -> None:
+    rates = peaks(torch.device("cpu"))
+    assert all(rates.operations[kind] > 0 for kind in KINDS)
+    image, weight = torch.rand(1, 2, 8, 8, 8), torch.rand(2, 2, 3, 3, 3)
+    work = work_of(lambda: functional.conv3d(image, weight))
+    assert rates.floor_s(work) == pytest.approx(work.total / rates.operations["float32"])
