@@ -24,6 +24,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from tenet.baselines.care import CARE, CARESettings
+from tenet.baselines.neuroclear import Neuroclear, NeuroclearSettings, neuroclear_terms
 from tenet.config import Experiment, ModelParams, parse_experiment
 from tenet.cost import peaks, work_of
 from tenet.errors import TenetError
@@ -311,6 +313,26 @@ def _encoder_forward(
     return prepare
 
 
+def _care_step(device: torch.device) -> tuple[Action, float]:
+    """A training step of CARE as published: 16 slices of 128×128."""
+    network = CARE(CARESettings(), 10).to(device).train()
+    slices = torch.rand(16, 1, 128, 128, device=device)
+    return lambda: network(slices).mean().backward(), 1
+
+
+def _neuroclear_step(device: torch.device) -> tuple[Action, float]:
+    """A training step of Neuroclear's published networks on a crop of 36³; published: 108³."""
+    network = Neuroclear(NeuroclearSettings(), 10).to(device).train()
+    crop = torch.rand(1, 1, 36, 36, 36, device=device)
+    rng = np.random.default_rng(0)
+
+    def step() -> None:
+        terms = neuroclear_terms(network, crop, rng)
+        torch.stack(list(terms.values())).sum().backward()
+
+    return step, 1
+
+
 def _blur(device: torch.device) -> tuple[Action, float]:
     """A crop of 240×112×112 blurred by the beads' PSF and sampled ×10; transform of both."""
     psf = psf_volume(
@@ -334,6 +356,8 @@ ROWS = {
         Row("encoder_forward_float32", _encoder_forward("jnet", "float32"), 7, None, 13),
         Row("encoder_forward_coarse", _encoder_forward("coarse", "bfloat16"), 9, None, 13),
         Row("blur", _blur, 15, 2.0, 2.0),
+        Row("care_step", _care_step, 3),
+        Row("neuroclear_step", _neuroclear_step, 3),
     )
 }
 

@@ -226,6 +226,45 @@ def projections(volume: Tensor, axis: int, depth: int) -> Tensor:
     return slices(slabs.amax(axis + 1), axis)
 
 
+def neuroclear_terms(
+    model: Neuroclear, image: Tensor, rng: np.random.Generator
+) -> dict[str, Tensor]:
+    """Terms of both sides on an interpolated crop (N, 1, Z, Y, X); `rng` draws the depths.
+
+    A backward pass of their sum gives to generators and judges each the gradient of its own loss.
+    """
+    settings = model.settings
+    with model.autocast():
+        sharp = model.sharpen(image).float()
+        again = model.blur(sharp).float()
+    low, high = settings.depths
+    depth = {axis: int(rng.integers(low, high + 1)) for axis in (LATERAL, XZ, YZ)}
+    lateral = slices(image, LATERAL)
+    # judge: what it has to take for real, what it is to tell from that
+    games = {
+        "sharp_lateral": (lateral, [projections(sharp, LATERAL, depth[LATERAL])]),
+        "sharp_axial": (lateral, [projections(sharp, a, depth[a]) for a in (XZ, YZ)]),
+        "blurred_lateral": (lateral, [slices(again, LATERAL)]),
+        "blurred_axial": (
+            torch.cat([slices(image, XZ), slices(image, YZ)]),
+            [slices(again, XZ), slices(again, YZ)],
+        ),
+    }
+    # The generators' terms leave the judges alone, the judges' terms the generators: one
+    # backward pass of the sum gives to each the gradient of its own loss.
+    model.judges.requires_grad_(False)
+    terms = {"cycle": settings.cycle_weight * (again - image).abs().mean()}
+    for name, (_, fakes) in games.items():
+        scores = [(model.judge(name, fake) - 1).square().mean() for fake in fakes]
+        terms[f"generator_{name}"] = torch.stack(scores).mean()
+    model.judges.requires_grad_(True)
+    for name, (real, fakes) in games.items():
+        scores = [model.judge(name, fake.detach()).square().mean() for fake in fakes]
+        true = (model.judge(name, real) - 1).square().mean()
+        terms[f"judge_{name}"] = 0.5 * (true + torch.stack(scores).mean())
+    return terms
+
+
 class NeuroclearTask:
     """Both sides of the game in one loss: each has parameters, and gradients, of its own."""
 
@@ -244,46 +283,12 @@ class NeuroclearTask:
         image = torch.from_numpy(drawn).to(self.model.device) / self.model.signal_level
         return upsample(image, self.model.scale)[:, :, : self.side]
 
-    def _terms(
-        self, model: Neuroclear, image: Tensor, rng: np.random.Generator
-    ) -> dict[str, Tensor]:
-        settings = model.settings
-        with model.autocast():
-            sharp = model.sharpen(image).float()
-            again = model.blur(sharp).float()
-        low, high = settings.depths
-        depth = {axis: int(rng.integers(low, high + 1)) for axis in (LATERAL, XZ, YZ)}
-        lateral = slices(image, LATERAL)
-        # judge: what it has to take for real, what it is to tell from that
-        games = {
-            "sharp_lateral": (lateral, [projections(sharp, LATERAL, depth[LATERAL])]),
-            "sharp_axial": (lateral, [projections(sharp, a, depth[a]) for a in (XZ, YZ)]),
-            "blurred_lateral": (lateral, [slices(again, LATERAL)]),
-            "blurred_axial": (
-                torch.cat([slices(image, XZ), slices(image, YZ)]),
-                [slices(again, XZ), slices(again, YZ)],
-            ),
-        }
-        # The generators' terms leave the judges alone, the judges' terms the generators: one
-        # backward pass of the sum gives to each the gradient of its own loss.
-        model.judges.requires_grad_(False)
-        terms = {"cycle": settings.cycle_weight * (again - image).abs().mean()}
-        for name, (_, fakes) in games.items():
-            scores = [(model.judge(name, fake) - 1).square().mean() for fake in fakes]
-            terms[f"generator_{name}"] = torch.stack(scores).mean()
-        model.judges.requires_grad_(True)
-        for name, (real, fakes) in games.items():
-            scores = [model.judge(name, fake.detach()).square().mean() for fake in fakes]
-            true = (model.judge(name, real) - 1).square().mean()
-            terms[f"judge_{name}"] = 0.5 * (true + torch.stack(scores).mean())
-        return terms
-
     def training_terms(self, epoch: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
         """All terms on a fresh crop."""
-        return self._terms(self.model, self._image(rng), rng)
+        return neuroclear_terms(self.model, self._image(rng), rng)
 
     def validation_terms(self, model: Any) -> Iterator[Mapping[str, Tensor]]:
         """All terms on fixed crops; they do not say which weights are best."""
         for index in range(VALIDATION_BATCHES):
             rng = generator_for(1, index)
-            yield self._terms(model, self._image(rng), rng)
+            yield neuroclear_terms(model, self._image(rng), rng)
