@@ -863,6 +863,10 @@ def table(
     acquisition: Annotated[
         Path | None, typer.Option(help="acquisition.json, if the images are simulated.")
     ] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option("--budget", metavar="METHOD=WORDS", help="How it was trained. Repeatable."),
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Means, intervals and the paper's numbers side by side."""
@@ -873,7 +877,13 @@ def table(
 
     tables = [pd.read_csv(path) for path in metrics]
     rng = np.random.default_rng(seed)
-    summary = summary_table(figure, tables, published, rng, psf or (), acquisition)
+    budgets = {}
+    for words in budget or ():
+        method, is_one, told = words.partition("=")
+        if not is_one:
+            raise TenetError(f"--budget {words}: expected METHOD=WORDS")
+        budgets[method] = told
+    summary = summary_table(figure, tables, published, rng, psf or (), acquisition, budgets)
     _write_tables([summary], (out,))
 
 

@@ -40,6 +40,7 @@ SUMMARY_COLUMNS = (
     "n",
     "published",
     "note",
+    "budget",
 )
 PREDICTION, SETTINGS = ".ome.tif", "settings.json"
 
@@ -488,6 +489,7 @@ def summary_table(
     rng: np.random.Generator,
     psfs: Sequence[Path] = (),
     acquisition: Path | None = None,
+    budgets: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Means with cluster-bootstrap 95 % intervals over images, and the published numbers.
 
@@ -505,6 +507,8 @@ def summary_table(
         A ``psf.csv`` (which, axis, fwhm_um) of each fold, for figure 3.
     acquisition : Path, optional
         The ``acquisition.json`` of simulated images, which knows the true widths (``fwhm_um``).
+    budgets : mapping of str to str, optional
+        How each method was trained or tuned, in words.
 
     Returns
     -------
@@ -558,7 +562,10 @@ def summary_table(
         )
     rows += [{"figure": figure} | row for row in _psf_rows(psfs, acquisition, rng)]
     table = pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
-    return table.assign(note=[_note(figure, row) for row in table.to_dict("records")])
+    return table.assign(
+        note=[_note(figure, row) for row in table.to_dict("records")],
+        budget=table["method"].map(dict(budgets or {})).fillna(""),
+    )
 
 
 def _note(figure: str, row: Mapping[Any, Any]) -> str:

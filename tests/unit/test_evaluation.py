@@ -307,8 +307,13 @@ def test_summary_of_figure_2_has_intervals_and_published_numbers() -> None:
         long_table("fig2_angle00", "no_noise", "iou", [("tenet", 0, "", 0.5)]),
         long_table("fig2_angle00", "no_noise", "threshold", [("tenet", 0, "", 0.5)]),
     ]
-    summary = evaluation.summary_table("fig2", tables, PUBLISHED, np.random.default_rng(0))
+    budgets = {"tenet": "fine-tuned on 10 crops"}
+    summary = evaluation.summary_table(
+        "fig2", tables, PUBLISHED, np.random.default_rng(0), budgets=budgets
+    )
     assert tuple(summary.columns) == evaluation.SUMMARY_COLUMNS
+    assert set(summary[summary["method"] == "tenet"]["budget"]) == {"fine-tuned on 10 crops"}
+    assert set(summary[summary["method"] != "tenet"]["budget"]) == {""}
     empty = summary[["value", "low", "high", "published"]].isna().any(axis=1)
     assert (summary["note"] != "").equals(empty)  # a reason wherever a cell is empty
     assert "threshold" not in set(summary["quantity"])

@@ -582,6 +582,29 @@ def acquisition_option(figure):
     return ""
 
 
+def budget_options(figure):
+    """How the methods of a figure's table were trained or tuned."""
+    name = shown_in(figure)[0]
+    tuned, loop = resolved(name), resolved(name).train_loop
+    before = resolved(pretrained_of(name))
+    crops = before.pretrain_loop.n_epochs * before.pretrain_dataset.I
+    pretrained = f"pre-trained on {crops} crops of phantoms"
+    fine = f"fine-tuned on {loop.n_epochs * tuned.train_dataset.I} crops of raw stacks"
+    tuned_over = "{iterations} iterations and weights {tv_weights} tried".format(**config["rltv"])
+    words = {
+        "tenet": f"{pretrained}; {fine}",
+        "pretrained": pretrained,
+        "rltv": f"{tuned_over} on held-out phantoms",
+        "rltv_paper": "settings of the paper; threshold on held-out phantoms",
+    }
+    for method in ("care", "neuroclear"):
+        spec = config[method]
+        steps = spec["n_epochs"] * spec["steps_per_epoch"]
+        batch = f" of {spec['batch_size']}" if "batch_size" in spec else ""
+        words[method] = f"trained for {steps} steps{batch}"
+    return " ".join(f"--budget {shlex.quote(f'{m}={w}')}" for m, w in words.items())
+
+
 def compared_in(figure):
     """Experiments of a figure, and the one that the supplement's ablations are compared with."""
     beads = figure == "supp" and "fig3_beads" in EXPERIMENTS

@@ -194,8 +194,10 @@ rule table:
         ),
         psfs=lambda wildcards, input: " ".join(f"--psf {shlex.quote(path)}" for path in input.psfs),
         acquisition=lambda wildcards: acquisition_option(figure_of(wildcards.table)),
+        budgets=lambda wildcards: budget_options(figure_of(wildcards.table)),
     shell:
         "python -m tenet table {params.figure} {params.metrics} {params.psfs} {params.acquisition}"
+        " {params.budgets}"
         " --published {input.published:q}"
         " --out {output.table:q} > {log} 2>&1"
 
