@@ -589,6 +589,27 @@ def test_all_losses_are_in_the_history(pretrained: Path, data: RawData, tmp_path
     assert provenance["intensity_ranges"].keys() == {"0.npy", "1.npy"}
 
 
+@pytest.mark.parametrize("weight", ["ewc_weight", "qloss_weight", "mrfloss_weights"])
+def test_losses_that_are_left_out_change_what_the_encoder_learns(
+    pretrained: Path, data: RawData, tmp_path: Path, weight: str
+) -> None:
+    """By far more than rounding does: an ablation that moves nothing shows nothing."""
+    none = dict.fromkeys(("l_00", "l_01", "l_10", "l_11"), 0.0)
+    without = {"mrfloss_weights": none} if weight == "mrfloss_weights" else {weight: 0.0}
+    start = dict(load_model(pretrained)[0].encoder.named_parameters())
+    models = {}
+    for name, loop in (("with", {}), ("without", without)):
+        experiment = tiny(train_loop={"n_epochs": 2} | loop)
+        out = tmp_path / name
+        models[name] = finetune(experiment, pretrained, out, data=data, phantoms=None, device=CPU)
+    moved = apart = 0.0
+    other = dict(models["without"].encoder.named_parameters())
+    for name, value in models["with"].encoder.named_parameters():
+        moved += (value - start[name]).square().sum().item()
+        apart += (value - other[name]).square().sum().item()
+    assert apart > 1e-4 * moved
+
+
 def test_interrupted_finetuning_equals_uninterrupted(
     pretrained: Path,
     data: RawData,

@@ -124,7 +124,7 @@ rule evaluate_cells:
         metrics="<results>/metrics/{experiment}.csv",
         cells=report(
             "<results>/tables/{experiment}_cells.csv",
-            caption="../report/table.rst",
+            caption="../report/cells.rst",
             category="Tables",
             labels={"table": "each cell of {experiment}"},
         ),
