@@ -1,10 +1,10 @@
 """What work costs at least: operations, bytes, and the time they take at a machine's peak.
 
 Convolutions and Fourier transforms are counted as they are dispatched, forward and backward, at the
-sizes they really have. Time at the peak is the sum of what each kind would take at the highest rate
-that the machine reached for it; the time that was measured cannot be less, and how near it comes is
-how well the machine is used. Bytes are those that every operation reads and writes if nothing stays
-in a cache.
+sizes they really have. Time at the peak is the sum of what each kind would take at the rate that
+the machine reached for it in one large operation; how near the measured time comes to it is how
+well the machine is used. Bytes are those that every operation reads and writes if nothing stays in
+a cache.
 """
 
 import math
@@ -42,10 +42,9 @@ class Work:
 
 @dataclass(frozen=True)
 class Peaks:
-    """The highest rates that a machine reached: operations a second by kind, bytes a second."""
+    """The rates that a machine reached: operations a second by kind."""
 
     operations: dict[str, float]
-    bytes: float
 
     def floor_s(self, work: Work) -> float:
         """Seconds that the operations take at these rates, one kind after the other."""
@@ -95,17 +94,15 @@ def peaks(device: torch.device) -> Peaks:
     channels_last = torch.channels_last_3d
     half, kernel = (t.bfloat16().contiguous(memory_format=channels_last) for t in (image, weight))
     line = torch.rand(128, 128, 128, device=device, dtype=torch.complex64)
-    source = torch.rand(2**25, device=device)
-    target = torch.empty_like(source)
     actions: dict[str, Action] = {
         "bfloat16": lambda: functional.conv3d(half, kernel, padding=1),
         "float32": lambda: functional.conv3d(image, weight, padding=1),
         "fft": lambda: torch.fft.fft(line),
     }
     with torch.no_grad():
-        rates = {kind: work_of(act).total / _fastest(act, device) for kind, act in actions.items()}
-        copy = 2 * source.numel() * source.element_size()
-        return Peaks(rates, copy / _fastest(lambda: target.copy_(source), device))
+        return Peaks(
+            {kind: work_of(act).total / _fastest(act, device) for kind, act in actions.items()}
+        )
 
 
 def _fastest(action: Action, device: torch.device, repeats: int = 8) -> float:

@@ -564,7 +564,11 @@ def summary_table(
     table = pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
     return table.assign(
         note=[_note(figure, row) for row in table.to_dict("records")],
-        budget=table["method"].map(dict(budgets or {})).fillna(""),
+        # The PSF that a model was told, or the true one, was not trained.
+        budget=table["method"]
+        .map(dict(budgets or {}))
+        .where(~table["condition"].isin(["initial", "true"]))
+        .fillna(""),
     )
 
 

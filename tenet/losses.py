@@ -135,9 +135,8 @@ class ElasticWeights:
 
     ℒ_EWC = (λ/2) Σ F (θ - θ*)² / #parameters, where F is the diagonal of the empirical Fisher
     information: the *mean over batches of the squared gradient* of a negative log-likelihood.
-    Pre-training takes that of a whole crop, summed over its voxels: λ = 1 then weighs against the
-    mean over voxels of the reconstruction loss. Of the mean over voxels, F would be smaller by the
-    square of their number, and the term nothing.
+    Pre-training takes its loss, a mean over voxels, times the number of voxels in a crop: that is
+    the scale of λ. Without that factor F would be smaller by its square, and the term nothing.
 
     Parameters
     ----------

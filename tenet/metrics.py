@@ -11,6 +11,7 @@ A voxel is foreground where ``score >= threshold``. Arrays are Z, Y, X.
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -455,9 +456,9 @@ def surface_um2(mask_zyx: NDArray[Any], voxel_size_um: Sequence[float]) -> float
     """
     size = np.asarray(_voxel_size(voxel_size_um))
     mask = np.pad(_mask_zyx(mask_zyx), 1)
-    steps = [step for step in itertools.product((-1, 0, 1), repeat=3) if step > (0, 0, 0)]
+    steps = _neighbours()
     total = 0.0
-    for step, share in zip(steps, _shares_of_sphere(np.array(steps) * size), strict=True):
+    for step, share in zip(steps, _shares_of_sphere(tuple(map(float, size))), strict=True):
         pairs = list(zip(step, mask.shape, strict=True))
         here = tuple(slice(max(0, -d), n - max(0, d)) for d, n in pairs)
         there = tuple(slice(max(0, d), n - max(0, -d)) for d, n in pairs)
@@ -467,8 +468,15 @@ def surface_um2(mask_zyx: NDArray[Any], voxel_size_um: Sequence[float]) -> float
     return 2 * float(size.prod()) * total
 
 
-def _shares_of_sphere(directions: NDArray[np.float64], points: int = 20_000) -> NDArray[np.float64]:
-    """Share of the sphere that is nearest to each direction or its opposite."""
+def _neighbours() -> list[tuple[int, ...]]:
+    """Steps to one of each two opposite neighbours of a voxel: 13."""
+    return [step for step in itertools.product((-1, 0, 1), repeat=3) if step > (0, 0, 0)]
+
+
+@cache
+def _shares_of_sphere(size: tuple[float, ...], points: int = 20_000) -> NDArray[np.float64]:
+    """Share of the sphere that is nearest to each step between neighbours or its opposite."""
+    directions = np.array(_neighbours()) * size
     unit = directions / np.linalg.norm(directions, axis=1, keepdims=True)
     # Evenly spread points: Fibonacci's spiral.
     height = 1 - (2 * np.arange(points) + 1) / points

@@ -122,10 +122,10 @@ def measure_cells(labels_zyx: NDArray[np.int32], voxel_size_um: Sequence[float])
     -------
     DataFrame
         `CELL_COLUMNS`: the centroid; volume; surface (`metrics.surface_um2`); Wadell's sphericity
-        π^(1/3) (6V)^(2/3) / A of these two; elongation, the second principal axis over the first,
-        and flatness, the third over the second (both 1 for a ball, of the inertia ellipsoid); mean,
-        standard deviation and maximum of the distance from the centroid to the surface; whether the
-        volume's border cuts it.
+        π^(1/3) (6V)^(2/3) / A of these two, which rounding can bring above 1; elongation, the
+        second principal axis over the first, and flatness, the third over the second (both 1 for a
+        ball, of the inertia ellipsoid); mean, standard deviation and maximum of the distance from
+        the centroid to the surface; whether the volume's border cuts it.
     """
     size = np.asarray(voxel_size_um, dtype=float)
     rows = []

@@ -160,7 +160,7 @@ def _counterpart(
         return known | {"run": mean, "low": low, "high": high, "n": len(values)}
     name = f"{place.experiment}_sweep"
     if name not in tables:
-        return empty | {"note": f"no thresholds of {place.experiment} were swept in this run"}
+        return empty | known | {"note": f"no thresholds of {place.experiment} were swept here"}
     sweep = _of(place, _read(tables[name]))
     sweep = sweep[sweep["quantity"] == place.quantity]
     lines = sweep_intervals(sweep, rng)

@@ -16,12 +16,14 @@ super-resolution for volumetric fluorescence microscopy"; Zhu et al., ICCV 2017,
 Isola et al., CVPR 2017, for the discriminators; Mao et al., ICCV 2017, for the squared loss.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from tenet.baselines.learned import (
@@ -37,6 +39,7 @@ from tenet.baselines.learned import (
 from tenet.errors import TenetError
 from tenet.patches import StackCrops
 from tenet.training.loop import generator_for
+from tenet.training.store import save_json
 
 LATERAL, XZ, YZ = 2, 3, 4  # axis of (N, C, Z, Y, X) that a plane is perpendicular to
 
@@ -55,7 +58,7 @@ class NeuroclearSettings(LearnedSettings):
     depths: tuple[int, int] = (2, 10)
     cycle_weight: float = 5.0
     #: Trainings at most, if results do not show what the image shows.
-    attempts: int = 3
+    attempts: PositiveInt = 3
 
 
 class Neuroclear(LearnedBaseline):
@@ -109,14 +112,17 @@ class Neuroclear(LearnedBaseline):
                 f"stacks of {deepest} fine planes are too thin for Neuroclear, which needs {least}"
             )
         crops = StackCrops(stacks, ranges, (-(-fine_planes // scale), side, side), augment=True)
-        for attempt in range(settings.attempts):
+        done = _Failed(folder, f"{seed} {settings.model_dump_json()}")
+        for attempt in range(done.count, settings.attempts):
             first = int(generator_for(seed, attempt).integers(2**31))
             network = cls._initial(settings, assumed, first).to(device)
             task = NeuroclearTask(network, crops, fine_planes)
             fit(network, task, folder, seed=first, data=data, keep_last=True)
             network.trainings = attempt + 1
-            if network.registered:
+            if network.registered or attempt + 1 == settings.attempts:
                 break
+            done.add()
+        done.forget()
         return network
 
     @classmethod
@@ -150,6 +156,23 @@ class Neuroclear(LearnedBaseline):
         with self.autocast():
             restored: Tensor = self.sharpen(fine)
         return restored.float()
+
+
+class _Failed:
+    """How many trainings came to nothing, on disk: an interrupted one goes on where it was."""
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.path, self.identity, self.count = folder / "failed.json", identity, 0
+        if self.path.exists():
+            record = json.loads(self.path.read_text(encoding="utf-8"))
+            self.count = record["count"] if record["identity"] == identity else 0
+
+    def add(self) -> None:
+        self.count += 1
+        save_json(self.path, {"identity": self.identity, "count": self.count})
+
+    def forget(self) -> None:
+        self.path.unlink(missing_ok=True)
 
 
 class _Level(nn.Module):

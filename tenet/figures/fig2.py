@@ -81,9 +81,9 @@ def figure2(results: Path | str, simulated: bool | None = None) -> Figure:
     column = (WIDTH - 0.3 - 0.08 * (len(views) - 1)) / len(views)
     height = column * min(views[0].aspect, 2.6)
     zoom_height = column
-    rows = _angle_views(results, angles, methods)
+    rows = _angle_views(results, table, angles, methods)
     across = max((len(r) for r in rows), default=1)
-    side = (WIDTH - 0.57 - 0.06 * (across - 1)) / across
+    side = min((WIDTH - 0.57 - 0.06 * (across - 1)) / across, 1.1)
     angle_side = side * min(max((r[0].aspect for r in rows), default=0), 1.5)
     a, b = 0.55, 0.55 + height + 0.06 + zoom_height + 0.42
     strip = STRIP * len(methods)
@@ -176,8 +176,15 @@ def _phantom_views(
     return views
 
 
-def _angle_views(results: Path, angles: Sequence[str], methods: Sequence[str]) -> list[list[View]]:
-    return [_phantom_views(results, f"fig2_{angle}", methods) for angle in angles]
+def _angle_views(
+    results: Path, table: pd.DataFrame, angles: Sequence[str], methods: Sequence[str]
+) -> list[list[View]]:
+    rows = []
+    for angle in angles:
+        there = set(table[table["condition"] == f"{angle}_noise"]["method"])
+        chosen = [method for method in methods if method in there]
+        rows.append(_phantom_views(results, f"fig2_{angle}", chosen))
+    return rows
 
 
 def _zoom_box(truth: View) -> tuple[float, float, float]:

@@ -21,6 +21,7 @@ from tenet.figures.page import (
     STYLE,
     WIDTH,
     Page,
+    best_method,
     View,
     budget_note,
     read_csv,
@@ -242,16 +243,13 @@ def _best(table: pd.DataFrame) -> list[str]:
     means = chosen.set_index("method")["value"].dropna()
     lines = []
     if not means.empty:
-        best = str((means - 1).abs().idxmin())
-        words = f"Nearest to as wide along z as across: {METHODS[best].label} {means[best]:.2f}"
-        if best != "tenet" and "tenet" in means:
-            words += f" (TENET {means['tenet']:.2f})"
-        lines.append(words + ".")
-    ious = table[(table["quantity"] == "iou")].set_index("method")["value"].dropna()
-    if not ious.empty:
-        best = str(ious.idxmax())
-        words = f"Highest IoU with the truth: {METHODS[best].label} {ious[best]:.2f}"
-        if best != "tenet" and "tenet" in ious:
-            words += f" (TENET {ious['tenet']:.2f})"
-        lines.append(words + ".")
+        nearest = (means - 1).abs().sort_values().index
+        words = f"{METHODS[nearest[0]].label} {means[nearest[0]]:.2f}"
+        if nearest[0] != "tenet" and "tenet" in means:
+            place = list(nearest).index("tenet") + 1
+            words += f" (TENET {means['tenet']:.2f}, place {place} of {len(means)})"
+        lines.append(f"Nearest to as wide along z as across: {words}.")
+    best = best_method(table, "neurons", "iou")
+    if best:
+        lines.append(f"Highest IoU with the truth: {best}.")
     return lines

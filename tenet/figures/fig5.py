@@ -20,6 +20,7 @@ from tenet.figures.page import (
     STYLE,
     WIDTH,
     Page,
+    best_method,
     budget_note,
     existing,
     method_handle,
@@ -194,7 +195,7 @@ def _two_colours(stacks: Sequence[Stack]) -> tuple[NDArray[np.float64], NDArray[
     """Projections along z and y of two channels, green and magenta."""
     views: list[list[NDArray[np.float64]]] = [[], []]
     for stack, colour in zip(stacks, (GREEN, MAGENTA), strict=True):
-        for view, flat in zip(views, maximum_projections(stack), strict=True):
+        for view, flat in zip(views, _maximum_projections(stack), strict=True):
             low, high = pictures.levels(flat)
             scaled = ((flat - low) / max(high - low, 1e-9)).clip(0, 1) ** 0.7
             view.append(scaled[..., None] * colour)
@@ -202,7 +203,7 @@ def _two_colours(stacks: Sequence[Stack]) -> tuple[NDArray[np.float64], NDArray[
     return xy, xz
 
 
-def maximum_projections(
+def _maximum_projections(
     stack: Stack, planes: int = 16
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Maxima of a stack along z and along y, read a few planes at a time."""
@@ -233,11 +234,7 @@ def _counts(table: pd.DataFrame) -> list[str]:
         if method in numbers
     ]
     lines = [f"Cells found: {', '.join(words)}."] if words else []
-    ious = chosen[chosen["quantity"] == "iou"].set_index("method")["value"].dropna()
-    if not ious.empty:
-        best = str(ious.idxmax())
-        text = f"Highest IoU with the true cells: {METHODS[best].label} {ious[best]:.2f}"
-        if best != "tenet" and "tenet" in ious:
-            text += f" (TENET {ious['tenet']:.2f})"
-        lines.append(text + ".")
+    best = best_method(table, "microglia", "iou")
+    if best:
+        lines.append(f"Highest IoU with the true cells: {best}.")
     return lines

@@ -413,7 +413,9 @@ def budget_note(results: Path, experiment: str) -> list[str]:
         settings = records[0]["settings"]
         steps = settings["n_epochs"] * settings["steps_per_epoch"]
         label = METHODS[method].label
-        words.append(f"{label} for {steps} steps (batch size {settings['batch_size']})")
+        most = max(int(record.get("trainings", 1)) for record in records)
+        again = f", up to {most} times" if most > 1 else ""
+        words.append(f"{label} for {steps} steps (batch size {settings['batch_size']}){again}")
         if not all(record["registered"] for record in records):
             elsewhere.append(label)
     lines = [f"Trained: {', '.join(words)}."] if words else []

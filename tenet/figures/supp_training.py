@@ -52,8 +52,9 @@ def training_figure(results: Path | str, histories: Sequence[Path | str] | None 
     note = wrapped(
         [
             "A line for each fold. Losses differ in kind: pre-training is supervised on phantoms; "
-            "fine-tuning is the log-likelihood of raw stacks with priors, and below 0 where the "
-            "noise is small; those of Neuroclear's game need not fall. Vertical scales differ."
+            "fine-tuning is the negative log-likelihood of raw stacks with priors, below 0 where "
+            "the noise is small (rehearsal on phantoms is left out); CARE's is an absolute error; "
+            "that of Neuroclear's game need not fall. Vertical scales differ."
         ]
     )
     rows = -(-len(panels) // COLUMNS)
@@ -95,7 +96,8 @@ def _grouped(results: Path, paths: Sequence[Path]) -> list[tuple[str, str, list[
 
 def _panel(axes: Axes, histories: list[pd.DataFrame], colour: str) -> None:
     for history in histories:
-        axes.plot(history["epoch"], history["training"], ":", color=colour, linewidth=0.7)
+        training = history["training"] - history.get("training_rehearsal", 0.0)
+        axes.plot(history["epoch"], training, ":", color=colour, linewidth=0.7)
         axes.plot(history["epoch"], history["validation"], color=colour, linewidth=0.9)
     axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(3))

@@ -290,8 +290,8 @@ class PretrainTask:
     def fisher_information(self, batches: int) -> ElasticWeights:
         """Elastic weights of the encoder at its present parameters.
 
-        The information is that of a whole crop: its log-likelihood is the sum over its voxels, of
-        which the loss is the mean.
+        The information is that of a whole crop: the loss, a mean over voxels, is multiplied by
+        their number, as if all of it were a log-likelihood (soft Dice is none).
         """
 
         def losses() -> Iterator[Tensor]:

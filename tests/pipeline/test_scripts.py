@@ -121,6 +121,8 @@ def test_paper_configuration_is_valid(config):
         (["zenodo", "record"], "zenodo.15545449", "is not the number of a record"),
         (["phantoms", "own"], {"kind": "import"}, "own: folder missing"),
         (["seeds"], [], "seeds: "),
+        (["figures"], ["supp_training"], "shows the trainings behind others"),
+        (["experiments", "fig4_neurons"], None, "no experiment is left for fig4"),
         (["methods"], ["rltv"], "methods lacks tenet, which fig2 shows"),
         (["experiments", "fig4_neurons", "methods"], ["rltv"], "fig4_neurons: methods lacks tenet"),
         (["ablation", "folds"], "none", "ablation: folds"),

@@ -60,6 +60,19 @@ def test_a_row_is_measured_in_its_own_process(tmp_path: Path) -> None:
     assert 100 < row["peak_mib"] < 10_000
 
 
+@pytest.mark.parametrize("name", ["care_step", "neuroclear_step"])
+def test_steps_of_baselines_reach_their_weights(name: str) -> None:
+    action, _ = bench.ROWS[name].prepare(CPU)
+    network = next(
+        cell.cell_contents
+        for cell in action.__closure__
+        if isinstance(cell.cell_contents, torch.nn.Module)
+    )
+    action()
+    missing = [n for n, p in network.named_parameters() if p.grad is None]
+    assert not missing
+
+
 def test_unknown_row(tmp_path: Path) -> None:
     with pytest.raises(TenetError, match="no bench row 'nothing'; there are phantom_object"):
         bench.run_bench(tmp_path / "bench.csv", rows=["nothing"])

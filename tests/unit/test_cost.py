@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tenet.cost import KINDS, peaks, work_of
+from tenet.cost import KINDS, Peaks, Work, peaks, work_of
 
 
 def test_a_convolution_and_its_gradients() -> None:
@@ -35,9 +35,12 @@ def test_bytes_are_what_is_read_and_written() -> None:
     assert work_of(lambda: one.view(10, 100)).bytes == 0
 
 
-def test_work_takes_no_less_than_at_the_peak_of_each_kind() -> None:
+def test_time_at_the_peak_adds_up_over_kinds() -> None:
+    work = Work({"bfloat16": 6e9, "float32": 1e9, "fft": 2e9}, 0)
+    assert work.total == 9e9
+    assert Peaks({"bfloat16": 3e9, "float32": 1e9, "fft": 4e9}).floor_s(work) == 2 + 1 + 0.5
+
+
+def test_rates_of_this_machine_are_those_of_a_machine() -> None:
     rates = peaks(torch.device("cpu"))
-    assert all(rates.operations[kind] > 0 for kind in KINDS)
-    image, weight = torch.rand(1, 2, 8, 8, 8), torch.rand(2, 2, 3, 3, 3)
-    work = work_of(lambda: functional.conv3d(image, weight))
-    assert rates.floor_s(work) == pytest.approx(work.total / rates.operations["float32"])
+    assert all(1e7 < rates.operations[kind] < 1e16 for kind in KINDS)

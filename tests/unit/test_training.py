@@ -506,6 +506,23 @@ def test_thin_and_thick_structures_of_one_brightness_get_one_level(pretrained: P
     assert levels[0] / levels[1] > blurred[0] / blurred[1] + 0.5 * (1 - blurred[0] / blurred[1])
 
 
+@pytest.mark.parametrize("power", [0.7, 1.0, 1.6])
+def test_the_level_is_found_in_few_rounds(monkeypatch: pytest.MonkeyPatch, power: float) -> None:
+    """Whatever power of the level a deconvolution's peak grows with."""
+    seen = []
+
+    def peak(model: Any, image: Any) -> float:
+        seen.append(float(image.max()))
+        return 5 * float(image.max()) ** power + 0.01
+
+    monkeypatch.setattr(intensity, "deconvolved_peak", peak)
+    level = intensity._level_before(None, np.ones((1, 1, 1), np.float32), 0.5)
+    assert peak(None, np.full(1, level)) == pytest.approx(0.5, rel=intensity.LEVEL_TOLERANCE)
+    assert len(seen) <= 5
+    # An image too dim for it stays as it is.
+    assert intensity._level_before(None, np.ones((1, 1, 1), np.float32), 9) == 1
+
+
 def test_the_level_is_that_of_the_brightest_part(tmp_path: Path) -> None:
     image = np.zeros((60, 200, 150), np.float32)
     image[50:55, 140:160, 20:40] = 1

@@ -90,9 +90,9 @@ CODE = {
     "align": ["tenet.training.align", "tenet.calibration"],
     "finetune": ["tenet.training.finetune", "tenet.calibration"],
     "rltv": ["tenet.comparison.rltv"],
-    "care": ["tenet.baselines.care", "tenet.calibration"],
-    "neuroclear": ["tenet.baselines.neuroclear", "tenet.calibration"],
-    "predict": ["tenet.enhancement"],
+    "care": ["tenet.comparison.learned"],
+    "neuroclear": ["tenet.comparison.learned"],
+    "predict": ["tenet.enhancement", "tenet.stacks", "tenet.training.intensity"],
     "evaluate": ["tenet.evaluation"],
     "structures": ["tenet.structures"],
     "published": ["tenet.published"],
@@ -589,7 +589,8 @@ def budget_options(figure):
     before = resolved(pretrained_of(name))
     crops = before.pretrain_loop.n_epochs * before.pretrain_dataset.I
     pretrained = f"pre-trained on {crops} crops of phantoms"
-    fine = f"fine-tuned on {loop.n_epochs * tuned.train_dataset.I} crops of raw stacks"
+    of_what = "images of phantoms" if is_simulation_variant(name) else "raw stacks"
+    fine = f"fine-tuned on {loop.n_epochs * tuned.train_dataset.I} crops of {of_what}"
     tuned_over = "{iterations} iterations and weights {tv_weights} tried".format(**config["rltv"])
     words = {
         "tenet": f"{pretrained}; {fine}",
@@ -601,7 +602,8 @@ def budget_options(figure):
         spec = config[method]
         steps = spec["n_epochs"] * spec["steps_per_epoch"]
         batch = f" of {spec['batch_size']}" if "batch_size" in spec else ""
-        words[method] = f"trained for {steps} steps{batch}"
+        again = ", again if results do not show what the image shows" * (method == "neuroclear")
+        words[method] = f"trained for {steps} steps{batch}{again}"
     return " ".join(f"--budget {shlex.quote(f'{m}={w}')}" for m, w in words.items())
 
 
@@ -623,12 +625,13 @@ def measured(figure):
 def histories():
     """The course of every training behind the configured figures."""
     found = set()
-    for name in (name for figure in config["figures"] for name in shown_in(figure)):
+    for name in (name for figure in config["figures"] for name in compared_in(figure)):
         model = EXPERIMENTS[name].get("model", name)
         pretrained = pretrained_of(name)
-        found.add(f"models/{pretrained}")
         if pretrained in ALIGNED:
             found.add(f"models/{pretrained}/alignment")
+            pretrained = pretrained_of(pretrained)
+        found.add(f"models/{pretrained}")
         for method in set(LEARN_FROM_STACKS) & set(methods_of(name)):
             top = "models" if method == "tenet" else f"baselines/{method}"
             found |= {f"{top}/{model}/{fold}" for fold in folds(model)}
@@ -663,7 +666,7 @@ def figure_inputs(wildcards):
     names = shown_in(wildcards.figure)
     models = [
         f"{model_folder(name, 'tenet', fold)}/{file}"
-        for name in names
+        for name in compared_in(wildcards.figure)
         for fold in folds(EXPERIMENTS[name].get("model", name))
         for file in ("model.pt", "psf.csv", "history.csv", "threshold.json")
     ]

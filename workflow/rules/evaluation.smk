@@ -210,7 +210,7 @@ rule published:
         sweeps=lambda wildcards: [
             f"<results>/metrics/{name}_sweep.csv"
             for figure in config["figures"]
-            for name in shown_in(figure)
+            for name in compared_in(figure)
             if with_sweep(name)
         ],
         published="resources/published_values.csv",

@@ -1,4 +1,4 @@
-# Pre-training on phantoms, and fine-tuning on raw stacks: first whatever most waits for. An interrupted training goes on where it
+# Pre-training on phantoms, and fine-tuning on raw stacks. Both start first, as most waits for them. An interrupted training goes on where it
 # was: its checkpoint is no declared output, so that Snakemake leaves it alone.
 
 

@@ -50,6 +50,18 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
             "name some, or leave supp out"
         )
     experiments = experiments_of(config)
+    shown = {spec["figure"] for spec in experiments.values()}
+    for figure in config["figures"]:
+        needed = {"fig1": "fig2_phantoms" in experiments, "supp_training": bool(shown)}
+        if not needed.get(figure, figure in shown):
+            raise ValueError(
+                f"configuration: figures: no experiment is left for {figure}: add one, or leave "
+                f"{figure} out of figures"
+            )
+    if config["figures"] == ["supp_training"]:
+        raise ValueError(
+            "configuration: figures: supp_training shows the trainings behind others: add one"
+        )
     for name, spec in experiments.items():
         where = f"experiments: {name}"
         simulated = spec["source"] == "simulated"
@@ -60,8 +72,9 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
         for other in ("images", "tumour"):
             if other in spec:
                 _known(spec[other], experiments, f"{where}: {other}")
-        shown = spec["figure"] in config["figures"]
-        if shown and "tenet" not in set(config["methods"]) & set(spec.get("methods", ["tenet"])):
+        if spec["figure"] in config["figures"] and "tenet" not in set(config["methods"]) & set(
+            spec.get("methods", ["tenet"])
+        ):
             raise ValueError(
                 f"configuration: {where}: methods lacks tenet, which {spec['figure']} shows: "
                 f"add it, or leave {spec['figure']} out of figures"

@@ -95,13 +95,18 @@ def write_manifest(record: str, out: Path, mirror: str = "") -> None:
     os.replace(partial, out)
 
 
-def size_of(url: str) -> str:
+def size_of(url: str, tries: int = 3) -> str:
     """Bytes of a file by what its server tells; empty if it does not."""
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=60) as head:
-            return str(head.headers.get("Content-Length") or "")
-    except (OSError, http.client.HTTPException):
-        return ""  # what comes is checked by its MD5 anyway
+    request = urllib.request.Request(url, method="HEAD")
+    for attempt in range(tries):
+        try:
+            with urllib.request.urlopen(request, timeout=60) as head:
+                return str(head.headers.get("Content-Length") or "")
+        except (OSError, http.client.HTTPException) as error:
+            if getattr(error, "code", 0) not in AGAIN and isinstance(error, urllib.error.HTTPError):
+                break
+            time.sleep(2.0**attempt)
+    return ""  # what comes is checked by its MD5 anyway
 
 
 def _name_in(url: str) -> str:
@@ -154,7 +159,7 @@ def download(name: str, manifest: Path, out: Path, tries: int = TRIES) -> None:
 
 
 def _refuse_what_does_not_fit(name: str, size: str, partial: Path) -> None:
-    """Say before the download, not hours later, that a disk is too small."""
+    """Say before the download, not hours later, that a disk is too small for this file."""
     if not size.isdigit():
         return
     partial.parent.mkdir(parents=True, exist_ok=True)
