@@ -19,6 +19,7 @@ from tenet.errors import TenetError
 from tenet.model import TENET
 from tenet.phantoms import open_phantoms
 from tenet.simulation import psf_fwhm_um
+from tenet.training import intensity
 from tenet.training.align import alignment_terms, train_alignment
 from tenet.training.finetune import (
     RawData,
