@@ -11,6 +11,7 @@ rule phantoms:
         "<logs>/phantoms/{set}.log",
     benchmark:
         "<benchmarks>/phantoms/{set}.tsv"
+    priority: 4
     conda:
         "../../envs/tenet.yaml"
     threads: phantom_workers
