@@ -85,6 +85,7 @@ rule simulate:
         "<logs>/simulate/{experiment}.log",
     benchmark:
         "<benchmarks>/simulate/{experiment}.tsv"
+    priority: 4
     conda:
         "../../envs/tenet.yaml"
     threads: INFERENCE_THREADS
