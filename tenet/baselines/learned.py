@@ -199,7 +199,8 @@ class LearnedBaseline(nn.Module):
                 fine, restored, upsample_factor=20, normalization=None
             )
             shifts.append(shift)
-            back = ndimage.shift(restored, shift, order=1, mode="nearest")
+            small = np.abs(shift).max() < _MOST_SHIFT
+            back = ndimage.shift(restored, shift, order=1, mode="nearest") if small else restored
             if fine.std() > 0 and back.std() > 0:
                 likeness.append(np.corrcoef(fine.ravel(), back.ravel())[0, 1])
         median = torch.from_numpy(np.median(shifts, axis=0)).float()
@@ -208,8 +209,8 @@ class LearnedBaseline(nn.Module):
         if not self.registered:
             print(
                 f"warning: {self.name}: no registration: its results fit the images best when "
-                f"shifted by {median.tolist()} fine voxels, and then have a correlation with them "
-                f"of {self.correlation:.2f}; it needs more training"
+                f"shifted by {median.tolist()} fine voxels, and have a correlation with them of "
+                f"{self.correlation:.2f}; it needs more training"
             )
         else:
             self.shift_zyx.copy_(median.where(median.abs() > _LEAST_SHIFT, 0.0))
