@@ -379,7 +379,9 @@ def _print(results: Sequence[dict[str, Any]]) -> None:
             f"{result['gbyte']:.3g}" if result["gflop"] else "",
             f"{result['of_peak']:.0%}" if result["gflop"] else "",
         )
-    Console().print(table)
+    console = Console()
+    console.width = max(console.width, 120)  # a file or a log has room for the whole table
+    console.print(table)
 
 
 if __name__ == "__main__":
