@@ -564,11 +564,11 @@ def summary_table(
     table = pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
     return table.assign(
         note=[_note(figure, row) for row in table.to_dict("records")],
-        # The PSF that a model was told, or the true one, was not trained.
-        budget=table["method"]
-        .map(dict(budgets or {}))
-        .where(~table["condition"].isin(["initial", "true"]))
-        .fillna(""),
+        budget=[
+            # The PSF that a model was told, or the true one, was not trained.
+            "" if condition in ("initial", "true") else (budgets or {}).get(method, "")
+            for method, condition in zip(table["method"], table["condition"], strict=True)
+        ],
     )
 
 
