@@ -347,6 +347,14 @@ def test_drawing_code_redraws_and_trains_nothing(finished):
     assert jobs(finished, "all", *DEMO) == ALL_FIGURES
 
 
+@pytest.mark.parametrize("method", ["care", "neuroclear"])
+def test_a_baseline_retrains_without_the_other(finished, method):
+    append(finished / f"tenet/baselines/{method}.py", "\nCHANGED = True\n")
+    counts = jobs(finished, "all", *DEMO)
+    assert counts["baseline_train"] == 1 + 2 + 1 + 1
+    assert not {"pretrain", "finetune"} & set(counts)
+
+
 def test_a_notebook_redraws_its_figure(finished):
     append(finished / "notebooks/fig3.ipynb", "\n")
     assert jobs(finished, "all", *DEMO) == {"figure": 1}

@@ -250,6 +250,38 @@ def test_a_training_that_ends_the_wrong_way_round_is_done_again(
     assert network.trainings == len(firsts) == 2
 
 
+def test_an_interrupted_second_training_does_not_repeat_the_first(
+    acquired: list[tuple[Stack, IntensityRange]],
+    assumed: Assumed,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Stop(Exception):
+        pass
+
+    settings = SMALL_NEUROCLEAR.model_copy(update={"n_epochs": 1, "steps_per_epoch": 1})
+    judge, failed = Neuroclear.judge, tmp_path / "failed.json"
+
+    def interrupted(self: Neuroclear, name: str, planes: torch.Tensor) -> torch.Tensor:
+        if failed.exists():
+            raise Stop
+        return judge(self, name, planes)
+
+    def learn() -> Neuroclear:
+        return Neuroclear.learn(settings, acquired, assumed, tmp_path, device=torch.device("cpu"))
+
+    monkeypatch.setattr(Neuroclear, "restore_fine", lambda self, fine: 1 - fine)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Neuroclear, "judge", interrupted)
+        with pytest.raises(Stop):
+            learn()
+    monkeypatch.setattr(Neuroclear, "restore_fine", lambda self, fine: fine)
+    network = learn()  # the first would be good now, but it is not done again
+    assert network.trainings == 2
+    assert network.registered
+    assert not failed.exists()
+
+
 @pytest.mark.parametrize("kind", [CARE, Neuroclear])
 def test_saved_baselines_load_and_say_what_they_are(
     kind: type[LearnedBaseline], tmp_path: Path

@@ -107,6 +107,9 @@ WITHOUT = {
     step: MEASURING
     for step in ("pretrain", "align", "finetune", "rltv", "care", "neuroclear", "predict")
 }
+# One module trains both; a change of the one leaves the other as it is.
+WITHOUT["care"] = [*MEASURING, "tenet.baselines.neuroclear"]
+WITHOUT["neuroclear"] = [*MEASURING, "tenet.baselines.care"]
 
 # The sections of an experiment's settings that a rule reads.
 SETTINGS = {

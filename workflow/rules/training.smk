@@ -1,5 +1,6 @@
-# Pre-training on phantoms, and fine-tuning on raw stacks. Both start first, as most waits for them. An interrupted training goes on where it
-# was: its checkpoint is no declared output, so that Snakemake leaves it alone.
+# Pre-training on phantoms, and fine-tuning on raw stacks; they start early, as most waits for them.
+# An interrupted training goes on where it was: its checkpoint is no declared output, so that
+# Snakemake leaves it alone.
 
 
 rule pretrain:
