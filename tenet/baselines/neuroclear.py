@@ -6,8 +6,9 @@ against lateral slices of x; planes of F(G(x)), lateral and axial, against the s
 Planes of G(x) are projections of a random depth.
 
 A reimplementation in PyTorch of the published method; the budget is in its settings. Nothing in the
-game keeps G from turning light into dark, which F turns back; a training that ends so is done again
-from other first weights, as an author would, and the record says how often.
+game keeps G from turning light into dark, or from moving the image far away, which F undoes; a
+training that ends so is done again from other first weights, as an author would, and the record
+says how often.
 
 References
 ----------
