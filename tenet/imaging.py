@@ -90,8 +90,9 @@ class StridedBlur:
         ):
             padded = _wrap(padded, dim, n)
             padded = padded.roll(-shift, dim)
-        # In the layout of the spectra that it multiplies: planes fastest.
-        self._otf = torch.fft.rfftn(padded).movedim(0, -1).contiguous().movedim(-1, 0)
+        # Axial frequencies come last in all spectra: transforms along z, the longest ones, then
+        # read memory in order.
+        self._otf = torch.fft.rfftn(padded).movedim(0, -1).contiguous()
 
     def forward(self, fine: Tensor) -> Tensor:
         """Blur and sample.
@@ -105,16 +106,15 @@ class StridedBlur:
         Tensor of float32, shape (N, C, coarse planes, Y, X)
         """
         n_z, n_y, n_x = self._n
-        spectrum = torch.fft.rfft(fine.float(), n_x, dim=-1)
-        spectrum = torch.fft.fft(spectrum, n_y, dim=-2)
-        spectrum = torch.fft.fft(spectrum, n_z, dim=-3) * (self._otf / self.scale)
+        spectrum = torch.fft.rfft2(fine.float(), (n_y, n_x)).movedim(-3, -1)
+        spectrum = nn.functional.pad(spectrum, (0, n_z - spectrum.shape[-1]))
         # chunk by chunk: a reduction over a strided axis takes ten times as long
-        aliased, *others = spectrum.chunk(self.scale, -3)
+        aliased, *others = (torch.fft.fft(spectrum) * self._otf).chunk(self.scale, -1)
         for chunk in others:
             aliased = aliased + chunk
-        coarse = torch.fft.ifft(aliased, dim=-3)[..., : self.coarse_planes, :, :]
-        coarse = torch.fft.ifft(coarse, dim=-2)[..., : self.zyx_shape[1], :]
-        return torch.fft.irfft(coarse, n_x, dim=-1)[..., : self.zyx_shape[2]]
+        coarse = torch.fft.ifft(aliased / self.scale)[..., : self.coarse_planes].movedim(-1, -3)
+        padded_image = torch.fft.irfft2(coarse, (n_y, n_x))
+        return padded_image[..., : self.zyx_shape[1], : self.zyx_shape[2]]
 
     __call__ = forward
 
@@ -130,14 +130,14 @@ class StridedBlur:
         Tensor of float32, shape (N, C, Z, Y, X)
         """
         n_z, n_y, n_x = self._n
-        spectrum = torch.fft.rfft(coarse.float(), n_x, dim=-1)
-        spectrum = torch.fft.fft(spectrum, n_y, dim=-2)
-        spectrum = torch.fft.fft(spectrum, n_z // self.scale, dim=-3)
+        spectrum = torch.fft.rfft2(coarse.float(), (n_y, n_x)).movedim(-3, -1)
+        spectrum = torch.fft.fft(spectrum, n_z // self.scale)
         # Zeros between the planes: the spectrum repeats itself.
-        repeats = self._otf.conj().unflatten(0, (self.scale, n_z // self.scale))
-        spectrum = (spectrum.unsqueeze(-4) * repeats).flatten(-4, -3)
-        fine = torch.fft.ifft(spectrum, dim=-3)[..., : self.zyx_shape[0], :, :]
-        fine = torch.fft.ifft(fine, dim=-2)[..., : self.zyx_shape[1], :]
+        repeats = self._otf.conj().unflatten(-1, (self.scale, n_z // self.scale))
+        spectrum = (spectrum.unsqueeze(-2) * repeats).flatten(-2)
+        fine = torch.fft.ifft(spectrum)[..., : self.zyx_shape[0]]
+        # Rows that are cut off need no transform along x.
+        fine = torch.fft.ifft(fine, dim=-3)[..., : self.zyx_shape[1], :, :].movedim(-1, -3)
         return torch.fft.irfft(fine, n_x, dim=-1)[..., : self.zyx_shape[2]]
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage, optimize, stats
+from scipy import ndimage, optimize
 from skimage import measure
 
 from tenet.errors import TenetError
@@ -724,6 +724,9 @@ def bootstrap_interval(
 
     def of_resample(drawn: NDArray[np.intp]) -> float:
         return float(statistic(np.concatenate([groups[index] for index in drawn])))
+
+    # Half a second of imports that most commands can do without.
+    from scipy import stats
 
     interval = stats.bootstrap(
         (np.arange(len(groups)),),

@@ -135,8 +135,12 @@ def refocused(params: ModelParams) -> RadialPSF:
     Aberration moves the focus; a user of the microscope would have focused on the structure.
     """
     psf = params.model_psf()
-    z_um = centred(4001, (5 * params.res_axial + 2 * params.pZ) / 2000)
-    focus_um = z_um[int(np.argmax(psf(z_um, np.zeros(1))[:, 0]))]
+    step_um = (5 * params.res_axial + 2 * params.pZ) / 200
+    focus_um = 0.0
+    # First far and coarse, then between the neighbours of what was found.
+    for z_um in (centred(401, step_um), centred(21, step_um / 10)):
+        axis = psf(z_um + focus_um, np.zeros(1))[:, 0]
+        focus_um += z_um[int(np.argmax(axis))]
     return lambda z, r: psf(np.asarray(z) + focus_um, r)
 
 
