@@ -27,8 +27,9 @@ BRIGHTEST_PERCENT = 99.99
 #: Accelerated Richardson–Lucy steps where a model does not say how many, and the largest part of a
 #: stack that is deconvolved, in coarse planes and pixels.
 STEPS, WINDOW_ZYX = 30, (48, 128, 128)
-#: How often at most, and how closely, the level of a stack is brought to that of the phantoms.
-LEVEL_ROUNDS, LEVEL_TOLERANCE = 6, 0.03
+#: How often at most, and how closely, the level of a stack is brought to that of the phantoms; and
+#: from how near one more step gets there without a look.
+LEVEL_ROUNDS, LEVEL_TOLERANCE, LEVEL_NEAR = 6, 0.03, 0.2
 
 
 def stack_range(stack: Stack, method: str) -> IntensityRange:
@@ -106,25 +107,30 @@ def model_range(
     if level is None or not range_.method.startswith("percentile"):
         return range_
     model, _ = load_model(folder)
-    return scaled(range_, _level_before(model, brightest_window(stack, range_), level))
+    first = recorded_level(folder, "signal_level") or 1.0
+    return scaled(range_, _level_before(model, brightest_window(stack, range_), level, first))
 
 
-def _level_before(model: TENET, image_zyx: NDArray[np.float32], wanted: float) -> float:
+def _level_before(
+    model: TENET, image_zyx: NDArray[np.float32], wanted: float, first: float = 1.0
+) -> float:
     """What an image has to be multiplied by, at most 1, to reach `wanted` after deconvolution.
 
     Deconvolution with a background is not linear: dim images are sharpened less. So the logarithm
-    of the level is found by the secant method.
+    of the level is found by the secant method, from a `first` guess on.
     """
-    level, last, slope = 1.0, None, 1.0
+    level, last, slope = min(first, 1.0), None, 1.0
     for _ in range(LEVEL_ROUNDS):
         peak = deconvolved_peak(model, level * image_zyx)
         if peak <= 0 or abs(peak / wanted - 1) < LEVEL_TOLERANCE:
             break
+        sure = False
         if last is not None and last[1] != peak:
             slope = math.log(peak / last[1]) / math.log(level / last[0])
+            sure = abs(peak / wanted - 1) < LEVEL_NEAR
         last = level, peak
         level = min(level * (wanted / peak) ** (1 / max(slope, 0.5)), 1.0)
-        if level == last[0]:
+        if sure or level == last[0]:
             break
     return level
 
