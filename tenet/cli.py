@@ -563,6 +563,7 @@ def enhance(
             path,
             voxel_size_um=size,
             tile_zyx_shape=tile,
+            device=_device(device, threads),
             progress=_report,
         )
         print(path)

@@ -1,8 +1,11 @@
 """Enhancing arrays and stacks of any size with a model, tile by tile."""
 
+import copy
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import numpy as np
@@ -16,7 +19,7 @@ from tenet.model import TENET
 from tenet.network import CoarseNet
 from tenet.optics import psf_volume
 from tenet.restoration import Progress, restore_array, restore_stack
-from tenet.tiles import Tile, round_up, tile_plan
+from tenet.tiles import Tile, halves, round_up, tile_plan, weigh
 from tenet.training.store import THRESHOLD, read_experiment
 from tenet.volumes import IntensityRange, Stack
 
@@ -138,8 +141,9 @@ def enhance_stack(
 ) -> Path:
     """Enhance a stack of any size into an OME-TIFF, in the memory of one tile.
 
-    Tiles go through the network one by one: a tile is as large as the memory allows, which makes a
-    batch of several smaller ones pointless. `model.half_precision` holds here as in training.
+    A tile is as large as the memory allows, which makes a batch of several smaller ones pointless;
+    one that turns out too large is done in halves. While one is computed the next is read, and the
+    one before written. `model.half_precision` holds here as in training.
 
     Parameters
     ----------
@@ -158,7 +162,8 @@ def enhance_stack(
         Most coarse voxels of a tile, and how many neighbours share; see `default_tile` and
         `default_overlap`.
     device : torch.device or str, optional
-        Where to compute; by default where the model is.
+        Where to compute; by default where the model is. ``"cuda"`` stands for all GPUs, which share
+        the tiles.
     progress : callable, optional
         Called as ``progress(done, tiles)`` after every tile.
 
@@ -171,9 +176,9 @@ def enhance_stack(
     ------
     TenetError
         If the voxel size is not known, the stack holds NaN or infinite intensities, the tile is too
-        small for the overlap or too large for the memory, or the disk is full.
+        small for the overlap, there is no memory for the smallest tile, or the disk is full.
     """
-    tenet = _Tiled(model, tile_zyx_shape, overlap_zyx, device)
+    tenet = _Tiled(model, tile_zyx_shape, overlap_zyx, _devices(model, device))
     return restore_stack(tenet, stack, range_, out, voxel_size_um=voxel_size_um, progress=progress)
 
 
@@ -203,7 +208,7 @@ def enhance_array(
     TenetError
         If the array is not three-dimensional, or not within [0, 1].
     """
-    tenet = _Tiled(model, tile_zyx_shape, overlap_zyx, device)
+    tenet = _Tiled(model, tile_zyx_shape, overlap_zyx, _devices(model, device))
     shape, brightness = restore_array(tenet, image_zyx, progress=progress)
     return shape, brightness
 
@@ -218,24 +223,72 @@ class _Tiled:
         model: TENET,
         tile_zyx_shape: Triple | None,
         overlap_zyx: Triple | None,
-        device: torch.device | str | None,
+        devices: Sequence[torch.device],
     ) -> None:
-        if device is not None:
-            model.to(device)
-        self.model = model.eval()
-        self.scale = model.params.scale
+        self.params, self.scale = model.params, model.params.scale
+        self.bytes_per_voxel = bytes_per_voxel(model)
+        self.devices, self.workers = devices, len(devices)
+        self.idle: Queue[TENET] = Queue()
+        for number, device in enumerate(devices):
+            own = model if number == 0 else copy.deepcopy(model)
+            self.idle.put(own.to(device).eval())
         self.tile_zyx_shape = tile_zyx_shape
         self.overlap_zyx = overlap_zyx or default_overlap(model.params)
+        self.too_many_voxels = math.inf
 
     def tiles(self, zyx_shape: Triple) -> list[Tile]:
-        params, tile_shape = self.model.params, self.tile_zyx_shape
+        tile_shape = self.tile_zyx_shape
         if tile_shape is None:
-            fine_voxels = memory_for(self.model.initial_psf.device) / bytes_per_voxel(self.model)
-            tile_shape = default_tile(params, zyx_shape, self.overlap_zyx, fine_voxels)
-        return tile_plan(zyx_shape, tile_shape, self.overlap_zyx, alignment_of(params))
+            memory = min(memory_for(device) for device in self.devices)
+            fine_voxels = memory / self.bytes_per_voxel
+            tile_shape = default_tile(self.params, zyx_shape, self.overlap_zyx, fine_voxels)
+        return tile_plan(zyx_shape, tile_shape, self.overlap_zyx, alignment_of(self.params))
 
     def restore(self, tile_zyx: NDArray[np.float32]) -> NDArray[np.float32]:
-        return _enhance_tile(self.model, tile_zyx)
+        model = self.idle.get()
+        try:
+            return self._restore(model, tile_zyx)
+        finally:
+            self.idle.put(model)
+
+    def _restore(self, model: TENET, tile_zyx: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As a whole, or in halves where there is no memory for it; nor for others of its size."""
+        if tile_zyx.size < self.too_many_voxels:
+            try:
+                return _enhance_tile(model, tile_zyx)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _lacks_memory(error):
+                    raise
+            self.too_many_voxels = min(self.too_many_voxels, tile_zyx.size)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        planes, rows, columns = tile_zyx.shape
+        parts = halves((planes, rows, columns), self.overlap_zyx, alignment_of(self.params))
+        if parts is None:
+            raise TenetError(
+                f"no memory for a tile of {planes}×{rows}×{columns} voxels on "
+                f"{model.initial_psf.device}, and smaller ones make no sense: close other "
+                "programs, or use another device"
+            )
+        whole = np.zeros((len(CHANNELS), planes * self.scale, rows, columns), np.float32)
+        for part in parts:
+            z, y, x = (slice(span.start, span.stop) for span in part)
+            block = self._restore(model, tile_zyx[z, y, x])
+            weigh(block, part, self.scale)
+            whole[:, z.start * self.scale : z.stop * self.scale, y, x] += block
+        return whole
+
+
+def _lacks_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
+def _devices(model: TENET, device: torch.device | str | None) -> list[torch.device]:
+    """Where to compute: on every GPU if the GPU is wanted, but not which."""
+    chosen = model.initial_psf.device if device is None else torch.device(device)
+    if chosen.type == "cuda" and chosen.index is None:
+        return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    return [chosen]
 
 
 def choose_alignment(model: TENET, wanted: bool | None, folder: Path) -> None:
@@ -263,21 +316,11 @@ def _enhance_tile(model: TENET, tile_zyx: NDArray[np.float32]) -> NDArray[np.flo
     # the network's own convolutions do at a border, and works however small the tile is.
     padding = [(0, -n % a) for n, a in zip(tile_zyx.shape, alignment_of(model.params), strict=True)]
     padded = torch.from_numpy(np.pad(tile_zyx, padding, mode="edge"))
-    try:
-        image = padded.to(model.initial_psf.device)[None, None]  # (Z, Y, X) -> (1, 1, Z, Y, X)
-        enhanced = model.enhance(model.align(image))
-        channels = (enhanced["shape_probability"], enhanced["brightness"])
-        result = torch.cat(
-            [c[0, :, : planes * model.params.scale, :rows, :columns] for c in channels]
-        )
-        return result.float().cpu().numpy()
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
-            raise
-        raise TenetError(
-            f"no memory for a tile of {planes}×{rows}×{columns} voxels on "
-            f"{model.initial_psf.device}: give a smaller tile"
-        ) from None
+    image = padded.to(model.initial_psf.device)[None, None]  # (Z, Y, X) -> (1, 1, Z, Y, X)
+    enhanced = model.enhance(model.align(image))
+    channels = (enhanced["shape_probability"], enhanced["brightness"])
+    result = torch.cat([c[0, :, : planes * model.params.scale, :rows, :columns] for c in channels])
+    return result.float().cpu().numpy()
 
 
 def psf_before_and_after(

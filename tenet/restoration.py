@@ -2,10 +2,12 @@
 
 A stack is cut into overlapping tiles on the coarse grid. What is made of each is multiplied by
 weights that fall smoothly to 0 towards the tile's borders and add up to 1 over all tiles, so that
-results are only ever added to a file. Memory is that of a tile.
+results are only ever added to a file. Memory is that of a few tiles.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenet.errors import TenetError
-from tenet.tiles import Tile, Triple
+from tenet.tiles import Tile, Triple, weigh
 from tenet.volumes import IntensityRange, OmeTiffWriter, Stack, normalise
 
 VoxelSize = tuple[float, float, float]
@@ -36,6 +38,11 @@ class Restorer(Protocol):
 
     def tiles(self, zyx_shape: Triple) -> list[Tile]:
         """Cut a stack, on the coarse grid."""
+        ...
+
+    @property
+    def workers(self) -> int:
+        """How many tiles it restores at once, each in a thread: one for each device."""
         ...
 
     def restore(self, tile_zyx: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -147,12 +154,30 @@ def _blocks(
 ) -> Iterator[tuple[Triple, NDArray[np.float32]]]:
     """Yield weighted results (C, Z·s, Y, X) and their place on the fine grid; their sum is all."""
     plan = restorer.tiles(zyx_shape)
-    for done, (z, y, x) in enumerate(plan, start=1):
-        tile = read(slice(z.start, z.stop), slice(y.start, y.stop), slice(x.start, x.stop))
-        block = restorer.restore(tile)
-        block *= z.weights(restorer.scale)[:, None, None]
-        block *= y.weights()[:, None]
-        block *= x.weights()
-        yield (z.start * restorer.scale, y.start, x.start), block
-        if progress is not None:
-            progress(done, len(plan))
+
+    def load(tile: Tile) -> NDArray[np.float32]:
+        z, y, x = (slice(span.start, span.stop) for span in tile)
+        return read(z, y, x)
+
+    def restored(tile: Tile, loaded: "Future[NDArray[np.float32]]") -> NDArray[np.float32]:
+        block = restorer.restore(loaded.result())
+        weigh(block, tile, restorer.scale)
+        return block
+
+    # While the devices work, one tile more is read, and the block before is taken care of by who
+    # asked for it. No more wait than that, so that memory stays that of a few tiles.
+    reader, workers = ThreadPoolExecutor(1), ThreadPoolExecutor(restorer.workers)
+    waiting: deque[tuple[Tile, Future[NDArray[np.float32]]]] = deque()
+    remaining = iter(plan)
+    try:
+        for done in range(1, len(plan) + 1):
+            while len(waiting) <= restorer.workers and (tile := next(remaining, None)):
+                loaded = reader.submit(load, tile)
+                waiting.append((tile, workers.submit(restored, tile, loaded)))
+            (z, y, x), future = waiting.popleft()
+            yield (z.start * restorer.scale, y.start, x.start), future.result()
+            if progress is not None:
+                progress(done, len(plan))
+    finally:
+        for pool in (reader, workers):
+            pool.shutdown(cancel_futures=True)

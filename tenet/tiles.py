@@ -112,6 +112,28 @@ def _spans(axis: str, size: int, tile: int, overlap: int, alignment: int) -> lis
     ]
 
 
+def weigh(block: NDArray[np.float32], tile: Tile, scale: int) -> None:
+    """Multiply what was made of a tile, (C, Z·s, Y, X), by its weights, in place."""
+    z, y, x = tile
+    block *= z.weights(scale)[:, None, None]
+    block *= y.weights()[:, None]
+    block *= x.weights()
+
+
+def halves(zyx_shape: Triple, overlap_zyx: Triple, alignment_zyx: Triple) -> list[Tile] | None:
+    """Cut a tile in two along the axis that has most room for it; None if no axis has any."""
+    room = [n / max(overlap, 1) for n, overlap in zip(zyx_shape, overlap_zyx, strict=True)]
+    for axis in sorted(range(3), key=lambda axis: -room[axis]):
+        shape = list(zyx_shape)
+        n, overlap, alignment = zyx_shape[axis], overlap_zyx[axis], alignment_zyx[axis]
+        shape[axis] = round_up(math.ceil((n + overlap) / 2), alignment)
+        longest = (shape[axis] - overlap) // alignment * alignment
+        if shape[axis] < n and longest >= max(overlap, 1):
+            z, y, x = shape
+            return tile_plan(zyx_shape, (z, y, x), overlap_zyx, alignment_zyx)
+    return None
+
+
 def round_up(n: int, divisor: int) -> int:
     """Round up to a multiple."""
     return -(-n // divisor) * divisor

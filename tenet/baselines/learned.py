@@ -81,6 +81,8 @@ class LearnedBaseline(nn.Module):
 
     #: Fine voxels that a tile must be a multiple of.
     divisor: int = 4
+    #: Tiles restored at once.
+    workers: int = 1
 
     def __init__(self, settings: LearnedSettings, scale: int, signal_level: float = 1.0) -> None:
         super().__init__()

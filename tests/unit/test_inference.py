@@ -1,6 +1,7 @@
 """Tiled inference: nothing moves, no seams, bounded memory; and the classes for folders."""
 
 import json
+import threading
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import nn
 
 from tenet.config import parse_experiment
 from tenet.enhancement import (
+    _Tiled,
     alignment_of,
     default_overlap,
     default_tile,
@@ -30,6 +32,7 @@ from tenet.inference import (
 )
 from tenet.model import TENET
 from tenet.phantoms import save_phantom
+from tenet.restoration import restore_array
 from tenet.tiles import tile_plan
 from tenet.training.store import save_model
 from tenet.volumes import IntensityRange, Stack, open_stack, write_ome_tiff
@@ -316,6 +319,90 @@ def test_memory_is_that_of_a_tile(tmp_path: Path) -> None:
     whole = 2 * 4 * 4 * 8 * 240 * 40  # the larger result in bytes
     assert peaks[1] < 1.2 * peaks[0]
     assert peaks[1] < whole / 4
+
+
+def test_a_tile_too_large_for_the_memory_is_done_in_halves(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Again and again, until it fits; nothing of it is seen in the result."""
+    model = transparent_model()
+    image = np.random.default_rng(7).random((9, 60, 40), dtype=np.float32)
+    forward = model.encoder.forward
+    sizes, most = [], [5000]
+
+    def with_little_memory(*inputs: Any) -> Any:
+        sizes.append(inputs[0].numel())
+        if sizes[-1] > most[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(*inputs)
+
+    monkeypatch.setattr(model.encoder, "forward", with_little_memory)
+    overlap = (2, 8, 8)
+    shape, brightness = enhance_array(model, image, tile_zyx_shape=image.shape, overlap_zyx=overlap)
+    np.testing.assert_allclose(shape, seen_through(image, 4), atol=2e-5)
+    np.testing.assert_allclose(brightness, seen_through(image, 4, GAIN / 2), atol=2e-5)
+    # What did not fit once is not tried again.
+    failed = [size for size in sizes if size > most[0]]
+    assert failed == sorted(set(failed), reverse=True)
+    most[0] = 100
+    stack = stack_of(tmp_path, image)
+    with pytest.raises(TenetError, match="no memory for a tile of"):
+        enhance_stack(model, stack, UNIT, tmp_path / "out.ome.tif", overlap_zyx=overlap)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["00.ome.tif"]
+
+
+def test_several_devices_share_the_tiles() -> None:
+    """Each has a copy of the model, and the result is that of one."""
+    model = random_model(scale=2)
+    image = np.random.default_rng(8).random((6, 90, 40), dtype=np.float32)
+    tile, overlap = (6, 32, 40), (2, 8, 8)
+    cpu = torch.device("cpu")
+    one, two = (_Tiled(model, tile, overlap, [cpu] * n) for n in (1, 2))
+    busy: list[int] = []
+    together = threading.Barrier(2, timeout=60)
+
+    def meet(module: nn.Module, _: Any) -> None:
+        busy.append(id(module))
+        if len(busy) < 3:  # the first tile of each waits for that of the other
+            together.wait()
+
+    copies = [two.idle.get(), two.idle.get()]
+    for copy_ in copies:
+        copy_.encoder.register_forward_pre_hook(meet)
+        two.idle.put(copy_)
+    np.testing.assert_array_equal(restore_array(two, image), restore_array(one, image))
+    assert set(busy) >= {id(copy_.encoder) for copy_ in copies}
+
+
+def test_the_next_tile_is_read_while_one_is_computed(tmp_path: Path) -> None:
+    model = random_model(scale=2)
+    stack = stack_of(tmp_path, np.random.default_rng(9).random((6, 90, 20), dtype=np.float32))
+    events: list[str] = []
+    lock = threading.Lock()
+    read = stack.read
+    second = threading.Event()
+
+    def noted(*window: Any) -> Any:
+        with lock:
+            events.append("read")
+            if events.count("read") == 2:
+                second.set()
+        return read(*window)
+
+    def wait(*_: Any) -> None:
+        with lock:
+            events.append("compute")
+        assert second.wait(60)
+
+    model.encoder.register_forward_pre_hook(wait)
+    object.__setattr__(stack, "read", noted)
+    tile, overlap = (6, 32, 20), (2, 8, 8)
+    enhance_stack(model, stack, UNIT, tmp_path / "o.tif", tile_zyx_shape=tile, overlap_zyx=overlap)
+    assert events.count("read") == events.count("compute") == 4
+    # Never far ahead: memory is that of a few tiles.
+    for position in range(len(events)):
+        seen = events[: position + 1]
+        assert seen.count("read") - seen.count("compute") <= 2
 
 
 def test_bad_input_is_one_line_and_leaves_no_file(tmp_path: Path) -> None:

@@ -152,6 +152,7 @@ SETTINGS = {
 }
 
 
+@cache
 def code(step):
     """Hash of the code behind a step: a comment leaves it as it is."""
     try:
@@ -171,6 +172,7 @@ def resolved(name):
         raise WorkflowError(str(error)) from None
 
 
+@cache
 def settings(name, step):
     """The values of an experiment that a step depends on."""
     values = resolved(name).model_dump(mode="json")
