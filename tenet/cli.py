@@ -534,6 +534,9 @@ def enhance(
         tuple[int, int, int] | None,
         typer.Option(metavar="Z Y X", help="Most voxels of a tile; by default by free memory."),
     ] = None,
+    as_zarr: Annotated[
+        bool, typer.Option("--zarr", help="Write OME-Zarr: chunks, compressed, levels for viewers.")
+    ] = False,
     align: Align = None,
     voxel_size: VoxelSize = None,
     channel: Channel = None,
@@ -555,7 +558,7 @@ def enhance(
         size = voxel_size_of(stack, voxel_size)
         _warn_of_voxels(stack, size, experiment)
         stem = name or stack_name(stack.path)
-        path = out / f"{stem}.ome.tif"
+        path = out / f"{stem}.ome.{'zarr' if as_zarr else 'tif'}"
         enhance_stack(
             network,
             stack,

@@ -1,4 +1,4 @@
-"""The one exception that is a user's mistake rather than ours."""
+"""The one exception that is a user's mistake rather than ours, and errors of others in one line."""
 
 
 class TenetError(Exception):
@@ -7,3 +7,9 @@ class TenetError(Exception):
     The command line prints the message alone and exits with status 2; everything else that is
     raised is a defect of TENET and keeps its traceback.
     """
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message as one short line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:199]}…"

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from tenet.errors import TenetError
 from tenet.tiles import Tile, Triple, weigh
-from tenet.volumes import IntensityRange, OmeTiffWriter, Stack, normalise
+from tenet.volumes import IntensityRange, Stack, normalise
+from tenet.writing import writer_for
 
 VoxelSize = tuple[float, float, float]
 Progress = Callable[[int, int], None]
@@ -59,7 +60,7 @@ def restore_stack(
     voxel_size_um: VoxelSize | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Restore a stack of any size into an OME-TIFF, in the memory of one tile.
+    """Restore a stack of any size into an OME-TIFF or OME-Zarr, in the memory of a few tiles.
 
     Parameters
     ----------
@@ -69,7 +70,8 @@ def restore_stack(
     range_ : IntensityRange
         Raw intensities that become 0 and 1.
     out : Path
-        Receives C, Z·s, Y, X. The voxel size along z is the stack's over s.
+        Receives C, Z·s, Y, X; an OME-Zarr if it ends in ``.zarr``. The voxel size along z is the
+        stack's over s.
     voxel_size_um : tuple of float, optional
         Voxel size of the stack along z, y and x; by default what its file says.
     progress : callable, optional
@@ -108,7 +110,7 @@ def restore_stack(
     planes, rows, columns = stack.zyx_shape
     czyx_shape = (len(restorer.channels), planes * scale, rows, columns)
     fine_size_um = (size_um[0] / scale, size_um[1], size_um[2])
-    with OmeTiffWriter(out, czyx_shape, fine_size_um, restorer.channels) as writer:
+    with writer_for(out, czyx_shape, fine_size_um, restorer.channels) as writer:
         for start, block in _blocks(restorer, read, stack.zyx_shape, progress):
             writer.add(start, block)
     return out

@@ -14,7 +14,7 @@ from tenet.metrics import fwhm
 from tenet.motion import shift_planes
 from tenet.optics import RadialPSF, centred, psf_volume
 from tenet.phantoms import Phantom, TrainingPhantomSettings, open_phantoms
-from tenet.volumes import write_ome_tiff
+from tenet.writing import write_ome_tiff
 
 #: Camera counts of simulated raw stacks: offset + gain · intensity.
 OFFSET, GAIN = 100.0, 10_000.0

@@ -1,4 +1,4 @@
-"""Image stacks: files ↔ float32 arrays in Z, Y, X, with the voxel size in µm.
+"""Image stacks: files -> float32 arrays in Z, Y, X, with the voxel size in µm.
 
 A `Stack` knows a file's shape and voxel size and reads any crop of it at the crop's cost; nothing
 here holds a whole stack in memory. Every mistake that can be seen in a file's header (wrong axes,
@@ -6,17 +6,14 @@ truncated data, colour) is reported when the file is opened.
 """
 
 import contextlib
-import errno
 import math
 import os
-import shutil
 import struct
 import xml.etree.ElementTree as ElementTree
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Literal, Protocol, Self
 
 import nd2
@@ -26,17 +23,15 @@ import tifffile
 import zarr
 import zarr.storage
 
-from tenet.errors import TenetError
+from tenet.errors import TenetError, one_line
 
 __all__ = [
     "IntensityRange",
-    "OmeTiffWriter",
     "Stack",
     "check_intensities",
     "intensity_range",
     "normalise",
     "open_stack",
-    "write_ome_tiff",
 ]
 
 Triple = tuple[int, int, int]
@@ -113,8 +108,8 @@ class Stack:
             crop = self._reader.read(z, y, x)
         except (OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
             raise TenetError(
-                f"{self.path}: planes {z.start} to {z.stop - 1} cannot be read ({_line(error)}); "
-                "the file is damaged or has changed: copy or export it again"
+                f"{self.path}: planes {z.start} to {z.stop - 1} cannot be read "
+                f"({one_line(error)}); the file is damaged or has changed: copy or export it again"
             ) from error
         return np.array(crop, dtype=np.float32, order="C")
 
@@ -353,7 +348,7 @@ def _open_tiff(path: Path, channel: int | None) -> Stack:
             return Stack(path, zyx_shape, dtype, _tiff_voxel_size(tiff), reader)
     except (tifffile.TiffFileError, ValueError, IndexError, KeyError, struct.error) as error:
         raise TenetError(
-            f"{path}: the TIFF cannot be read ({_line(error)}); copy or export it again"
+            f"{path}: the TIFF cannot be read ({one_line(error)}); copy or export it again"
         ) from error
 
 
@@ -523,7 +518,8 @@ def _open_npy(path: Path, channel: int | None) -> Stack:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise TenetError(
-            f"{path}: the NPY file is truncated, empty or not NPY ({_line(error)}); save it again"
+            f"{path}: the NPY file is truncated, empty or not NPY ({one_line(error)}); "
+            "save it again"
         ) from error
     if not isinstance(array, np.memmap):
         raise TenetError(f"{path}: this is not an NPY file, whatever its name says")
@@ -566,7 +562,8 @@ def _open_nd2(path: Path, channel: int | None) -> Stack:
     # The package meets damaged files with whatever its parser runs into.
     except Exception as error:
         raise TenetError(
-            f"{path}: the ND2 file is damaged or not ND2 ({_line(error)}); copy or export it again"
+            f"{path}: the ND2 file is damaged or not ND2 ({one_line(error)}); "
+            "copy or export it again"
         ) from error
     _, zyx_shape = _layout(path, "".join(sizes), tuple(sizes.values()), channel)
     _check_dtype(path, dtype)
@@ -642,7 +639,7 @@ def _open_ome_zarr(path: Path, channel: int | None) -> Stack:
             shape, dtype = tuple(array.shape), np.dtype(array.dtype)
     except (OSError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile) as error:
         raise TenetError(
-            f"{path}: the OME-Zarr image cannot be opened ({_line(error)}); write it again"
+            f"{path}: the OME-Zarr image cannot be opened ({one_line(error)}); write it again"
         ) from error
     names, voxel_size_um = _multiscale_axes(images[0], len(shape))
     layout, zyx_shape = _layout(path, names, shape, channel)
@@ -854,239 +851,3 @@ def normalise(array: npt.ArrayLike, range_: IntensityRange) -> npt.NDArray[np.fl
     scaled -= np.float32(range_.low)
     scaled /= np.float32(range_.high - range_.low)
     return np.clip(scaled, 0.0, 1.0, out=scaled)
-
-
-# Writing ------------------------------------------------------------------------------------------
-
-#: Above this many bytes of data the offsets of a classic TIFF (32 bits) may not do.
-_CLASSIC_TIFF_BYTES = 2**32 - 2**25
-
-
-def write_ome_tiff(
-    path: str | os.PathLike[str],
-    data: npt.NDArray[Any],
-    voxel_size_um: VoxelSize,
-    channel_names: Sequence[str] | None = None,
-    *,
-    compression: Literal["zlib"] | None = None,
-) -> None:
-    """Write an OME-TIFF; the name appears only once the file is complete.
-
-    Parameters
-    ----------
-    path : path-like
-        Its folder must exist.
-    data : ndarray
-        Z, Y, X or C, Z, Y, X. Of the types OME-TIFF does not know, bool becomes uint8, float16
-        float32, and 64-bit integers become 32-bit ones if their values fit.
-    voxel_size_um : tuple of float
-        Voxel size along z, y and x in µm.
-    channel_names : sequence of str, optional
-        One for each channel.
-    compression : {"zlib"}, optional
-        Lossless; by default there is none, so that crops can be memory-mapped.
-
-    Raises
-    ------
-    TenetError
-        If the data cannot be kept in OME-TIFF, or the disk is full or not writable.
-    """
-    path = Path(path)
-    data = _ome_storable(path, np.asarray(data))
-    czyx_shape = data.shape if data.ndim == 4 else (1, *data.shape)
-    metadata = _ome_metadata(path, data.ndim, czyx_shape, voxel_size_um, channel_names)
-    with _replacing(path) as temporary, _write_errors(path, data.nbytes):
-        tifffile.imwrite(
-            temporary,
-            data,
-            ome=True,
-            bigtiff=data.nbytes > _CLASSIC_TIFF_BYTES,
-            photometric="minisblack",
-            compression=compression,
-            metadata=metadata,
-        )
-
-
-class OmeTiffWriter:
-    """An OME-TIFF of float32 to which blocks are added, held on disk and not in memory.
-
-    Used as a context manager. The file starts as zeros under a temporary name, with all its space
-    allocated; it takes its final name when the `with` block ends well, and is removed if not.
-
-    Parameters
-    ----------
-    path : path-like
-        Its folder must exist.
-    czyx_shape : tuple of int
-        Channels, planes, rows and columns.
-    voxel_size_um : tuple of float
-        Voxel size along z, y and x in µm.
-    channel_names : sequence of str, optional
-        One for each channel.
-
-    Raises
-    ------
-    TenetError
-        On entering, if the disk has no room for the file or is not writable.
-    """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        czyx_shape: tuple[int, int, int, int],
-        voxel_size_um: VoxelSize,
-        channel_names: Sequence[str] | None = None,
-    ) -> None:
-        self.path = Path(path)
-        self.czyx_shape = czyx_shape
-        self._metadata = _ome_metadata(self.path, 4, czyx_shape, voxel_size_um, channel_names)
-        self._open = contextlib.ExitStack()
-        self._temporary: Path | None = None
-        self._offset = 0
-
-    def __enter__(self) -> Self:
-        nbytes = 4 * math.prod(self.czyx_shape)
-        with contextlib.ExitStack() as opening:
-            temporary = opening.enter_context(_replacing(self.path))
-            with _write_errors(self.path, nbytes):
-                # Asked first, since a failing allocation would fill the disk up on its way.
-                if shutil.disk_usage(temporary.parent).free < nbytes:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                place = tifffile.imwrite(
-                    temporary,
-                    shape=self.czyx_shape,
-                    dtype=np.float32,
-                    ome=True,
-                    bigtiff=nbytes > _CLASSIC_TIFF_BYTES,
-                    photometric="minisblack",
-                    metadata=self._metadata,
-                    returnoffset=True,
-                )
-                assert place is not None  # uncompressed data are contiguous
-                self._offset = place[0]
-                # A hole in a memory-mapped file for which there is no room kills the process.
-                if hasattr(os, "posix_fallocate"):
-                    with temporary.open("r+b") as file:
-                        os.posix_fallocate(file.fileno(), self._offset, nbytes)
-            self._temporary = temporary
-            self._open = opening.pop_all()
-        return self
-
-    def add(self, zyx_start: Triple, block: npt.NDArray[np.float32]) -> None:
-        """Add a block to what the file holds there (zeros at first).
-
-        Parameters
-        ----------
-        zyx_start : tuple of int
-            Place of the block's first voxel.
-        block : ndarray of float32
-            C, Z, Y, X; must lie within the image.
-        """
-        if self._temporary is None:
-            raise RuntimeError("blocks are added inside the writer's with block")
-        stop = [start + size for start, size in zip(zyx_start, block.shape[1:], strict=True)]
-        if block.shape[0] != self.czyx_shape[0] or any(
-            start < 0 or end > size
-            for start, end, size in zip(zyx_start, stop, self.czyx_shape[1:], strict=True)
-        ):
-            raise ValueError(
-                f"block {block.shape} at {zyx_start} does not fit into {self.czyx_shape}"
-            )
-        region = tuple(slice(start, end) for start, end in zip(zyx_start, stop, strict=True))
-        with _write_errors(self.path, block.nbytes):
-            # Mapped anew for each block, so that memory is bounded by the block.
-            image = np.memmap(
-                self._temporary, np.float32, "r+", self._offset, shape=self.czyx_shape
-            )
-            image[:, *region] += block
-            image.flush()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._temporary = None
-        self._open.__exit__(kind, error, traceback)
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`, which takes its place unless something is raised."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        with _write_errors(path, 0):
-            temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-
-
-@contextlib.contextmanager
-def _write_errors(path: Path, nbytes: int) -> Iterator[None]:
-    """Turn a full disk, or one that is not writable, into one clear line."""
-    try:
-        yield
-    except OSError as error:
-        # NumPy reports a write that was cut short without its cause.
-        if error.errno in (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            message = (
-                f"{path}: no room on the disk for {nbytes / 2**20:.0f} MiB "
-                f"({_line(error)}); free some or choose another folder"
-            )
-        else:
-            message = f"{path}: cannot be written ({_line(error)}); check the folder"
-        raise TenetError(message) from error
-
-
-def _ome_storable(path: Path, data: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Convert data to a type that OME-TIFF knows, without loss."""
-    if data.ndim not in (3, 4) or 0 in data.shape:
-        raise TenetError(f"{path}: data of shape {data.shape} are not Z, Y, X or C, Z, Y, X")
-    if data.dtype == np.bool_:
-        return data.astype(np.uint8)
-    if data.dtype == np.float16:
-        return data.astype(np.float32)
-    if data.dtype.kind in "iu" and data.dtype.itemsize == 8:
-        narrow = np.dtype(np.int32 if data.dtype.kind == "i" else np.uint32)
-        limits = np.iinfo(narrow)
-        if data.min() < limits.min or data.max() > limits.max:
-            raise TenetError(
-                f"{path}: OME-TIFF has no {data.dtype}, and the values do not fit into {narrow}; "
-                "convert them first"
-            )
-        return data.astype(narrow)
-    if data.dtype.kind not in "uif" or data.dtype.itemsize > 8:
-        raise TenetError(f"{path}: {data.dtype} cannot be kept in OME-TIFF; convert it first")
-    return data
-
-
-def _ome_metadata(
-    path: Path,
-    ndim: int,
-    czyx_shape: Sequence[int],
-    voxel_size_um: VoxelSize,
-    channel_names: Sequence[str] | None,
-) -> dict[str, Any]:
-    if _voxel_size(*voxel_size_um) is None:
-        raise TenetError(f"{path}: {voxel_size_um} is not a voxel size; give z, y, x in µm")
-    metadata: dict[str, Any] = {"axes": "CZYX"[-ndim:]}
-    for axis, size in zip("ZYX", voxel_size_um, strict=True):
-        metadata |= {f"PhysicalSize{axis}": float(size), f"PhysicalSize{axis}Unit": "µm"}
-    if channel_names is not None:
-        if len(channel_names) != czyx_shape[0]:
-            raise TenetError(
-                f"{path}: {len(channel_names)} channel names for {czyx_shape[0]} channels; "
-                "give one for each"
-            )
-        metadata["Channel"] = {"Name": list(channel_names)}
-    return metadata
-
-
-def _line(error: BaseException) -> str:
-    """Return an error's message as one short line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else f"{text[:199]}…"

@@ -11,7 +11,8 @@ from tenet.calibration import phantom_images
 from tenet.restoration import Progress
 from tenet.training.intensity import model_range
 from tenet.training.store import load_model, save_json
-from tenet.volumes import Stack, normalise, write_ome_tiff
+from tenet.volumes import Stack, normalise
+from tenet.writing import write_ome_tiff
 
 
 def tune_rltv(

@@ -17,7 +17,7 @@ from tenet.config import load_experiment
 from tenet.model import TENET
 from tenet.phantoms import save_phantom
 from tenet.training.store import save_model
-from tenet.volumes import write_ome_tiff
+from tenet.writing import write_ome_tiff
 
 VOXELS = ("--voxel-size", "1", "0.31", "0.31")
 TINY = {

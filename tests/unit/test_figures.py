@@ -25,7 +25,8 @@ from tenet.phantoms import (
 )
 from tenet.simulation import simulate_acquisitions
 from tenet.training.store import save_json, save_model, save_table
-from tenet.volumes import open_stack, write_ome_tiff
+from tenet.volumes import open_stack
+from tenet.writing import write_ome_tiff
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "resources/published_values.csv"

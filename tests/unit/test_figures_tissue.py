@@ -25,7 +25,8 @@ from tenet.simulation import simulate_acquisitions
 from tenet.structures import evaluate_cells, evaluate_profiles
 from tenet.tissue import TissuePhantomSettings
 from tenet.training.store import save_json, save_model
-from tenet.volumes import open_stack, write_ome_tiff
+from tenet.volumes import open_stack
+from tenet.writing import write_ome_tiff
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "resources/published_values.csv"

@@ -35,7 +35,8 @@ from tenet.phantoms import save_phantom
 from tenet.restoration import restore_array
 from tenet.tiles import tile_plan
 from tenet.training.store import save_model
-from tenet.volumes import IntensityRange, Stack, open_stack, write_ome_tiff
+from tenet.volumes import IntensityRange, Stack, open_stack
+from tenet.writing import write_ome_tiff
 
 UNIT = IntensityRange(0.0, 1.0, "none")
 GAIN = 12.0

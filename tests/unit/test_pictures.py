@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from tenet import pictures
 from tenet.errors import TenetError
 from tenet.optics import gaussian, psf_volume
-from tenet.volumes import open_stack, write_ome_tiff
+from tenet.volumes import open_stack
+from tenet.writing import write_ome_tiff
 
 SIZE_UM = (2.0, 0.5, 0.25)
 

@@ -4,7 +4,8 @@ from scipy import ndimage
 
 from tenet.errors import TenetError
 from tenet.registration import register_folder, register_planes
-from tenet.volumes import open_stack, write_ome_tiff
+from tenet.volumes import open_stack
+from tenet.writing import write_ome_tiff
 
 
 def moved_stack(shifts, angles=None):

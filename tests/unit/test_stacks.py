@@ -16,7 +16,8 @@ from tenet.stacks import (
     voxel_size_mismatch,
     voxel_size_of,
 )
-from tenet.volumes import Stack, open_stack, write_ome_tiff
+from tenet.volumes import Stack, open_stack
+from tenet.writing import write_ome_tiff
 
 ROIS = "roi,image,z,y,x,fold\n0,0,1,2,2,0\n1,1,1,2,2,1\n2,1,1,3,3,0\n3,7,1,2,2,1\n"
 VOXELS = (0.4, 0.1, 0.1)

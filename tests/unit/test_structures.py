@@ -8,7 +8,8 @@ from tenet.phantoms import save_phantom
 from tenet.published import COLUMNS, published_vs_run
 from tenet.structures import evaluate_cells, evaluate_profiles, thin_places
 from tenet.training.store import save_json
-from tenet.volumes import open_stack, write_ome_tiff
+from tenet.volumes import open_stack
+from tenet.writing import write_ome_tiff
 
 SCALE = 3
 FINE = (0.5, 0.5, 0.5)

@@ -16,6 +16,8 @@ from typing import Any
 
 import nd2
 import numpy as np
+import ome_zarr.io
+import ome_zarr.reader
 import pytest
 import tifffile
 import zarr
@@ -24,7 +26,6 @@ from ome_zarr.writer import write_image
 from tenet.errors import TenetError
 from tenet.volumes import (
     IntensityRange,
-    OmeTiffWriter,
     Stack,
     _imagej_voxel_size,
     _layout,
@@ -35,8 +36,8 @@ from tenet.volumes import (
     intensity_range,
     normalise,
     open_stack,
-    write_ome_tiff,
 )
+from tenet.writing import OmeTiffWriter, OmeZarrWriter, write_ome_tiff, writer_for
 
 VOXEL = (0.5, 0.1, 0.2)
 CROP = (slice(3, 7), slice(10, 21), slice(5, 29))
@@ -906,7 +907,8 @@ def test_memory_is_that_of_the_block(tmp_path: Path) -> None:
     """Write and read 256 MiB in blocks of 32, with a peak well under the whole."""
     code = f"""
 import os, resource, numpy as np
-from tenet.volumes import OmeTiffWriter, open_stack
+from tenet.volumes import open_stack
+from tenet.writing import OmeTiffWriter
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 path = {os.fspath(tmp_path / "a.tif")!r}
@@ -921,3 +923,69 @@ grown = peak() - before
 assert grown < 160 * 2**20, grown
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# OME-Zarr -----------------------------------------------------------------------------------------
+
+
+def test_ome_zarr_holds_what_was_added_and_its_levels_are_means(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    whole = rng.random((2, 70, 300, 141), dtype=np.float32)
+    size_um = (0.5, 0.25, 0.25)
+    path = tmp_path / "out.ome.zarr"
+    with writer_for(path, whole.shape, size_um, ["shape", "brightness"]) as writer:
+        assert isinstance(writer, OmeZarrWriter)
+        for part in (0.25, 0.75):  # blocks add up, across the borders of chunks
+            for rows in (slice(0, 130), slice(130, 300)):
+                writer.add((0, rows.start, 0), part * whole[:, :, rows])
+        assert not path.exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["out.ome.zarr"]
+    for channel in (0, 1):
+        stack = open_stack(path, channel=channel)
+        assert stack.voxel_size_um == pytest.approx(size_um)
+        np.testing.assert_allclose(stack.read(), whole[channel], atol=1e-6)
+    group = zarr.open_group(path, mode="r")
+    assert [group[name].shape for name in ("0", "1")] == [whole.shape, (2, 35, 150, 71)]
+    expected = np.pad(whole, [(0, 0), (0, 0), (0, 0), (0, 1)], mode="edge")
+    expected = expected.reshape(2, 35, 2, 150, 2, 71, 2).mean((2, 4, 6))
+    np.testing.assert_allclose(group["1"][:], expected, atol=1e-6)
+    # Another reader finds the same levels, names and places.
+    node = next(iter(ome_zarr.reader.Reader(ome_zarr.io.parse_url(path))()))
+    assert [data.shape for data in node.data] == [whole.shape, (2, 35, 150, 71)]
+    assert node.metadata["channel_names"] == ["shape", "brightness"]
+    scale, translation = node.metadata["coordinateTransformations"][1]
+    assert scale["scale"] == [1, 1, 0.5, 0.5]
+    assert translation["translation"] == [0, 0.25, 0.125, 0.125]
+
+
+def test_ome_zarr_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "out.ome.zarr"
+    block = np.ones((1, 2, 3, 4), np.float32)
+
+    def write(value: float, mistake: bool = False) -> None:
+        with OmeZarrWriter(path, (1, 2, 3, 4), (1, 1, 1)) as writer:
+            writer.add((0, 0, 0), value * block)
+            if mistake:
+                raise KeyboardInterrupt
+
+    write(1)
+    with pytest.raises(KeyboardInterrupt):
+        write(2, mistake=True)
+    assert open_stack(path).read().max() == 1
+    write(3)
+    assert open_stack(path).read().max() == 3
+    with (
+        pytest.raises(ValueError, match="does not fit"),
+        OmeZarrWriter(path, (1, 2, 3, 4), (1, 1, 1)) as writer,
+    ):
+        writer.add((0, 0, 2), block)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.ome.zarr"]
+    other = tmp_path / "notes.zarr"
+    other.mkdir()
+    (other / "dear.txt").write_text("diary")
+    with (
+        pytest.raises(TenetError, match="is no OME-Zarr"),
+        OmeZarrWriter(other, (1, 2, 3, 4), (1, 1, 1)),
+    ):
+        pass
+    assert (other / "dear.txt").exists()

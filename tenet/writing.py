@@ -1,0 +1,429 @@
+"""Results on disk: OME-TIFF and OME-Zarr, complete under their final name or not there at all."""
+
+import contextlib
+import errno
+import itertools
+import math
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+import zarr
+
+from tenet.errors import TenetError, one_line
+
+Triple = tuple[int, int, int]
+VoxelSize = tuple[float, float, float]
+Index = tuple[int | slice, ...]
+
+#: Above this many bytes of data the offsets of a classic TIFF (32 bits) may not do.
+_CLASSIC_TIFF_BYTES = 2**32 - 2**25
+
+
+def write_ome_tiff(
+    path: str | os.PathLike[str],
+    data: npt.NDArray[Any],
+    voxel_size_um: VoxelSize,
+    channel_names: Sequence[str] | None = None,
+    *,
+    compression: Literal["zlib"] | None = None,
+) -> None:
+    """Write an OME-TIFF; the name appears only once the file is complete.
+
+    Parameters
+    ----------
+    path : path-like
+        Its folder must exist.
+    data : ndarray
+        Z, Y, X or C, Z, Y, X. Of the types OME-TIFF does not know, bool becomes uint8, float16
+        float32, and 64-bit integers become 32-bit ones if their values fit.
+    voxel_size_um : tuple of float
+        Voxel size along z, y and x in µm.
+    channel_names : sequence of str, optional
+        One for each channel.
+    compression : {"zlib"}, optional
+        Lossless; by default there is none, so that crops can be memory-mapped.
+
+    Raises
+    ------
+    TenetError
+        If the data cannot be kept in OME-TIFF, or the disk is full or not writable.
+    """
+    path = Path(path)
+    data = _ome_storable(path, np.asarray(data))
+    czyx_shape = data.shape if data.ndim == 4 else (1, *data.shape)
+    metadata = _ome_metadata(path, data.ndim, czyx_shape, voxel_size_um, channel_names)
+    with _replacing(path) as temporary, _write_errors(path, data.nbytes):
+        tifffile.imwrite(
+            temporary,
+            data,
+            ome=True,
+            bigtiff=data.nbytes > _CLASSIC_TIFF_BYTES,
+            photometric="minisblack",
+            compression=compression,
+            metadata=metadata,
+        )
+
+
+class Writer(Protocol):
+    """What a result of any size is added to, block by block; a context manager."""
+
+    def __enter__(self) -> Self: ...
+
+    def add(self, zyx_start: Triple, block: npt.NDArray[np.float32]) -> None:
+        """Add a block (C, Z, Y, X) to what is there (zeros at first)."""
+        ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+def writer_for(
+    path: str | os.PathLike[str],
+    czyx_shape: tuple[int, int, int, int],
+    voxel_size_um: VoxelSize,
+    channel_names: Sequence[str] | None = None,
+) -> Writer:
+    """An `OmeZarrWriter` for names that end in ``.zarr``, an `OmeTiffWriter` for all others."""
+    kind = OmeZarrWriter if Path(path).suffix == ".zarr" else OmeTiffWriter
+    return kind(path, czyx_shape, voxel_size_um, channel_names)
+
+
+class OmeTiffWriter:
+    """An OME-TIFF of float32 to which blocks are added, held on disk and not in memory.
+
+    Used as a context manager. The file starts as zeros under a temporary name, with all its space
+    allocated; it takes its final name when the `with` block ends well, and is removed if not.
+
+    Parameters
+    ----------
+    path : path-like
+        Its folder must exist.
+    czyx_shape : tuple of int
+        Channels, planes, rows and columns.
+    voxel_size_um : tuple of float
+        Voxel size along z, y and x in µm.
+    channel_names : sequence of str, optional
+        One for each channel.
+
+    Raises
+    ------
+    TenetError
+        On entering, if the disk has no room for the file or is not writable.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        czyx_shape: tuple[int, int, int, int],
+        voxel_size_um: VoxelSize,
+        channel_names: Sequence[str] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.czyx_shape = czyx_shape
+        self._metadata = _ome_metadata(self.path, 4, czyx_shape, voxel_size_um, channel_names)
+        self._open = contextlib.ExitStack()
+        self._temporary: Path | None = None
+        self._offset = 0
+
+    def __enter__(self) -> Self:
+        nbytes = 4 * math.prod(self.czyx_shape)
+        with contextlib.ExitStack() as opening:
+            temporary = opening.enter_context(_replacing(self.path))
+            with _write_errors(self.path, nbytes):
+                # Asked first, since a failing allocation would fill the disk up on its way.
+                if shutil.disk_usage(temporary.parent).free < nbytes:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                place = tifffile.imwrite(
+                    temporary,
+                    shape=self.czyx_shape,
+                    dtype=np.float32,
+                    ome=True,
+                    bigtiff=nbytes > _CLASSIC_TIFF_BYTES,
+                    photometric="minisblack",
+                    metadata=self._metadata,
+                    returnoffset=True,
+                )
+                assert place is not None  # uncompressed data are contiguous
+                self._offset = place[0]
+                # A hole in a memory-mapped file for which there is no room kills the process.
+                if hasattr(os, "posix_fallocate"):
+                    with temporary.open("r+b") as file:
+                        os.posix_fallocate(file.fileno(), self._offset, nbytes)
+            self._temporary = temporary
+            self._open = opening.pop_all()
+        return self
+
+    def add(self, zyx_start: Triple, block: npt.NDArray[np.float32]) -> None:
+        """Add a block to what the file holds there (zeros at first).
+
+        Parameters
+        ----------
+        zyx_start : tuple of int
+            Place of the block's first voxel.
+        block : ndarray of float32
+            C, Z, Y, X; must lie within the image.
+        """
+        if self._temporary is None:
+            raise RuntimeError("blocks are added inside the writer's with block")
+        region = _region(self.czyx_shape, zyx_start, block)
+        with _write_errors(self.path, block.nbytes):
+            # Mapped anew for each block, so that memory is bounded by the block.
+            image = np.memmap(
+                self._temporary, np.float32, "r+", self._offset, shape=self.czyx_shape
+            )
+            image[region] += block
+            image.flush()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._temporary = None
+        self._open.__exit__(kind, error, traceback)
+
+
+class OmeZarrWriter:
+    """An OME-Zarr image of float32 to which blocks are added, in compressed chunks.
+
+    Used as a context manager. The image grows under a temporary name. When the `with` block ends
+    well, it gets coarser levels for viewers (means of 2×2×2 voxels, down to `SMALLEST` voxels a
+    side) and its final name, where it replaces an older OME-Zarr; if not, it is removed.
+
+    Parameters
+    ----------
+    path : path-like
+        A folder that is made; its own folder must exist.
+    czyx_shape : tuple of int
+        Channels, planes, rows and columns.
+    voxel_size_um : tuple of float
+        Voxel size along z, y and x in µm.
+    channel_names : sequence of str, optional
+        One for each channel.
+
+    Raises
+    ------
+    TenetError
+        If the folder is not writable, something else has the name, or the disk is full.
+    """
+
+    #: Voxels of a chunk, and from how many a side on no coarser level is made.
+    CHUNK_ZYX, SMALLEST = (64, 128, 128), 256
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        czyx_shape: tuple[int, int, int, int],
+        voxel_size_um: VoxelSize,
+        channel_names: Sequence[str] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.czyx_shape, self.voxel_size_um = czyx_shape, voxel_size_um
+        _ome_metadata(self.path, 4, czyx_shape, voxel_size_um, channel_names)  # checks them
+        self.channel_names = channel_names
+        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        self._levels: list[zarr.Array[Any]] = []
+
+    def __enter__(self) -> Self:
+        if self.path.exists() and not _is_zarr(self.path):
+            raise TenetError(f"{self.path} exists and is no OME-Zarr image: remove or rename it")
+        with _write_errors(self.path, 0):
+            self._group = zarr.open_group(self._temporary, mode="w", zarr_format=2)
+            self._add_level(self.czyx_shape)
+        return self
+
+    def _add_level(self, czyx_shape: tuple[int, ...]) -> None:
+        chunk = tuple(min(n, most) for n, most in zip(czyx_shape[1:], self.CHUNK_ZYX, strict=True))
+        self._levels.append(
+            self._group.create_array(
+                str(len(self._levels)),
+                shape=czyx_shape,
+                chunks=(1, *chunk),
+                dtype=np.float32,
+                fill_value=0,
+                chunk_key_encoding={"name": "v2", "separator": "/"},
+            )
+        )
+
+    def add(self, zyx_start: Triple, block: npt.NDArray[np.float32]) -> None:
+        """Add a block to what the image holds there; as `OmeTiffWriter.add`."""
+        if not self._levels:
+            raise RuntimeError("blocks are added inside the writer's with block")
+        place = _region(self.czyx_shape, zyx_start, block)[1:]
+        image = self._levels[0]
+        with _write_errors(self.path, block.nbytes):
+            for channel, added in enumerate(block):
+                window: Index = (channel, *place)
+                image[window] += added
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                with _write_errors(self.path, 0):
+                    while max(self._levels[-1].shape[1:]) > self.SMALLEST:
+                        self._coarsen()
+                    self._describe()
+                    older = self._temporary.with_suffix(".old")
+                    if self.path.exists():
+                        self.path.replace(older)
+                    self._temporary.replace(self.path)
+                    shutil.rmtree(older, ignore_errors=True)
+        finally:
+            self._levels = []
+            shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _coarsen(self) -> None:
+        """Add a level of half the size, chunk by chunk."""
+        fine = self._levels[-1]
+        channels, *zyx_shape = fine.shape
+        self._add_level((channels, *(-(-n // 2) for n in zyx_shape)))
+        coarse = self._levels[-1]
+        steps = coarse.chunks[1:]
+        starts = [range(0, n, step) for n, step in zip(coarse.shape[1:], steps, strict=True)]
+        for channel, *start in itertools.product(range(channels), *starts):
+            axes = zip(start, steps, strict=True)
+            window: Index = (channel, *[slice(2 * n, 2 * (n + step)) for n, step in axes])
+            block = np.asarray(fine[window])
+            padded = np.pad(block, [(0, n % 2) for n in block.shape], mode="edge")
+            z, y, x = (n // 2 for n in padded.shape)
+            axes = zip(start, (z, y, x), strict=True)
+            inside: Index = (channel, *[slice(n, n + size) for n, size in axes])
+            coarse[inside] = padded.reshape(z, 2, y, 2, x, 2).mean((1, 3, 5))
+
+    def _describe(self) -> None:
+        """Write the metadata of OME-Zarr 0.4, which most viewers read."""
+        datasets = []
+        for level in range(len(self._levels)):
+            factor = 2**level
+            size = [1.0, *(factor * float(n) for n in self.voxel_size_um)]
+            centre = [0.0, *((factor - 1) / 2 * float(n) for n in self.voxel_size_um)]
+            transformations: list[dict[str, Any]] = [{"type": "scale", "scale": size}]
+            if level:
+                transformations.append({"type": "translation", "translation": centre})
+            datasets.append({"path": str(level), "coordinateTransformations": transformations})
+        axes: list[dict[str, str]] = [{"name": "c", "type": "channel"}]
+        axes += [{"name": n, "type": "space", "unit": "micrometer"} for n in "zyx"]
+        image: dict[str, Any] = {
+            "version": "0.4",
+            "name": self.path.name,
+            "axes": axes,
+            "datasets": datasets,
+        }
+        self._group.attrs["multiscales"] = [image]
+        if self.channel_names is not None:
+            window = {"min": 0.0, "max": 1.0, "start": 0.0, "end": 1.0}
+            self._group.attrs["omero"] = {
+                "channels": [
+                    {"label": name, "color": "FFFFFF", "active": True, "window": window}
+                    for name in self.channel_names
+                ]
+            }
+
+
+def _is_zarr(path: Path) -> bool:
+    return any((path / name).exists() for name in (".zgroup", ".zattrs", "zarr.json"))
+
+
+def _region(
+    czyx_shape: tuple[int, int, int, int], zyx_start: Triple, block: npt.NDArray[np.float32]
+) -> tuple[slice, ...]:
+    """Where a block (C, Z, Y, X) lies in an image of this shape; it must lie within."""
+    stop = [start + size for start, size in zip(zyx_start, block.shape[1:], strict=True)]
+    if block.shape[0] != czyx_shape[0] or any(
+        start < 0 or end > size
+        for start, end, size in zip(zyx_start, stop, czyx_shape[1:], strict=True)
+    ):
+        raise ValueError(f"block {block.shape} at {zyx_start} does not fit into {czyx_shape}")
+    return (slice(None), *(slice(a, b) for a, b in zip(zyx_start, stop, strict=True)))
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`, which takes its place unless something is raised."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        with _write_errors(path, 0):
+            temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _write_errors(path: Path, nbytes: int) -> Iterator[None]:
+    """Turn a full disk, or one that is not writable, into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        # NumPy reports a write that was cut short without its cause.
+        if error.errno in (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            message = (
+                f"{path}: no room on the disk for {nbytes / 2**20:.0f} MiB "
+                f"({one_line(error)}); free some or choose another folder"
+            )
+        else:
+            message = f"{path}: cannot be written ({one_line(error)}); check the folder"
+        raise TenetError(message) from error
+
+
+def _ome_storable(path: Path, data: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Convert data to a type that OME-TIFF knows, without loss."""
+    if data.ndim not in (3, 4) or 0 in data.shape:
+        raise TenetError(f"{path}: data of shape {data.shape} are not Z, Y, X or C, Z, Y, X")
+    if data.dtype == np.bool_:
+        return data.astype(np.uint8)
+    if data.dtype == np.float16:
+        return data.astype(np.float32)
+    if data.dtype.kind in "iu" and data.dtype.itemsize == 8:
+        narrow = np.dtype(np.int32 if data.dtype.kind == "i" else np.uint32)
+        limits = np.iinfo(narrow)
+        if data.min() < limits.min or data.max() > limits.max:
+            raise TenetError(
+                f"{path}: OME-TIFF has no {data.dtype}, and the values do not fit into {narrow}; "
+                "convert them first"
+            )
+        return data.astype(narrow)
+    if data.dtype.kind not in "uif" or data.dtype.itemsize > 8:
+        raise TenetError(f"{path}: {data.dtype} cannot be kept in OME-TIFF; convert it first")
+    return data
+
+
+def _ome_metadata(
+    path: Path,
+    ndim: int,
+    czyx_shape: Sequence[int],
+    voxel_size_um: VoxelSize,
+    channel_names: Sequence[str] | None,
+) -> dict[str, Any]:
+    if not all(math.isfinite(size) and size > 0 for size in voxel_size_um):
+        raise TenetError(f"{path}: {voxel_size_um} is not a voxel size; give z, y, x in µm")
+    metadata: dict[str, Any] = {"axes": "CZYX"[-ndim:]}
+    for axis, size in zip("ZYX", voxel_size_um, strict=True):
+        metadata |= {f"PhysicalSize{axis}": float(size), f"PhysicalSize{axis}Unit": "µm"}
+    if channel_names is not None:
+        if len(channel_names) != czyx_shape[0]:
+            raise TenetError(
+                f"{path}: {len(channel_names)} channel names for {czyx_shape[0]} channels; "
+                "give one for each"
+            )
+        metadata["Channel"] = {"Name": list(channel_names)}
+    return metadata
