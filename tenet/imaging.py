@@ -141,13 +141,22 @@ class StridedBlur:
         return torch.fft.irfft(fine, n_x, dim=-1)[..., : self.zyx_shape[2]]
 
 
+def momentum(step: int) -> float:
+    """How far ahead of the last estimate step 1, 2, … of an accelerated iteration starts.
+
+    In units of the last change; Nesterov's rule (Soviet Math. Dokl. 27, 372, 1983), but for the
+    first two steps, as the start is no estimate yet.
+    """
+    return max(step - 2, 0) / (step + 1)
+
+
 def deconvolve(image: Tensor, blur: StridedBlur, *, steps: int, background: float) -> Tensor:
     """Accelerated Richardson–Lucy deconvolution of a batch onto the fine grid.
 
     Each step starts ahead of the last estimate, in the direction it came from and further from step
-    to step (Nesterov, Soviet Math. Dokl. 27, 372, 1983); twenty such steps go further than forty
-    plain ones. How far does not depend on the image, unlike with Biggs & Andrews (Appl. Opt. 36,
-    1766, 1997), so that tiles of a stack fit together.
+    to step (`momentum`); twenty such steps go further than forty plain ones. How far does not
+    depend on the image, unlike with Biggs & Andrews (Appl. Opt. 36, 1766, 1997), so that tiles of a
+    stack fit together.
 
     Parameters
     ----------
@@ -169,10 +178,8 @@ def deconvolve(image: Tensor, blur: StridedBlur, *, steps: int, background: floa
     sensitivity = sensitivity.clamp_min(0.1 * float(sensitivity.max()))
     mean = image.mean(dim=(1, 2, 3, 4), keepdim=True).clamp_min(1e-6)
     last = estimate = mean.expand(-1, -1, *blur.zyx_shape).float()
-    for step in range(steps):
-        # 0 in the first two steps: the start is no estimate yet
-        reach = max(step - 1, 0) / (step + 2)
-        ahead = torch.lerp(last, estimate, 1 + reach).clamp_min(0)
+    for step in range(1, steps + 1):
+        ahead = torch.lerp(last, estimate, 1 + momentum(step)).clamp_min(0)
         ratio = (image + background) / (blur(ahead).clamp_min(0) + background)
         last, estimate = estimate, ahead * blur.adjoint(ratio).clamp_min(0) / sensitivity
     return estimate

@@ -31,7 +31,7 @@ from torch.nn import functional
 
 from tenet import metrics
 from tenet.errors import TenetError
-from tenet.imaging import StridedBlur, centred_planes
+from tenet.imaging import StridedBlur, centred_planes, momentum
 
 Volume = Tensor | NDArray[Any]
 Progress = Callable[[int, int], None]
@@ -53,6 +53,7 @@ def rltv(
     background: float = 0.0,
     epsilon: float = EPSILON,
     initial: Volume | float | None = None,
+    accelerated: bool = False,
     progress: Progress | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
@@ -82,6 +83,10 @@ def rltv(
     initial
         First estimate: a number, or a volume of the output's shape. By default the mean of the
         image over the background.
+    accelerated
+        Start each iteration ahead of the last estimate, as `imaging.momentum` says. Thirty such
+        iterations go about as far as a hundred plain ones, but the likelihood need not rise in
+        each.
     progress
         Called as ``progress(done, iterations)`` after every iteration.
     device
@@ -114,6 +119,7 @@ def rltv(
         background=background,
         epsilon=epsilon,
         initial=initial,
+        accelerated=accelerated,
         progress=progress,
         device=device,
     )
@@ -131,6 +137,7 @@ def rltv_iterates(
     background: float = 0.0,
     epsilon: float = EPSILON,
     initial: Volume | float | None = None,
+    accelerated: bool = False,
     progress: Progress | None = None,
     device: torch.device | str | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
@@ -169,6 +176,7 @@ def rltv_iterates(
         penalty=penalty if tv_weight > 0 else None,
         background=background,
         initial=initial,
+        accelerated=accelerated,
         progress=progress,
     )
 
@@ -296,6 +304,7 @@ def rltv_paper(
         penalty=penalty if tv_weight > 0 else None,
         background=background,
         initial=stack,
+        accelerated=False,
         progress=progress,
     )
     return estimate.repeat_interleave(scale, dim=0)
@@ -390,7 +399,7 @@ def tune(
     progress: Progress | None = None,
     device: torch.device | str | None = None,
 ) -> tuple[RLTVSettings, pd.DataFrame]:
-    """Choose iterations, weight and threshold of the highest mean IoU on held-out phantoms.
+    """Choose accelerated iterations, weight and threshold of the highest IoU on held-out phantoms.
 
     All numbers of iterations come out of one run per phantom and weight, and no estimate is kept.
 
@@ -441,6 +450,7 @@ def tune(
                 fine_voxel_size_um=fine_voxel_size_um,
                 background=background,
                 epsilon=epsilon,
+                accelerated=True,
                 device=device,
             ):
                 sweep = metrics.threshold_sweep(estimate.cpu().numpy(), mask, thresholds)
@@ -521,6 +531,7 @@ def _iterates(
     penalty: Callable[[Tensor], Tensor] | None,
     background: float,
     initial: Volume | float | None,
+    accelerated: bool,
     progress: Progress | None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Run the iteration and yield copies at `snapshots`.
@@ -535,14 +546,18 @@ def _iterates(
     sensitivity.clamp_(min=_LEAST_SENSITIVITY * float(sensitivity.max()))
     estimate = _first_estimate(image, observation, scale, background, initial).mul_(seen)
     least_model = _LEAST_MODEL * max(float(image.max()), 1e-30)
+    last = estimate
     for iteration in range(1, snapshots[-1] + 1):
-        model = observation.forward(estimate).add_(background).clamp_(min=least_model)
+        ahead = estimate.clone()
+        if accelerated:
+            ahead = torch.lerp(last, estimate, 1 + momentum(iteration)).clamp_(min=0)
+        model = observation.forward(ahead).add_(background).clamp_(min=least_model)
         correction = observation.adjoint(torch.div(image, model, out=model)).clamp_(min=0)
         denominator = sensitivity
         if penalty is not None:
-            denominator = penalty(estimate).add_(sensitivity)
+            denominator = penalty(ahead).add_(sensitivity)
             torch.maximum(denominator, _LEAST_DENOMINATOR * sensitivity, out=denominator)
-        estimate.mul_(correction.div_(denominator)).mul_(seen)
+        last, estimate = estimate, ahead.mul_(correction.div_(denominator)).mul_(seen)
         if progress is not None:
             progress(iteration, snapshots[-1])
         if iteration in snapshots:

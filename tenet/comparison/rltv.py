@@ -72,6 +72,7 @@ def run_rltv(
                 iterations=chosen.rltv.iterations,
                 tv_weight=chosen.rltv.tv_weight,
                 fine_voxel_size_um=params.fine_voxel_size_um,
+                accelerated=True,
                 device=device,
             )
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -349,6 +349,7 @@ def test_tuning_reports_what_the_chosen_settings_reach(strided_scene):
         scale=4,
         iterations=settings.iterations,
         tv_weight=settings.tv_weight,
+        accelerated=True,
         fine_voxel_size_um=ISOTROPIC,
     )
     reached = metrics.iou((restored >= settings.threshold).numpy(), truth.numpy())
@@ -409,3 +410,38 @@ def test_bad_input_is_named(strided_scene):
     ):
         with pytest.raises(TenetError, match=message):
             rltv(volume, kernel, **(good | change))
+
+
+def test_thirty_accelerated_iterations_go_as_far_as_a_hundred_plain_ones() -> None:
+    """In likelihood and against the truth, with and without total variation."""
+    rng = np.random.default_rng(4)
+    psf = gaussian_psf((13, 9, 9), (2.5, 1.2, 1.2))
+    truth = torch.zeros(36, 30, 30)
+    for z, y, x in rng.integers(6, 24, (12, 3)):
+        truth[z, y, x] = 20
+    blur = StridedBlur(psf, (36, 30, 30), 3)
+    image = torch.poisson(50 * blur(truth[None, None])[0, 0] + 1, torch.Generator().manual_seed(0))
+
+    def likelihood(estimate: torch.Tensor) -> float:
+        model = blur(estimate[None, None])[0, 0].clamp_min(0) + 1
+        return float((image * model.log() - model).sum())
+
+    for weight in (0.0, 0.003):
+        plain, fast = (
+            rltv(
+                image,
+                psf,
+                scale=3,
+                iterations=iterations,
+                tv_weight=weight,
+                fine_voxel_size_um=ISOTROPIC,
+                background=1,
+                accelerated=accelerated,
+            )
+            for iterations, accelerated in ((100, False), (30, True))
+        )
+        start = likelihood(torch.full_like(plain, float(plain.mean())))
+        gained = likelihood(fast) - start
+        assert gained > 0.99 * (likelihood(plain) - start) > 0
+        errors = [(estimate / 50 - truth).square().mean() for estimate in (fast, plain)]
+        assert errors[0] < 1.05 * errors[1]
