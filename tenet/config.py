@@ -235,7 +235,15 @@ class Optimisation(Section):
     warmup_steps: Count = 0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
+    # batches whose mean gradient makes a step: a large batch in the memory of a small one
+    accumulate: PositiveInt = 1
+    # keep only what goes into the encoder's residual blocks, and compute them again: less memory
+    checkpoint: bool = False
     gradient_norm: Positive | None = None
+
+    def steps_of(self, crops: int) -> int:
+        """Steps that so many crops make, at least one."""
+        return max(crops // (self.batch_size * self.accumulate), 1)
 
 
 class PretrainLoop(Optimisation):

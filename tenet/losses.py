@@ -1,6 +1,7 @@
 """The losses of the method, one function each, and elastic weight consolidation."""
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -130,6 +131,20 @@ SHAPE_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+class _WeightedSquares(torch.autograd.Function):
+    """Σ F (θ - θ*)², with nothing kept for the gradient that is not kept anyway."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, centre: Tensor, fisher: Tensor) -> Tensor:
+        ctx.save_for_backward(weights, centre, fisher)
+        return (weights - centre).square_().mul_(fisher).sum()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        weights, centre, fisher = ctx.saved_tensors
+        return (weights - centre).mul_(fisher).mul_(2 * gradient), None, None
+
+
 class ElasticWeights:
     """Elastic weight consolidation: hold on to what pre-training found important.
 
@@ -173,7 +188,7 @@ class ElasticWeights:
         named = dict(module.named_parameters())
         count = sum(value.numel() for value in self.parameters.values())
         terms = [
-            (self.fisher[name] * (named[name] - centre).square()).sum()
+            _WeightedSquares.apply(named[name], centre, self.fisher[name])
             for name, centre in self.parameters.items()
         ]
         return 0.5 * torch.stack(terms).sum() / count

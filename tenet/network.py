@@ -4,13 +4,15 @@
 on the grid of the data and goes to the fine one at the end.
 """
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from tenet.errors import TenetError
 
@@ -71,8 +73,11 @@ class _Replicate(torch.autograd.Function):
 class Conv(nn.Conv3d):
     """3-D convolution of odd size that keeps the shape and pads by replication.
 
-    For the backward pass it keeps what came in, which others keep as well, and pads it once more.
+    For the backward pass it keeps what came in, which others keep as well, and pads it once more;
+    unless `keeps_nothing`, where all is computed again anyway.
     """
+
+    keeps_nothing = False
 
     def __init__(self, inputs: int, outputs: int, size: int) -> None:
         super().__init__(inputs, outputs, size)
@@ -82,6 +87,8 @@ class Conv(nn.Conv3d):
         if not self.border:
             return super().forward(input)
         padded = _Replicate.apply(input, self.border)
+        if self.keeps_nothing:
+            return super().forward(padded)
         unpadded = input.detach()
 
         def pack(saved: Tensor) -> Tensor | None:
@@ -118,7 +125,12 @@ class Dropout(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """BN, ReLU, 3³ conv, BN, ReLU, dropout, 3³ conv, plus the input."""
+    """BN, ReLU, 3³ conv, BN, ReLU, dropout, 3³ conv, plus the input.
+
+    With `checkpointed`, nothing but the input is kept for the backward pass.
+    """
+
+    checkpointed = False
 
     def __init__(self, channels: int, dropout: float) -> None:
         super().__init__()
@@ -129,9 +141,41 @@ class ResidualBlock(nn.Module):
         self.conv2 = Conv(channels, channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        if not (self.checkpointed and torch.is_grad_enabled()):
+            return self._forward(x)
+        contexts = (contextlib.nullcontext(), self._again())
+        result: Tensor = checkpoint(
+            self._forward, x, use_reentrant=False, context_fn=lambda: contexts
+        )
+        return result
+
+    @contextlib.contextmanager
+    def _again(self) -> Iterator[None]:
+        """What norms see a second time is in their statistics already."""
+        norms = [norm for norm in (self.bn1, self.bn2) if norm.training]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.momentum = 0.0
+        try:
+            yield
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
+                assert norm.num_batches_tracked is not None
+                norm.num_batches_tracked -= 1
+
+    def _forward(self, x: Tensor) -> Tensor:
         hidden = self.conv1(F.relu(self.bn1(x), inplace=True))
         hidden = self.dropout(F.relu(self.bn2(hidden), inplace=True))
         return self.conv2(hidden) + x
+
+
+def checkpoint_blocks(network: nn.Module, wanted: bool) -> None:
+    """Choose whether residual blocks are computed again for the backward pass."""
+    for block in network.modules():
+        if isinstance(block, ResidualBlock):
+            block.checkpointed = wanted
+            block.conv1.keeps_nothing = block.conv2.keeps_nothing = wanted
 
 
 def blocks(channels: int, n: int, dropout: float) -> nn.Sequential:

@@ -83,7 +83,7 @@ def train_alignment(
     plan = Plan(
         settings=settings,
         folder=folder / ALIGNMENT,
-        steps_per_epoch=max(experiment.pretrain_dataset.I // settings.batch_size, 1),
+        steps_per_epoch=settings.steps_of(experiment.pretrain_dataset.I),
         seed=seed,
         best_over=3,
         identity=f"align {seed} {pretrained} {experiment.model_dump_json()}",

@@ -120,7 +120,7 @@ def finetune(
     plan = Plan(
         settings=settings,
         folder=folder,
-        steps_per_epoch=max(experiment.train_dataset.I // settings.batch_size, 1),
+        steps_per_epoch=settings.steps_of(experiment.train_dataset.I),
         seed=seed,
         best_over=1,
         identity=f"finetune {seed} {mode} {inputs.hexdigest()} {experiment.model_dump_json()}",

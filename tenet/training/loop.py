@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from tenet.config import Optimisation
 from tenet.errors import TenetError
+from tenet.network import checkpoint_blocks
 from tenet.training.store import HISTORY, load_tensors, on_cpu, save_table, save_tensors
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def train(
     from torch.utils.tensorboard import SummaryWriter
 
     settings, model = plan.settings, task.model
+    checkpoint_blocks(model, settings.checkpoint)
     optimiser = _optimiser(task, settings)
     if optimiser_state is not None:
         _adopt(optimiser, optimiser_state)
@@ -139,22 +141,27 @@ def train(
         while run.epoch < settings.n_epochs and not run.stopped_early:
             started = time.monotonic()
             model.train()
-            sums: dict[str, float] = {}
+            totals: dict[str, Tensor] = {}  # read once an epoch: a GPU need not wait
+            batches = plan.steps_per_epoch * settings.accumulate
             for step in range(plan.steps_per_epoch):
                 torch.manual_seed(_torch_seed(plan.seed, run.epoch, step))  # dropout and noise
-                terms = task.training_terms(run.epoch, generator_for(plan.seed, 0, run.epoch, step))
-                loss = torch.stack(list(terms.values())).sum()
                 optimiser.zero_grad(set_to_none=True)
-                loss.backward()
+                rng = generator_for(plan.seed, 0, run.epoch, step)
+                for _ in range(settings.accumulate):
+                    terms = task.training_terms(run.epoch, rng)
+                    loss = torch.stack(list(terms.values())).sum() / settings.accumulate
+                    loss.backward()
+                    for name, term in terms.items():
+                        part = term.detach() / batches
+                        totals[name] = totals[name] + part if name in totals else part
                 if settings.gradient_norm:
                     nn.utils.clip_grad_norm_(parameters, settings.gradient_norm)
                 optimiser.step()
                 schedule.after_step()
                 if average is not None:
                     average.update(model, step=run.epoch * plan.steps_per_epoch + step + 1)
-                for name, term in terms.items():
-                    sums[name] = sums.get(name, 0.0) + term.item() / plan.steps_per_epoch
                 bar.advance(bar_id)
+            sums = {name: total.item() for name, total in totals.items()}
             if not all(math.isfinite(value) for value in sums.values()):
                 raise TenetError(
                     f"the loss is not finite in epoch {run.epoch + 1} ({sums}): lower lr, "

@@ -62,7 +62,7 @@ def pretrain(
     plan = Plan(
         settings=settings,
         folder=folder,
-        steps_per_epoch=max(experiment.pretrain_dataset.I // settings.batch_size, 1),
+        steps_per_epoch=settings.steps_of(experiment.pretrain_dataset.I),
         seed=seed,
         best_over=3,
         identity=f"pretrain {seed} {experiment.model_dump_json()} {[v.path.name for v in volumes]}",

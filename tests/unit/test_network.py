@@ -11,7 +11,16 @@ import torch
 from tenet.config import ModelParams, parse_params
 from tenet.errors import TenetError
 from tenet.model import TENET
-from tenet.network import AlignmentNet, CoarseNet, Conv, Dropout, Encoder, JNet, hill
+from tenet.network import (
+    AlignmentNet,
+    CoarseNet,
+    Conv,
+    Dropout,
+    Encoder,
+    JNet,
+    checkpoint_blocks,
+    hill,
+)
 
 NETWORKS = {"jnet": JNet, "coarse": CoarseNet}
 
@@ -285,3 +294,38 @@ def test_alignment_looks_at_neighbouring_planes() -> None:
     reach = image.grad[0, 0].abs() > 0
     assert reach.any(dim=2).any(dim=1).sum() >= 7
     assert reach[4, 16].sum() >= 25
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("half", [False, True])
+def test_checkpointed_blocks_keep_less_and_change_nothing(network: str, half: bool) -> None:
+    """Not the result, nor a gradient, nor the statistics of the norms, nor what dropout draws."""
+    states, kept = [], []
+    for wanted in (False, True):
+        torch.manual_seed(0)
+        encoder = NETWORKS[network]((4, 8), 3, dropout=0.5).train()
+        checkpoint_blocks(encoder, wanted)
+        stack = image(encoder, (2, 4, 4))
+        torch.manual_seed(1)
+        alive: dict[int, int] = {}
+        saved = torch.autograd.graph.saved_tensors_hooks
+
+        def note(tensor: torch.Tensor, alive: dict[int, int] = alive) -> torch.Tensor:
+            alive[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autocast("cpu", torch.bfloat16, enabled=half), saved(note, lambda x: x):
+            encoded = encoder(stack)
+        # Convolutions of blocks that are not checkpointed keep their input by themselves.
+        kept.append(sum(alive.values()))
+        loss = encoded.shape_logits.float().square().mean() + encoded.features.float().mean()
+        loss.backward()
+        gradients = {name: p.grad for name, p in encoder.named_parameters()}
+        states.append({"loss": loss, **gradients, **dict(encoder.named_buffers())})
+    for name, value in states[0].items():
+        other = states[1][name]
+        if value is None or other is None:
+            assert value is other is None, name
+        else:
+            torch.testing.assert_close(other, value, rtol=1e-5, atol=1e-6, msg=name)
+    assert kept[1] < 0.6 * kept[0]

@@ -177,6 +177,38 @@ def test_interrupted_equals_uninterrupted(
     assert len(history(whole)) == 5
 
 
+def test_accumulated_batches_make_the_step_of_one_large_batch(tmp_path: Path) -> None:
+    """Without batch norm and dropout, two batches of 16 points are one of 32."""
+
+    class Line(Easy):
+        points = 16
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = nn.Sequential(nn.Linear(1, 1))
+
+        def parameter_groups(self) -> list[dict[str, Any]]:
+            return [{"params": self.model.parameters()}]
+
+        def loss(self, model: nn.Module, rng: np.random.Generator) -> dict[str, Tensor]:
+            x = torch.from_numpy(rng.normal(size=(self.points, 1)).astype(np.float32))
+            return {"fit": (model(x) - 3 * x).square().mean()}
+
+    class Large(Line):
+        points = 32
+
+    small, large = Line(), Large()
+    train(small, plan(tmp_path / "small", accumulate=2))
+    train(large, plan(tmp_path / "large"))
+    assert small.step == 2 * large.step
+    for name, weight in large.model.state_dict().items():
+        torch.testing.assert_close(small.model.state_dict()[name], weight)
+    rows = [history(tmp_path / name) for name in ("small", "large")]
+    assert [float(r["training"]) for r in rows[0]] == pytest.approx(
+        [float(r["training"]) for r in rows[1]]
+    )
+
+
 def test_checkpoint_holds_the_same_after_a_resumption(tmp_path: Path) -> None:
     """Averaged weights, schedule and best score too, which the final model does not show."""
     settings = {"ema_decay": 0.8, "schedule": "plateau", "warmup_epochs": 1}
