@@ -34,7 +34,7 @@ CHANNELS = ("shape", "brightness")
 BYTES_PER_VOXEL_AND_CHANNEL = 32
 #: Share of the free memory that a tile may take, and how much it takes at most on the CPU, where
 #: larger tiles gain no speed and a cluster's limit on memory is not to be seen.
-MEMORY_SHARE, MOST_CPU_BYTES = 0.5, 4 * 2**30
+MEMORY_SHARE, MOST_CPU_BYTES = 0.5, 3 * 2**30
 #: Overlap of tiles in fine voxels: at least this, and four voxels of the network's lowest level.
 #: A quarter at either end is cut off, the half between is blended.
 LEAST_OVERLAP = 32
