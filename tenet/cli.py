@@ -151,15 +151,17 @@ def _device(name: str, threads: int | None) -> "torch.device":
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc reuse up to 256 MiB that tensors leave, where it would return them to the system.
+    """Let glibc reuse the memory that tensors leave, where it would return it to the system.
 
-    Each step allocates the same tensors again; fresh pages cost as much as the FFTs in them.
+    Each step allocates the same tensors again; fresh pages cost as much as the FFTs in them. One
+    arena for all threads, as the backward pass could not reuse what the forward pass left.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
         if mallopt:
             mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, its largest value
-            mallopt(-1, 256 << 20)  # M_TRIM_THRESHOLD
+            mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+            mallopt(-8, 1)  # M_ARENA_MAX
 
 
 @config_app.command("list")
