@@ -17,6 +17,7 @@ from tenet.config import load_experiment
 from tenet.model import TENET
 from tenet.phantoms import save_phantom
 from tenet.training.store import save_model
+from tenet.volumes import open_stack
 from tenet.writing import write_ome_tiff
 
 VOXELS = ("--voxel-size", "1", "0.31", "0.31")
@@ -352,7 +353,14 @@ def test_the_steps_by_hand(
     with tifffile.TiffFile(out / "stack.ome.tif") as file:
         assert file.series[0].shape == (2, 24, 20, 20)
         assert 'PhysicalSizeZ="0.333' in (file.ome_metadata or "")
+        enhanced = file.series[0].asarray()
     assert (out / "stack.png").stat().st_size > 0
+    assert not run(
+        monkeypatch, "enhance", stack, "--model", tuned, "--out", out, "--zarr", "--sheet", *quiet
+    )  # fmt: skip
+    for channel in (0, 1):
+        same = open_stack(out / "stack.ome.zarr", channel=channel)
+        np.testing.assert_allclose(same.read(), enhanced[channel], atol=1e-6)
     record = json.loads((tuned / "provenance.json").read_text())
     assert record["images"] == [stack.name]
     assert record["seed"] == 0
