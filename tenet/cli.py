@@ -374,7 +374,7 @@ def register(
     voxel_size: VoxelSize = None,
     channel: Channel = None,
 ) -> None:
-    """Lay each plane of raw stacks on the one before it, where the sample moved in between."""
+    """Lay each plane of raw stacks on the mean of those around it, where the sample moved."""
     from tenet.registration import register_folder
 
     number = register_folder(
