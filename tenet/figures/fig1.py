@@ -47,21 +47,26 @@ def figure1(results: Path | str) -> Figure:
     top = 0.55
     page = Page(top + 2 * high + 1.25 + 0.13 * len(note))
     middle = top + high / 2
+    below = top + high + 0.42
     places = {
-        "input": (0.2, middle),
+        "input": (0.2, below if "estimate" in views else middle),
+        "estimate": (0.2, top),
         "shape": (2.75, top),
-        "brightness": (2.75, top + high + 0.42),
+        "brightness": (2.75, below),
         "sharp": (4.05, middle),
         "reconstruction": (6.05, middle),
     }
     titles = {
         "input": "Raw stack",
+        "estimate": "Deconvolved",
         "shape": "Shape",
         "brightness": "Brightness",
         "sharp": "Shape × brightness",
         "reconstruction": "Reconstruction",
     }
     for name, (left, above) in places.items():
+        if name not in views:
+            continue
         axes = page.axes(left, above, side, high)
         views[name].draw(axes, bar=name == "input")
         axes.set_title(titles[name], pad=2.5, fontsize=SMALL)
@@ -72,19 +77,25 @@ def figure1(results: Path | str) -> Figure:
     sheet.axis("off")
     centre = middle + high / 2
     _network(sheet, 1.35, 2.45, centre, 0.55)
-    _arrow(sheet, (1.18, centre), (1.36, centre))
+    if "estimate" in views:
+        _arrow(sheet, (1.18, top + high / 2), (1.36, centre - 0.12))
+        _arrow(sheet, (1.18, below + high / 2), (1.36, centre + 0.12))
+        _arrow(sheet, (0.2 + side / 2, below - 0.2), (0.2 + side / 2, top + high + 0.02))
+    else:
+        _arrow(sheet, (1.18, centre), (1.36, centre))
     _arrow(sheet, (2.44, centre - 0.12), (2.72, top + high / 2))
-    _arrow(sheet, (2.44, centre + 0.12), (2.72, top + high * 1.5 + 0.42))
+    _arrow(sheet, (2.44, centre + 0.12), (2.72, below + high / 2))
     _arrow(sheet, (3.73, top + high / 2), (4.02, centre - 0.1))
-    _arrow(sheet, (3.73, top + high * 1.5 + 0.42), (4.02, centre + 0.1))
+    _arrow(sheet, (3.73, below + high / 2), (4.02, centre + 0.1))
     _arrow(sheet, (5.03, centre), (5.2, centre))
     _arrow(sheet, (5.82, centre), (6.02, centre))
     low = top + 2 * high + 0.62
-    for x in (places["input"][0] + side / 2, places["reconstruction"][0] + side / 2):
-        sheet.plot([x, x], [middle + high + 0.04, low], color="#D55E00", linewidth=1.0)
-    ends = [places[name][0] + side / 2 for name in ("input", "reconstruction")]
+    compared = ("input", "reconstruction")
+    for x, above in ((places[name][0] + side / 2, places[name][1]) for name in compared):
+        sheet.plot([x, x], [above + high + 0.04, low], color="#D55E00", linewidth=1.0)
+    ends = [places[name][0] + side / 2 for name in compared]
     sheet.plot(ends, [low, low], color="#D55E00", linewidth=1.0)
-    words = "compared, with the noise as weight: the only teacher while fine-tuning"
+    words = "compared, weighted by the noise: fine-tuning needs no ground truth of the stack"
     sheet.text(sum(ends) / 2, low + 0.05, words, ha="center", va="top", color="#D55E00")
     sheet.text(1.9, centre + 0.72, "3-D U-Net", ha="center", va="top", fontsize=SMALL)
     sheet.text(5.5, centre + 0.85, "blur by the PSF,\nevery s-th plane", ha="center", va="top")
@@ -110,6 +121,8 @@ def _example(results: Path) -> tuple[dict[str, View], NDArray[np.float32]]:
     sharp = shape * brightness
     with torch.no_grad():
         blurred = model.blur(shape.shape)(torch.from_numpy(sharp)[None, None])[0, 0].numpy()
+        whole = torch.from_numpy(image)[None, None]
+        estimate = model.deconvolve(whole) if model.params.deconvolution_steps else None
     x = int(shape.sum(axis=(0, 1)).argmax())
     z, y, _ = stack.voxel_size_um
     fine = (z / model.params.scale, y)
@@ -120,6 +133,8 @@ def _example(results: Path) -> tuple[dict[str, View], NDArray[np.float32]]:
         "sharp": (sharp, fine),
         "reconstruction": (blurred, (z, y)),
     }
+    if estimate is not None:
+        sections["estimate"] = (estimate[0, 0].numpy(), fine)
     views = {
         name: View("", volume[:, :, x], pixel, pictures.levels(volume[:, :, x]))
         for name, (volume, pixel) in sections.items()

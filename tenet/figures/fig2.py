@@ -258,9 +258,9 @@ def _angle_axes(
     )
     handles = [method_handle(method) for method in methods]
     handles += [
-        Line2D([], [], marker="_", linestyle="", color="0.3", label="each seed"),
         Line2D([], [], marker="o", linestyle="", color="0.3", label="with noise"),
         Line2D([], [], marker="o", linestyle="", color="0.3", mfc="white", label="without noise"),
+        Line2D([], [], marker="_", linestyle="", color="0.3", label="small strokes: seeds"),
     ]
     if table["published"].notna().any():
         handles.append(diamond_handle("published, with noise"))

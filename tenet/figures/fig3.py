@@ -124,7 +124,10 @@ def figure3(
         _sweep_axes(axes, lines[lines["quantity"] == quantity], table, values, methods, quantity)
         axes.axhline(theory, **THEORY)
         axes.set(xlabel="Threshold / range of scores", ylabel=label, xlim=(0, 1))
-        axes.set_ylim(bottom=0)
+        if quantity == "volume_um3":  # some are forty times too large
+            axes.set(yscale="log", ylim=(theory / 5, None))
+        else:
+            axes.set_ylim(bottom=0)
 
     page.letter("c", 0.05, c - 0.3)
     axes = page.axes(1.45, c, 2.1, tall - 0.35)

@@ -25,9 +25,11 @@ from tenet.figures.page import (
     best_method,
     budget_note,
     read_csv,
+    scale_bar,
     shown_methods,
     simulation_note,
     strip_plot,
+    table_row,
     two_lines,
     wrapped,
 )
@@ -93,7 +95,9 @@ def figure4(
     for index, view in enumerate(views):
         left = 0.15 + index * (column + 0.08)
         axes = page.axes(left, a, column, height)
-        view.draw(axes, bar=index == 0)
+        view.draw(axes)
+        if index == 0:
+            scale_bar(axes, at_left=scene.lower_right_taken())
         axes.set_title(view.title, pad=2, fontsize=SMALL)
         for which, box in enumerate(boxes):
             edge = ("#F0E442", "#56B4E9")[which]
@@ -197,6 +201,14 @@ class _Scene:
             ] = -1
         return found
 
+    def lower_right_taken(self) -> bool:
+        """Whether a box lies where the scale bar would."""
+        height, width = self.views[0].size_um
+        return any(
+            left + side > width / 2 and top + side > 0.75 * height
+            for left, top, side in self.boxes()
+        )
+
 
 def _window_means(image: NDArray[np.float32], pixels: Sequence[int]) -> NDArray[np.float64]:
     """Mean of every window of so many pixels; by its upper left corner."""
@@ -236,19 +248,22 @@ def _profiles(axes: Axes, scene: _Scene, axis: str) -> None:
 
 
 def _best(table: pd.DataFrame) -> list[str]:
-    """Which method comes nearest to isotropic, in words."""
+    """Which method comes nearest to the true widths, else to isotropic, in words."""
     chosen = table[(table["quantity"] == "axial_ratio") & table["method"].isin(list(METHODS))]
     # A method without a peak at most places is not compared by the others.
     chosen = chosen[chosen["n"] >= chosen["n"].max() / 2]
     means = chosen.set_index("method")["value"].dropna()
     lines = []
     if not means.empty:
-        nearest = (means - 1).abs().sort_values().index
+        truth = table_row(table, "neurons", TRUTH, "axial_ratio")
+        ideal = 1.0 if truth is None else float(truth["value"])
+        nearest = (means - ideal).abs().sort_values().index
         words = f"{METHODS[nearest[0]].label} {means[nearest[0]]:.2f}"
         if nearest[0] != "tenet" and "tenet" in means:
             place = list(nearest).index("tenet") + 1
             words += f" (TENET {means['tenet']:.2f}, place {place} of {len(means)})"
-        lines.append(f"Nearest to as wide along z as across: {words}.")
+        aim = "1" if truth is None else f"the truth's {ideal:.2f}"
+        lines.append(f"Axial over lateral width nearest to {aim}: {words}.")
     best = best_method(table, "neurons", "iou")
     if best:
         lines.append(f"Highest IoU with the truth: {best}.")

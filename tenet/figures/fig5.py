@@ -98,7 +98,9 @@ def figure5(
     page = Page(b + 2 * 1.65 + 0.35 + 0.13 * len(note))
 
     page.letter("a", 0.05, 0.08)
-    words = "Microglia (green) and tumour (magenta): projections along z, and along y below"
+    words = (
+        "Microglia (green) and tumour (magenta): both white: projections along z, and along y below"
+    )
     page.text(0.25, 0.11, words)
     for index, panel in enumerate(panels):
         left = 0.15 + index * (side + 0.1)

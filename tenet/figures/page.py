@@ -318,13 +318,14 @@ def interval_lengths(row: pd.Series) -> list[list[float]] | None:
     return [[max(float(below), 0.0)], [max(float(above), 0.0)]]
 
 
-def scale_bar(axes: Axes) -> None:
-    """A bar in the lower right corner, with its length in µm."""
+def scale_bar(axes: Axes, *, at_left: bool = False) -> None:
+    """A bar in the lower right corner, or left, with its length in µm."""
     left, right = axes.get_xlim()
     bottom, top = axes.get_ylim()
     width, height = right - left, bottom - top
     length = pictures.bar_length_um(width * 1.5)
-    end, level = right - 0.06 * width, bottom - 0.05 * height
+    end = left + 0.06 * width + length if at_left else right - 0.06 * width
+    level = bottom - 0.05 * height
     rim = patheffects.withStroke
     axes.plot(
         [end - length, end],

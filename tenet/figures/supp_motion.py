@@ -188,16 +188,25 @@ def _rows(
 
 
 def _best(table: pd.DataFrame) -> str:
-    """How TENET fares after each treatment, the best first."""
-    means = {
-        TREATMENTS[name][0]: float(row["value"])
-        for name in TREATMENTS
-        if (row := table_row(table, name, "tenet", "iou")) is not None
-    }
+    """How TENET fares after each treatment, the best first; and what it was before fine-tuning."""
+    means, before = (
+        {
+            TREATMENTS[name][0]: float(row["value"])
+            for name in TREATMENTS
+            if (row := table_row(table, name, method, "iou")) is not None
+        }
+        for method in ("tenet", "pretrained")
+    )
     ranked = sorted(means.items(), key=lambda item: -item[1])
     return (
-        "Mean IoU of TENET: " + "; ".join(f"{words} {value:.2f}" for words, value in ranked) + "."
+        "Mean IoU of TENET: "
+        + "; ".join(words + _value(value, before.get(words)) for words, value in ranked)
+        + "."
     )
+
+
+def _value(value: float, before: float | None) -> str:
+    return f" {value:.2f}" + (f" (not fine-tuned {before:.2f})" if before is not None else "")
 
 
 def _history(results: Path) -> pd.DataFrame | None:

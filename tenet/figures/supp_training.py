@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from tenet.errors import TenetError
 from tenet.figures.page import METHODS, STYLE, Page, read_csv, wrapped
 
-COLUMNS = 6
+COLUMNS = 5
 #: Folders of histories below the results, what they are called, and whose colour they have.
 KINDS = {
     "models": ("TENET", "tenet"),
@@ -53,20 +53,21 @@ def training_figure(results: Path | str, histories: Sequence[Path | str] | None 
         [
             "A line for each fold. Losses differ in kind: pre-training is supervised on phantoms; "
             "fine-tuning is the negative log-likelihood of raw stacks with priors, below 0 where "
-            "the noise is small (rehearsal on phantoms is left out); CARE's is an absolute error; "
-            "that of Neuroclear's game need not fall. Vertical scales differ."
+            "the noise is small (rehearsal on phantoms is left out), a mean over random crops in "
+            "training, so that it may rise while that of the fixed validation crops falls; CARE's "
+            "is an absolute error; that of Neuroclear's game need not fall. Vertical scales differ."
         ]
     )
     rows = -(-len(panels) // COLUMNS)
-    page = Page(0.55 + rows * 1.12 + 0.25 + 0.13 * len(note))
+    page = Page(0.55 + rows * 1.2 + 0.25 + 0.13 * len(note))
     handles = [
-        Line2D([], [], color="0.3", linewidth=0.7, linestyle=":", label="training"),
-        Line2D([], [], color="0.3", label="validation"),
+        Line2D([], [], color="0.3", linewidth=0.7, linestyle=":", label="training loss"),
+        Line2D([], [], color="0.3", label="validation loss"),
     ]
     page.legend(handles, 0.3, 0.1)
     for index, (title, method, folds) in enumerate(panels):
         row, column = divmod(index, COLUMNS)
-        axes = page.axes(0.36 + column * 1.15, 0.5 + row * 1.12, 0.76, 0.62)
+        axes = page.axes(0.36 + column * 1.4, 0.5 + row * 1.2, 0.95, 0.62)
         _panel(axes, folds, METHODS[method].colour)
         axes.set_title(title, pad=2, fontsize=6.5)
         if row == (len(panels) - 1 - column) // COLUMNS:

@@ -62,7 +62,7 @@ def test_figure_1_draws_the_method_from_a_model(tmp_path):
     assert "Simulated acquisitions" in shown
     fits_the_page(figure)
     views = [axes for axes in figure.axes if axes.images]
-    assert len(views) == 6
+    assert len(views) == 7
 
 
 def test_figure_4_measures_what_it_shows(tmp_path):
@@ -80,7 +80,7 @@ def test_figure_4_measures_what_it_shows(tmp_path):
     table_of(tmp_path, "fig4", "fig4_neurons", [table])
     figure = figure4(tmp_path)
     shown = words(figure)
-    assert "Nearest to as wide along z as across: TENET 1.0" in shown
+    assert "Axial over lateral width nearest to 1: TENET 1.0" in shown
     assert "Simulated" not in shown
     for label in ("Input", "Raw stack", "RLTV (tuned)", "Axial width (µm)", "µm"):
         assert label in shown
@@ -261,7 +261,10 @@ def test_motion_is_shown_as_taken_registered_and_aligned(tmp_path):
     pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
     figure = motion_figure(tmp_path)
     shown = words(figure)
-    assert "aligned by a network 1.00; registered by correlation 0.50; as it is 0.20" in shown
+    flat = " ".join(shown.split())
+    for words_, value in (("aligned by a network", 1), ("registered by correlation", 0.5)):
+        assert f"{words_} {value:.2f} (not fine-tuned {value:.2f}); " in flat
+    assert "as it is 0.20 (not fine-tuned 0.20)." in flat
     assert "planes shifted by 1.5 px" in shown
     assert "demo scale" in shown
     no_empty_axes(figure)
