@@ -51,12 +51,12 @@ def pretrain(
     TENET
         The best model, in evaluation mode.
     """
+    volumes = _volumes(phantoms, folder)
     model = TENET(experiment.params)
     error = model.initialise(generator_for(seed, 1))
     print(f"PSF network fitted to its model: mean squared error {error:.2g}")
     model.to(device)
     model.half_precision = experiment.pretrain_loop.precision == "bfloat16"
-    volumes = _volumes(phantoms, folder)
     task = PretrainTask(model, experiment, volumes, seed)
     settings = experiment.pretrain_loop
     plan = Plan(

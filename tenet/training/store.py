@@ -99,7 +99,9 @@ def read_experiment(folder: Path) -> Experiment:
     try:
         return parse_experiment(json.loads(path.read_text(encoding="utf-8")), where=str(path))
     except FileNotFoundError:
-        raise TenetError(f"{folder} is not a model: it has no {EXPERIMENT}") from None
+        inside = sorted(found.parent.name for found in folder.glob(f"*/{MODEL}"))
+        hint = f"; models in it: {', '.join(inside)}" if inside else ""
+        raise TenetError(f"{folder} is not a model: it has no {EXPERIMENT}{hint}") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise TenetError(f"{path} is not JSON: {error}") from None
 
