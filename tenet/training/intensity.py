@@ -24,9 +24,9 @@ from tenet.volumes import IntensityRange, Stack, check_intensities, intensity_ra
 
 #: The brightest voxels are this percentile, as they are for the range of a raw stack.
 BRIGHTEST_PERCENT = 99.99
-#: Accelerated Richardson–Lucy steps where a model does not say how many, and the largest part of a
-#: stack that is deconvolved, in coarse planes and pixels.
-STEPS, WINDOW_ZYX = 30, (48, 128, 128)
+#: Accelerated Richardson–Lucy steps, enough to tell thick from thin and few enough not to sharpen
+#: noise, and the largest part of a stack that is deconvolved, in coarse planes and pixels.
+LEVEL_STEPS, WINDOW_ZYX = 10, (48, 128, 128)
 #: How often at most, and how closely, the level of a stack is brought to that of the phantoms; and
 #: from how near one more step gets there without a look.
 LEVEL_ROUNDS, LEVEL_TOLERANCE, LEVEL_NEAR = 6, 0.03, 0.2
@@ -80,8 +80,7 @@ def deconvolved_peak(model: TENET, image_zyx: NDArray[np.float32] | Tensor) -> f
     params = model.params
     with torch.no_grad():
         blur = model.blur((planes * params.scale, rows, columns))
-        steps = params.deconvolution_steps or STEPS
-        estimate = deconvolve(image, blur, steps=steps, background=params.sig_eps)
+        estimate = deconvolve(image, blur, steps=LEVEL_STEPS, background=params.sig_eps)
     return float(np.percentile(estimate.cpu().numpy(), BRIGHTEST_PERCENT))
 
 
