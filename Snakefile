@@ -32,7 +32,7 @@ wildcard_constraints:
     model="[A-Za-z0-9_-]+|samples/[A-Za-z0-9_-]+/pretrained",
     experiment="(samples/)?[A-Za-z0-9_-]+",
     fold="all|fold[0-9]+",
-    figure="fig[0-9]+|supp|supp_motion|supp_training",
+    figure="fig[0-9]+|supp|supp_motion|supp_training|quality",
     sample="[A-Za-z0-9_-]+",
 
 

@@ -32,6 +32,7 @@ from tenet.errors import TenetError
 from tenet.imaging import StridedBlur
 from tenet.losses import ElasticWeights
 from tenet.model import TENET
+from tenet.network import checkpoint_blocks
 from tenet.optics import Optics, gibson_lanni, psf_volume
 from tenet.patches import PhantomCrops
 from tenet.phantoms import TrainingPhantomSettings, draw_training_phantom, generate_set
@@ -267,13 +268,14 @@ def _stack(scale: int, device: torch.device) -> Tensor:
 
 
 def _train_step(
-    network: str, precision: str, scale: int = 10
+    network: str, precision: str, scale: int = 10, checkpointed: bool = False
 ) -> Callable[[torch.device], tuple[Action, float]]:
     """Forward, all losses, backward, clipping and a step of Adam."""
 
     def prepare(device: torch.device) -> tuple[Action, float]:
         experiment = _experiment(scale, network, precision)
         model = _model(experiment.params, precision, device).train()
+        checkpoint_blocks(model, checkpointed)
         fisher = {name: torch.ones_like(p) for name, p in model.encoder.named_parameters()}
         elastic = ElasticWeights(dict(model.encoder.named_parameters()), fisher)
         crops = _FixedCrops(_stack(scale, device))
@@ -345,16 +347,23 @@ def _blur(device: torch.device) -> tuple[Action, float]:
 ROWS = {
     row.name: row
     for row in (
-        Row("phantom_object", _phantom_object, 5, 0.1, 33, on_gpu=False),
+        Row("phantom_object", _phantom_object, 5, 0.024, 33, on_gpu=False),
         Row("crop_from_disk", _crop_from_disk, 9, 0.2, 35, on_gpu=False),
-        Row("psf_fit", _psf_fit, 5, 40, 530, on_gpu=False),
-        Row("train_step", _train_step("jnet", "bfloat16"), 5, 60, 115),
+        Row("psf_fit", _psf_fit, 5, 10, 530, on_gpu=False),
+        Row("train_step", _train_step("jnet", "bfloat16"), 5, 28, 115),
+        Row(
+            "train_step_checkpoint",
+            _train_step("jnet", "bfloat16", checkpointed=True),
+            5,
+            None,
+            115,
+        ),
         Row("train_step_float32", _train_step("jnet", "float32"), 5, None, 115),
-        Row("train_step_coarse", _train_step("coarse", "bfloat16"), 7, None, 115),
-        Row("encoder_forward", _encoder_forward("jnet", "bfloat16"), 7, 13, 13),
+        Row("train_step_coarse", _train_step("coarse", "bfloat16"), 7, 10, 115),
+        Row("encoder_forward", _encoder_forward("jnet", "bfloat16"), 7, 7, 13),
         Row("encoder_forward_float32", _encoder_forward("jnet", "float32"), 7, None, 13),
         Row("encoder_forward_coarse", _encoder_forward("coarse", "bfloat16"), 9, None, 13),
-        Row("blur", _blur, 15, 2.0, 2.0),
+        Row("blur", _blur, 15, 1.0, 2.0),
         Row("care_step", _care_step, 3),
         Row("neuroclear_step", _neuroclear_step, 3),
     )

@@ -857,7 +857,7 @@ def evaluate_cells(
 @app.command()
 def table(
     figure: Annotated[
-        Literal["fig2", "fig3", "fig4", "fig5", "supp", "supp_motion"],
+        Literal["fig2", "fig3", "fig4", "fig5", "supp", "supp_motion", "quality"],
         typer.Argument(help="Which figure."),
     ],
     metrics: Annotated[list[Path], typer.Option(help="Tables of `evaluate`. Repeatable.")],

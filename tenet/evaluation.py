@@ -480,10 +480,12 @@ PUBLISHED_ABLATIONS = {
 }
 #: What ablations are compared with: nothing left out or changed.
 REFERENCE, REFERENCE_EXPERIMENT = "reference", "fig3_beads"
+#: Name of the mean over all conditions of the quality bench.
+EVERY_CONDITION = "all"
 
 
 def summary_table(
-    figure: Literal["fig2", "fig3", "fig4", "fig5", "supp", "supp_motion"],
+    figure: Literal["fig2", "fig3", "fig4", "fig5", "supp", "supp_motion", "quality"],
     tables: Iterable[pd.DataFrame],
     published: Path,
     rng: np.random.Generator,
@@ -495,7 +497,7 @@ def summary_table(
 
     Parameters
     ----------
-    figure : {"fig2", "fig3", "fig4", "fig5", "supp", "supp_motion"}
+    figure : {"fig2", "fig3", "fig4", "fig5", "supp", "supp_motion", "quality"}
         The figure; its experiments' names begin with it.
     tables : iterable of DataFrame
         Tables of `evaluate_segmentation` or `evaluate_beads`.
@@ -520,7 +522,9 @@ def summary_table(
         paper's number of TENET, CARE, Neuroclear, and of RLTV for `rltv_paper`: the IoU of all but
         TENET, taken at each image's best threshold, stands beside ``oracle_iou``; the bead
         measures, taken by the paper's definitions, stand beside both conditions. In the supplement
-        ``reference`` is the experiment of figure 3 on the beads that the ablations have.
+        ``reference`` is the experiment of figure 3 on the beads that the ablations have. Of the
+        quality bench ``iou_gain`` is how much higher TENET's IoU is than that of a method, image by
+        image, in each condition and over all of them.
         ``note`` says why a cell is empty.
 
     Raises
@@ -560,6 +564,8 @@ def summary_table(
             | _mean_and_interval(finite["value"], finite["image"], rng)
             | {"published": number}
         )
+    if figure == "quality":
+        rows += [{"figure": figure} | row for row in _gains(frame, rng)]
     rows += [{"figure": figure} | row for row in _psf_rows(psfs, acquisition, rng)]
     table = pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
     return table.assign(
@@ -606,6 +612,25 @@ def _mean_and_interval(
         values.to_numpy(), clusters.astype(str).to_numpy(dtype=str), rng=rng
     )
     return {"value": value, "low": low, "high": high, "n": len(values)}
+
+
+def _gains(frame: pd.DataFrame, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+    """TENET's IoU less that of each other method, on the same images."""
+    ious = frame[frame["quantity"] == "iou"].pivot_table(
+        index=["condition", "image"], columns="method", values="value", sort=False
+    )
+    if "tenet" not in ious:
+        return
+    for method in ious.columns.drop("tenet"):
+        gain = (ious["tenet"] - ious[method]).dropna().rename("gain").reset_index()
+        parts = [*gain.groupby("condition", sort=False), (EVERY_CONDITION, gain)]
+        for condition, group in parts:
+            # Conditions that show the same phantom are one observation of it.
+            yield (
+                {"quantity": "iou_gain", "condition": str(condition), "method": str(method)}
+                | _mean_and_interval(group["gain"], group["image"], rng)
+                | {"published": np.nan}
+            )
 
 
 def _psf_rows(

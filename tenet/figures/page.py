@@ -258,6 +258,44 @@ def strip_plot(
     )
 
 
+def grouped_strips(
+    axes: Axes,
+    table: pd.DataFrame,
+    values: pd.DataFrame,
+    quantity: str,
+    labels: Mapping[str, str],
+    methods: Sequence[str],
+) -> None:
+    """For each condition (and its label) a row per method: images as points, the mean as a bar."""
+    ticks = []
+    for i, condition in enumerate(labels):
+        for j, method in enumerate(methods):
+            level = i * (len(methods) + 0.5) + j
+            look = METHODS[method]
+            chosen = values[
+                (values["condition"] == condition)
+                & (values["method"] == method)
+                & (values["quantity"] == quantity)
+            ]["value"]
+            axes.plot(chosen, [level - 0.25] * len(chosen), "o", color=look.colour, alpha=0.6, ms=2)
+            row = table_row(table, condition, method, quantity)
+            if row is not None:
+                axes.errorbar(
+                    row["value"],
+                    level,
+                    xerr=interval_lengths(row),
+                    fmt=look.marker,
+                    color=look.colour,
+                    capsize=2.5,
+                )
+        ticks.append(i * (len(methods) + 0.5) + (len(methods) - 1) / 2)
+    axes.set(
+        yticks=ticks,
+        yticklabels=list(labels.values()),
+        ylim=(ticks[-1] + len(methods) / 2 + 0.2, -0.7),
+    )
+
+
 def published_marks(
     axes: Axes, table: pd.DataFrame, condition: str, methods: Sequence[str], quantity: str = "iou"
 ) -> None:

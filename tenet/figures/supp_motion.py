@@ -4,13 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tenet.errors import TenetError
 from tenet.evaluation import PREDICTION
 from tenet.figures.page import (
-    METHODS,
     SMALL,
     STRIP,
     STYLE,
@@ -20,7 +18,7 @@ from tenet.figures.page import (
     all_metrics,
     existing,
     fullest_slab,
-    interval_lengths,
+    grouped_strips,
     method_handle,
     read_csv,
     shown_methods,
@@ -85,7 +83,10 @@ def motion_figure(results: Path | str) -> Figure:
 
     page.letter("b", 0.05, b - 0.24)
     page.text(0.25, b - 0.21, "IoU: points images, bars mean and 95 % interval")
-    _rows(page.axes(1.7, b, 2.3, tall), table, all_metrics(results, "supp_motion"), shown, methods)
+    axes = page.axes(1.7, b, 2.3, tall)
+    labels = {name: TREATMENTS[name][0] for name in shown}
+    grouped_strips(axes, table, all_metrics(results, "supp_motion"), "iou", labels, methods)
+    axes.set(xlabel="IoU", xlim=(0, 1))
     page.legend([method_handle(method) for method in methods], 1.5, b + tall + 0.38)
 
     history = _history(results)
@@ -150,41 +151,6 @@ def _views(results: Path, shown: list[str]) -> list[View]:
 def _short(words: str) -> str:
     """What is done, without by what."""
     return words.partition(" by ")[0]
-
-
-def _rows(
-    axes: Axes, table: pd.DataFrame, values: pd.DataFrame, shown: list[str], methods: list[str]
-) -> None:
-    """For each treatment a row per method: images as points, the mean with its interval."""
-    ticks = []
-    for i, treatment in enumerate(shown):
-        for j, method in enumerate(methods):
-            level = i * (len(methods) + 0.5) + j
-            look = METHODS[method]
-            chosen = values[
-                (values["condition"] == treatment)
-                & (values["method"] == method)
-                & (values["quantity"] == "iou")
-            ]["value"]
-            axes.plot(chosen, [level - 0.25] * len(chosen), "o", color=look.colour, alpha=0.6, ms=2)
-            row = table_row(table, treatment, method, "iou")
-            if row is not None:
-                axes.errorbar(
-                    row["value"],
-                    level,
-                    xerr=interval_lengths(row),
-                    fmt=look.marker,
-                    color=look.colour,
-                    capsize=2.5,
-                )
-        ticks.append(i * (len(methods) + 0.5) + (len(methods) - 1) / 2)
-    axes.set(
-        yticks=ticks,
-        yticklabels=[TREATMENTS[name][0] for name in shown],
-        ylim=(ticks[-1] + len(methods) / 2 + 0.2, -0.7),
-        xlabel="IoU",
-        xlim=(0, 1),
-    )
 
 
 def _best(table: pd.DataFrame) -> str:

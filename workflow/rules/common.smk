@@ -40,6 +40,7 @@ TABLES = {
     "fig5": "fig5_cells",
     "supp": "supp_ablations",
     "supp_motion": "supp_motion_iou",
+    "quality": "quality",
 }
 # Experiments whose raw stacks a figure shows, and what its names for them begin with.
 FIRST_SHOWN = {
