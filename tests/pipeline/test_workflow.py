@@ -133,6 +133,26 @@ def test_demo_runs_the_same_rules_as_the_paper(fresh):
     }
 
 
+def test_the_quality_bench_compares_every_method_under_every_condition(fresh):
+    configs = [*DEMO, "config/quality.yaml"]
+    bench = jobs(fresh, "results/quality/quality.pdf", *configs)
+    conditions, lines, bead_folds = 6, 3, 2
+    expected = {
+        "finetune": conditions + bead_folds,
+        "predict": 2 * (conditions + lines) + bead_folds + 1,
+        "rltv": 2 * (conditions + lines + 1),
+        "baseline": 2 * (conditions + lines + bead_folds),
+        "evaluate_segmentation": conditions + lines,
+        "evaluate_beads": 1,
+        "figure": 1,
+    }
+    assert expected.items() <= bench.items()
+    configs.append("config/quality_quick.yaml")
+    quick = jobs(fresh, "results/quality_quick/quality.pdf", *configs)
+    assert quick["evaluate_segmentation"] == 2
+    assert "baseline_train" not in quick
+
+
 def test_a_figure_alone_asks_for_its_own_experiments_only(fresh):
     counts = jobs(fresh, "results/fig3.pdf")
     assert counts["finetune"] == 10
