@@ -233,8 +233,11 @@ class _FixedCrops(RawCrops):
     def __init__(self, image: Tensor) -> None:
         self.image = image
 
-    def batch(self, part: str, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        return self.image, self.image
+    def draw(self, part: str, size: int, rng: np.random.Generator) -> Tensor:
+        return self.image
+
+    def batch(self, part: str, drawn: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        return drawn, drawn
 
 
 def _experiment(scale: int, network: str, precision: str) -> Experiment:
@@ -285,7 +288,7 @@ def _train_step(
         rng = np.random.default_rng(0)
 
         def step() -> None:
-            loss = torch.stack(list(task.training_terms(0, rng).values())).sum()
+            loss = torch.stack(list(task.training_terms(0, task.draw(rng), rng).values())).sum()
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -196,21 +196,27 @@ class CARETask:
         """All weights."""
         return [{"params": list(self.model.parameters())}]
 
-    def _terms(self, model: CARE, rng: np.random.Generator) -> Mapping[str, Tensor]:
+    def draw(self, rng: np.random.Generator) -> Tensor:
+        """Slices (N, 1, rows, columns) in [0, 1]."""
         size = self.model.settings.batch_size
-        drawn = np.stack([self.crops.draw(rng) for _ in range(size)])  # N, 1, rows, columns
-        sharp = torch.from_numpy(drawn[:, :, : self.rows]).to(model.device)
+        drawn = np.stack([self.crops.draw(rng) for _ in range(size)])
+        return torch.from_numpy(drawn[:, :, : self.rows])
+
+    def _terms(self, model: CARE, drawn: Tensor) -> Mapping[str, Tensor]:
+        sharp = drawn.to(model.device, non_blocking=True)
         with torch.no_grad():
             blurred = as_axial(sharp, self.profile, model.scale, self.noise) / model.signal_level
         return {"absolute_error": (model(blurred) - sharp / model.signal_level).abs().mean()}
 
-    def training_terms(self, epoch: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
+    def training_terms(
+        self, epoch: int, drawn: Tensor, rng: np.random.Generator
+    ) -> Mapping[str, Tensor]:
         """The error on fresh slices."""
-        return self._terms(self.model, rng)
+        return self._terms(self.model, drawn)
 
     def validation_terms(self, model: Any) -> Iterator[Mapping[str, Tensor]]:
         """The error on fixed slices, with fixed noise."""
         for index in range(VALIDATION_BATCHES):
             with torch.random.fork_rng():
                 torch.manual_seed(index)
-                yield self._terms(model, generator_for(1, index))
+                yield self._terms(model, self.draw(generator_for(1, index)))

@@ -301,18 +301,23 @@ class NeuroclearTask:
         betas = (self.model.settings.beta1, 0.999)
         return [{"params": list(self.model.parameters()), "betas": betas}]
 
-    def _image(self, rng: np.random.Generator) -> Tensor:
+    def draw(self, rng: np.random.Generator) -> Tensor:
+        """Crops (N, 1, Z, Y, X) in [0, 1]."""
         size = self.model.settings.batch_size
-        drawn = np.stack([self.crops.draw(rng) for _ in range(size)])[:, None]
-        image = torch.from_numpy(drawn).to(self.model.device) / self.model.signal_level
+        return torch.from_numpy(np.stack([self.crops.draw(rng) for _ in range(size)])[:, None])
+
+    def _image(self, drawn: Tensor) -> Tensor:
+        image = drawn.to(self.model.device, non_blocking=True) / self.model.signal_level
         return upsample(image, self.model.scale)[:, :, : self.side]
 
-    def training_terms(self, epoch: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
+    def training_terms(
+        self, epoch: int, drawn: Tensor, rng: np.random.Generator
+    ) -> Mapping[str, Tensor]:
         """All terms on a fresh crop."""
-        return neuroclear_terms(self.model, self._image(rng), rng)
+        return neuroclear_terms(self.model, self._image(drawn), rng)
 
     def validation_terms(self, model: Any) -> Iterator[Mapping[str, Tensor]]:
         """All terms on fixed crops; they do not say which weights are best."""
         for index in range(VALIDATION_BATCHES):
             rng = generator_for(1, index)
-            yield neuroclear_terms(model, self._image(rng), rng)
+            yield neuroclear_terms(model, self._image(self.draw(rng)), rng)

@@ -16,7 +16,7 @@ from tenet.model import TENET, alignment_network
 from tenet.network import AlignmentNet
 from tenet.phantoms import Phantom, open_phantoms
 from tenet.training.loop import Plan, generator_for, train
-from tenet.training.pretrain import Batch, Simulator, psfs
+from tenet.training.pretrain import Batch, Drawn, Simulator, psfs
 from tenet.training.store import (
     FISHER,
     HISTORY,
@@ -143,26 +143,33 @@ class AlignmentTask:
         return [{"params": list(self.model.parameters())}]
 
     def terms(
-        self, aligner: AlignmentNet, part: str, rng: np.random.Generator
+        self, aligner: AlignmentNet, part: str, drawn: Drawn, rng: np.random.Generator
     ) -> dict[str, Tensor]:
         """The terms of `loss_mode` on one batch."""
-        size = self.settings.batch_size if part == "train" else 1
         psf = self.psfs[rng.integers(len(self.psfs))] if self.psfs else None
-        batch = self.simulators[part].batch(self.tenet, size, self.epoch, rng, psf=psf)
+        batch = self.simulators[part].batch(self.tenet, drawn, self.epoch, rng, psf=psf)
         device = batch.image.device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.tenet.half_precision):
             aligned = aligner(batch.image)
         return alignment_terms(self.tenet, self.params, batch, aligned)
 
-    def training_terms(self, epoch: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """Crops of phantoms."""
+        return self.simulators["train"].draw(self.settings.batch_size, rng)
+
+    def training_terms(
+        self, epoch: int, drawn: Drawn, rng: np.random.Generator
+    ) -> Mapping[str, Tensor]:
         """Terms on a fresh batch."""
-        return self.terms(self.model, "train", rng)
+        return self.terms(self.model, "train", drawn, rng)
 
     def validation_terms(self, model: AlignmentNet) -> Iterator[Mapping[str, Tensor]]:
         """Terms on the fixed validation batches."""
         dataset = self.simulators["val"].dataset
         for index in range(dataset.I):
-            yield self.terms(model, "val", generator_for(dataset.seed, index))
+            rng = generator_for(dataset.seed, index)
+            drawn = self.simulators["val"].draw(1, rng)
+            yield self.terms(model, "val", drawn, rng)
 
 
 def alignment_terms(

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from tenet.patches import StackCrops
 from tenet.phantoms import Phantom, open_phantoms
 from tenet.training.intensity import model_range, stack_range
 from tenet.training.loop import Plan, generator_for, train
-from tenet.training.pretrain import Simulator, mask, supervised_terms
+from tenet.training.pretrain import Drawn, Simulator, mask, supervised_terms
 from tenet.training.store import (
     FISHER,
     MODEL,
@@ -205,7 +205,7 @@ def finetune_task(
     model.half_precision = experiment.train_loop.precision == "bfloat16"
     model.freeze_norm = experiment.train_loop.freeze_norm or mode == "decoder"
     volumes = [] if phantoms is None else open_phantoms(phantoms)
-    images: RawCrops | SimulatedCrops
+    images: Crops
     if data is not None:
         images = RawCrops(model, experiment, data)
     elif volumes:
@@ -230,6 +230,18 @@ def finetune_task(
     return FinetuneTask(model, experiment, images, elastic, rehearsal, mode)
 
 
+class Crops(Protocol):
+    """Where the images of a training come from."""
+
+    def draw(self, part: str, size: int, rng: np.random.Generator) -> Any:
+        """Read what images are made of, on the CPU; `part` is ``"train"`` or ``"val"``."""
+        ...
+
+    def batch(self, part: str, drawn: Any, rng: np.random.Generator) -> Images:
+        """Images (N, 1, Z, Y, X) in [0, 1], and the same with masks."""
+        ...
+
+
 class RawCrops:
     """Crops of raw stacks."""
 
@@ -249,10 +261,15 @@ class RawCrops:
                 augment=section.augment and part == "train",
             )
 
-    def batch(self, part: str, size: int, rng: np.random.Generator) -> Images:
+    def draw(self, part: str, size: int, rng: np.random.Generator) -> Tensor:
+        """Read crops (N, 1, Z, Y, X) in [0, 1]."""
+        return torch.from_numpy(
+            np.stack([self.crops[part].draw(rng) for _ in range(size)])[:, None]
+        )
+
+    def batch(self, part: str, drawn: Tensor, rng: np.random.Generator) -> Images:
         """Images (N, 1, Z, Y, X) in [0, 1], and the same with masks."""
-        drawn = np.stack([self.crops[part].draw(rng) for _ in range(size)])[:, None]
-        image = self.align(torch.from_numpy(drawn).to(self.device))
+        image = self.align(drawn.to(self.device, non_blocking=True))
         section = self.sections[part]
         return image, mask(section, self.scale, image, rng)
 
@@ -288,10 +305,14 @@ class SimulatedCrops:
         }
         self.psf = model.psf().detach()
 
-    def batch(self, part: str, size: int, rng: np.random.Generator) -> Images:
+    def draw(self, part: str, size: int, rng: np.random.Generator) -> Drawn:
+        """Read crops of phantoms."""
+        return self.simulators[part].draw(size, rng)
+
+    def batch(self, part: str, drawn: Drawn, rng: np.random.Generator) -> Images:
         """Images (N, 1, Z, Y, X) in [0, 1], and the same with masks."""
         batch = self.simulators[part].batch(
-            self.model, size, self.epoch, rng, psf=self.psf, noise=self.noise
+            self.model, drawn, self.epoch, rng, psf=self.psf, noise=self.noise
         )
         image = self.model.align(batch.image)
         return image, mask(self.sections[part], self.model.params.scale, image, rng)
@@ -304,7 +325,7 @@ class FinetuneTask:
         self,
         model: TENET,
         experiment: Experiment,
-        images: RawCrops | SimulatedCrops,
+        images: Crops,
         elastic: ElasticWeights | None,
         rehearsal: Simulator | None,
         mode: TrainMode,
@@ -367,25 +388,34 @@ class FinetuneTask:
             terms["ewc"] = weights.ewc_weight * self.elastic.loss(model.encoder)
         return terms
 
-    def training_terms(self, epoch: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
+    def draw(self, rng: np.random.Generator) -> tuple[Any, Drawn | None]:
+        """Crops of raw stacks, and of phantoms to rehearse on."""
+        size = self.settings.batch_size
+        raw = self.images.draw("train", size, rng)
+        return raw, None if self.rehearsal is None else self.rehearsal.draw(size, rng)
+
+    def training_terms(
+        self, epoch: int, drawn: tuple[Any, Drawn | None], rng: np.random.Generator
+    ) -> Mapping[str, Tensor]:
         """Terms on fresh crops, and on phantoms blurred by the PSF as it is now."""
-        image, masked = self.images.batch("train", self.settings.batch_size, rng)
+        raw, phantoms = drawn
+        image, masked = self.images.batch("train", raw, rng)
         terms = self.terms(self.model, image, masked)
-        if self.rehearsal is not None:
-            terms["rehearsal"] = self.settings.rehearsal_weight * self._rehearse(
-                self.rehearsal, rng
-            )
+        if self.rehearsal is not None and phantoms is not None:
+            loss = self._rehearse(self.rehearsal, phantoms, rng)
+            terms["rehearsal"] = self.settings.rehearsal_weight * loss
         return terms
 
-    def _rehearse(self, simulator: Simulator, rng: np.random.Generator) -> Tensor:
+    def _rehearse(self, simulator: Simulator, drawn: Drawn, rng: np.random.Generator) -> Tensor:
         """Pre-training loss with the present PSF and noise, so that the encoder follows them."""
         settings = self.experiment.pretrain_loop
-        batch = simulator.batch(self.model, self.settings.batch_size, settings.n_epochs, rng)
+        batch = simulator.batch(self.model, drawn, settings.n_epochs, rng)
         return torch.stack(list(supervised_terms(self.model, settings, batch).values())).sum()
 
     def validation_terms(self, model: Any) -> Iterator[Mapping[str, Tensor]]:
         """Terms on the fixed validation crops."""
         section: Dataset = self.experiment.val_dataset
         for index in range(section.I):
-            image, masked = self.images.batch("val", 1, generator_for(section.seed, index))
+            rng = generator_for(section.seed, index)
+            image, masked = self.images.batch("val", self.images.draw("val", 1, rng), rng)
             yield self.terms(model, image, masked)

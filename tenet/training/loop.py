@@ -8,7 +8,8 @@ stopped.
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -50,8 +51,12 @@ class Task(Protocol):
         """Parameters to train, as groups for an optimiser."""
         ...
 
-    def training_terms(self, epoch: int, rng: np.random.Generator) -> Terms:
-        """Terms of the loss on a fresh batch; their sum is minimised."""
+    def draw(self, rng: np.random.Generator) -> Any:
+        """Read what a batch is made of, on the CPU; done ahead of time, in another thread."""
+        ...
+
+    def training_terms(self, epoch: int, drawn: Any, rng: np.random.Generator) -> Terms:
+        """Terms of the loss on a fresh batch of what was drawn; their sum is minimised."""
         ...
 
     def validation_terms(self, model: Any) -> Iterable[Terms]:
@@ -143,12 +148,11 @@ def train(
             model.train()
             totals: dict[str, Tensor] = {}  # read once an epoch: a GPU need not wait
             batches = plan.steps_per_epoch * settings.accumulate
-            for step in range(plan.steps_per_epoch):
+            for step, (rng, drawn) in enumerate(_drawn_ahead(task, plan, run.epoch)):
                 torch.manual_seed(_torch_seed(plan.seed, run.epoch, step))  # dropout and noise
                 optimiser.zero_grad(set_to_none=True)
-                rng = generator_for(plan.seed, 0, run.epoch, step)
-                for _ in range(settings.accumulate):
-                    terms = task.training_terms(run.epoch, rng)
+                for part_drawn in drawn:
+                    terms = task.training_terms(run.epoch, part_drawn, rng)
                     loss = torch.stack(list(terms.values())).sum() / settings.accumulate
                     loss.backward()
                     for name, term in terms.items():
@@ -174,6 +178,24 @@ def train(
     model.load_state_dict(run.best_weights)
     (plan.folder / CHECKPOINT).unlink(missing_ok=True)
     return dict(optimiser.state_dict())
+
+
+def _drawn_ahead(
+    task: Task, plan: Plan, epoch: int
+) -> Iterator[tuple[np.random.Generator, list[Any]]]:
+    """What each step of an epoch is made of; the next is read while one is worked on."""
+
+    def read(step: int) -> tuple[np.random.Generator, list[Any]]:
+        rng = generator_for(plan.seed, 0, epoch, step)
+        return rng, [task.draw(rng) for _ in range(plan.settings.accumulate)]
+
+    with ThreadPoolExecutor(1, "crops") as reader:
+        ahead = reader.submit(read, 0)
+        for step in range(plan.steps_per_epoch):
+            now = ahead.result()
+            if step + 1 < plan.steps_per_epoch:
+                ahead = reader.submit(read, step + 1)
+            yield now
 
 
 class _Run:

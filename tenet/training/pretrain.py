@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from torch import Tensor
 
 from tenet.config import Dataset, Experiment, Microscopes, ModelParams, PretrainLoop, Vibration
@@ -85,6 +86,9 @@ def _volumes(phantoms: Path, folder: Path) -> list[Phantom]:
     return open_phantoms(phantoms)
 
 
+Drawn = tuple[Tensor, Tensor]  # shape, brightness
+
+
 class Batch(NamedTuple):
     """Truth (N, 1, Z·s, Y, X), images (N, 1, Z, Y, X), and what blurred them.
 
@@ -143,25 +147,27 @@ class Simulator:
         self.least_light = least_light
         self.motion = None if vibration is None else _motion_settings(vibration)
 
+    def draw(self, size: int, rng: Generator) -> Drawn:
+        """Read shape and brightness, each (N, 1, Z·s, Y, X) with the margin."""
+        crops = [self.crops.draw(rng) for _ in range(size)]
+        shape, brightness = (np.stack(part)[:, None] for part in zip(*crops, strict=True))
+        return torch.from_numpy(shape), torch.from_numpy(brightness)
+
     @torch.no_grad()
     def batch(
         self,
         model: TENET,
-        size: int,
+        drawn: Drawn,
         epoch: int,
-        rng: np.random.Generator,
+        rng: Generator,
         *,
         psf: Tensor | None = None,
         noise: NoiseModel | None = None,
     ) -> Batch:
-        """Draw truth, and images with the PSF and noise of `model` where no other are given."""
+        """Images of what was drawn, with the PSF and noise of `model` where no other are given."""
         device = model.initial_psf.device
-        drawn = [self.crops.draw(rng) for _ in range(size)]
-        shape, brightness = (
-            torch.from_numpy(np.stack([pair[i] for pair in drawn])[:, None]).to(device)
-            for i in (0, 1)
-        )
-        light = self.least_light ** rng.random((size, 1, 1, 1, 1))
+        shape, brightness = (part.to(device, non_blocking=True) for part in drawn)
+        light = self.least_light ** rng.random((len(shape), 1, 1, 1, 1))
         brightness = brightness * torch.from_numpy(light).to(brightness)
         psf = model.psf() if psf is None else psf.to(device)
         image = model.blur(self.seen_shape, psf)(brightness * shape).clamp(0, 1)
@@ -190,7 +196,7 @@ def _inner(margin: int) -> slice:
     return slice(margin, -margin or None)
 
 
-def psfs(params: ModelParams, microscopes: Microscopes, rng: np.random.Generator) -> list[Tensor]:
+def psfs(params: ModelParams, microscopes: Microscopes, rng: Generator) -> list[Tensor]:
     """Draw the PSFs of pre-training, each in focus, on the fine grid and with sum 1."""
     size_z = centred_planes(params.size_z, params.scale)
     drawn = []
@@ -208,7 +214,7 @@ def psfs(params: ModelParams, microscopes: Microscopes, rng: np.random.Generator
     return drawn
 
 
-def mask(dataset: Dataset, scale: int, image: Tensor, rng: np.random.Generator) -> Tensor:
+def mask(dataset: Dataset, scale: int, image: Tensor, rng: Generator) -> Tensor:
     """Blank boxes of images (N, 1, Z, Y, X) where the data set asks for it."""
     if not dataset.mask:
         return image
@@ -270,21 +276,26 @@ class PretrainTask:
         """The encoder's; PSF and noise model are given."""
         return [{"params": list(self.model.encoder.parameters())}]
 
-    def batch(self, simulator: Simulator, size: int, epoch: int, rng: np.random.Generator) -> Batch:
+    def batch(self, simulator: Simulator, drawn: Drawn, epoch: int, rng: Generator) -> Batch:
         """Truth and images, taken with the model's own PSF or one drawn from `psfs`."""
         psf = self.psfs[rng.integers(len(self.psfs))] if self.psfs else None
-        return simulator.batch(self.model, size, epoch, rng, psf=psf)
+        return simulator.batch(self.model, drawn, epoch, rng, psf=psf)
 
-    def training_terms(self, epoch: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
+    def draw(self, rng: Generator) -> Drawn:
+        """Crops of phantoms."""
+        return self.training.draw(self.settings.batch_size, rng)
+
+    def training_terms(self, epoch: int, drawn: Drawn, rng: Generator) -> Mapping[str, Tensor]:
         """Terms on a fresh batch."""
-        batch = self.batch(self.training, self.settings.batch_size, epoch, rng)
+        batch = self.batch(self.training, drawn, epoch, rng)
         return supervised_terms(self.model, self.settings, batch)
 
     def validation_terms(self, model: Any) -> Iterator[Mapping[str, Tensor]]:
         """Terms on the fixed validation batches."""
         dataset = self.validation.dataset
         for index in range(dataset.I):
-            batch = self.batch(self.validation, 1, 0, generator_for(dataset.seed, index))
+            rng = generator_for(dataset.seed, index)
+            batch = self.batch(self.validation, self.validation.draw(1, rng), 0, rng)
             yield supervised_terms(model, self.settings, batch)
 
     def fisher_information(self, batches: int) -> ElasticWeights:
@@ -296,7 +307,8 @@ class PretrainTask:
 
         def losses() -> Iterator[Tensor]:
             for index in range(batches):
-                batch = self.batch(self.training, 1, 0, generator_for(self.seed, 2, index))
+                rng = generator_for(self.seed, 2, index)
+                batch = self.batch(self.training, self.training.draw(1, rng), 0, rng)
                 terms = supervised_terms(self.model, self.settings, batch)
                 yield batch.shape.numel() * torch.stack(list(terms.values())).sum()
 

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import shutil
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tenet.simulation import psf_fwhm_um
 from tenet.training import intensity
 from tenet.training.align import alignment_terms, train_alignment
 from tenet.training.finetune import (
+    FinetuneTask,
     RawData,
     evaluate,
     finetune,
@@ -126,13 +128,18 @@ class Easy:
         first, *_, last = self.model
         return [{"params": first.parameters()}, {"params": last.parameters(), "lr": 0.02}]
 
+    def draw(self, rng: np.random.Generator) -> None:
+        return None
+
     def loss(self, model: nn.Module, rng: np.random.Generator) -> dict[str, Tensor]:
         x = torch.from_numpy(rng.normal(size=(16, 1)).astype(np.float32))
         y = 3 * x + 1 + torch.from_numpy(rng.normal(0, 0.1, (16, 1)).astype(np.float32))
         error = (model(x) - y).square().mean()
         return {"fit": error, "size": 1e-3 * sum(p.square().sum() for p in model.parameters())}
 
-    def training_terms(self, epoch: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
+    def training_terms(
+        self, epoch: int, drawn: Any, rng: np.random.Generator
+    ) -> Mapping[str, Tensor]:
         self.step += 1
         if self.stop_at is not None and epoch == self.stop_at[0]:
             self.stop_at = (epoch, self.stop_at[1] - 1)
@@ -142,6 +149,14 @@ class Easy:
 
     def validation_terms(self, model: nn.Module) -> Iterable[Mapping[str, Tensor]]:
         return (self.loss(model, generator_for(99, index)) for index in range(3))
+
+
+def drawn_batch(simulator: Simulator, model: TENET, epoch: int, rng: np.random.Generator) -> Batch:
+    return simulator.batch(model, simulator.draw(1, rng), epoch, rng)
+
+
+def crops_of(task: FinetuneTask, part: str, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    return task.images.batch(part, task.images.draw(part, 1, rng), rng)
 
 
 def plan(folder: Path, *, identity: str = "easy", best_over: int = 1, **settings: Any) -> Plan:
@@ -256,6 +271,31 @@ def test_loss_falls_and_the_best_weights_are_kept(tmp_path: Path) -> None:
     assert any((tmp_path / "tensorboard").iterdir())
 
 
+def test_the_next_batch_is_read_while_a_step_is_worked_on(tmp_path: Path) -> None:
+    read: list[threading.Event] = [threading.Event() for _ in range(5)]
+
+    class Waiting(Easy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drawn = self.worked = 0
+
+        def draw(self, rng: np.random.Generator) -> None:
+            assert threading.current_thread() is not threading.main_thread()
+            read[self.drawn].set()
+            self.drawn += 1
+
+        def training_terms(
+            self, epoch: int, drawn: Any, rng: np.random.Generator
+        ) -> Mapping[str, Tensor]:
+            self.worked += 1
+            assert self.worked == 4 or read[self.worked].wait(timeout=60)
+            return super().training_terms(epoch, drawn, rng)
+
+    task = Waiting()
+    train(task, plan(tmp_path, n_epochs=1))
+    assert task.drawn == task.worked == 4
+
+
 class Worsening(Easy):
     """Gets worse after the third epoch, whatever is done."""
 
@@ -282,8 +322,10 @@ def test_best_over_several_epochs(tmp_path: Path) -> None:
 
 def test_loss_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
     class Bad(Easy):
-        def training_terms(self, epoch: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
-            terms = super().training_terms(epoch, rng)
+        def training_terms(
+            self, epoch: int, drawn: Any, rng: np.random.Generator
+        ) -> Mapping[str, Tensor]:
+            terms = super().training_terms(epoch, drawn, rng)
             return {**terms, "fit": terms["fit"] * (math.nan if epoch == 1 else 1)}
 
     with pytest.raises(TenetError, match="not finite in epoch 2"):
@@ -359,8 +401,10 @@ class Interrupting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.task, name)
 
-    def training_terms(self, epoch: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
-        terms = self.task.training_terms(epoch, rng)
+    def training_terms(
+        self, epoch: int, drawn: Any, rng: np.random.Generator
+    ) -> Mapping[str, Tensor]:
+        terms = self.task.training_terms(epoch, drawn, rng)
         if epoch == self.epoch:
             self.steps -= 1
             if self.steps == 0:
@@ -489,7 +533,7 @@ def test_light_reaches_a_crop_from_its_margin(pretrained: Path, phantom_folder: 
     simulator = Simulator(open_phantoms(phantom_folder), section, 3, noise=False)
     extra = 0.0
     for seed in range(5):
-        batch = simulator.batch(model, 1, 0, np.random.default_rng(seed))
+        batch = drawn_batch(simulator, model, 0, np.random.default_rng(seed))
         assert batch.shape.shape == (1, 1, 12, 16, 16)
         assert batch.image.shape == (1, 1, 4, 16, 16)
         own = batch.blur(batch.brightness * batch.shape).detach()
@@ -576,7 +620,7 @@ def test_less_light_dims_image_and_truth_alike(phantom_folder: Path) -> None:
     )
     shares = []
     for index in range(20):
-        bright, dimmed = (s.batch(model, 1, 0, generator_for(3, index)) for s in (full, dim))
+        bright, dimmed = (drawn_batch(s, model, 0, generator_for(3, index)) for s in (full, dim))
         share = float(dimmed.brightness.max() / bright.brightness.max())
         torch.testing.assert_close(dimmed.brightness, share * bright.brightness)
         torch.testing.assert_close(dimmed.image, share * bright.image, rtol=1e-4, atol=1e-6)
@@ -704,11 +748,11 @@ def test_simulated_images_do_not_follow_what_is_trained(
     task = finetune_task(
         tiny(), pretrained, data=None, phantoms=phantom_folder, mode="old", device=CPU, seed=0
     )
-    first, _ = task.images.batch("train", 1, generator_for(1))
+    first, _ = crops_of(task, "train", generator_for(1))
     with torch.no_grad():
         for parameter in task.model.psf.parameters():
             parameter += 1
-    second, _ = task.images.batch("train", 1, generator_for(1))
+    second, _ = crops_of(task, "train", generator_for(1))
     assert torch.equal(first, second)
 
 
@@ -718,10 +762,10 @@ def test_simulated_noise_does_not_follow_what_is_trained(
     task = finetune_task(
         tiny(), pretrained, data=None, phantoms=phantom_folder, mode="old", device=CPU, seed=0
     )
-    first, _ = task.images.batch("val", 1, generator_for(1))
+    first, _ = crops_of(task, "val", generator_for(1))
     with torch.no_grad():
         task.model.noise.logit_a += 1
-    second, _ = task.images.batch("val", 1, generator_for(1))
+    second, _ = crops_of(task, "val", generator_for(1))
     assert torch.equal(first, second)
 
 
@@ -817,7 +861,7 @@ def test_alignment_brings_planes_nearer_to_still_ones(aligned: Path, phantom_fol
     )
     before, after = 0.0, 0.0
     for index in range(8):
-        batch = simulator.batch(model, 1, 4, generator_for(77, index))
+        batch = drawn_batch(simulator, model, 4, generator_for(77, index))
         before += (batch.image - batch.still).abs().mean().item()
         after += (model.align(batch.image) - batch.still).abs().mean().item()
     assert after < 0.9 * before
@@ -870,8 +914,8 @@ def test_fine_tuning_aligns_what_it_learns_from(
     task = finetune_task(experiment, aligned, seed=0, **options)
     plain = finetune_task(tiny(), aligned, seed=0, **options)  # the network is left out
     assert plain.model.aligner is None
-    image, _ = task.images.batch("val", 1, generator_for(5))
-    raw, _ = plain.images.batch("val", 1, generator_for(5))
+    image, _ = crops_of(task, "val", generator_for(5))
+    raw, _ = crops_of(plain, "val", generator_for(5))
     assert not torch.equal(image, raw)
     torch.testing.assert_close(image, task.model.align(raw))
 
