@@ -135,12 +135,15 @@ def refocused(params: ModelParams) -> RadialPSF:
     Aberration moves the focus; a user of the microscope would have focused on the structure.
     """
     psf = params.model_psf()
-    step_um = (5 * params.res_axial + 2 * params.pZ) / 200
-    focus_um = 0.0
+    step_um, focus_um = (5 * params.res_axial + 2 * params.pZ) / 200, 0.0
+    z_um = centred(401, step_um)
     # First far and coarse, then between the neighbours of what was found.
-    for z_um in (centred(401, step_um), centred(21, step_um / 10)):
-        axis = psf(z_um + focus_um, np.zeros(1))[:, 0]
-        focus_um += z_um[int(np.argmax(axis))]
+    while True:
+        focus_um += z_um[int(np.argmax(psf(z_um + focus_um, np.zeros(1))[:, 0]))]
+        if step_um < params.fine_voxel_size_um[0] / 10:
+            break
+        step_um /= 10
+        z_um = centred(21, step_um)
     return lambda z, r: psf(np.asarray(z) + focus_um, r)
 
 

@@ -43,7 +43,6 @@ CONDITIONS = {
     "matched": "as told",
     "na_low": "aperture − 20 %",
     "na_high": "aperture + 20 %",
-    "aberrated": "aberration",
     "noisy": "noise × 2",
     "motion": "motion",
     "angle00": "lines, 0°",

@@ -19,7 +19,7 @@ from tenet.enhancement import choose_alignment, enhance_array
 from tenet.errors import TenetError
 from tenet.model import TENET
 from tenet.phantoms import open_phantoms
-from tenet.simulation import psf_fwhm_um
+from tenet.simulation import psf_fwhm_um, refocused
 from tenet.training import intensity
 from tenet.training.align import alignment_terms, train_alignment
 from tenet.training.finetune import (
@@ -515,6 +515,16 @@ def test_drawn_psfs_span_the_told_one_and_are_in_focus() -> None:
         )
     assert 1 / 1.25 - 0.05 < min(ratios) < 0.95
     assert 1.05 < max(ratios) < 1 / 0.75 + 0.1
+
+
+@pytest.mark.parametrize("depth_um", [0.0, 30.0, 1000.0])
+def test_focus_is_found_to_a_tenth_of_a_fine_voxel_at_any_depth(depth_um: float) -> None:
+    params = tiny(
+        params={"blur_mode": "gibsonlanni", "pZ": depth_um, "NA": 0.7, "res_axial": 0.3}
+    ).params
+    z_um = np.linspace(-2, 2, 4001)  # 1 nm
+    on_axis = refocused(params)(z_um, np.zeros(1))[:, 0]
+    assert abs(z_um[int(on_axis.argmax())]) <= params.fine_voxel_size_um[0] / 10
 
 
 def test_gaussian_psfs_follow_the_aperture() -> None:
