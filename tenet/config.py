@@ -78,7 +78,6 @@ class ModelParams(Section):
     superres: Literal[True] = True
     partial: Literal["encoder", "decoder"] | None = None  # read for compatibility; does nothing
     deconvolution_steps: Count = 0
-    deconvolution_tv_weight: NotNegative = 0.0
     reconstruct: bool = True
     apply_vq: bool = True
     use_x_quantized: bool = True

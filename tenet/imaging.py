@@ -12,7 +12,6 @@ from scipy.fft import next_fast_len
 from torch import Tensor, nn
 
 from tenet.errors import TenetError
-from tenet.variation import LEAST_DENOMINATOR, Spacing, curvature
 
 NoiseKind = Literal["published", "consistent"]
 
@@ -151,15 +150,7 @@ def momentum(step: int) -> float:
     return max(step - 2, 0) / (step + 1)
 
 
-def deconvolve(
-    image: Tensor,
-    blur: StridedBlur,
-    *,
-    steps: int,
-    background: float,
-    tv_weight: float = 0.0,
-    spacing: Spacing = (1.0, 1.0, 1.0),
-) -> Tensor:
+def deconvolve(image: Tensor, blur: StridedBlur, *, steps: int, background: float) -> Tensor:
     """Accelerated Richardson–Lucy deconvolution of a batch onto the fine grid.
 
     Each step starts ahead of the last estimate, in the direction it came from and further from step
@@ -177,11 +168,6 @@ def deconvolve(
         At least 1.
     background : float
         Added to image and model: noise weighs little where the signal is below it. Above 0.
-    tv_weight : float
-        λ of total variation, as in `tenet.baselines.rltv`. Without any, noise grows from some 50
-        steps on.
-    spacing : tuple of float
-        Fine voxel size along z, y and x, in units of the lateral one.
 
     Returns
     -------
@@ -195,11 +181,7 @@ def deconvolve(
     for step in range(1, steps + 1):
         ahead = torch.lerp(last, estimate, 1 + momentum(step)).clamp_min(0)
         ratio = (image + background) / (blur(ahead).clamp_min(0) + background)
-        correction = blur.adjoint(ratio).clamp_min(0) / sensitivity
-        if tv_weight > 0:
-            smoother = 1 - tv_weight * curvature(ahead, spacing)
-            correction /= smoother.clamp_min(LEAST_DENOMINATOR)
-        last, estimate = estimate, ahead * correction
+        last, estimate = estimate, ahead * blur.adjoint(ratio).clamp_min(0) / sensitivity
     return estimate
 
 

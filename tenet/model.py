@@ -18,7 +18,6 @@ from tenet.losses import quantisation_loss
 from tenet.motion import fit_displacement, shift_planes
 from tenet.network import AlignmentNet, CoarseNet, JNet, hill
 from tenet.psf import NeurIPSF
-from tenet.variation import relative_spacing
 
 #: How often the planes of a stack are laid on what the alignment network makes of it.
 ALIGNMENT_ROUNDS = 3
@@ -176,15 +175,8 @@ class TENET(nn.Module):
         """What `deconvolution_steps` accelerated steps make of linear intensities, at most 1."""
         planes, rows, columns = image.shape[2:]
         blur = blur or self.blur((planes * self.params.scale, rows, columns))
-        estimate = deconvolve(
-            image,
-            blur,
-            steps=self.params.deconvolution_steps,
-            background=self.params.sig_eps,
-            tv_weight=self.params.deconvolution_tv_weight,
-            spacing=relative_spacing(self.params.fine_voxel_size_um),
-        )
-        return estimate.clamp_max(1)
+        steps, background = self.params.deconvolution_steps, self.params.sig_eps
+        return deconvolve(image, blur, steps=steps, background=background).clamp_max(1)
 
     def forward(
         self, image: Tensor, *, estimate: Tensor | None = None, reconstruct: bool = True

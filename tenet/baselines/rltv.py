@@ -32,11 +32,12 @@ from torch.nn import functional
 from tenet import metrics
 from tenet.errors import TenetError
 from tenet.imaging import StridedBlur, centred_planes, momentum
-from tenet.variation import EPSILON, LEAST_DENOMINATOR, curvature, relative_spacing, unit_gradient
 
 Volume = Tensor | NDArray[Any]
 Progress = Callable[[int, int], None]
 
+EPSILON = 1e-3
+_LEAST_DENOMINATOR = 0.5  # of Aᵀ1: through TV an iteration at most doubles a voxel
 _LEAST_SENSITIVITY = 1e-3  # of the highest Aᵀ1: the image says nothing of voxels below
 _LEAST_MODEL = 1e-6  # of the image's maximum: keeps FFT round-off out of the ratio
 
@@ -162,10 +163,10 @@ def rltv_iterates(
         raise TenetError(f"the weight of total variation must not be negative, got {tv_weight}")
     if not epsilon > 0:
         raise TenetError(f"epsilon must be positive, got {epsilon}")
-    spacing = relative_spacing(fine_voxel_size_um)
+    spacing = _relative_spacing(fine_voxel_size_um)
 
     def penalty(estimate: Tensor) -> Tensor:
-        return curvature(estimate, spacing, epsilon).mul_(-tv_weight / scale)
+        return _curvature(estimate, spacing, epsilon).mul_(-tv_weight / scale)
 
     return _iterates(
         _as_volume(image, "image", device),
@@ -293,7 +294,7 @@ def rltv_paper(
     def penalty(estimate: Tensor) -> Tensor:
         if published_term:
             return _published_curvature(estimate).mul_(tv_weight)
-        return curvature(estimate, (1.0, 1.0, 1.0), EPSILON).mul_(-tv_weight)
+        return _curvature(estimate, (1.0, 1.0, 1.0), EPSILON).mul_(-tv_weight)
 
     *_, (_, estimate) = _iterates(
         stack,
@@ -555,12 +556,25 @@ def _iterates(
         denominator = sensitivity
         if penalty is not None:
             denominator = penalty(ahead).add_(sensitivity)
-            torch.maximum(denominator, LEAST_DENOMINATOR * sensitivity, out=denominator)
+            torch.maximum(denominator, _LEAST_DENOMINATOR * sensitivity, out=denominator)
         last, estimate = estimate, ahead.mul_(correction.div_(denominator)).mul_(seen)
         if progress is not None:
             progress(iteration, snapshots[-1])
         if iteration in snapshots:
             yield iteration, observation.inside(estimate).clone()
+
+
+def _curvature(volume: Tensor, spacing: tuple[float, float, float], epsilon: float) -> Tensor:
+    """div(∇o / √(|∇o|² + ε²)), the negative gradient of the total variation.
+
+    Forward differences, zero across the border; the divergence is minus their adjoint.
+    """
+    divergence = torch.zeros_like(volume)
+    for dim, flux in enumerate(_unit_gradient(volume, spacing, epsilon)):
+        flux.div_(spacing[dim])
+        divergence.narrow(dim, 0, flux.shape[dim]).add_(flux)
+        divergence.narrow(dim, 1, flux.shape[dim]).sub_(flux)
+    return divergence
 
 
 def _published_curvature(volume: Tensor) -> Tensor:
@@ -569,11 +583,35 @@ def _published_curvature(volume: Tensor) -> Tensor:
     At each end, where one of the two differences is missing, it is taken for zero.
     """
     divergence = torch.zeros_like(volume)
-    for dim, flux in enumerate(unit_gradient(volume, (1.0, 1.0, 1.0), 1e-6)):
+    for dim, flux in enumerate(_unit_gradient(volume, (1.0, 1.0, 1.0), 1e-6)):
         length = flux.shape[dim]
         divergence.narrow(dim, 0, length).sub_(flux)
         divergence.narrow(dim, 0, length - 1).add_(flux.narrow(dim, 1, length - 1))
     return divergence
+
+
+def _unit_gradient(
+    volume: Tensor, spacing: tuple[float, float, float], epsilon: float
+) -> list[Tensor]:
+    """∇o / √(|∇o|² + ε²) by forward differences; each axis one shorter than the volume."""
+    differences = [volume.diff(dim=dim).div_(spacing[dim]) for dim in range(3)]
+    weight = torch.full_like(volume, epsilon**2)
+    for dim, difference in enumerate(differences):
+        weight.narrow(dim, 0, difference.shape[dim]).addcmul_(difference, difference)
+    weight.rsqrt_()
+    for dim, difference in enumerate(differences):
+        difference.mul_(weight.narrow(dim, 0, difference.shape[dim]))
+    return differences
+
+
+def total_variation(volume: Tensor, fine_voxel_size_um: Sequence[float] = (1.0, 1.0, 1.0)) -> float:
+    """Total variation Σ |∇o| of a volume (Z, Y, X), with gradients per lateral voxel."""
+    spacing = _relative_spacing(fine_voxel_size_um)
+    squares = torch.zeros_like(volume)
+    for dim in range(3):
+        difference = volume.diff(dim=dim).div_(spacing[dim])
+        squares.narrow(dim, 0, volume.shape[dim] - 1).addcmul_(difference, difference)
+    return float(squares.sqrt_().sum(dtype=torch.float64))
 
 
 def _first_estimate(
@@ -600,6 +638,14 @@ def _first_estimate(
 def _mean_level(image: Tensor, background: float) -> float:
     """Mean of the image over the background; positive, as the iteration cannot leave zero."""
     return max(float(image.mean(dtype=torch.float64)) - background, 1e-6)
+
+
+def _relative_spacing(voxel_size_um: Sequence[float]) -> tuple[float, float, float]:
+    """Voxel size in units of the lateral (x) one."""
+    if len(voxel_size_um) != 3 or not all(0 < size < np.inf for size in voxel_size_um):
+        raise TenetError(f"a voxel size is three positive numbers (z, y, x), got {voxel_size_um}")
+    z, y, x = voxel_size_um
+    return (z / x, y / x, 1.0)
 
 
 def _as_volume(volume: Volume, name: str, device: torch.device | str | None) -> Tensor:

@@ -291,33 +291,10 @@ def test_first_step_is_richardson_lucy() -> None:
     torch.testing.assert_close(estimate, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_total_variation_keeps_noise_from_growing_with_the_steps() -> None:
-    """On a ball: without it the error rises from some step on, with it it does not."""
-    _, blur = blurred_points(0)
-    z, y, x = np.indices(blur.zyx_shape)
-    ball = (((z - 12) / 6) ** 2 + ((y - 10) / 5) ** 2 + ((x - 10) / 5) ** 2 < 1).astype(np.float32)
-    truth = torch.from_numpy(ball)[None, None]
-    blurred = blur(truth).clamp_min(0)
-    image = NoiseModel(0.1, 0.01).sample(blurred, torch.Generator().manual_seed(0)).detach()
-
-    def error(steps: int, tv_weight: float) -> float:
-        estimate = deconvolve(image, blur, steps=steps, background=0.01, tv_weight=tv_weight)
-        return float((estimate - truth).norm() / truth.norm())
-
-    assert error(150, 0.0) > 1.3 * error(30, 0.0)
-    assert error(150, 0.02) < 1.05 * error(30, 0.02)
-    assert error(150, 0.02) < 0.7 * error(150, 0.0)
-
-
-@pytest.mark.parametrize("tv_weight", [0.0, 0.01])
-def test_stacks_of_a_batch_are_deconvolved_on_their_own(tv_weight: float) -> None:
+def test_stacks_of_a_batch_are_deconvolved_on_their_own() -> None:
     (first, blur), (second, _) = blurred_points(2), blurred_points(3)
-
-    def run(image: Tensor) -> Tensor:
-        return deconvolve(image, blur, steps=8, background=0.01, tv_weight=tv_weight)
-
-    both = run(torch.cat([first, 0.1 * second]))
-    alone = [run(image) for image in (first, 0.1 * second)]
+    both = deconvolve(torch.cat([first, 0.1 * second]), blur, steps=8, background=0.01)
+    alone = [deconvolve(i, blur, steps=8, background=0.01) for i in (first, 0.1 * second)]
     torch.testing.assert_close(both, torch.cat(alone), rtol=1e-3, atol=1e-5)
 
 

@@ -17,11 +17,11 @@ from tenet.baselines.rltv import (
     rltv_iterates,
     rltv_paper,
     rltv_tiled,
+    total_variation,
     tune,
 )
 from tenet.errors import TenetError
 from tenet.imaging import StridedBlur
-from tenet.variation import curvature, total_variation
 
 ISOTROPIC = (0.1, 0.1, 0.1)
 
@@ -196,7 +196,7 @@ def test_curvature_is_the_negative_gradient_of_total_variation():
         padding = [0, 0] * (2 - dim) + [0, 1]
         squares = squares + torch.nn.functional.pad(slope, padding) ** 2
     (gradient,) = torch.autograd.grad(squares.sqrt().sum(), volume)
-    assert curvature(volume.detach(), spacing, epsilon).allclose(-gradient)
+    assert module._curvature(volume.detach(), spacing, epsilon).allclose(-gradient)
 
 
 def test_total_variation_falls_and_noise_with_it(strided_scene):
@@ -305,7 +305,7 @@ def test_published_curvature_is_the_right_one_a_voxel_further():
     generator = torch.Generator().manual_seed(4)
     line = torch.rand(12, generator=generator)
     volume = line[:, None, None].expand(12, 3, 3).contiguous()
-    right = curvature(volume, (1.0, 1.0, 1.0), 1e-6)[:, 1, 1]
+    right = module._curvature(volume, (1.0, 1.0, 1.0), 1e-6)[:, 1, 1]
     published = module._published_curvature(volume)[:, 1, 1]
     assert published[:-2].allclose(right[1:-1], atol=1e-3)
     assert right.abs().max() == pytest.approx(2, abs=1e-3)
@@ -317,7 +317,7 @@ def test_published_term_sharpens_coarse_waves_and_damps_only_the_finest(period, 
     wave = torch.cos(2 * torch.pi * torch.arange(48) / period)[:, None, None].expand(48, 4, 4)
     inner = slice(12, 36)
     published = (module._published_curvature(wave) * wave)[inner].sum()
-    right = (-curvature(wave, (1.0, 1.0, 1.0), 1e-6) * wave)[inner].sum()
+    right = (-module._curvature(wave, (1.0, 1.0, 1.0), 1e-6) * wave)[inner].sum()
     assert right > 0
     assert (published > 0) == published_damps
     assert published.abs() > 0.1 * right
