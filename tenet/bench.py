@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from tenet.atomic import save_table
 from tenet.baselines.care import CARE, CARESettings
 from tenet.baselines.neuroclear import Neuroclear, NeuroclearSettings, neuroclear_terms
 from tenet.config import Experiment, ModelParams, parse_experiment
@@ -38,7 +39,6 @@ from tenet.patches import PhantomCrops
 from tenet.phantoms import TrainingPhantomSettings, draw_training_phantom, generate_set
 from tenet.psf import NeurIPSF
 from tenet.training.finetune import FinetuneTask, RawCrops
-from tenet.training.store import save_table
 
 Triple = tuple[int, int, int]
 Action = Callable[[], Any]

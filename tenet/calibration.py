@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tenet.atomic import save_json, save_table
 from tenet.enhancement import enhance_array, psf_before_and_after
 from tenet.metrics import best_threshold, threshold_grid
 from tenet.model import TENET
 from tenet.phantoms import open_phantoms
 from tenet.simulation import psf_fwhm_um
 from tenet.training.intensity import BRIGHTEST_PERCENT, deconvolved_peak
-from tenet.training.store import THRESHOLD, save_json, save_table
+from tenet.training.store import THRESHOLD
 
 PSF_TABLE = "psf.csv"
 Pair = tuple[NDArray[np.float32], NDArray[np.uint8]]

@@ -200,9 +200,9 @@ def samples_experiment(
     experiments: ExperimentsFolder = EXPERIMENTS,
 ) -> None:
     """Write the settings for a stack of your own from its voxel size and optics."""
+    from tenet.atomic import save_json
     from tenet.samples import sample_experiment
     from tenet.stacks import voxel_size_of
-    from tenet.training.store import save_json
     from tenet.volumes import open_stack
 
     stack = open_stack(file, channel=channel)
@@ -592,10 +592,10 @@ def predict(
     threads: Threads = None,
 ) -> None:
     """Enhance all stacks of a folder for the evaluation; with --fold, only those of a fold."""
+    from tenet.atomic import save_json
     from tenet.enhancement import enhance_stack, read_threshold
     from tenet.stacks import every_stack
     from tenet.training.intensity import model_range
-    from tenet.training.store import save_json
 
     network, experiment = _model(model, device, threads, align)
     for stack, path in every_stack(data, out, rois, fold, channel=channel):
@@ -836,9 +836,9 @@ def evaluate_cells(
     """Cells of every segmentation: number, shape, distance to the tumour."""
     import numpy as np
 
+    from tenet.atomic import replacing
     from tenet.evaluation import methods_in
     from tenet.structures import evaluate_cells as evaluate
-    from tenet.training.store import replacing
 
     methods = methods_in(predictions, method)
     summary, every, projected = evaluate(
@@ -964,7 +964,7 @@ def _model(
 
 
 def _write_tables(tables: Any, paths: tuple[Path, ...]) -> None:
-    from tenet.training.store import replacing
+    from tenet.atomic import replacing
 
     for table, path in zip(tables, paths, strict=True):
         with replacing(path) as temporary:

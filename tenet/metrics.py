@@ -9,7 +9,7 @@ A voxel is foreground where ``score >= threshold``. Arrays are Z, Y, X.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, NamedTuple
@@ -661,7 +661,7 @@ def fwhm(profile: ArrayLike, spacing: float) -> float:
 
 
 class Interval(NamedTuple):
-    """A statistic and the bounds of its confidence interval."""
+    """A mean and the bounds of its confidence interval."""
 
     value: float
     low: float
@@ -673,11 +673,10 @@ def bootstrap_interval(
     clusters: Sequence[Any] | NDArray[Any] | None = None,
     *,
     rng: np.random.Generator,
-    statistic: Callable[[NDArray[np.float64]], Any] = np.mean,
     confidence: float = 0.95,
     n_resamples: int = 2000,
 ) -> Interval:
-    """Percentile bootstrap interval, resampling whole clusters.
+    """Mean and its percentile bootstrap interval, resampling whole clusters.
 
     Beads of one image share its optics and its noise: resampling beads would pretend to more
     independent observations than there are, so images are resampled.
@@ -690,8 +689,6 @@ def bootstrap_interval(
         The cluster (image) of each observation; by default each is its own.
     rng
         Source of the resamples.
-    statistic
-        Maps an array of observations to a number.
     confidence
         Level of the interval, in (0, 1).
     n_resamples
@@ -700,7 +697,7 @@ def bootstrap_interval(
     Returns
     -------
     Interval
-        The statistic of all values, and the bounds; the bounds are NaN when there is only one
+        The mean of all values, and the bounds; the bounds are NaN when there is only one
         cluster, which says nothing of the spread between clusters.
 
     Raises
@@ -717,22 +714,23 @@ def bootstrap_interval(
             f"each value needs a cluster, but there are {observations.size} values and "
             f"{labels.size} clusters"
         )
-    groups = [observations[labels == label] for label in np.unique(labels)]
-    value = float(statistic(observations))
-    if len(groups) == 1:
+    _, group, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    value = float(observations.mean())
+    if len(sizes) == 1:
         return Interval(value, float("nan"), float("nan"))
+    sums = np.bincount(group, observations)
 
-    def of_resample(drawn: NDArray[np.intp]) -> float:
-        return float(statistic(np.concatenate([groups[index] for index in drawn])))
+    def of_resamples(drawn: NDArray[np.intp], axis: int) -> NDArray[np.float64]:
+        return np.asarray(sums[drawn].sum(axis) / sizes[drawn].sum(axis))
 
     # Half a second of imports that most commands can do without.
     from scipy import stats
 
     interval = stats.bootstrap(
-        (np.arange(len(groups)),),
-        of_resample,
+        (np.arange(len(sizes)),),
+        of_resamples,
         n_resamples=n_resamples,
-        vectorized=False,
+        vectorized=True,
         confidence_level=confidence,
         method="percentile",
         rng=rng,

@@ -14,6 +14,7 @@ from skimage.registration import phase_cross_correlation
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tenet.atomic import save_json
 from tenet.config import Optimisation, validated
 from tenet.errors import TenetError
 from tenet.imaging import NoiseModel
@@ -22,7 +23,7 @@ from tenet.model import read_weights
 from tenet.restoration import restore_array
 from tenet.tiles import Tile, Triple, tile_plan
 from tenet.training.loop import Plan, Task, train
-from tenet.training.store import MODEL, save_json, save_tensors, software
+from tenet.training.store import MODEL, save_tensors, software
 from tenet.volumes import IntensityRange, Stack, normalise
 
 Data = Sequence[tuple[Stack, IntensityRange]]

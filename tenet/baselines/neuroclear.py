@@ -27,6 +27,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from tenet.atomic import save_json
 from tenet.baselines.learned import (
     VALIDATION_BATCHES,
     Assumed,
@@ -40,7 +41,6 @@ from tenet.baselines.learned import (
 from tenet.errors import TenetError
 from tenet.patches import StackCrops
 from tenet.training.loop import generator_for
-from tenet.training.store import save_json
 
 LATERAL, XZ, YZ = 2, 3, 4  # axis of (N, C, Z, Y, X) that a plane is perpendicular to
 

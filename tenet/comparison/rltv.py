@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 
+from tenet.atomic import save_json
 from tenet.baselines.rltv import Tuning, rltv_paper, rltv_tiled, tune, tune_published
 from tenet.calibration import phantom_images
 from tenet.restoration import Progress
 from tenet.training.intensity import model_range
-from tenet.training.store import load_model, save_json
+from tenet.training.store import load_model
 from tenet.volumes import Stack, normalise
 from tenet.writing import write_ome_tiff
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tenet.atomic import save_json
 from tenet.config import Dataset, Experiment
 from tenet.errors import TenetError
 from tenet.losses import (
@@ -25,15 +26,7 @@ from tenet.phantoms import Phantom, open_phantoms
 from tenet.training.intensity import model_range, stack_range
 from tenet.training.loop import Plan, generator_for, train
 from tenet.training.pretrain import Drawn, Simulator, mask, supervised_terms
-from tenet.training.store import (
-    FISHER,
-    MODEL,
-    OPTIMISER,
-    load_model,
-    load_tensors,
-    save_json,
-    save_model,
-)
+from tenet.training.store import FISHER, MODEL, OPTIMISER, load_model, load_tensors, save_model
 from tenet.volumes import IntensityRange, Stack
 
 TrainMode = Literal["all", "encoder", "decoder", "old"]

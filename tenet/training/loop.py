@@ -26,10 +26,11 @@ from rich.progress import (
 )
 from torch import Tensor, nn
 
+from tenet.atomic import save_table
 from tenet.config import Optimisation
 from tenet.errors import TenetError
 from tenet.network import checkpoint_blocks
-from tenet.training.store import HISTORY, load_tensors, on_cpu, save_table, save_tensors
+from tenet.training.store import HISTORY, load_tensors, on_cpu, save_tensors
 
 if TYPE_CHECKING:
     from timm.utils.model_ema import ModelEmaV3

@@ -12,6 +12,7 @@ from matplotlib.text import Text
 from scipy import ndimage
 
 from tenet import evaluation
+from tenet.atomic import save_json, save_table
 from tenet.config import Experiment, load_experiment
 from tenet.errors import TenetError
 from tenet.figures import fig2, fig3, page
@@ -24,7 +25,7 @@ from tenet.phantoms import (
     save_phantom,
 )
 from tenet.simulation import simulate_acquisitions
-from tenet.training.store import save_json, save_model, save_table
+from tenet.training.store import save_model
 from tenet.volumes import open_stack
 from tenet.writing import write_ome_tiff
 

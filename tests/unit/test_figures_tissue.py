@@ -8,6 +8,7 @@ import pytest
 from test_figures import fits_the_page, no_empty_axes, words
 from test_structures import COARSE, FINE, SCALE, fibres, write_ome_tiff_at
 
+from tenet.atomic import save_json
 from tenet.config import load_experiment
 from tenet.errors import TenetError
 from tenet.evaluation import evaluate_segmentation, summary_table
@@ -25,7 +26,7 @@ from tenet.registration import register_folder
 from tenet.simulation import simulate_acquisitions
 from tenet.structures import evaluate_cells, evaluate_profiles
 from tenet.tissue import TissuePhantomSettings
-from tenet.training.store import save_json, save_model
+from tenet.training.store import save_model
 from tenet.volumes import open_stack
 from tenet.writing import write_ome_tiff
 

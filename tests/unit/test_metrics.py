@@ -260,15 +260,20 @@ def test_values_alike_within_images_count_as_one_observation():
     assert clustered.high - clustered.low == pytest.approx(expected, rel=0.15)
 
 
-def test_bootstrap_takes_any_statistic_and_is_repeatable():
-    values, images = np.arange(20.0), np.repeat(list("abcd"), 5)
+def test_clusters_of_unequal_size_are_drawn_whole_and_repeatably():
+    values, images = np.arange(20.0), np.repeat(list("abcd"), (2, 3, 5, 10))
 
     def run(seed):
         rng = np.random.default_rng(seed)
-        return metrics.bootstrap_interval(values, images, rng=rng, statistic=np.median)
+        return metrics.bootstrap_interval(values, images, rng=rng, n_resamples=20_000)
 
     assert run(0) == run(0)
     assert run(0).value == 9.5
+    groups, rng = [values[images == name] for name in "abcd"], np.random.default_rng(1)
+    means = [
+        np.concatenate([groups[i] for i in rng.integers(4, size=4)]).mean() for _ in range(20_000)
+    ]
+    assert (run(0).low, run(0).high) == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.3)
     lone = metrics.bootstrap_interval(values, np.zeros(20), rng=np.random.default_rng(0))
     assert lone.value == 9.5
     assert np.isnan([lone.low, lone.high]).all()

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tenet.atomic import save_json
 from tenet.phantoms import save_phantom
 from tenet.published import COLUMNS, published_vs_run
 from tenet.structures import evaluate_cells, evaluate_profiles, thin_places
-from tenet.training.store import save_json
 from tenet.volumes import open_stack
 from tenet.writing import write_ome_tiff
 
