@@ -47,6 +47,9 @@ class StridedBlur:
         is centred on fine plane i·s + (s - 1)/2, which needs as many planes as `centred_planes`.
     coarse_planes : int, optional
         Planes of the coarse stack, by default Z // s.
+    inner_only : bool
+        Only coarse voxels at least half a PSF from the borders in y and x will be used: the others
+        may be anything in `forward`, and are 0 in `adjoint`. It saves the padding.
 
     Raises
     ------
@@ -62,6 +65,7 @@ class StridedBlur:
         *,
         first: int | None = None,
         coarse_planes: int | None = None,
+        inner_only: bool = False,
     ) -> None:
         size_z, size_y, size_x = psf.shape
         if size_y % 2 == 0 or size_x % 2 == 0:
@@ -79,10 +83,11 @@ class StridedBlur:
         # Wrap-around may only reach voxels that are thrown away.
         last_read = (self.coarse_planes - 1) * scale + first
         n_z = max(zyx_shape[0] - first + size_z - 1, last_read + 1)
+        reach_y, reach_x = (0, 0) if inner_only else (size_y // 2, size_x // 2)
         self._n = (
             scale * next_fast_len(-(-n_z // scale)),
-            next_fast_len(zyx_shape[1] + size_y // 2),
-            next_fast_len(zyx_shape[2] + size_x // 2, real=True),
+            next_fast_len(zyx_shape[1] + reach_y),
+            next_fast_len(zyx_shape[2] + reach_x, real=True),
         )
         padded = psf.float()
         for dim, (shift, n) in enumerate(

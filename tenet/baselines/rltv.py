@@ -499,6 +499,7 @@ class _Observation:
             scale,
             first=margin_z + (scale - 1 + psf.shape[0] - 1) // 2,
             coarse_planes=planes,
+            inner_only=True,
         )
 
     def forward(self, fine: Tensor) -> Tensor:

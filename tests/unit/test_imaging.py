@@ -254,6 +254,17 @@ def test_noise_starts_where_it_can_be_learned(value: float) -> None:
 # Deconvolution
 
 
+def test_without_padding_the_inner_voxels_are_the_same() -> None:
+    psf, fine = random((9, 7, 5), 0), random((1, 1, 24, 31, 29), 1)
+    plain = StridedBlur(psf, (24, 31, 29), 3)
+    bare = StridedBlur(psf, (24, 31, 29), 3, inner_only=True)
+    inner = (..., slice(3, -3), slice(2, -2))
+    torch.testing.assert_close(bare(fine)[inner], plain(fine)[inner], rtol=1e-5, atol=1e-5)
+    coarse = torch.zeros(1, 1, 8, 31, 29)
+    coarse[inner] = random((1, 1, 8, 25, 25), 2)
+    torch.testing.assert_close(bare.adjoint(coarse), plain.adjoint(coarse), rtol=1e-5, atol=1e-5)
+
+
 def blurred_points(seed: int) -> tuple[Tensor, StridedBlur]:
     """A noise-free image (1, 1, 8, 20, 20) of points on a fine grid three times as fine in z."""
     z, yx = torch.arange(-10.0, 11), torch.arange(-4.0, 5)
