@@ -10,7 +10,18 @@ TENET = Path(__file__).parents[2] / "tenet"
 
 # A module imports only from floors below its own.
 FLOORS = [
-    {"errors", "config", "volumes", "writing", "optics", "metrics", "phantoms", "tiles", "cost"},
+    {
+        "errors",
+        "atomic",
+        "config",
+        "volumes",
+        "writing",
+        "optics",
+        "metrics",
+        "phantoms",
+        "tiles",
+        "cost",
+    },
     {
         "psf",
         "network",
