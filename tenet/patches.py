@@ -234,6 +234,10 @@ class StackCrops:
         crop = _first_accepted(attempt, self.acceptance.max_tries)
         return Orientation.draw(rng, self.crop_zyx_shape).apply(crop) if self.augment else crop
 
+    def draw_batch(self, number: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+        """Draw several crops, N, Z, Y, X; see `draw`."""
+        return np.stack([self.draw(rng) for _ in range(number)])
+
 
 def mask_boxes(
     rng: np.random.Generator, zyx_shape: Triple, number: int, size_zyx: Triple

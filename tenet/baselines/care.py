@@ -198,12 +198,11 @@ class CARETask:
 
     def draw(self, rng: np.random.Generator) -> Tensor:
         """Slices (N, 1, rows, columns) in [0, 1]."""
-        size = self.model.settings.batch_size
-        drawn = np.stack([self.crops.draw(rng) for _ in range(size)])
+        drawn = self.crops.draw_batch(self.model.settings.batch_size, rng)
         return torch.from_numpy(drawn[:, :, : self.rows])
 
     def _terms(self, model: CARE, drawn: Tensor) -> Mapping[str, Tensor]:
-        sharp = drawn.to(model.device, non_blocking=True)
+        sharp = drawn.to(model.device)
         with torch.no_grad():
             blurred = as_axial(sharp, self.profile, model.scale, self.noise) / model.signal_level
         return {"absolute_error": (model(blurred) - sharp / model.signal_level).abs().mean()}

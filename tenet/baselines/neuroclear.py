@@ -303,11 +303,11 @@ class NeuroclearTask:
 
     def draw(self, rng: np.random.Generator) -> Tensor:
         """Crops (N, 1, Z, Y, X) in [0, 1]."""
-        size = self.model.settings.batch_size
-        return torch.from_numpy(np.stack([self.crops.draw(rng) for _ in range(size)])[:, None])
+        drawn = self.crops.draw_batch(self.model.settings.batch_size, rng)
+        return torch.from_numpy(drawn[:, None])
 
     def _image(self, drawn: Tensor) -> Tensor:
-        image = drawn.to(self.model.device, non_blocking=True) / self.model.signal_level
+        image = drawn.to(self.model.device) / self.model.signal_level
         return upsample(image, self.model.scale)[:, :, : self.side]
 
     def training_terms(

@@ -189,8 +189,9 @@ def _views(results: Path, labels: dict[str, str]) -> tuple[list[View], str]:
             views.append(slab_view(METHODS[method].label, stack, x, results))
     if raw.voxel_size_um is None:
         raise TenetError(f"{raw.path}: it records no voxel size; simulate again")
-    _, dy, dx = raw.voxel_size_um
-    views.append(View("Truth", truth[:, :, x].max(axis=2).astype("f4"), (dx, dy), (0, 1)))
+    dz, dy, _ = raw.voxel_size_um
+    pixel_um = (dz * raw.zyx_shape[0] / truth.shape[0], dy)
+    views.append(View("Truth", truth[:, :, x].max(axis=2).astype("f4"), pixel_um, (0, 1)))
     return views, under
 
 

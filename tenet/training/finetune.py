@@ -256,13 +256,11 @@ class RawCrops:
 
     def draw(self, part: str, size: int, rng: np.random.Generator) -> Tensor:
         """Read crops (N, 1, Z, Y, X) in [0, 1]."""
-        return torch.from_numpy(
-            np.stack([self.crops[part].draw(rng) for _ in range(size)])[:, None]
-        )
+        return torch.from_numpy(self.crops[part].draw_batch(size, rng)[:, None])
 
     def batch(self, part: str, drawn: Tensor, rng: np.random.Generator) -> Images:
         """Images (N, 1, Z, Y, X) in [0, 1], and the same with masks."""
-        image = self.align(drawn.to(self.device, non_blocking=True))
+        image = self.align(drawn.to(self.device))
         section = self.sections[part]
         return image, mask(section, self.scale, image, rng)
 
@@ -394,7 +392,8 @@ class FinetuneTask:
         raw, phantoms = drawn
         image, masked = self.images.batch("train", raw, rng)
         terms = self.terms(self.model, image, masked)
-        if self.rehearsal is not None and phantoms is not None:
+        if self.rehearsal is not None:
+            assert phantoms is not None
             loss = self._rehearse(self.rehearsal, phantoms, rng)
             terms["rehearsal"] = self.settings.rehearsal_weight * loss
         return terms

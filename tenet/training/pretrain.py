@@ -166,7 +166,7 @@ class Simulator:
     ) -> Batch:
         """Images of what was drawn, with the PSF and noise of `model` where no other are given."""
         device = model.initial_psf.device
-        shape, brightness = (part.to(device, non_blocking=True) for part in drawn)
+        shape, brightness = (part.to(device) for part in drawn)
         light = self.least_light ** rng.random((len(shape), 1, 1, 1, 1))
         brightness = brightness * torch.from_numpy(light).to(brightness)
         psf = model.psf() if psf is None else psf.to(device)
