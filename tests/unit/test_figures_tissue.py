@@ -303,6 +303,11 @@ def test_the_quality_bench_shows_what_tenet_gains(tmp_path):
     shown = " ".join(words(figure).split())
     assert "over all conditions: RLTV (tuned) +0.65" in shown
     assert "aperture − 20 % TENET 1.00" in shown
+    stack, truth = (
+        next(axes.images[0] for axes in figure.axes if axes.get_title() == title)
+        for title in ("Stack", "Truth")
+    )
+    assert truth.get_extent() == pytest.approx(stack.get_extent())  # in µm
     no_empty_axes(figure)
     fits_the_page(figure)
 
