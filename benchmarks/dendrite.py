@@ -1,0 +1,162 @@
+"""How well an enhanced dendrite shows the spines that a person marked; beside the raw stack.
+
+    python benchmarks/dendrite.py RAW.tif MARKS.csv VOXEL_SIZE_Z_Y_X ENHANCED.ome.tif THRESHOLD OUT
+
+A spine is reached if the segmentation, connected to the shaft, comes within 0.6 µm of its marked
+tip. False area is what a projection of it along z covers farther than 1 µm from the shaft and from
+the straight lines between tips and shaft. The raw stack, interpolated to the same grid, is judged
+at all thresholds, so that it can be compared at equal false area and at equal reach.
+"""
+
+import csv
+import itertools
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt, label, map_coordinates, zoom
+
+from tenet.metrics import fwhm
+
+REACH_UM, WIDE_UM = 0.6, 1.0
+PROFILE_UM = 1.5  # half length of the profiles across a shaft
+
+Points = NDArray[np.float64]
+
+
+def read_marks(path: Path, voxel_size_um: Points) -> tuple[list[Points], Points]:
+    """Shafts and spine tips in µm; z is that of the middle of the marked plane."""
+    with path.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+
+    def points(kind: str) -> Points:
+        chosen = [row for row in rows if row["kind"] == kind]
+        keys = ("z_plane", "y_px", "x_px")
+        return (
+            np.array([[float(row[key]) for key in keys] for row in chosen]) + 0.5
+        ) * voxel_size_um
+
+    shaft = points("shaft")
+    gaps = np.linalg.norm(np.diff(shaft, axis=0), axis=1) > 5
+    return np.split(shaft, np.flatnonzero(gaps) + 1), points("spine")
+
+
+def drawn(lines: list[Points], shape: tuple[int, ...], size_um: Points) -> NDArray[np.bool_]:
+    """Voxels on straight lines."""
+    mask = np.zeros(shape, dtype=bool)
+    for line in lines:
+        for start, end in itertools.pairwise(line):
+            steps = np.linspace(0, 1, 4 * int(np.abs((end - start) / size_um).max() + 1))[:, None]
+            index = ((start + steps * (end - start)) / size_um).astype(int)
+            mask[tuple(np.clip(index, 0, np.array(shape) - 1).T)] = True
+    return mask
+
+
+class Judge:
+    """What a segmentation (Z, Y, X) of the marked dendrites reaches, and what it adds to them."""
+
+    def __init__(
+        self, shafts: list[Points], tips: Points, shape: tuple[int, ...], size_um: Points
+    ) -> None:
+        self.tips, self.size_um, self.shape = tips, size_um, shape
+        self.shaft = drawn(shafts, shape, size_um)
+        every = np.concatenate(shafts)
+        stalks = [
+            np.stack([tip, every[np.linalg.norm(every - tip, axis=1).argmin()]]) for tip in tips
+        ]
+        marked = self.shaft | drawn(stalks, shape, size_um)
+        away = distance_transform_edt(~marked.max(0), sampling=size_um[1:])
+        self.elsewhere = away > WIDE_UM
+
+    def __call__(self, mask: NDArray[np.bool_]) -> tuple[int, float]:
+        """Spines reached, and false area in µm²."""
+        labels, _ = label(mask, np.ones((3, 3, 3)))
+        at_shaft = np.unique(labels[self.shaft & mask])
+        connected = np.isin(labels, at_shaft[at_shaft > 0])
+        reach = np.ceil(REACH_UM / self.size_um).astype(int)
+        reached = 0
+        for tip in self.tips:
+            centre = (tip / self.size_um).astype(int)
+            low = np.maximum(centre - reach, 0)
+            z, y, x = (slice(a, b) for a, b in zip(low, centre + reach + 1, strict=True))
+            voxels = (np.argwhere(connected[z, y, x]) + low + 0.5) * self.size_um
+            if len(voxels) and np.linalg.norm(voxels - tip, axis=1).min() <= REACH_UM:
+                reached += 1
+        false = (connected.max(0) & self.elsewhere).sum() * self.size_um[1] * self.size_um[2]
+        return reached, float(false)
+
+
+def widths(volume: NDArray[np.float32], shaft: Points, size_um: Points) -> tuple[float, float]:
+    """Median FWHM in µm of a shaft along z, and across it in the plane."""
+    step = float(size_um.min()) / 2
+    offsets = np.arange(-PROFILE_UM, PROFILE_UM + step, step)
+    axial, lateral = [], []
+    for before, here, after in zip(shaft, shaft[1:], shaft[2:], strict=False):
+        along = (after - before)[1:]
+        across = np.array([0, -along[1], along[0]]) / np.linalg.norm(along)
+        centre = here
+        for direction in (across, np.array([1.0, 0, 0])):  # marks are not quite in the middle
+            line = map_coordinates(
+                volume, ((centre + offsets[:, None] * direction) / size_um - 0.5).T, order=1
+            )
+            centre = centre + offsets[line.argmax()] * direction
+        for direction, found in ((np.array([1.0, 0, 0]), axial), (across, lateral)):
+            longer = np.arange(-2 * PROFILE_UM, 2 * PROFILE_UM + step, step)
+            line = map_coordinates(
+                volume, ((centre + longer[:, None] * direction) / size_um - 0.5).T, order=1
+            )
+            if line.max() > 0:
+                found.append(fwhm(line, step))
+    return float(np.nanmedian(axial)), float(np.nanmedian(lateral))
+
+
+def main() -> None:
+    """Print a table and draw projections."""
+    raw_path, marks, *sizes, enhanced_path, threshold, out = sys.argv[1:]
+    coarse_um = np.array([float(size) for size in sizes])
+    raw = tifffile.imread(raw_path).astype(np.float32)
+    shape, brightness = tifffile.imread(enhanced_path)
+    scale = shape.shape[0] // raw.shape[0]
+    size_um = coarse_um / (scale, 1, 1)
+    raw = zoom(raw, (scale, 1, 1), order=1, grid_mode=True, mode="nearest") / raw.max()
+    shafts, tips = read_marks(Path(marks), coarse_um)
+    judge = Judge(shafts, tips, shape.shape, size_um)
+
+    reached, false = judge(shape >= float(threshold))
+    print(
+        f"{len(tips)} spines; enhanced, threshold {threshold}: {reached} reached, {false:.1f} µm²"
+    )
+    curves = {}
+    for name, volume in (("raw", raw), ("enhanced", shape)):
+        tried = np.linspace(0.02, 0.98, 49)
+        curves[name] = np.array([judge(volume >= t) for t in tried])
+        within = curves[name][curves[name][:, 1] <= false]
+        most = int(within[:, 0].max()) if len(within) else 0
+        print(f"{name}: at most {most} reached at no more false area, at any threshold")
+    for number, shaft in enumerate(shafts):
+        for name, volume in (("raw", raw), ("enhanced", shape * brightness)):
+            axial, lateral = widths(volume, shaft, size_um)
+            print(
+                f"dendrite {number}, {name}: FWHM {axial:.2f} µm along z, {lateral:.2f} across, "
+                f"ratio {axial / lateral:.2f}"
+            )
+
+    figure, axes = plt.subplots(2, 3, figsize=(12, 8), constrained_layout=True)
+    shown = (("raw", raw), ("enhanced", shape * brightness), ("shape", shape))
+    for column, (name, volume) in enumerate(shown):
+        for row, axis in enumerate((0, 1)):
+            panel = axes[row, column]
+            others = [n for n in range(3) if n != axis]
+            extent = [0, shape.shape[others[1]] * size_um[others[1]]]
+            extent += [shape.shape[others[0]] * size_um[others[0]], 0]
+            panel.imshow(volume.max(axis), cmap="gray", extent=extent)
+            panel.plot(tips[:, others[1]], tips[:, others[0]], "o", mfc="none", mec="#d55e00", ms=5)
+            panel.set(title=f"{name}, along {'zyx'[axis]}", xlabel="µm", ylabel="µm")
+    figure.savefig(out, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
