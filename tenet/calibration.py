@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from tenet.atomic import save_json, save_table
+from tenet.certainty import Counts
 from tenet.enhancement import enhance_array, psf_before_and_after
 from tenet.metrics import best_threshold, threshold_grid
 from tenet.model import TENET
@@ -63,7 +64,8 @@ def calibrate(model: TENET, phantoms: Path, folder: Path, *, seed: int = 0) -> d
     dict
         `threshold` (of the highest mean IoU), `iou`, `n`; `signal_level` and `deconvolved_level`:
         the intensity that the brightest 0.01 % of the voxels of a phantom's image reach, before and
-        after deconvolution. Raw stacks are scaled to the latter.
+        after deconvolution. Raw stacks are scaled to the latter. `inside`: what the probabilities
+        meant, see `certainty`.
     """
     levels = [
         np.percentile(image, BRIGHTEST_PERCENT)
@@ -71,14 +73,16 @@ def calibrate(model: TENET, phantoms: Path, folder: Path, *, seed: int = 0) -> d
     ]
     pairs = phantom_images(model, phantoms, noise=True, seed=seed)
     peaks = [deconvolved_peak(model, image) for image, _ in pairs]
+    counts = Counts()
     scores = ((enhance_array(model, image)[0], truth) for image, truth in pairs)
-    choice = best_threshold(scores, threshold_grid())
+    choice = best_threshold(counts.seen(scores), threshold_grid())
     record = {
         "threshold": round(float(choice.threshold), 4),
         "iou": round(float(choice.iou), 4),
         "n": len(pairs),
         "signal_level": round(float(np.median(levels)), 6),
         "deconvolved_level": round(float(np.median(peaks)), 6),
+        "inside": counts.shares(),
         "how": "highest mean IoU on held-out phantoms blurred by the model's own PSF and noise",
     }
     save_json(folder / THRESHOLD, record)

@@ -539,6 +539,13 @@ def enhance(
     as_zarr: Annotated[
         bool, typer.Option("--zarr", help="Write OME-Zarr: chunks, compressed, levels for viewers.")
     ] = False,
+    uncertainty: Annotated[
+        bool,
+        typer.Option("--uncertainty", help="Also how likely each voxel is segmented wrongly."),
+    ] = False,
+    flips: Annotated[
+        int, typer.Option(help="Mean over 4 or 8 mirror images: a little better, as much slower.")
+    ] = 1,
     align: Align = None,
     voxel_size: VoxelSize = None,
     channel: Channel = None,
@@ -546,6 +553,7 @@ def enhance(
     threads: Threads = None,
 ) -> None:
     """Deblur, super-resolve and segment stacks: OME-TIFF with channels shape and brightness."""
+    from tenet.certainty import Certainty
     from tenet.enhancement import enhance_stack
     from tenet.inference import enhanced_sheet
     from tenet.stacks import stack_name, voxel_size_of
@@ -568,6 +576,8 @@ def enhance(
             path,
             voxel_size_um=size,
             tile_zyx_shape=tile,
+            flips=flips,
+            certainty=Certainty.read(model) if uncertainty else None,
             device=_device(device, threads),
             progress=_report,
         )

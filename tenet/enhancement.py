@@ -12,7 +12,9 @@ import numpy as np
 import psutil
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from tenet.certainty import Certainty
 from tenet.config import ModelParams
 from tenet.errors import TenetError
 from tenet.model import TENET
@@ -27,6 +29,14 @@ Triple = tuple[int, int, int]
 VoxelSize = tuple[float, float, float]
 
 CHANNELS = ("shape", "brightness")
+#: Probability that a voxel is on the wrong side of the threshold.
+UNCERTAINTY = "uncertainty"
+#: Axes (of N, C, Z, Y, X) that are flipped for so many passes.
+FLIPS: dict[int, tuple[tuple[int, ...], ...]] = {
+    1: ((),),
+    4: ((), (3,), (4,), (3, 4)),
+    8: ((), (2,), (3,), (4,), (2, 3), (2, 4), (3, 4), (2, 3, 4)),
+}
 
 #: Memory at the peak of a forward pass, in bytes per fine voxel and channel of full resolution:
 #: some seven float32 copies are alive at once (measured on the CPU: 26 to 31 for `JNet`, 22 to 26
@@ -136,6 +146,8 @@ def enhance_stack(
     voxel_size_um: VoxelSize | None = None,
     tile_zyx_shape: Triple | None = None,
     overlap_zyx: Triple | None = None,
+    flips: int = 1,
+    certainty: Certainty | None = None,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -155,12 +167,18 @@ def enhance_stack(
         Raw intensities that become 0 and 1.
     out : Path
         Receives C, Z·s, Y, X: "shape", the probability in [0, 1] before any threshold, and
-        "brightness" in [0, 1]. The voxel size along z is the stack's over s.
+        "brightness" in [0, 1]. The voxel size along z is the stack's over s. With `certainty` a
+        third channel, "uncertainty".
     voxel_size_um : tuple of float, optional
         Voxel size of the stack along z, y and x; by default what its file says.
     tile_zyx_shape, overlap_zyx : tuple of int, optional
         Most coarse voxels of a tile, and how many neighbours share; see `default_tile` and
         `default_overlap`.
+    flips : {1, 4, 8}
+        Enhance it as it is, or average over its mirror images in the plane, or in all axes: so many
+        times slower.
+    certainty : Certainty, optional
+        What the model's probabilities mean.
     device : torch.device or str, optional
         Where to compute; by default where the model is. ``"cuda"`` stands for all GPUs, which share
         the tiles.
@@ -178,7 +196,7 @@ def enhance_stack(
         If the voxel size is not known, the stack holds NaN or infinite intensities, the tile is too
         small for the overlap, there is no memory for the smallest tile, or the disk is full.
     """
-    tenet = _Tiled(model, tile_zyx_shape, overlap_zyx, _devices(model, device))
+    tenet = _Tiled(model, tile_zyx_shape, overlap_zyx, _devices(model, device), flips, certainty)
     return restore_stack(tenet, stack, range_, out, voxel_size_um=voxel_size_um, progress=progress)
 
 
@@ -188,6 +206,7 @@ def enhance_array(
     *,
     tile_zyx_shape: Triple | None = None,
     overlap_zyx: Triple | None = None,
+    flips: int = 1,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -208,7 +227,7 @@ def enhance_array(
     TenetError
         If the array is not three-dimensional, or not within [0, 1].
     """
-    tenet = _Tiled(model, tile_zyx_shape, overlap_zyx, _devices(model, device))
+    tenet = _Tiled(model, tile_zyx_shape, overlap_zyx, _devices(model, device), flips)
     shape, brightness = restore_array(tenet, image_zyx, progress=progress)
     return shape, brightness
 
@@ -216,15 +235,19 @@ def enhance_array(
 class _Tiled:
     """A model as a `Restorer`: shape and brightness of tiles that the memory has room for."""
 
-    channels = CHANNELS
-
     def __init__(
         self,
         model: TENET,
         tile_zyx_shape: Triple | None,
         overlap_zyx: Triple | None,
         devices: Sequence[torch.device],
+        flips: int = 1,
+        certainty: Certainty | None = None,
     ) -> None:
+        if flips not in FLIPS:
+            raise TenetError(f"flips is {flips}; it must be one of {', '.join(map(str, FLIPS))}")
+        self.flips, self.certainty = FLIPS[flips], certainty
+        self.channels = CHANNELS if certainty is None else (*CHANNELS, UNCERTAINTY)
         self.params, self.scale = model.params, model.params.scale
         self.bytes_per_voxel = bytes_per_voxel(model)
         self.devices, self.workers = devices, len(devices)
@@ -255,7 +278,7 @@ class _Tiled:
         """As a whole, or in halves where there is no memory for it; nor for others of its size."""
         if tile_zyx.size < self.too_many_voxels:
             try:
-                return _enhance_tile(model, tile_zyx)
+                return self._whole(model, tile_zyx)
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not _lacks_memory(error):
                     raise
@@ -270,13 +293,19 @@ class _Tiled:
                 f"{model.initial_psf.device}, and smaller ones make no sense: close other "
                 "programs, or use another device"
             )
-        whole = np.zeros((len(CHANNELS), planes * self.scale, rows, columns), np.float32)
+        whole = np.zeros((len(self.channels), planes * self.scale, rows, columns), np.float32)
         for part in parts:
             z, y, x = (slice(span.start, span.stop) for span in part)
             block = self._restore(model, tile_zyx[z, y, x])
             weigh(block, part, self.scale)
             whole[:, z.start * self.scale : z.stop * self.scale, y, x] += block
         return whole
+
+    def _whole(self, model: TENET, tile_zyx: NDArray[np.float32]) -> NDArray[np.float32]:
+        enhanced = _enhance_tile(model, tile_zyx, self.flips)
+        if self.certainty is None:
+            return enhanced
+        return np.concatenate([enhanced, self.certainty.wrong(enhanced[:1])])
 
 
 def _lacks_memory(error: Exception) -> bool:
@@ -309,18 +338,23 @@ def choose_alignment(model: TENET, wanted: bool | None, folder: Path) -> None:
 
 
 @torch.inference_mode()
-def _enhance_tile(model: TENET, tile_zyx: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Shape probability and brightness (2, Z·s, Y, X) of one tile in [0, 1]."""
+def _enhance_tile(
+    model: TENET, tile_zyx: NDArray[np.float32], flips: Sequence[tuple[int, ...]]
+) -> NDArray[np.float32]:
+    """Shape probability and brightness (2, Z·s, Y, X) of one tile in [0, 1], mean over flips."""
     planes, rows, columns = tile_zyx.shape
     # Replicated at the far ends, so that the near ones stay aligned with the pooling; it is what
     # the network's own convolutions do at a border, and works however small the tile is.
     padding = [(0, -n % a) for n, a in zip(tile_zyx.shape, alignment_of(model.params), strict=True)]
     padded = torch.from_numpy(np.pad(tile_zyx, padding, mode="edge"))
-    image = padded.to(model.initial_psf.device)[None, None]  # (Z, Y, X) -> (1, 1, Z, Y, X)
-    enhanced = model.enhance(model.align(image))
-    channels = (enhanced["shape_probability"], enhanced["brightness"])
-    result = torch.cat([c[0, :, : planes * model.params.scale, :rows, :columns] for c in channels])
-    return result.float().cpu().numpy()
+    image = model.align(padded.to(model.initial_psf.device)[None, None])  # -> (1, 1, Z, Y, X)
+    total: Tensor | None = None
+    for axes in flips:
+        enhanced = model.enhance(image.flip(axes))
+        both = torch.cat([enhanced["shape_probability"], enhanced["brightness"]], dim=1).float()
+        total = both.flip(axes) if total is None else total.add_(both.flip(axes))
+    assert total is not None
+    return (total[0, :, : planes * model.params.scale, :rows, :columns] / len(flips)).cpu().numpy()
 
 
 def psf_before_and_after(

@@ -37,7 +37,7 @@ FLOORS = [
     {"imaging"},
     {"model", "simulation", "registration"},
     {"training", "samples"},
-    {"baselines"},
+    {"baselines", "certainty"},
     {"enhancement", "evaluation", "bench"},
     {"inference", "structures", "calibration", "published"},
     {"figures"},

@@ -361,6 +361,12 @@ def test_the_steps_by_hand(
     for channel in (0, 1):
         same = open_stack(out / "stack.ome.zarr", channel=channel)
         np.testing.assert_allclose(same.read(), enhanced[channel], atol=1e-6)
+    sure = tmp_path / "sure"
+    assert not run(
+        monkeypatch, "enhance", stack, "--model", tuned, "--out", sure, "--uncertainty", *quiet
+    )  # fmt: skip
+    uncertainty = open_stack(sure / "stack.ome.tif", channel=2).read()
+    assert 0 <= uncertainty.min() <= uncertainty.max() <= 1
     record = json.loads((tuned / "provenance.json").read_text())
     assert record["images"] == [stack.name]
     assert record["seed"] == 0

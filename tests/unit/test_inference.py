@@ -13,6 +13,7 @@ import tifffile
 import torch
 from torch import nn
 
+from tenet.certainty import Certainty
 from tenet.config import parse_experiment
 from tenet.enhancement import (
     _Tiled,
@@ -127,6 +128,37 @@ def stack_of(
 
 
 # Tiles
+
+
+def test_mean_over_mirror_images_has_no_preferred_side() -> None:
+    model = random_model()
+    image = np.random.default_rng(3).random((6, 24, 24), dtype=np.float32)
+    for flips, axes in ((4, (1, 2)), (8, (0, 1, 2))):
+        for axis in axes:
+            plain = np.stack(enhance_array(model, image, flips=flips))
+            mirrored = np.stack(enhance_array(model, np.flip(image, axis), flips=flips))
+            np.testing.assert_allclose(np.flip(mirrored, axis + 1), plain, atol=2e-5)
+    once = np.stack(enhance_array(model, image))
+    assert np.abs(once - plain).max() > 1e-3
+    with pytest.raises(TenetError, match="flips is 3; it must be one of 1, 4, 8"):
+        enhance_array(model, image, flips=3)
+
+
+def test_uncertainty_is_a_third_channel(tmp_path: Path) -> None:
+    image = np.random.default_rng(4).random((6, 40, 40), dtype=np.float32)
+    certainty = Certainty(0.4, tuple(np.linspace(0, 1, 50) ** 2))
+    path = enhance_stack(
+        random_model(),
+        stack_of(tmp_path, image),
+        UNIT,
+        tmp_path / "out.ome.tif",
+        certainty=certainty,
+    )
+    shape, _, uncertainty = tifffile.imread(path)
+    with tifffile.TiffFile(path) as file:
+        assert 'Name="uncertainty"' in str(file.ome_metadata)
+    np.testing.assert_allclose(uncertainty, certainty.wrong(shape), atol=0.01)
+    assert uncertainty.std() > 0.01
 
 
 def test_weights_of_all_tiles_add_up_to_one_for_any_shape() -> None:
