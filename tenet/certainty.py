@@ -76,8 +76,8 @@ class Certainty:
             shares = tuple(float(share) for share in record["inside"])
         except FileNotFoundError:
             raise TenetError(
-                f"{folder} was never calibrated (it has no {THRESHOLD}): it cannot tell how sure it "
-                "is; give --tuning phantoms when training"
+                f"{folder} was never calibrated (it has no {THRESHOLD}): it cannot tell how sure "
+                "it is; give --tuning phantoms when training"
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TenetError(
