@@ -223,7 +223,10 @@ def test_initialisation_depends_on_the_generator_alone(attention: bool) -> None:
     assert different == []
 
 
-def test_half_precision_changes_little_and_leaves_the_physics_alone() -> None:
+def test_half_precision_changes_little_and_leaves_the_physics_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tenet.network.faster_in_float32", lambda x: False)
     model = TENET(params())
     model.initialise(np.random.default_rng(0))
     model.eval()
@@ -237,6 +240,26 @@ def test_half_precision_changes_little_and_leaves_the_physics_alone() -> None:
     difference = (full["shape_probability"] - half["shape_probability"]).abs().max()
     assert 0 < difference < 0.03
     assert torch.equal(full["psf_loss"], half["psf_loss"])
+
+
+@pytest.mark.parametrize("has_amx", [False, True])
+def test_half_precision_only_where_it_is_fast(
+    has_amx: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU without AMX it is so for single small crops alone."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_amx})
+    convolution = Conv(4, 4, 3)
+    for shape, small in (
+        ((1, 4, 8, 8, 8), True),
+        ((2, 4, 8, 8, 8), False),
+        ((1, 4, 72, 72, 8), False),
+    ):
+        crop = torch.rand(shape)
+        full = convolution(crop)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = convolution(crop)
+        assert half.dtype == (torch.bfloat16 if has_amx or small else torch.float32)
+        torch.testing.assert_close(half.float(), full, rtol=0.02, atol=0.02)
 
 
 def test_outputs_lie_where_they_should() -> None:
