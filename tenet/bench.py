@@ -30,7 +30,7 @@ from tenet.baselines.neuroclear import Neuroclear, NeuroclearSettings, neuroclea
 from tenet.config import Experiment, ModelParams, parse_experiment
 from tenet.cost import peaks, work_of
 from tenet.errors import TenetError
-from tenet.imaging import StridedBlur
+from tenet.imaging import StridedBlur, deconvolve
 from tenet.losses import ElasticWeights
 from tenet.model import TENET
 from tenet.network import checkpoint_blocks
@@ -337,12 +337,25 @@ def _neuroclear_step(device: torch.device) -> tuple[Action, float]:
     return step, 1
 
 
+def _beads_psf(device: torch.device) -> Tensor:
+    optics = Optics(NA=0.7, wavelength_um=0.9)
+    psf = psf_volume(gibson_lanni(optics), (200, 51, 51), (0.05, 0.05, 0.05))
+    return torch.from_numpy(psf).to(device)
+
+
+def _deconvolve(device: torch.device) -> tuple[Action, float]:
+    """Sixty accelerated steps, as before every step of training by default; preparation of both."""
+    psf, image = _beads_psf(device), _stack(10, device)
+
+    def action() -> None:
+        deconvolve(image, StridedBlur(psf, CROP, 10), steps=60, background=0.01)
+
+    return action, 1
+
+
 def _blur(device: torch.device) -> tuple[Action, float]:
     """A crop of 240×112×112 blurred by the beads' PSF and sampled ×10; transform of both."""
-    psf = psf_volume(
-        gibson_lanni(Optics(NA=0.7, wavelength_um=0.9)), (200, 51, 51), (0.05, 0.05, 0.05)
-    )
-    kernel = torch.from_numpy(psf).to(device)
+    kernel = _beads_psf(device)
     fine = torch.rand(1, 1, 240, 112, 112, device=device)
     return lambda: StridedBlur(kernel, (240, 112, 112), 10)(fine), 1
 
@@ -367,6 +380,7 @@ ROWS = {
         Row("encoder_forward_float32", _encoder_forward("jnet", "float32"), 7, None, 13),
         Row("encoder_forward_coarse", _encoder_forward("coarse", "bfloat16"), 9, None, 13),
         Row("blur", _blur, 15, 1.0, 2.0),
+        Row("deconvolve", _deconvolve, 5),
         Row("care_step", _care_step, 3),
         Row("neuroclear_step", _neuroclear_step, 3),
     )
