@@ -29,7 +29,7 @@ def hill(image: Tensor) -> Tensor:
 
 
 def faster_in_float32(x: Tensor) -> bool:
-    """Whether a convolution of (N, C, Z, Y, X) is faster in float32 than in bfloat16.
+    """Whether a convolution of (N, C, …) is faster in float32 than in bfloat16.
 
     So it is on CPUs without AMX, if oneDNN does it; PyTorch has it do small single crops in
     bfloat16 alone (`use_mkldnn` in its Convolution.cpp, which leaves out the last axis).

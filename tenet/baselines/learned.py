@@ -140,9 +140,9 @@ class LearnedBaseline(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    def autocast(self) -> torch.autocast:
-        """Half precision inside, where the settings say so."""
-        half = self.settings.precision == "bfloat16"
+    def autocast(self, fast: bool = True) -> torch.autocast:
+        """Half precision inside, where the settings say so and it is fast."""
+        half = fast and self.settings.precision == "bfloat16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
 
     def fine_tile(self) -> tuple[int, int]:
