@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 from tenet.errors import TenetError
 from tenet.training.store import THRESHOLD
@@ -39,6 +38,8 @@ class Counts:
         isotonic regression (Barlow et al., Statistical Inference under Order Restrictions, 1972)
         does the rest.
         """
+        from scipy.optimize import isotonic_regression  # most of a second, for calibration alone
+
         centres = (np.arange(BINS) + 0.5) / BINS
         voxels = self.voxels + 1
         rising = isotonic_regression((self.inside + centres) / voxels, weights=voxels)
