@@ -31,7 +31,7 @@ from torch.nn import functional
 
 from tenet import metrics
 from tenet.errors import TenetError
-from tenet.imaging import StridedBlur, centred_planes, momentum
+from tenet.imaging import BandLimitedBlur, StridedBlur, centred_planes, momentum
 
 Volume = Tensor | NDArray[Any]
 Progress = Callable[[int, int], None]
@@ -84,9 +84,9 @@ def rltv(
         First estimate: a number, or a volume of the output's shape. By default the mean of the
         image over the background.
     accelerated
-        Start each iteration ahead of the last estimate, as `imaging.momentum` says. Thirty such
-        iterations go about as far as a hundred plain ones, but the likelihood need not rise in
-        each.
+        Start each iteration ahead of the last estimate, as `imaging.momentum` says, and blur as
+        `imaging.BandLimitedBlur` does. Thirty such iterations go about as far as a hundred plain
+        ones, and take half as long each, but the likelihood need not rise in each.
     progress
         Called as ``progress(done, iterations)`` after every iteration.
     device
@@ -484,7 +484,9 @@ def tune_published(
 class _Observation:
     """A from the fine grid with its margin of half a PSF to the coarse stack, and its adjoint."""
 
-    def __init__(self, psf: Tensor, coarse_shape_zyx: torch.Size, scale: int) -> None:
+    def __init__(
+        self, psf: Tensor, coarse_shape_zyx: torch.Size, scale: int, *, band_limited: bool
+    ) -> None:
         self.margin_zyx = tuple(size // 2 for size in psf.shape)
         margin_z, margin_y, margin_x = self.margin_zyx
         planes, rows, columns = coarse_shape_zyx
@@ -493,7 +495,7 @@ class _Observation:
             rows + 2 * margin_y,
             columns + 2 * margin_x,
         )
-        self._blur = StridedBlur(
+        blur = StridedBlur(
             psf,
             self.fine_shape_zyx,
             scale,
@@ -501,6 +503,7 @@ class _Observation:
             coarse_planes=planes,
             inner_only=True,
         )
+        self._blur = BandLimitedBlur(blur) if band_limited else blur
 
     def forward(self, fine: Tensor) -> Tensor:
         """Blur and sample: (Z·s, Y, X) with margin to (Z, Y, X) without."""
@@ -541,7 +544,8 @@ def _iterates(
     """
     if background < 0:
         raise TenetError(f"the background must not be negative, got {background}")
-    observation = _Observation(_as_psf(psf, scale, image.device), image.shape, scale)
+    psf = _as_psf(psf, scale, image.device)
+    observation = _Observation(psf, image.shape, scale, band_limited=accelerated)
     sensitivity = observation.adjoint(torch.ones_like(image))
     seen = sensitivity > _LEAST_SENSITIVITY * sensitivity.max()
     sensitivity.clamp_(min=_LEAST_SENSITIVITY * float(sensitivity.max()))

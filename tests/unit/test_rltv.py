@@ -126,9 +126,10 @@ def test_total_variation_does_what_diplibs_does(scene):
 # --- its own laws --------------------------------------------------------------------------------
 
 
-def test_operator_and_adjoint_agree_and_the_middle_is_seen_by_one_in_s(strided_scene):
+@pytest.mark.parametrize("band_limited", [False, True])
+def test_operator_and_adjoint_agree_and_the_middle_is_seen_by_one_in_s(strided_scene, band_limited):
     _, psf, image = strided_scene
-    observation = module._Observation(psf, image.shape, 4)
+    observation = module._Observation(psf, image.shape, 4, band_limited=band_limited)
     generator = torch.Generator().manual_seed(1)
     fine = torch.rand(observation.fine_shape_zyx, generator=generator)
     coarse = torch.rand(image.shape, generator=generator)
@@ -153,7 +154,7 @@ def test_light_from_outside_is_modelled(strided_scene):
 def test_likelihood_rises_with_every_iteration(strided_scene, background, monkeypatch):
     _, psf, image = strided_scene
     image = image + background
-    observation = module._Observation(psf, image.shape, 4)
+    observation = module._Observation(psf, image.shape, 4, band_limited=False)
     # The likelihood is that of the whole estimate: keep its margin.
     monkeypatch.setattr(module._Observation, "inside", lambda self, fine: fine)
     iterates = rltv_iterates(
