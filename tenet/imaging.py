@@ -151,7 +151,7 @@ class StridedBlur:
 class BandLimitedBlur:
     """A without the axial frequencies that the PSF hardly passes, for iterations that need no more.
 
-    An objective passes few axial frequencies: a fifth of those of the fine grid and less. Along z
+    An objective passes few axial frequencies: a third of those of the fine grid and less. Along z
     these few are products of matrices, and no more planes than these are transformed in y and x.
     `forward` and `adjoint` are exact transposes of each other, as in `StridedBlur`.
 
