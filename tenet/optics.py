@@ -89,7 +89,12 @@ def gibson_lanni(optics: Optics) -> RadialPSF:
     rho_max = min(na, optics.ns, optics.ni, optics.ni0, optics.ng, optics.ng0) / na
     rho = np.linspace(0.0, rho_max, _N_PUPIL_SAMPLES)
     basis = na * (3 * np.arange(1, _N_BASIS + 1) - 2) * _SHORTEST_WAVELENGTH_UM / wavelength
-    bessel_of_pupil = j0(basis[:, None] * rho)
+    # Least squares by the singular values, found once for all planes; what rounding has made of
+    # the least of them is left out.
+    left, singular, right = np.linalg.svd(j0(rho[:, None] * basis), full_matrices=False)
+    kept = singular > np.finfo(float).eps * _N_PUPIL_SAMPLES * singular[0]
+    inverse = right[kept].T / singular[kept]
+    left = left[:, kept].T
 
     def path(thickness: float | Float, index: float) -> Float:
         return thickness * np.sqrt(index**2 - (na * rho) ** 2)
@@ -103,7 +108,7 @@ def gibson_lanni(optics: Optics) -> RadialPSF:
             - path(optics.tg0_um, optics.ng0)
         )
         pupil = np.exp(2j * np.pi / wavelength * path_difference)
-        coefficients = np.linalg.lstsq(bessel_of_pupil.T, pupil.T, rcond=None)[0]
+        coefficients = inverse @ (left @ pupil.T)
         beta = 2 * np.pi * na / wavelength * np.asarray(r_um, float)[None]
         basis_ = basis[:, None]
         integral = (
