@@ -194,7 +194,8 @@ def enhance_stack(
     ------
     TenetError
         If the voxel size is not known, the stack holds NaN or infinite intensities, the tile is too
-        small for the overlap, there is no memory for the smallest tile, or the disk is full.
+        small for the overlap, there is no memory for the smallest tile, `flips` is another number,
+        or the disk is full.
     """
     tenet = _Tiled(model, tile_zyx_shape, overlap_zyx, _devices(model, device), flips, certainty)
     return restore_stack(tenet, stack, range_, out, voxel_size_um=voxel_size_um, progress=progress)
@@ -216,6 +217,8 @@ def enhance_array(
     ----------
     image_zyx : ndarray
         Intensities in [0, 1], shape (Z, Y, X).
+    tile_zyx_shape, overlap_zyx, flips, device, progress
+        As for `enhance_stack`.
 
     Returns
     -------
@@ -233,7 +236,7 @@ def enhance_array(
 
 
 class _Tiled:
-    """A model as a `Restorer`: shape and brightness of tiles that the memory has room for."""
+    """A model as a `Restorer` of tiles that the memory has room for."""
 
     def __init__(
         self,

@@ -17,6 +17,9 @@ from tenet.errors import TenetError
 
 NoiseKind = Literal["published", "consistent"]
 
+#: What iterations leave out of a PSF by default: little but the edges of its grid.
+LOST = 0.03
+
 
 def centred_planes(size_z: int, scale: int) -> int:
     """Number of fine PSF planes, at most `size_z`, that centres coarse planes on the fine grid.
@@ -161,11 +164,11 @@ class BandLimitedBlur:
         Passes gradients no more.
     lost : float
         Share of the root mean square of the PSF that may be lost: it bounds how much the image of
-        white noise changes. What is lost at 0.03 is little but the edges of the PSF's grid.
+        white noise changes.
     """
 
     @torch.no_grad()
-    def __init__(self, blur: StridedBlur, lost: float = 0.03) -> None:
+    def __init__(self, blur: StridedBlur, lost: float = LOST) -> None:
         n_z, *self._n_yx = blur._n
         self.zyx_shape = blur.zyx_shape
         psf = torch.fft.irfftn(blur._otf.movedim(-1, 0), blur._n)
@@ -218,7 +221,9 @@ def momentum(step: int) -> float:
     return max(step - 2, 0) / (step + 1)
 
 
-def deconvolve(image: Tensor, blur: StridedBlur, *, steps: int, background: float) -> Tensor:
+def deconvolve(
+    image: Tensor, blur: StridedBlur, *, steps: int, background: float, lost: float = LOST
+) -> Tensor:
     """Accelerated Richardson–Lucy deconvolution of a batch onto the fine grid.
 
     Each step starts ahead of the last estimate, in the direction it came from and further from step
@@ -236,13 +241,15 @@ def deconvolve(image: Tensor, blur: StridedBlur, *, steps: int, background: floa
         At least 1.
     background : float
         Added to image and model: noise weighs little where the signal is below it. Above 0.
+    lost : float
+        What each blur may leave out; see `BandLimitedBlur`.
 
     Returns
     -------
     Tensor of float32, shape (N, 1, Z·s, Y, X)
         Not negative, in the units of `image`.
     """
-    passed = BandLimitedBlur(blur)
+    passed = BandLimitedBlur(blur, lost)
     sensitivity = passed.adjoint(torch.ones_like(image[:1]))
     sensitivity = sensitivity.clamp_min(0.1 * float(sensitivity.max()))
     mean = image.mean(dim=(1, 2, 3, 4), keepdim=True).clamp_min(1e-6)

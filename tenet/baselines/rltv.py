@@ -86,7 +86,7 @@ def rltv(
     accelerated
         Start each iteration ahead of the last estimate, as `imaging.momentum` says, and blur as
         `imaging.BandLimitedBlur` does. Thirty such iterations go about as far as a hundred plain
-        ones, and take half as long each, but the likelihood need not rise in each.
+        ones, but the likelihood need not rise in each.
     progress
         Called as ``progress(done, iterations)`` after every iteration.
     device
