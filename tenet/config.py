@@ -31,6 +31,7 @@ EXPERIMENTS = Path("config/experiments")
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
+AtLeastOne = Annotated[float, Field(ge=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0), BeforeValidator(lambda value: 0 if value is False else value)]
 ZYX = tuple[PositiveInt, PositiveInt, PositiveInt]
@@ -348,17 +349,25 @@ class AlignParams(Section):
 
 
 class Microscopes(Section):
-    """`microscopes`: the PSFs of pre-training, so that one encoder serves many.
+    """`microscopes`: what pre-training images its phantoms with, so that one encoder serves many.
 
-    Each of `count` is the told one with an NA up to a fraction `na_spread` higher or lower, focused
-    at up to `depth` µm into the sample (spherical aberration). With `count` 0 all images are
-    blurred by the told PSF. Each image gets between a share `least_light` of the light and all.
+    Each of `count` PSFs is the told one with an NA up to a fraction `na_spread` higher or lower,
+    focused at up to `depth` µm into the sample (spherical aberration). With `count` 0 all images
+    are blurred by the told PSF.
+
+    Drawn for each image: its light, from `least_light` to `most_light` times what makes the
+    brightest object 1 (the detector saturates there); its noise, up to `noise_spread` times
+    stronger or weaker than told; and its contrast, a power from 1 to `most_contrast` of all
+    brightness, which makes dim objects dimmer.
     """
 
     count: Count = 0
     na_spread: Annotated[float, Field(ge=0, lt=1)] = 0.0
     depth: NotNegative = 0.0
     least_light: Annotated[float, Field(gt=0, le=1)] = 1.0
+    most_light: AtLeastOne = 1.0
+    noise_spread: AtLeastOne = 1.0
+    most_contrast: AtLeastOne = 1.0
 
 
 class Visualization(Section):

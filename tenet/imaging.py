@@ -222,7 +222,13 @@ def momentum(step: int) -> float:
 
 
 def deconvolve(
-    image: Tensor, blur: StridedBlur, *, steps: int, background: float, lost: float = LOST
+    image: Tensor,
+    blur: StridedBlur,
+    *,
+    steps: int,
+    background: float,
+    ceiling: float = math.inf,
+    lost: float = LOST,
 ) -> Tensor:
     """Accelerated Richardson–Lucy deconvolution of a batch onto the fine grid.
 
@@ -241,6 +247,8 @@ def deconvolve(
         At least 1.
     background : float
         Added to image and model: noise weighs little where the signal is below it. Above 0.
+    ceiling : float
+        The detector reads no more than this: what is brighter there explains it as well.
     lost : float
         What each blur may leave out; see `BandLimitedBlur`.
 
@@ -256,7 +264,7 @@ def deconvolve(
     last = estimate = mean.expand(-1, -1, *blur.zyx_shape).float()
     for step in range(1, steps + 1):
         ahead = torch.lerp(last, estimate, 1 + momentum(step)).clamp_min(0)
-        ratio = (image + background) / (passed(ahead).clamp_min(0) + background)
+        ratio = (image + background) / (passed(ahead).clamp(0, ceiling) + background)
         last, estimate = estimate, ahead * passed.adjoint(ratio).clamp_min(0) / sensitivity
     return estimate
 
@@ -349,12 +357,17 @@ class NoiseModel(nn.Module):
         """Noise without signal, 0-dimensional."""
         return self.logit_sigma.sigmoid().clamp_min(self.smallest)
 
-    def sample(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Add noise N(0, 1)·(a·x + σ) to `image` (any shape) and clip to [0, 1]."""
+    def sample(
+        self,
+        image: Tensor,
+        generator: torch.Generator | None = None,
+        stronger: Tensor | float = 1.0,
+    ) -> Tensor:
+        """Add noise N(0, 1)·(a·x + σ), times `stronger`, to `image` and clip to [0, 1]."""
         normal = torch.randn(
             image.shape, generator=generator, device=generator.device if generator else image.device
         ).to(image.device)
-        return (image + normal * (self.a * image + self.sigma)).clamp(0, 1)
+        return (image + normal * stronger * (self.a * image + self.sigma)).clamp(0, 1)
 
     def variance(self, image: Tensor) -> Tensor:
         """Variance that the likelihood assumes at each voxel of a noise-free `image`."""

@@ -7,6 +7,7 @@ on the grid of the data and goes to the fine one at the end.
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 import torch
@@ -258,7 +259,11 @@ def _upsample(x: Tensor, factors: Triple) -> Tensor:
 
 
 class Encoded(NamedTuple):
-    """What the encoder predicts on the fine grid; tensors (N, 1, Z·s, Y, X) but for features."""
+    """What the encoder predicts on the fine grid, tensors (N, 1, Z·s, Y, X), and what from.
+
+    `features` are those before the heads: (N, C, Z·s, Y, X) of `JNet`, (N, C, Z, Y, X) of
+    `CoarseNet`.
+    """
 
     shape_logits: Tensor
     brightness_logits: Tensor
@@ -293,7 +298,7 @@ class Encoder(nn.Module):
         Returns
         -------
         Encoded
-            Logits of shape and brightness, and the features before the heads.
+            Logits of shape and brightness, and features.
 
         Raises
         ------
@@ -440,12 +445,49 @@ class CoarseNet(Encoder):
             image = torch.cat([image, planes], dim=1)
         image = image.contiguous(memory_format=torch.channels_last_3d)
         coarse = self.level(self.attention(self.stem_blocks(self.stem(image))))
-        planes = self.to_fine(self.last_blocks(coarse))
+        coarse = self.last_blocks(coarse)
+        whole = self.training or torch.is_grad_enabled()
+        logits = self._refine(coarse) if whole else self._refine_blocks(coarse)
+        return Encoded(logits[:, :1], logits[:, 1:], coarse)
+
+    def _refine(self, coarse: Tensor) -> Tensor:
+        """Features (N, C, Z, Y, X) -> logits (N, 2, Z·s, Y, X)."""
+        planes = self.to_fine(coarse)
         # (N, C·s, Z, Y, X) -> (N, C, Z·s, Y, X): s channels become neighbouring planes
         fine = planes.unflatten(1, (self.fine_channels, self.scale)).movedim(2, 3).flatten(2, 3)
-        features = self.fine_block(fine.contiguous(memory_format=torch.channels_last_3d))
-        logits = self.head(features)
-        return Encoded(logits[:, :1], logits[:, 1:], features)
+        fine = fine.contiguous(memory_format=torch.channels_last_3d)
+        logits: Tensor = self.head(self.fine_block(fine))
+        return logits
+
+    def _refine_blocks(self, coarse: Tensor) -> Tensor:
+        """The same, column by column: features on the fine grid take most of the memory."""
+        n, _, planes, rows, columns = coarse.shape
+        zyx_shape = (planes * self.scale, rows, columns)
+        logits = torch.empty(n, 2, *zyx_shape, device=coarse.device)
+        for y, x in product(_spans(rows), _spans(columns)):
+            block = self._refine(coarse[..., y.seen, x.seen])
+            logits[..., y.kept, x.kept] = block[..., y.within, x.within]
+        return logits
+
+
+#: Rows and columns that `CoarseNet` refines at a time without gradients, and how far its
+#: convolutions on the way reach: one of `to_fine`, two of `fine_block`, one of `head`.
+REFINED, REACH = 64, 4
+
+
+class _Span(NamedTuple):
+    """One axis of a block: what it is for, what it sees, and where the one lies in the other."""
+
+    kept: slice
+    seen: slice
+    within: slice
+
+
+def _spans(size: int) -> Iterator[_Span]:
+    for start in range(0, size, REFINED):
+        stop, first = min(start + REFINED, size), max(start - REACH, 0)
+        seen = slice(first, min(stop + REACH, size))
+        yield _Span(slice(start, stop), seen, slice(start - first, stop - first))
 
 
 class AlignmentNet(nn.Module):

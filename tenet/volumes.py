@@ -12,7 +12,7 @@ import struct
 import xml.etree.ElementTree as ElementTree
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol, Self
 
@@ -718,11 +718,14 @@ class IntensityRange:
         Raw intensities, low < high.
     method : str
         How they were found, for the record.
+    saturated : bool
+        Whether the detector reads no more than `high`.
     """
 
     low: float
     high: float
     method: str
+    saturated: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
@@ -731,9 +734,9 @@ class IntensityRange:
                 "compute it again from the stack"
             )
 
-    def to_dict(self) -> dict[str, float | str]:
+    def to_dict(self) -> dict[str, float | str | bool]:
         """Return the range as it is kept in JSON."""
-        return {"low": self.low, "high": self.high, "method": self.method}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Self:
@@ -745,7 +748,12 @@ class IntensityRange:
             If an entry is missing or is not a number.
         """
         try:
-            return cls(float(record["low"]), float(record["high"]), str(record["method"]))
+            saturated = record.get("saturated", False)
+            if not isinstance(saturated, bool):
+                raise TypeError
+            return cls(
+                float(record["low"]), float(record["high"]), str(record["method"]), saturated
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise TenetError(
                 f"an intensity range needs low, high and method, and has {dict(record)}; "
@@ -770,7 +778,8 @@ def intensity_range(
     Percentiles are order statistics rounded down: the highest voxel is always left out.
 
     Percentiles are exact for integers of 8 and 16 bits; for other types they are those of a
-    regular subset of at most 8 million voxels.
+    regular subset of at most 8 million voxels. If more than one voxel in 10 000 has the highest
+    intensity of all, the detector is taken as saturated.
 
     Parameters
     ----------
@@ -831,7 +840,8 @@ def intensity_range(
             f"{stack.path}: all but a few voxels have the intensity {lower:g} (percentiles "
             f"{low_percent:g} to {high_percent:g}); take a nearer crop or the method minmax"
         )
-    return IntensityRange(lower, upper, f"percentile {low_percent:g} to {high_percent:g}")
+    method_used = f"percentile {low_percent:g} to {high_percent:g}"
+    return IntensityRange(lower, upper, method_used, saturated=upper == high)
 
 
 def _sampling_step(zyx_shape: Triple, most: int = 2**23) -> int:

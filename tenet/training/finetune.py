@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ from tenet.training.loop import Plan, generator_for, train
 from tenet.training.pretrain import Drawn, Simulator, mask, supervised_terms
 from tenet.training.store import FISHER, MODEL, OPTIMISER, load_model, load_tensors, save_model
 from tenet.volumes import IntensityRange, Stack
+
+#: Crops on which a learned PSF is compared with the one it came from.
+COMPARED_CROPS = 8
 
 TrainMode = Literal["all", "encoder", "decoder", "old"]
 Images = tuple[Tensor, Tensor]  # image, network input
@@ -125,9 +129,12 @@ def finetune(
         and (pretrained / OPTIMISER).exists()
     ):
         state = load_tensors(pretrained / OPTIMISER)
+    told = copy.deepcopy(task.model.psf.state_dict())
     train(task, plan, optimiser_state=state)
     ranges = {} if data is None else {p.name: r.to_dict() for p, r in data.ranges.items()}
     record = {"kind": "finetune", "seed": seed, "mode": mode, "intensity_ranges": ranges}
+    if mode == "decoder":
+        record["psf"] = choose_psf(task, told, seed)
     save_model(folder, task.model.eval(), experiment, {**record, **(provenance or {})})
     return task.model
 
@@ -157,6 +164,52 @@ def evaluate(
     losses["total"] = sum(losses.values())
     save_json(model_folder / "losses.json", losses)
     return losses
+
+
+def choose_psf(task: "FinetuneTask", told: Mapping[str, Tensor], seed: int) -> dict[str, Any]:
+    """Take a model back to the PSF it was told where that explains the stacks better.
+
+    Training finds the PSF by a gradient at a given estimate of the structure, although the estimate
+    follows the PSF: from a wider one, deconvolution makes sharper structure. With few planes the
+    gradient can so point the wrong way. Here everything follows: both PSFs explain the same crops,
+    with the same noise. The encoder must not have been trained, as it would then follow one of
+    them.
+
+    Parameters
+    ----------
+    task : FinetuneTask
+        Its model is left with the PSF that was chosen.
+    told : mapping
+        State of `model.psf` before training.
+    seed : int
+        Of the crops.
+
+    Returns
+    -------
+    dict
+        `kept` ("learned", or "told" where the other is worse by more than the standard error),
+        `difference` of the reconstruction loss, learned less told, and its `standard_error`.
+    """
+    model = task.model.eval()
+    learned = copy.deepcopy(model.psf.state_dict())
+    losses: dict[str, list[float]] = {"told": [], "learned": []}
+    for index in range(COMPARED_CROPS):
+        rng = generator_for(seed, 4, index)
+        image, masked = task.images.batch("val", task.images.draw("val", 1, rng), rng)
+        for name, psf in (("told", told), ("learned", learned)):
+            model.psf.load_state_dict(psf)
+            with torch.no_grad():
+                losses[name].append(task.terms(model, image, masked)["reconstruction"].item())
+    differences = np.subtract(losses["learned"], losses["told"])
+    error = float(differences.std(ddof=1) / math.sqrt(COMPARED_CROPS))
+    worse = differences.mean() > error
+    if worse:
+        model.psf.load_state_dict(told)
+    return {
+        "kept": "told" if worse else "learned",
+        "difference": float(differences.mean()),
+        "standard_error": error,
+    }
 
 
 def _with_alignment(experiment: Experiment, align: bool | None) -> Experiment:
@@ -216,9 +269,12 @@ def finetune_task(
         section, loop = experiment.pretrain_dataset, experiment.pretrain_loop
         vibration = experiment.vibration if loop.is_vibrate else None
         volumes = volumes[section.low : section.high]
-        light = experiment.microscopes.least_light
         rehearsal = Simulator(
-            volumes, section, experiment.params.scale, vibration, least_light=light
+            volumes,
+            section,
+            experiment.params.scale,
+            vibration,
+            microscopes=experiment.microscopes,
         )
     return FinetuneTask(model, experiment, images, elastic, rehearsal, mode)
 

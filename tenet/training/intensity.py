@@ -99,11 +99,11 @@ def model_range(
 
     As in the training that `experiment` describes, unless another `method` of normalisation is
     given. Where percentiles decide, the brightest part of the stack is then brought to the level of
-    the phantoms that the model was calibrated on.
+    the phantoms that the model was calibrated on; unless it is saturated, and its level not known.
     """
     range_ = stack_range(stack, method or experiment.train_dataset.normalisation)
     level = recorded_level(folder, "deconvolved_level")
-    if level is None or not range_.method.startswith("percentile"):
+    if level is None or range_.saturated or not range_.method.startswith("percentile"):
         return range_
     model, _ = load_model(folder)
     first = recorded_level(folder, "signal_level") or 1.0

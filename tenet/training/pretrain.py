@@ -118,8 +118,8 @@ class Simulator:
         Misaligns the planes, more so as epochs go by.
     noise : bool
         Whether to add noise.
-    least_light : float
-        Each image gets a share of the light, log-uniform between this and 1; so does its truth.
+    microscopes : Microscopes
+        Light (the truth gets its share), strength of the noise and contrast of each image.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Simulator:
         scale: int,
         vibration: Vibration | None = None,
         noise: bool = True,
-        least_light: float = 1.0,
+        microscopes: Microscopes | None = None,
     ) -> None:
         if not volumes:
             raise TenetError(
@@ -144,7 +144,7 @@ class Simulator:
         )
         self.seen_shape = (z, y, x)
         self.dataset, self.scale, self.noise = dataset, scale, noise
-        self.least_light = least_light
+        self.microscopes = microscopes or Microscopes()
         self.motion = None if vibration is None else _motion_settings(vibration)
 
     def draw(self, size: int, rng: Generator) -> Drawn:
@@ -167,10 +167,13 @@ class Simulator:
         """Images of what was drawn, with the PSF and noise of `model` where no other are given."""
         device = model.initial_psf.device
         shape, brightness = (part.to(device) for part in drawn)
-        light = self.least_light ** rng.random((len(shape), 1, 1, 1, 1))
-        brightness = brightness * torch.from_numpy(light).to(brightness)
+        few, n = self.microscopes, len(shape)
+        light = _log_uniform(few.least_light, few.most_light, n, rng).to(brightness)
+        noisier = _log_uniform(1 / few.noise_spread, few.noise_spread, n, rng).to(brightness)
+        brightness = brightness ** _log_uniform(1, few.most_contrast, n, rng).to(brightness) * light
         psf = model.psf() if psf is None else psf.to(device)
         image = model.blur(self.seen_shape, psf)(brightness * shape).clamp(0, 1)
+        brightness = brightness.clamp_max(1)
         z, y, x = self.margin
         fine = (..., _inner(z), _inner(y), _inner(x))
         shape, brightness = shape[fine], brightness[fine]
@@ -185,11 +188,17 @@ class Simulator:
             )
         if self.noise:
             generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-            image = (noise or model.noise).sample(image, generator)
+            image = (noise or model.noise).sample(image, generator, noisier)
         masked = mask(self.dataset, self.scale, image, rng)
         return Batch(
             shape, brightness, still, image, masked, model.blur(self.dataset.cropsize, psf)
         )
+
+
+def _log_uniform(low: float, high: float, n: int, rng: Generator) -> Tensor:
+    """(n, 1, 1, 1, 1); nothing is drawn where there is no choice."""
+    share = rng.random((n, 1, 1, 1, 1)) if high > low else np.zeros((n, 1, 1, 1, 1))
+    return torch.from_numpy(high * (low / high) ** share)
 
 
 def _inner(margin: int) -> slice:
@@ -265,11 +274,13 @@ class PretrainTask:
         training, validation = experiment.pretrain_dataset, experiment.pretrain_val_dataset
         noise = not settings.without_noise
         vibration = experiment.vibration if settings.is_vibrate else None
-        scale, light = experiment.params.scale, experiment.microscopes.least_light
+        scale, microscopes = experiment.params.scale, experiment.microscopes
         seen = volumes[training.low : training.high]
-        self.training = Simulator(seen, training, scale, vibration, noise, light)
+        self.training = Simulator(seen, training, scale, vibration, noise, microscopes)
         held_out = volumes[validation.low : validation.high]
-        self.validation = Simulator(held_out, validation, scale, noise=noise, least_light=light)
+        self.validation = Simulator(
+            held_out, validation, scale, noise=noise, microscopes=microscopes
+        )
         self.psfs = psfs(experiment.params, experiment.microscopes, generator_for(seed, 3))
 
     def parameter_groups(self) -> list[dict[str, Any]]:

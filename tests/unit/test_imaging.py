@@ -336,6 +336,22 @@ def test_first_step_is_richardson_lucy() -> None:
     torch.testing.assert_close(estimate, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_a_saturated_detector_is_not_explained_by_dimmer_objects() -> None:
+    image, blur = blurred_points(1)
+    truth = (random((1, 1, 24, 20, 20), 1) > 0.997).float()
+    top = 0.3 * float(image.max())
+    errors = [
+        float((deconvolve(seen, blur, steps=40, background=1e-3, ceiling=most) - truth).norm())
+        for seen, most in (
+            (image, math.inf),
+            (image.clamp_max(top), top),
+            (image.clamp_max(top), math.inf),
+        )
+    ]
+    assert errors[0] < errors[1] < errors[2]
+    assert errors[1] - errors[0] < 0.5 * (errors[2] - errors[0])
+
+
 def test_what_iterations_leave_out_costs_no_likeness_to_the_truth() -> None:
     image, blur = blurred_points(5)
     truth = (random((1, 1, 24, 20, 20), 5) > 0.997).float()

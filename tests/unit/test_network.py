@@ -61,7 +61,7 @@ def test_shapes(network: str, scale: int) -> None:
     fine = (1, 1, stack.shape[2] * scale, *stack.shape[3:])
     assert encoded.shape_logits.shape == fine
     assert encoded.brightness_logits.shape == fine
-    assert encoded.features.shape[2:] == fine[2:]
+    assert encoded.features.shape[2:] == (fine if network == "jnet" else stack.shape)[2:]
     assert not torch.equal(encoded.shape_logits, encoded.brightness_logits)
 
 
@@ -93,6 +93,18 @@ def test_size_that_does_not_fit_is_refused(network: str, axis: int) -> None:
     shape[2 + axis] += 1
     with pytest.raises(TenetError, match="must be divisible"):
         encoder(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("yx_shape", [(48, 136), (64, 132)])
+def test_refining_in_blocks_changes_nothing(yx_shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    encoder = CoarseNet((4, 8), 3).eval()
+    stack = torch.rand(1, 1, 4, *yx_shape)
+    whole = encoder(stack)
+    with torch.no_grad():
+        in_blocks = encoder(stack)
+    for name in ("shape_logits", "brightness_logits", "features"):
+        torch.testing.assert_close(getattr(in_blocks, name), getattr(whole, name), msg=name)
 
 
 @pytest.mark.parametrize("network", NETWORKS)

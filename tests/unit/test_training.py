@@ -25,6 +25,8 @@ from tenet.training.align import alignment_terms, train_alignment
 from tenet.training.finetune import (
     FinetuneTask,
     RawData,
+    SimulatedCrops,
+    choose_psf,
     evaluate,
     finetune,
     finetune_task,
@@ -559,8 +561,10 @@ def test_stacks_are_brought_to_the_level_of_the_phantoms(
     data: RawData, pretrained: Path, tmp_path: Path
 ) -> None:
     """After deconvolution the brightest signal of a stack is what it was on the phantoms."""
-    (stack,) = data.validation
-    raw = stack.read(*(slice(0, n) for n in stack.zyx_shape))
+    raw = data.validation[0].read()
+    raw = raw + np.random.default_rng(0).normal(0, 10, raw.shape).astype(np.float32)
+    np.save(tmp_path / "stack.npy", raw)
+    stack = open_stack(tmp_path / "stack.npy")
     calibrated = tmp_path / "calibrated"
     shutil.copytree(pretrained, calibrated)
     (calibrated / "threshold.json").write_text('{"threshold": 0.3, "deconvolved_level": 0.2}')
@@ -572,10 +576,19 @@ def test_stacks_are_brought_to_the_level_of_the_phantoms(
     assert model_range(stack, tiny(), pretrained, "percentile") == stack_range(stack, "percentile")
 
     # The detector's gain and offset make no difference.
-    np.save(tmp_path / "other.npy", (7 * raw + 31).astype(np.uint16))
+    np.save(tmp_path / "other.npy", 7 * raw + 31)
     other = open_stack(tmp_path / "other.npy")
     again = normalise(other.read(), model_range(other, tiny(), calibrated, "percentile"))
     np.testing.assert_allclose(again, normalise(raw, range_), atol=2e-3)
+
+    # How bright a stack is that saturates the detector cannot be seen: it stays at the top.
+    np.save(tmp_path / "saturated.npy", np.minimum(raw, np.percentile(raw, 99)))
+    saturated = model_range(
+        open_stack(tmp_path / "saturated.npy"), tiny(), calibrated, "percentile"
+    )
+    assert saturated.saturated
+    assert saturated.high == np.percentile(raw, 99)
+    assert not range_.saturated
 
 
 def test_thin_and_thick_structures_of_one_brightness_get_one_level(pretrained: Path) -> None:
@@ -625,8 +638,14 @@ def test_less_light_dims_image_and_truth_alike(phantom_folder: Path) -> None:
     volumes = open_phantoms(phantom_folder)[:2]
     model = TENET(experiment.params).eval()
     full, dim = (
-        Simulator(volumes, experiment.pretrain_dataset, 3, noise=False, least_light=light)
-        for light in (1.0, 0.25)
+        Simulator(
+            volumes,
+            experiment.pretrain_dataset,
+            3,
+            noise=False,
+            microscopes=Microscopes(least_light=light),
+        )
+        for light in (0.999999, 0.25)  # so that both draw it
     )
     shares = []
     for index in range(20):
@@ -638,6 +657,41 @@ def test_less_light_dims_image_and_truth_alike(phantom_folder: Path) -> None:
         shares.append(share)
     assert 0.25 <= min(shares) < 0.4
     assert 0.7 < max(shares) <= 1
+
+
+def test_noise_contrast_and_saturation_are_drawn_for_each_image(phantom_folder: Path) -> None:
+    experiment = tiny(pretrain_dataset={"mask": False})
+    volumes = open_phantoms(phantom_folder)[:2]
+    model = TENET(experiment.params).eval()
+
+    def batches(noise: bool = False, **changes: float) -> list[Batch]:
+        simulator = Simulator(
+            volumes,
+            experiment.pretrain_dataset,
+            3,
+            noise=noise,
+            microscopes=Microscopes(**changes),
+        )
+        return [drawn_batch(simulator, model, 0, generator_for(3, index)) for index in range(12)]
+
+    plain = batches()
+    # The detector saturates, and no truth is brighter than 1.
+    for before, after in zip(plain, batches(most_light=30), strict=True):
+        assert after.brightness.max() <= 1
+        assert after.image.max() <= 1
+        assert (after.image >= before.image - 1e-5).all()
+    # What is dim becomes dimmer, by one power everywhere; what is 1 stays.
+    for before, after in zip(plain, batches(most_contrast=3), strict=True):
+        inside = (before.brightness > 0) & (before.brightness < 0.9)
+        powers = after.brightness[inside].log() / before.brightness[inside].log()
+        if powers.numel():
+            assert 1 <= float(powers.mean()) <= 3
+            torch.testing.assert_close(powers, powers.mean().expand_as(powers), rtol=1e-3, atol=0)
+    spreads = [
+        float((after.image - after.still)[after.still < 0.5].std())
+        for after in batches(noise=True, noise_spread=4)
+    ]
+    assert max(spreads) > 3 * min(spreads)
 
 
 def changed(pretrained: Path, model: TENET) -> set[str]:
@@ -679,6 +733,37 @@ def test_frozen_weights_stay(pretrained: Path, data: RawData, tmp_path: Path, mo
         if not torch.equal(value, before[name])
     }
     assert moved == ({"encoder"} if mode == "encoder" else {"psf", "noise"})
+
+
+@pytest.mark.parametrize("kept", ["told", "learned"])
+def test_a_psf_that_explains_the_stacks_worse_is_not_kept(
+    pretrained: Path, phantom_folder: Path, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an encoder that knows the truth of each simulated crop."""
+    where: dict[str, Any] = {"data": None, "phantoms": phantom_folder, "device": CPU, "seed": 0}
+    task = finetune_task(tiny(), pretrained, mode="decoder", **where)
+    model, images = task.model, task.images
+    assert isinstance(images, SimulatedCrops)
+    assert model.psf.log_stretch is not None
+    true, wrong = ({**model.psf.state_dict(), "log_stretch": torch.tensor(w)} for w in (0.0, 0.8))
+    batch = images.simulators["val"].batch
+    last: list[Batch] = []
+
+    def remembered(*args: Any, **options: Any) -> Batch:
+        last[:] = [batch(*args, **options)]
+        return last[0]
+
+    def enhance(image: Tensor) -> dict[str, Tensor]:
+        truth = {"shape_probability": last[0].shape, "brightness": last[0].brightness}
+        return truth | {"quantized_loss": torch.zeros(())}
+
+    monkeypatch.setattr(images.simulators["val"], "batch", remembered)
+    monkeypatch.setattr(model, "enhance", enhance)
+    model.psf.load_state_dict(wrong if kept == "told" else true)
+    record = choose_psf(task, true if kept == "told" else wrong, seed=0)
+    assert record["kept"] == kept
+    assert (record["difference"] > record["standard_error"]) == (kept == "told")
+    assert float(model.psf.log_stretch.detach()) == 0
 
 
 def test_all_losses_are_in_the_history(pretrained: Path, data: RawData, tmp_path: Path) -> None:

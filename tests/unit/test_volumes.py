@@ -717,8 +717,17 @@ def test_range_of_almost_nothing_is_refused(tmp_path: Path) -> None:
     assert intensity_range(stack, "minmax") == IntensityRange(0, 9, "minmax")
 
 
-def test_range_record() -> None:
-    found = IntensityRange(1.5, 9.0, "percentile 25 to 99.99")
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_saturated_detector_is_noticed(tmp_path: Path, dtype: type) -> None:
+    image = np.random.default_rng(0).exponential(40, (10, 64, 64))
+    for gain, saturated in ((1, True), (0.4, False)):  # the highest of all is 415
+        np.save(tmp_path / "a.npy", np.minimum(gain * image, 255).astype(dtype))
+        assert intensity_range(open_stack(tmp_path / "a.npy")).saturated == saturated
+
+
+@pytest.mark.parametrize("saturated", [False, True])
+def test_range_record(saturated: bool) -> None:
+    found = IntensityRange(1.5, 9.0, "percentile 25 to 99.99", saturated)
     assert IntensityRange.from_dict(found.to_dict()) == found
     with pytest.raises(TenetError, match="low, high and method"):
         IntensityRange.from_dict({"low": 1})
