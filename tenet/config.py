@@ -304,6 +304,7 @@ class PhantomSet(Section):
     valid_object_num_max: PositiveInt = 2500
     object_scale: Positive = 1.0
     line_fraction: Fraction = 0.95
+    line_thickness: tuple[Positive, Positive] = (7.0, 7.0)
 
 
 class Range(Section):

@@ -39,9 +39,12 @@ FLIPS: dict[int, tuple[tuple[int, ...], ...]] = {
 }
 
 #: Memory at the peak of a forward pass, in bytes per fine voxel and channel of full resolution:
-#: some seven float32 copies are alive at once (measured on the CPU: 26 to 31 for `JNet`, 22 to 26
-#: for `CoarseNet`).
+#: some seven float32 copies are alive at once (measured on the CPU: 26 to 31 for `JNet`).
 BYTES_PER_VOXEL_AND_CHANNEL = 32
+#: The same for `CoarseNet`, whose channels are on the coarse grid, and what it takes per fine voxel
+#: besides: logits, results and a deconvolution (measured: 40 with 1.3 coarse channels per fine
+#: voxel, 75 with 5.3, 102 with a deconvolution; and 0.1 to 0.3 GB for a block on the fine grid).
+COARSE_BYTES, COARSE_BYTES_PER_CHANNEL = 64, 10
 #: Share of the free memory that a tile may take, and how much it takes at most on the CPU, where
 #: larger tiles gain no speed and a cluster's limit on memory is not to be seen.
 MEMORY_SHARE, MOST_CPU_BYTES = 0.5, 3 * 2**30
@@ -74,10 +77,10 @@ def default_overlap(params: ModelParams) -> Triple:
 
 def bytes_per_voxel(model: TENET) -> float:
     """Memory of a forward pass per fine voxel, with the features that are alive at its peak."""
-    channels = float(model.params.hidden_channels_list[0])
+    channels = model.params.hidden_channels_list[0]
     if isinstance(model.encoder, CoarseNet):
-        channels = model.encoder.fine_channels + channels / model.params.scale
-    return BYTES_PER_VOXEL_AND_CHANNEL * channels
+        return COARSE_BYTES + COARSE_BYTES_PER_CHANNEL * channels / model.params.scale
+    return float(BYTES_PER_VOXEL_AND_CHANNEL * channels)
 
 
 def default_tile(

@@ -59,7 +59,7 @@ class TrainingPhantomSettings:
     line_fraction
         Probability that an object is a line. The others are balls, octahedra and cubes alike.
     line_length, line_thickness
-        Shortest and longest line; side of its square cross-section.
+        Shortest and longest line; smallest and largest side of its square cross-section.
     line_bend_deg
         Largest angle between the two ends of a line, which is an arc of a circle.
     solid_radius
@@ -82,7 +82,7 @@ class TrainingPhantomSettings:
     n_objects: tuple[int, int] = (1500, 2500)
     line_fraction: float = 0.95
     line_length: Range = (120.0, 240.0)
-    line_thickness: float = 7.0
+    line_thickness: Range = (7.0, 7.0)
     line_bend_deg: float = 90.0
     solid_radius: Range = (10.0, 30.0)
     elastic_sigma: float = 5.0
@@ -98,7 +98,7 @@ class TrainingPhantomSettings:
         _check_range("n_objects", self.n_objects, 0)
         _check_range("line_length", self.line_length, 1)
         _check_range("solid_radius", self.solid_radius, 1)
-        _check_value("line_thickness", self.line_thickness, 1)
+        _check_range("line_thickness", self.line_thickness, 1)
         _check_value("line_fraction", self.line_fraction, 0, 1)
         _check_value("line_bend_deg", self.line_bend_deg, 0, 180)
         _check_value("elastic_spacing", self.elastic_spacing, 1)
@@ -422,12 +422,15 @@ def draw_training_phantom(
     """
     canvas = np.zeros(math.prod(settings.zyx_shape), dtype=np.float32)
     n_objects = int(rng.integers(settings.n_objects[0], settings.n_objects[1], endpoint=True))
-    thickness = settings.line_thickness
+    thinnest, thickest = settings.line_thickness
     max_bend = math.radians(settings.line_bend_deg)
     for _ in range(n_objects):
         if rng.random() < settings.line_fraction:
             solid, bend = "box", rng.uniform(-max_bend, max_bend)
-            extents = np.array([rng.uniform(*settings.line_length), thickness, thickness])
+            length, thickness = rng.uniform(*settings.line_length), thinnest
+            if thickest > thinnest:
+                thickness = rng.uniform(thinnest, thickest)
+            extents = np.array([length, thickness, thickness])
         else:
             solid, bend = ("ball", "octahedron", "box")[rng.integers(3)], 0.0
             extents = np.full(3, 2 * rng.uniform(*settings.solid_radius))

@@ -38,7 +38,7 @@ def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         zyx_shape=(24, 40, 40),
         n_objects=(8, 8),
         line_length=(15, 30),
-        line_thickness=4,
+        line_thickness=(4, 4),
         solid_radius=(3, 5),
         elastic_sigma=1,
         elastic_spacing=10,

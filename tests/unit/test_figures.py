@@ -113,7 +113,7 @@ def make_fig2(root: Path, size: int = 48, count: int = 2) -> Path:
         zyx_shape=(size + 13, size, size),
         n_objects=(6, 10),
         line_length=(40, 90),
-        line_thickness=4,
+        line_thickness=(4, 4),
         solid_radius=(5, 10),
     )
     phantoms = [lines.draw(rng) for _ in range(count)]

@@ -179,7 +179,7 @@ def test_lines_make_up_their_fraction():
         zyx_shape=(80, 80, 80),
         n_objects=(1, 1),
         line_length=(40, 40),
-        line_thickness=3,
+        line_thickness=(3, 3),
         solid_radius=(6, 7),
         line_fraction=0.7,
         elastic_sigma=0,
@@ -195,6 +195,26 @@ def test_lines_make_up_their_fraction():
     assert lines / (lines + cubes * 3) == pytest.approx(0.7, abs=0.15)
     assert cubes > 5
     assert balls > 5
+
+
+def test_lines_are_as_thick_as_drawn():
+    settings = replace(
+        SMALL,
+        zyx_shape=(90, 90, 90),
+        n_objects=(1, 1),
+        line_length=(40, 40),
+        line_thickness=(2, 8),
+        line_fraction=1,
+        line_bend_deg=0,
+        elastic_sigma=0,
+    )
+    volumes = [
+        int(draw_training_phantom(settings, np.random.default_rng(seed)).shape.sum())
+        for seed in range(60)
+    ]
+    whole = sorted(volumes)[20:]  # others are cut by the border
+    assert 40 * 7**2 < max(whole) < 1.05 * 40 * 8**2
+    assert min(whole) < 40 * 4.5**2
 
 
 @pytest.mark.parametrize("angle", [0.0, 45.0, 90.0])
@@ -493,3 +513,5 @@ def test_an_experiment_scales_the_objects_of_its_phantoms():
     assert settings.line_length == tuple(length / 2 for length in base.line_length)
     assert settings.solid_radius == tuple(radius / 2 for radius in base.solid_radius)
     assert settings.line_thickness == base.line_thickness
+    many = training_phantoms(PhantomSet(line_thickness=(2, 14)))
+    assert many.line_thickness == (2, 14)
