@@ -439,7 +439,8 @@ def load_experiment(
         Name of a file in `folder` without ``.json``, or the path of any JSON file.
     overlays : sequence of str
         Further files, laid over the experiment in this order (as ``demo`` for laptop scale). Their
-        section ``by_scale`` holds what is laid over experiments of one scale alone.
+        sections ``by_scale`` and ``by_experiment`` hold what is laid over experiments of one scale
+        alone, or over one experiment.
     settings : mapping, optional
         Nested values laid over everything else.
     folder : Path
@@ -459,9 +460,10 @@ def load_experiment(
     data = _read(path, ())
     for overlay in overlays:
         content = _read(_sibling(folder, overlay), ())
-        by_scale = content.pop("by_scale", {})
+        by_scale, by_name = content.pop("by_scale", {}), content.pop("by_experiment", {})
         data = merge(data, content)
         data = merge(data, by_scale.get(str(data.get("params", {}).get("scale")), {}))
+        data = merge(data, by_name.get(path.stem, {}))
     data = merge(data, settings or {})
     data.setdefault("name", path.stem)
     experiment = parse_experiment(data, where=str(path))

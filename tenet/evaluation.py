@@ -482,6 +482,8 @@ PUBLISHED_ABLATIONS = {
 REFERENCE, REFERENCE_EXPERIMENT = "reference", "fig3_beads"
 #: Name of the mean over all conditions of the quality bench.
 EVERY_CONDITION = "all"
+#: End of the name of an experiment that is another one with the published settings.
+AS_PUBLISHED = "_as_published"
 
 
 def summary_table(
@@ -524,7 +526,8 @@ def summary_table(
         measures, taken by the paper's definitions, stand beside both conditions. In the supplement
         ``reference`` is the experiment of figure 3 on the beads that the ablations have. Of the
         quality bench ``iou_gain`` is how much higher TENET's IoU is than that of a method, image by
-        image, in each condition and over all of them.
+        image, in each condition and over all of them; experiments that end in ``_as_published`` are
+        methods there, see `published_as_method`.
         ``note`` says why a cell is empty.
 
     Raises
@@ -552,6 +555,7 @@ def summary_table(
             condition=name + np.where(by_paper, PUBLISHED_DEFINITION, ""),
             quantity=frame["quantity"].str.removesuffix(PUBLISHED_DEFINITION),
         )
+    frame = published_as_method(frame)
     rows = []
     keys = ["quantity", "condition", "method"]
     for key, group in frame.groupby(keys, sort=False):
@@ -575,6 +579,19 @@ def summary_table(
             "" if condition in ("initial", "true") else (budgets or {}).get(method, "")
             for method, condition in zip(table["method"], table["condition"], strict=True)
         ],
+    )
+
+
+def published_as_method(frame: pd.DataFrame) -> pd.DataFrame:
+    """What is named as published becomes a method of its own under the condition it is named after.
+
+    So the method ``tenet`` of the condition ``matched_as_published`` is the method
+    ``tenet_published`` of ``matched``.
+    """
+    published = frame["condition"].str.endswith(AS_PUBLISHED)
+    return frame.assign(
+        condition=frame["condition"].str.removesuffix(AS_PUBLISHED),
+        method=frame["method"] + np.where(published, "_published", ""),
     )
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tenet import metrics, pictures
 from tenet.errors import TenetError
 from tenet.evaluation import (
+    published_as_method,
     read_acquisition,
 )
 from tenet.phantoms import SUFFIX as PHANTOM
@@ -43,6 +44,7 @@ class Method(NamedTuple):
 METHODS: Mapping[str, Method] = {
     "tenet": Method("TENET", "#0072B2", "o"),
     "pretrained": Method("TENET, not fine-tuned", "#56B4E9", "s"),
+    "tenet_published": Method("TENET (published)", "0.45", "h"),
     "rltv": Method("RLTV (tuned)", "#D55E00", "^"),
     "rltv_paper": Method("RLTV (paper)", "#E69F00", "v"),
     "care": Method("CARE", "#009E73", "P"),
@@ -412,7 +414,7 @@ def all_metrics(results: Path, figure: str) -> pd.DataFrame:
     condition = values["experiment"].str.removeprefix(f"{figure}_")
     if figure == "fig2":
         condition = condition + "_" + values["part"]
-    return values.assign(condition=condition)
+    return published_as_method(values.assign(condition=condition))
 
 
 def read_csv(path: Path) -> pd.DataFrame:

@@ -136,13 +136,13 @@ def test_demo_runs_the_same_rules_as_the_paper(fresh):
 def test_the_quality_bench_compares_every_method_under_every_condition(fresh):
     configs = [*DEMO, "config/quality.yaml"]
     bench = jobs(fresh, "results/quality/quality.pdf", *configs)
-    conditions, lines, bead_folds = 5, 3, 2
+    conditions, as_published, lines, bead_folds = 5, 2, 3, 2
     expected = {
-        "finetune": conditions + bead_folds,
-        "predict": 2 * (conditions + lines) + bead_folds + 1,
+        "finetune": conditions + as_published + bead_folds,
+        "predict": 2 * (conditions + as_published + lines) + bead_folds + 1,
         "rltv": 2 * (conditions + lines + 1),
         "baseline": 2 * (conditions + lines + bead_folds),
-        "evaluate_segmentation": conditions + lines,
+        "evaluate_segmentation": conditions + as_published + lines,
         "evaluate_beads": 1,
         "figure": 1,
     }

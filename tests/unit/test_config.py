@@ -120,6 +120,13 @@ def test_overlays_and_settings_lie_on_top(tmp_path: Path) -> None:
     both = load(tmp_path, overlays=["small"], settings={"train_loop": {"n_epochs": 2}})
     assert both.train_loop.n_epochs == 2
     assert both.train_loop.lr == 0.25
+    named = {"by_experiment": {"mine": {"train_loop": {"n_epochs": 5}}}}
+    named |= {"by_scale": {"10": {"train_loop": {"n_epochs": 4}}}}
+    write(tmp_path, "small", {"train_loop": {"n_epochs": 3}} | named)
+    assert load(tmp_path, overlays=["small"]).train_loop.n_epochs == 5
+    write(tmp_path, "other", {"extends": "mine"})
+    other = load_experiment("other", overlays=["small"], folder=tmp_path)
+    assert other.train_loop.n_epochs == 4
 
 
 def test_keys_with_a_dollar_are_comments(tmp_path: Path) -> None:

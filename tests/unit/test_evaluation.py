@@ -333,6 +333,24 @@ def test_summary_of_figure_2_has_intervals_and_published_numbers() -> None:
     assert angle["n"] == 1
 
 
+def test_the_published_settings_are_a_method_of_the_bench_and_gains_are_paired() -> None:
+    ours = [("tenet", i, "", v) for i, v in enumerate((0.7, 0.8))]
+    rltv = [("rltv", i, "", v) for i, v in enumerate((0.6, 0.6))]
+    published = [("tenet", i, "", v) for i, v in enumerate((0.2, 0.4))]
+    tables = [
+        long_table("quality_matched", "noise", "iou", ours + rltv),
+        long_table("quality_matched_as_published", "noise", "iou", published),
+    ]
+    summary = evaluation.summary_table("quality", tables, PUBLISHED, np.random.default_rng(0))
+    where = {"condition": "matched", "method": "tenet_published"}
+    assert summary_row(summary, quantity="iou", **where)["value"] == pytest.approx(0.3)
+    assert summary_row(summary, quantity="iou_gain", **where)["value"] == pytest.approx(0.45)
+    gain = summary_row(summary, quantity="iou_gain", condition="matched", method="rltv")
+    assert gain["value"] == pytest.approx(0.15)
+    assert gain["low"] == pytest.approx(0.1)
+    assert set(summary["condition"]) == {"matched", "all"}
+
+
 def test_intervals_resample_images_not_beads() -> None:
     # Four beads in each of three images, alike within an image: the spread is that of three values.
     rows = [("tenet", image, 4 * image + k, 4.0 + image) for image in range(3) for k in range(4)]

@@ -588,15 +588,19 @@ def acquisition_option(figure):
     return ""
 
 
+def training_words(name):
+    """How long the model of an experiment is trained: before, and on its own images."""
+    tuned, before = resolved(name), resolved(pretrained_of(name))
+    crops = before.pretrain_loop.n_epochs * before.pretrain_dataset.I
+    own = tuned.train_loop.n_epochs * tuned.train_dataset.I
+    of_what = "images of phantoms" if is_simulation_variant(name) else "raw stacks"
+    return f"pre-trained on {crops} crops of phantoms", f"fine-tuned on {own} crops of {of_what}"
+
+
 def budget_options(figure):
     """How the methods of a figure's table were trained or tuned."""
-    name = shown_in(figure)[0]
-    tuned, loop = resolved(name), resolved(name).train_loop
-    before = resolved(pretrained_of(name))
-    crops = before.pretrain_loop.n_epochs * before.pretrain_dataset.I
-    pretrained = f"pre-trained on {crops} crops of phantoms"
-    of_what = "images of phantoms" if is_simulation_variant(name) else "raw stacks"
-    fine = f"fine-tuned on {loop.n_epochs * tuned.train_dataset.I} crops of {of_what}"
+    names = shown_in(figure)
+    pretrained, fine = training_words(names[0])
     tuned_over = "{iterations} iterations and weights {tv_weights} tried".format(**config["rltv"])
     words = {
         "tenet": f"{pretrained}; {fine}",
@@ -604,6 +608,10 @@ def budget_options(figure):
         "rltv": f"{tuned_over} on held-out phantoms",
         "rltv_paper": "settings of the paper; threshold on held-out phantoms",
     }
+    for name in names:
+        if name.endswith("_as_published"):
+            words["pretrained_published"], fine = training_words(name)
+            words["tenet_published"] = f"{words['pretrained_published']}; {fine}"
     for method in ("care", "neuroclear"):
         spec = config[method]
         steps = spec["n_epochs"] * spec["steps_per_epoch"]
