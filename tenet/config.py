@@ -356,17 +356,17 @@ class Microscopes(Section):
     focused at up to `depth` µm into the sample (spherical aberration). With `count` 0 all images
     are blurred by the told PSF.
 
-    Drawn for each image: its light, from `least_light` to `most_light` times what makes the
-    brightest object 1 (the detector saturates there); its noise, up to `noise_spread` times
-    stronger or weaker than told; and its contrast, a power from 1 to `most_contrast` of all
-    brightness, which makes dim objects dimmer.
+    Drawn for each image: a share of the light, from `least_light` to all; where the detector
+    saturates, from `least_ceiling` to 1; its noise, up to `noise_spread` times stronger or weaker
+    than told; and its contrast, a power from 1 to `most_contrast` of all brightness, which makes
+    dim objects dimmer.
     """
 
     count: Count = 0
     na_spread: Annotated[float, Field(ge=0, lt=1)] = 0.0
     depth: NotNegative = 0.0
     least_light: Annotated[float, Field(gt=0, le=1)] = 1.0
-    most_light: AtLeastOne = 1.0
+    least_ceiling: Annotated[float, Field(gt=0, le=1)] = 1.0
     noise_spread: AtLeastOne = 1.0
     most_contrast: AtLeastOne = 1.0
 

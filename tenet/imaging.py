@@ -227,7 +227,6 @@ def deconvolve(
     *,
     steps: int,
     background: float,
-    ceiling: float = math.inf,
     lost: float = LOST,
 ) -> Tensor:
     """Accelerated Richardson–Lucy deconvolution of a batch onto the fine grid.
@@ -235,7 +234,8 @@ def deconvolve(
     Each step starts ahead of the last estimate, in the direction it came from and further from step
     to step (`momentum`); twenty such steps go further than forty plain ones. How far does not
     depend on the image, unlike with Biggs & Andrews (Appl. Opt. 36, 1766, 1997), so that tiles of a
-    stack fit together.
+    stack fit together. Where an image is at its maximum the detector may be saturated: more light
+    than that explains it as well.
 
     Parameters
     ----------
@@ -247,8 +247,6 @@ def deconvolve(
         At least 1.
     background : float
         Added to image and model: noise weighs little where the signal is below it. Above 0.
-    ceiling : float
-        The detector reads no more than this: what is brighter there explains it as well.
     lost : float
         What each blur may leave out; see `BandLimitedBlur`.
 
@@ -262,11 +260,18 @@ def deconvolve(
     sensitivity = sensitivity.clamp_min(0.1 * float(sensitivity.max()))
     mean = image.mean(dim=(1, 2, 3, 4), keepdim=True).clamp_min(1e-6)
     last = estimate = mean.expand(-1, -1, *blur.zyx_shape).float()
+    top = saturated(image)
     for step in range(1, steps + 1):
         ahead = torch.lerp(last, estimate, 1 + momentum(step)).clamp_min(0)
-        ratio = (image + background) / (passed(ahead).clamp(0, ceiling) + background)
+        ratio = (image + background) / (passed(ahead).clamp_min(0) + background)
+        ratio = torch.where(top, ratio.clamp_min(1), ratio)
         last, estimate = estimate, ahead * passed.adjoint(ratio).clamp_min(0) / sensitivity
     return estimate
+
+
+def saturated(image: Tensor) -> Tensor:
+    """Where each image (N, 1, Z, Y, X) is at its maximum; a single voxel if no detector cut it."""
+    return image >= image.amax(dim=(1, 2, 3, 4), keepdim=True)
 
 
 def _wrap(kernel: Tensor, dim: int, n: int) -> Tensor:

@@ -176,8 +176,7 @@ class TENET(nn.Module):
         planes, rows, columns = image.shape[2:]
         blur = blur or self.blur((planes * self.params.scale, rows, columns))
         steps, background = self.params.deconvolution_steps, self.params.sig_eps
-        estimate = deconvolve(image, blur, steps=steps, background=background, ceiling=1)
-        return estimate.clamp_max(1)
+        return deconvolve(image, blur, steps=steps, background=background).clamp_max(1)
 
     def forward(
         self, image: Tensor, *, estimate: Tensor | None = None, reconstruct: bool = True

@@ -18,7 +18,7 @@ def sample_experiment(
     """An experiment whose grid and optics are those of a stack.
 
     The scale is the axial step over the lateral one, rounded; crops are fitted to it; the PSF grid
-    spans three theoretical full widths at half maximum along z and four across.
+    spans five theoretical full widths at half maximum along z and four across.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def _psf_size(params: ModelParams) -> tuple[int, int]:
     """Planes and columns of a PSF grid that holds the model PSF; both odd."""
     width = model_fwhm_um(params.model_psf(), params)
     step_z, _, step_x = params.fine_voxel_size_um
-    return _odd(3 * width["axial"] / step_z, 301), _odd(4 * width["lateral"] / step_x, 101)
+    return _odd(5 * width["axial"] / step_z, 301), _odd(4 * width["lateral"] / step_x, 101)
 
 
 def _odd(size: float, most: int) -> int:

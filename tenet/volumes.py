@@ -719,7 +719,7 @@ class IntensityRange:
     method : str
         How they were found, for the record.
     saturated : bool
-        Whether the detector reads no more than `high`.
+        Whether the detector's highest value is among them more than once in 10 000 voxels.
     """
 
     low: float

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tenet.atomic import save_json
 from tenet.config import Dataset, Experiment
 from tenet.errors import TenetError
+from tenet.imaging import saturated
 from tenet.losses import (
     ElasticWeights,
     luminance_prior,
@@ -415,6 +416,8 @@ class FinetuneTask:
         if weights.adjust_luminance:
             # The scale that fits best, so that the PSF need not make up for a wrong brightness.
             rec = rec * ((rec * image).sum() / rec.square().sum().clamp_min(1e-12))
+        # A saturated detector does not say how bright it is there.
+        rec = torch.where(saturated(image), rec.minimum(image), rec)
         terms = {
             "reconstruction": reconstruction_loss(rec, image, model.noise.variance(rec)),
             "luminance": weights.zloss_weight * luminance_prior(enhanced["brightness"]),

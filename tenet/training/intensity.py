@@ -27,6 +27,8 @@ BRIGHTEST_PERCENT = 99.99
 #: Accelerated Richardson–Lucy steps, enough to tell thick from thin and few enough not to sharpen
 #: noise, and the largest part of a stack that is deconvolved, in coarse planes and pixels.
 LEVEL_STEPS, WINDOW_ZYX = 10, (48, 128, 128)
+#: A saturated detector's highest value, which leaves room for what is up to 2.5 times as bright.
+SATURATED_LEVEL = 0.4
 #: How often at most, and how closely, the level of a stack is brought to that of the phantoms; and
 #: from how near one more step gets there without a look.
 LEVEL_ROUNDS, LEVEL_TOLERANCE, LEVEL_NEAR = 6, 0.03, 0.2
@@ -88,7 +90,10 @@ def scaled(range_: IntensityRange, level: float) -> IntensityRange:
     """A range in which what was 1 becomes `level`, at most 1."""
     level = min(level, 1.0)
     return IntensityRange(
-        range_.low, range_.low + (range_.high - range_.low) / level, range_.method
+        range_.low,
+        range_.low + (range_.high - range_.low) / level,
+        range_.method,
+        range_.saturated,
     )
 
 
@@ -99,12 +104,15 @@ def model_range(
 
     As in the training that `experiment` describes, unless another `method` of normalisation is
     given. Where percentiles decide, the brightest part of the stack is then brought to the level of
-    the phantoms that the model was calibrated on; unless it is saturated, and its level not known.
+    the phantoms that the model was calibrated on. If it is saturated there, its level cannot be
+    seen, and `SATURATED_LEVEL` is taken.
     """
     range_ = stack_range(stack, method or experiment.train_dataset.normalisation)
     level = recorded_level(folder, "deconvolved_level")
-    if level is None or range_.saturated or not range_.method.startswith("percentile"):
+    if level is None or not range_.method.startswith("percentile"):
         return range_
+    if range_.saturated:
+        return scaled(range_, SATURATED_LEVEL)
     model, _ = load_model(folder)
     first = recorded_level(folder, "signal_level") or 1.0
     return scaled(range_, _level_before(model, brightest_window(stack, range_), level, first))

@@ -119,7 +119,7 @@ class Simulator:
     noise : bool
         Whether to add noise.
     microscopes : Microscopes
-        Light (the truth gets its share), strength of the noise and contrast of each image.
+        Light (the truth gets its share), saturation, noise and contrast of each image.
     """
 
     def __init__(
@@ -168,12 +168,12 @@ class Simulator:
         device = model.initial_psf.device
         shape, brightness = (part.to(device) for part in drawn)
         few, n = self.microscopes, len(shape)
-        light = _log_uniform(few.least_light, few.most_light, n, rng).to(brightness)
+        light = _log_uniform(few.least_light, 1, n, rng).to(brightness)
+        ceiling = _log_uniform(few.least_ceiling, 1, n, rng).to(brightness)
         noisier = _log_uniform(1 / few.noise_spread, few.noise_spread, n, rng).to(brightness)
         brightness = brightness ** _log_uniform(1, few.most_contrast, n, rng).to(brightness) * light
         psf = model.psf() if psf is None else psf.to(device)
         image = model.blur(self.seen_shape, psf)(brightness * shape).clamp(0, 1)
-        brightness = brightness.clamp_max(1)
         z, y, x = self.margin
         fine = (..., _inner(z), _inner(y), _inner(x))
         shape, brightness = shape[fine], brightness[fine]
@@ -189,6 +189,7 @@ class Simulator:
         if self.noise:
             generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
             image = (noise or model.noise).sample(image, generator, noisier)
+        image = image.minimum(ceiling)
         masked = mask(self.dataset, self.scale, image, rng)
         return Batch(
             shape, brightness, still, image, masked, model.blur(self.dataset.cropsize, psf)
