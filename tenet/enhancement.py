@@ -44,10 +44,10 @@ BYTES_PER_VOXEL_AND_CHANNEL = 32
 #: The same for `CoarseNet`, whose channels are on the coarse grid, and what it takes per fine voxel
 #: besides: logits, results and a deconvolution (measured: 40 with 1.3 coarse channels per fine
 #: voxel, 75 with 5.3, 102 with a deconvolution; and 0.1 to 0.3 GB for a block on the fine grid).
-COARSE_BYTES, COARSE_BYTES_PER_CHANNEL = 64, 10
+COARSE_BYTES, COARSE_BYTES_PER_CHANNEL = 70, 10
 #: Share of the free memory that a tile may take, and how much it takes at most on the CPU, where
 #: larger tiles gain no speed and a cluster's limit on memory is not to be seen.
-MEMORY_SHARE, MOST_CPU_BYTES = 0.5, 3 * 2**30
+MEMORY_SHARE, MOST_CPU_BYTES = 0.5, 2 * 2**30
 #: Overlap of tiles in fine voxels: at least this, and four voxels of the network's lowest level.
 #: A quarter at either end is cut off, the half between is blended.
 LEAST_OVERLAP = 32
