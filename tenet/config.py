@@ -354,7 +354,8 @@ class Microscopes(Section):
 
     Each of `count` PSFs is the told one with an NA up to a fraction `na_spread` higher or lower,
     focused at up to `depth` µm into the sample (spherical aberration). With `count` 0 all images
-    are blurred by the told PSF.
+    are blurred by the told PSF. Up to `most_haze` of the light is spread all over the grid of the
+    PSF, which the network is not told.
 
     Drawn for each image: a share of the light, from `least_light` to all; where the detector
     saturates, from `least_ceiling` to 1; its noise, up to `noise_spread` times stronger or weaker
@@ -365,6 +366,7 @@ class Microscopes(Section):
     count: Count = 0
     na_spread: Annotated[float, Field(ge=0, lt=1)] = 0.0
     depth: NotNegative = 0.0
+    most_haze: Fraction = 0.0
     least_light: Annotated[float, Field(gt=0, le=1)] = 1.0
     least_ceiling: Annotated[float, Field(gt=0, le=1)] = 1.0
     noise_spread: AtLeastOne = 1.0

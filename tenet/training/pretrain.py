@@ -103,6 +103,13 @@ class Batch(NamedTuple):
     blur: StridedBlur
 
 
+class DrawnPSF(NamedTuple):
+    """What blurs an image, and what of it the network is told."""
+
+    whole: Tensor
+    told: Tensor
+
+
 class Simulator:
     """Crops of phantoms as a microscope would show them, made on the fly.
 
@@ -161,7 +168,7 @@ class Simulator:
         epoch: int,
         rng: Generator,
         *,
-        psf: Tensor | None = None,
+        psf: Tensor | DrawnPSF | None = None,
         noise: NoiseModel | None = None,
     ) -> Batch:
         """Images of what was drawn, with the PSF and noise of `model` where no other are given."""
@@ -172,8 +179,11 @@ class Simulator:
         ceiling = _log_uniform(few.least_ceiling, 1, n, rng).to(brightness)
         noisier = _log_uniform(1 / few.noise_spread, few.noise_spread, n, rng).to(brightness)
         brightness = brightness ** _log_uniform(1, few.most_contrast, n, rng).to(brightness) * light
-        psf = model.psf() if psf is None else psf.to(device)
-        image = model.blur(self.seen_shape, psf)(brightness * shape).clamp(0, 1)
+        if not isinstance(psf, DrawnPSF):
+            psf = model.psf() if psf is None else psf
+            psf = DrawnPSF(psf, psf)
+        whole, told = (part.to(device) for part in psf)
+        image = model.blur(self.seen_shape, whole)(brightness * shape).clamp(0, 1)
         z, y, x = self.margin
         fine = (..., _inner(z), _inner(y), _inner(x))
         shape, brightness = shape[fine], brightness[fine]
@@ -192,7 +202,7 @@ class Simulator:
         image = image.minimum(ceiling)
         masked = mask(self.dataset, self.scale, image, rng)
         return Batch(
-            shape, brightness, still, image, masked, model.blur(self.dataset.cropsize, psf)
+            shape, brightness, still, image, masked, model.blur(self.dataset.cropsize, told)
         )
 
 
@@ -206,7 +216,7 @@ def _inner(margin: int) -> slice:
     return slice(margin, -margin or None)
 
 
-def psfs(params: ModelParams, microscopes: Microscopes, rng: Generator) -> list[Tensor]:
+def psfs(params: ModelParams, microscopes: Microscopes, rng: Generator) -> list[DrawnPSF]:
     """Draw the PSFs of pre-training, each in focus, on the fine grid and with sum 1."""
     size_z = centred_planes(params.size_z, params.scale)
     drawn = []
@@ -220,8 +230,23 @@ def psfs(params: ModelParams, microscopes: Microscopes, rng: Generator) -> list[
         }
         psf = refocused(params.model_copy(update=update))
         volume = psf_volume(psf, (size_z, params.size_y, params.size_x), params.fine_voxel_size_um)
-        drawn.append(torch.from_numpy(volume))
+        told = torch.from_numpy(volume)
+        share = rng.uniform(0, microscopes.most_haze) if microscopes.most_haze else 0.0
+        drawn.append(DrawnPSF(torch.lerp(told, haze(told), share) if share else told, told))
     return drawn
+
+
+def haze(psf: Tensor) -> Tensor:
+    """A Gaussian all over the grid of a PSF, its standard deviation a quarter of each axis; sum 1.
+
+    Scattered and strongly aberrated light around bright structures, which no model PSF has.
+    """
+    total = torch.ones_like(psf)
+    for axis, n in enumerate(psf.shape):
+        distance = 4 * (torch.arange(n) - (n - 1) / 2) / n
+        profile = torch.exp(-distance.square() / 2).to(psf)
+        total = total * profile.view(*(n if a == axis else 1 for a in range(psf.ndim)))
+    return total / total.sum()
 
 
 def mask(dataset: Dataset, scale: int, image: Tensor, rng: Generator) -> Tensor:

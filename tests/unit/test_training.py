@@ -33,7 +33,7 @@ from tenet.training.finetune import (
 )
 from tenet.training.intensity import brightest_window, deconvolved_peak, model_range, stack_range
 from tenet.training.loop import CHECKPOINT, Plan, generator_for, train
-from tenet.training.pretrain import Batch, Simulator, pretrain, psfs
+from tenet.training.pretrain import Batch, Simulator, haze, pretrain, psfs
 from tenet.training.store import FISHER, HISTORY, MODEL, OPTIMISER, load_model, load_tensors
 from tenet.volumes import IntensityRange, Stack, normalise, open_stack
 
@@ -503,13 +503,14 @@ def test_drawn_psfs_span_the_told_one_and_are_in_focus() -> None:
     many = Microscopes(count=12, na_spread=0.25, depth=4)
     drawn = psfs(params, many, np.random.default_rng(0))
     again = psfs(params, many, np.random.default_rng(0))
-    assert all(torch.equal(a, b) for a, b in zip(drawn, again, strict=True))
+    assert all(torch.equal(a.whole, b.whole) for a, b in zip(drawn, again, strict=True))
+    assert all(psf.whole is psf.told for psf in drawn)
     told = psf_fwhm_um(
-        psfs(params, Microscopes(count=1), np.random.default_rng(0))[0].numpy(),
+        psfs(params, Microscopes(count=1), np.random.default_rng(0))[0].told.numpy(),
         params.fine_voxel_size_um,
     )
     ratios = []
-    for psf in drawn:
+    for psf, _ in drawn:
         assert float(psf.sum()) == pytest.approx(1, abs=1e-5)
         assert abs(int(psf[:, 10, 10].argmax()) - 30) <= 1
         ratios.append(
@@ -517,6 +518,20 @@ def test_drawn_psfs_span_the_told_one_and_are_in_focus() -> None:
         )
     assert 1 / 1.25 - 0.05 < min(ratios) < 0.95
     assert 1.05 < max(ratios) < 1 / 0.75 + 0.1
+
+
+def test_haze_is_light_that_the_network_is_not_told_of() -> None:
+    params = tiny(params={"size_z": 31, "size_y": 11, "size_x": 11}).params
+    hazy = psfs(params, Microscopes(count=8, most_haze=0.4), np.random.default_rng(0))
+    shares = []
+    for whole, told in hazy:
+        assert float(whole.sum()) == pytest.approx(1, abs=1e-5)
+        assert float(told.sum()) == pytest.approx(1, abs=1e-5)
+        # Far from the middle there is nothing else.
+        share = float(whole[0, 5, 5] - told[0, 5, 5]) / float(haze(told)[0, 5, 5] - told[0, 5, 5])
+        torch.testing.assert_close(whole, torch.lerp(told, haze(told), share))
+        shares.append(share)
+    assert 0 <= min(shares) < 0.2 < max(shares) <= 0.4
 
 
 @pytest.mark.parametrize("depth_um", [0.0, 30.0, 1000.0])
@@ -532,7 +547,7 @@ def test_focus_is_found_to_a_tenth_of_a_fine_voxel_at_any_depth(depth_um: float)
 def test_gaussian_psfs_follow_the_aperture() -> None:
     """Width goes as 1/NA across and 1/NA² along the axis."""
     params = tiny(params={"size_z": 61, "size_y": 41, "size_x": 41, "bet_z": 3, "bet_xy": 5}).params
-    for psf in psfs(params, Microscopes(count=6, na_spread=0.25), np.random.default_rng(1)):
+    for psf, _ in psfs(params, Microscopes(count=6, na_spread=0.25), np.random.default_rng(1)):
         width = psf_fwhm_um(psf.numpy(), params.fine_voxel_size_um)
         across = width["lateral"] / (2 * math.sqrt(math.log(2)) * 5 * 0.1)
         along = width["axial"] / (2 * math.sqrt(math.log(2)) * 3 * 0.3)
