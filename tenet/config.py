@@ -89,7 +89,6 @@ class ModelParams(Section):
     # point spread function
     blur_mode: Literal["gibsonlanni", "gaussian"] = "gibsonlanni"
     psf_sampling: Literal["lookup", "continuous"] = "lookup"
-    haze: bool = False
     photons: Literal[1, 2] = 1
     size_x: PositiveInt = 51
     size_y: PositiveInt = 51
@@ -356,7 +355,7 @@ class Microscopes(Section):
     Each of `count` PSFs is the told one with an NA up to a fraction `na_spread` higher or lower,
     focused at up to `depth` µm into the sample (spherical aberration). With `count` 0 all images
     are blurred by the told PSF. Up to `most_haze` of the light is spread all over the grid of the
-    PSF, of which the network is told nothing, or with `params.haze` a part.
+    PSF, which the network is not told.
 
     Drawn for each image: a share of the light, from `least_light` to all; where the detector
     saturates, from `least_ceiling` to 1; its noise, up to `noise_spread` times stronger or weaker

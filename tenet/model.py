@@ -93,7 +93,6 @@ class TENET(nn.Module):
             params.scale,
             hidden=params.mid,
             sampling=params.psf_sampling,
-            hazy=params.haze,
         )
         self.noise = NoiseModel(params.poisson_weight, params.sig_eps, params.noise)
         self.register_buffer("initial_psf", self.psf.target(params.model_psf()), persistent=False)

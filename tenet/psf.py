@@ -35,8 +35,6 @@ class NeurIPSF(nn.Module):
         ``"lookup"`` is the published parameterisation: `size_z // s` planes one coarse step apart,
         repeated to fine planes by nearest neighbour, and pixels that take the nearest radial
         sample. ``"continuous"`` evaluates the network at every fine plane and radius.
-    hazy : bool
-        Whether a share of the light is spread as `haze`.
 
     Attributes
     ----------
@@ -46,8 +44,6 @@ class NeurIPSF(nn.Module):
         objective do (Born & Wolf, Principles of Optics, section 8.8). A few stacks determine this
         number, but not the network's weights one by one; and both widths apart could explain any
         stack by fat objects and a slim PSF. The published PSF has none.
-    root_haze : Parameter, 0-dimensional, or None
-        Root of the share of the light that is spread as `haze`.
     """
 
     coordinates: Tensor
@@ -63,7 +59,6 @@ class NeurIPSF(nn.Module):
         *,
         hidden: int = 40,
         sampling: PSFSampling = "continuous",
-        hazy: bool = False,
     ) -> None:
         super().__init__()
         self.zyx_shape = zyx_shape
@@ -103,8 +98,6 @@ class NeurIPSF(nn.Module):
         constant("plane_index", torch.from_numpy(plane_index))
         constant("radius_index", torch.from_numpy(radius_index.reshape(size_y, size_x)))
         self.log_stretch = nn.Parameter(torch.zeros(())) if sampling == "continuous" else None
-        # Its square is the share of haze, so that it cannot fall below nothing.
-        self.root_haze = nn.Parameter(torch.tensor(0.1)) if hazy else None
         self.eval()
 
     def train(self, mode: bool = True) -> "NeurIPSF":
@@ -140,10 +133,7 @@ class NeurIPSF(nn.Module):
             narrower = torch.stack([-self.log_stretch, -self.log_stretch / 2]).exp()
             coordinates = origin + (coordinates - origin) * narrower
         volume = self._evaluate(coordinates)[:, self.radius_index][self.plane_index]
-        volume = volume / volume.sum()
-        if self.root_haze is None:
-            return volume
-        return torch.lerp(volume, haze(volume), self.root_haze.square())
+        return volume / volume.sum()
 
     def fit(
         self,
@@ -215,19 +205,6 @@ class NeurIPSF(nn.Module):
         first.bias.copy_(torch.from_numpy(weights[2 * n : 3 * n]))
         last.weight.copy_(torch.from_numpy(weights[None, 3 * n : 4 * n]))
         last.bias.fill_(weights[-1])
-
-
-def haze(psf: Tensor) -> Tensor:
-    """A Gaussian all over the grid of a PSF, its standard deviation a quarter of each axis; sum 1.
-
-    Scattered and strongly aberrated light around bright structures, which no model PSF has.
-    """
-    total = torch.ones_like(psf)
-    for axis, n in enumerate(psf.shape):
-        distance = 4 * (torch.arange(n, device=psf.device) - (n - 1) / 2) / n
-        profile = torch.exp(-distance.square() / 2).to(psf)
-        total = total * profile.view(*(n if a == axis else 1 for a in range(psf.ndim)))
-    return total / total.sum()
 
 
 def _levenberg_marquardt(

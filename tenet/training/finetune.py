@@ -391,11 +391,12 @@ class FinetuneTask:
             getattr(model, name).requires_grad_(wanted)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Encoder, PSF network, and the few numbers: widths of the PSF, its haze, noise."""
+        """Encoder, PSF network, and the few numbers: widths of the PSF, noise."""
         model, settings = self.model, self.settings
         psf_lr = settings.psf_lr or settings.lr
         numbers = [*model.noise.parameters()]
-        numbers += [n for n in (model.psf.log_stretch, model.psf.root_haze) if n is not None]
+        if model.psf.log_stretch is not None:
+            numbers.append(model.psf.log_stretch)
         groups: list[tuple[Iterable[nn.Parameter], dict[str, Any]]] = [
             (model.encoder.parameters(), {}),
             (model.psf.layers.parameters(), {"lr": psf_lr, "weight_decay": 0.0}),

@@ -18,7 +18,6 @@ from tenet.motion import MotionSettings, draw_displacement, shift_planes
 from tenet.optics import psf_volume
 from tenet.patches import PhantomCrops, mask_boxes
 from tenet.phantoms import Phantom, import_phantoms, open_phantoms
-from tenet.psf import haze
 from tenet.simulation import refocused
 from tenet.training.loop import Plan, generator_for, train
 from tenet.training.store import FISHER, OPTIMISER, save_model, save_tensors
@@ -232,13 +231,22 @@ def psfs(params: ModelParams, microscopes: Microscopes, rng: Generator) -> list[
         psf = refocused(params.model_copy(update=update))
         volume = psf_volume(psf, (size_z, params.size_y, params.size_x), params.fine_voxel_size_um)
         told = torch.from_numpy(volume)
-        if microscopes.most_haze:
-            hazy, share = haze(told), rng.uniform(0, microscopes.most_haze)
-            known = share * rng.random() if params.haze else 0.0
-            drawn.append(DrawnPSF(torch.lerp(told, hazy, share), torch.lerp(told, hazy, known)))
-        else:
-            drawn.append(DrawnPSF(told, told))
+        share = rng.uniform(0, microscopes.most_haze) if microscopes.most_haze else 0.0
+        drawn.append(DrawnPSF(torch.lerp(told, haze(told), share) if share else told, told))
     return drawn
+
+
+def haze(psf: Tensor) -> Tensor:
+    """A Gaussian all over the grid of a PSF, its standard deviation a quarter of each axis; sum 1.
+
+    Scattered and strongly aberrated light around bright structures, which no model PSF has.
+    """
+    total = torch.ones_like(psf)
+    for axis, n in enumerate(psf.shape):
+        distance = 4 * (torch.arange(n) - (n - 1) / 2) / n
+        profile = torch.exp(-distance.square() / 2).to(psf)
+        total = total * profile.view(*(n if a == axis else 1 for a in range(psf.ndim)))
+    return total / total.sum()
 
 
 def mask(dataset: Dataset, scale: int, image: Tensor, rng: Generator) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from tenet.errors import TenetError
 from tenet.imaging import StridedBlur
 from tenet.optics import Optics, gaussian, gibson_lanni, psf_volume
-from tenet.psf import NeurIPSF, PSFSampling, haze
+from tenet.psf import NeurIPSF, PSFSampling
 from tenet.simulation import psf_fwhm_um
 
 SHAPE, VOXEL, SCALE = (61, 21, 21), (0.1, 0.1, 0.1), 5
@@ -171,22 +171,3 @@ def test_stretch_is_found_from_an_image_of_a_known_object() -> None:
 
 def test_published_sampling_has_no_stretch() -> None:
     assert fitted("lookup").log_stretch is None
-
-
-def test_haze_is_found_from_an_image_of_a_known_object() -> None:
-    psf = NeurIPSF(SHAPE, VOXEL, SCALE, hazy=True)
-    psf.fit(MODEL, np.random.default_rng(0), target_error=1e-6)
-    assert psf.root_haze is not None
-    fine = (
-        torch.rand((1, 1, 60, 32, 32), generator=torch.Generator().manual_seed(3)) > 0.999
-    ) * 1.0
-    with torch.no_grad():
-        plain = fitted()()
-        seen = StridedBlur(torch.lerp(plain, haze(plain), 0.2), (60, 32, 32), SCALE)(fine)
-        assert float(psf().sum()) == pytest.approx(1, abs=1e-5)
-    optimiser = torch.optim.Adam([psf.root_haze], lr=0.03)
-    for _ in range(60):
-        optimiser.zero_grad()
-        (StridedBlur(psf(), (60, 32, 32), SCALE)(fine) - seen).square().sum().backward()
-        optimiser.step()
-    assert float(psf.root_haze.detach()) ** 2 == pytest.approx(0.2, rel=0.05)

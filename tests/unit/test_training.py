@@ -19,7 +19,6 @@ from tenet.enhancement import choose_alignment, enhance_array
 from tenet.errors import TenetError
 from tenet.model import TENET
 from tenet.phantoms import open_phantoms
-from tenet.psf import haze
 from tenet.simulation import psf_fwhm_um, refocused
 from tenet.training import intensity
 from tenet.training.align import alignment_terms, train_alignment
@@ -34,7 +33,7 @@ from tenet.training.finetune import (
 )
 from tenet.training.intensity import brightest_window, deconvolved_peak, model_range, stack_range
 from tenet.training.loop import CHECKPOINT, Plan, generator_for, train
-from tenet.training.pretrain import Batch, Simulator, pretrain, psfs
+from tenet.training.pretrain import Batch, Simulator, haze, pretrain, psfs
 from tenet.training.store import FISHER, HISTORY, MODEL, OPTIMISER, load_model, load_tensors
 from tenet.volumes import IntensityRange, Stack, normalise, open_stack
 
