@@ -95,7 +95,8 @@ def quality_figure(results: Path | str) -> Figure:
     tall = 0.09 * len(labels) * (len(methods) + 0.5)
     c = b + tall + 1.1
     with_beads = (table["condition"] == BEADS).any()
-    low = STRIP * len(methods) if with_beads else -0.9
+    with_bead = shown_methods(table[table["condition"] == BEADS]) if with_beads else []
+    low = STRIP * len(with_bead) if with_beads else -0.9
     note = wrapped(
         [
             *_notes(table, labels),
@@ -128,7 +129,7 @@ def quality_figure(results: Path | str) -> Figure:
         values = all_metrics(results, "quality")
         for index, (quantity, (label, theory)) in enumerate(QUANTITIES.items()):
             axes = page.axes(1.5 + index * 1.42, c, 1.28, low)
-            strip_plot(axes, table, values, BEADS, quantity, methods, labels=index == 0)
+            strip_plot(axes, table, values, BEADS, quantity, with_bead, labels=index == 0)
             axes.axvline(theory, color="0.35", linewidth=0.8, linestyle=(0, (4, 2)))
             axes.set(xlabel=label)
             axes.set_xlim(left=0)
@@ -155,6 +156,7 @@ def _gains(axes: Axes, table: pd.DataFrame, labels: dict[str, str], beside: Axes
                 capsize=2.5,
             )
     axes.axvline(0, color="0.35", linewidth=0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set(
         yticks=beside.get_yticks(), yticklabels=[], ylim=beside.get_ylim(), xlabel="IoU gained"
     )
