@@ -8,6 +8,7 @@ voxels that are wrong, and the mean difference of the two over bins of the uncer
 their voxels; draws the share of wrong voxels against the uncertainty.
 """
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def main() -> None:
     figure, axes = plt.subplots(figsize=(3.6, 3.4), constrained_layout=True)
     axes.plot([0, 0.6], [0, 0.6], color="0.6", linewidth=0.8, linestyle="--")
     print("condition, mean uncertainty, share wrong, calibration error")
-    for name, marker in zip(names, "os^vPX*Dh", strict=False):
+    for name, marker in zip(names, itertools.cycle("os^vPX*Dh"), strict=False):
         experiment, phantoms, model = name.split(":")
         voxels, expected, wrong = judged(Path(results), experiment, phantoms, model)
         error = np.abs(expected - wrong).sum() / voxels.sum()

@@ -526,8 +526,8 @@ def summary_table(
         measures, taken by the paper's definitions, stand beside both conditions. In the supplement
         ``reference`` is the experiment of figure 3 on the beads that the ablations have. Of the
         quality bench ``iou_gain`` is how much higher TENET's IoU is than that of a method, image by
-        image, in each condition and over all of them; experiments that end in ``_as_published`` are
-        methods there, see `published_as_method`.
+        image, in each condition and, of methods that have all, over all of them; experiments that
+        end in ``_as_published`` are methods there, see `published_as_method`.
         ``note`` says why a cell is empty.
 
     Raises
@@ -640,7 +640,9 @@ def _gains(frame: pd.DataFrame, rng: np.random.Generator) -> Iterator[dict[str, 
         return
     for method in ious.columns.drop("tenet"):
         gain = (ious["tenet"] - ious[method]).dropna().rename("gain").reset_index()
-        parts = [*gain.groupby("condition", sort=False), (EVERY_CONDITION, gain)]
+        parts = [*gain.groupby("condition", sort=False)]
+        if len(gain) == len(ious):
+            parts.append((EVERY_CONDITION, gain))
         for condition, group in parts:
             # Conditions that show the same phantom are one observation of it.
             yield (

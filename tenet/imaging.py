@@ -235,7 +235,7 @@ def deconvolve(
     to step (`momentum`); twenty such steps go further than forty plain ones. How far does not
     depend on the image, unlike with Biggs & Andrews (Appl. Opt. 36, 1766, 1997), so that tiles of a
     stack fit together. Where an image is at its maximum the detector may be saturated: more light
-    than that explains it as well.
+    than that explains it as well (of a tile that is not, this is a single voxel).
 
     Parameters
     ----------
@@ -270,8 +270,13 @@ def deconvolve(
 
 
 def saturated(image: Tensor) -> Tensor:
-    """Where each image (N, 1, Z, Y, X) is at its maximum; a single voxel if no detector cut it."""
-    return image >= image.amax(dim=(1, 2, 3, 4), keepdim=True)
+    """Where each image (N, 1, Z, Y, X) is at its maximum; a single voxel if no detector cut it.
+
+    Nowhere if it is constant. To 1e-5 of the range, as planes that were shifted are interpolated.
+    """
+    axes = (1, 2, 3, 4)
+    low, high = image.amin(axes, keepdim=True), image.amax(axes, keepdim=True)
+    return (image > low) & (image >= high - 1e-5 * (high - low))
 
 
 def _wrap(kernel: Tensor, dim: int, n: int) -> Tensor:

@@ -719,7 +719,7 @@ class IntensityRange:
     method : str
         How they were found, for the record.
     saturated : bool
-        Whether the detector's highest value is among them more than once in 10 000 voxels.
+        Whether the detector's highest value is among them, and piled up.
     """
 
     low: float
@@ -779,7 +779,7 @@ def intensity_range(
 
     Percentiles are exact for integers of 8 and 16 bits; for other types they are those of a
     regular subset of at most 8 million voxels. If more than one voxel in 10 000 has the highest
-    intensity of all, the detector is taken as saturated.
+    intensity of all, and more than have the next, the detector is taken as saturated.
 
     Parameters
     ----------
@@ -830,18 +830,23 @@ def intensity_range(
         cumulative = np.cumsum(counts)
         ranks = [int(p / 100 * (cumulative[-1] - 1)) for p in (low_percent, high_percent)]
         lower, upper = (float(v) - zero for v in np.searchsorted(cumulative, ranks, side="right"))
+        next_to_last, last = counts[np.flatnonzero(counts)[-2:]]
     else:
         drawn = np.concatenate(samples)
         ranks = [int(p / 100 * (drawn.size - 1)) for p in (low_percent, high_percent)]
         drawn.partition(ranks)
         lower, upper = (float(drawn[rank]) for rank in ranks)
+        top, below = drawn == upper, drawn[drawn < upper]
+        last = top.sum()
+        next_to_last = (below == below.max(initial=-math.inf)).sum()
     if lower >= upper:
         raise TenetError(
             f"{stack.path}: all but a few voxels have the intensity {lower:g} (percentiles "
             f"{low_percent:g} to {high_percent:g}); take a nearer crop or the method minmax"
         )
     method_used = f"percentile {low_percent:g} to {high_percent:g}"
-    return IntensityRange(lower, upper, method_used, saturated=upper == high)
+    saturated = bool(upper == high and last > next_to_last)
+    return IntensityRange(lower, upper, method_used, saturated)
 
 
 def _sampling_step(zyx_shape: Triple, most: int = 2**23) -> int:

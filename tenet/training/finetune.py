@@ -173,8 +173,8 @@ def choose_psf(task: "FinetuneTask", told: Mapping[str, Tensor], seed: int) -> d
     Training finds the PSF by a gradient at a given estimate of the structure, although the estimate
     follows the PSF: from a wider one, deconvolution makes sharper structure. With few planes the
     gradient can so point the wrong way. Here everything follows: both PSFs explain the same crops,
-    with the same noise. The encoder must not have been trained, as it would then follow one of
-    them.
+    with the same noise, which stays as it was trained. The encoder must not have been trained, as
+    it would then follow one of them.
 
     Parameters
     ----------
@@ -414,10 +414,12 @@ class FinetuneTask:
         shape = model.quantise(enhanced["shape_probability"])
         rec = model.decode(shape, enhanced["brightness"])
         if weights.adjust_luminance:
-            # The scale that fits best, so that the PSF need not make up for a wrong brightness.
-            rec = rec * ((rec * image).sum() / rec.square().sum().clamp_min(1e-12))
-        # A saturated detector does not say how bright it is there.
-        rec = torch.where(saturated(image), rec.minimum(image), rec)
+            # The scale that fits best, so that the PSF need not make up for a wrong brightness;
+            # where the detector is saturated it does not say how bright it is.
+            top = saturated(image)
+            seen = rec.masked_fill(top, 0)
+            rec = rec * ((seen * image).sum() / seen.square().sum().clamp_min(1e-12))
+            rec = torch.where(top, rec.minimum(image), rec)
         terms = {
             "reconstruction": reconstruction_loss(rec, image, model.noise.variance(rec)),
             "luminance": weights.zloss_weight * luminance_prior(enhanced["brightness"]),

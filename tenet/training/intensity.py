@@ -105,15 +105,15 @@ def model_range(
     As in the training that `experiment` describes, unless another `method` of normalisation is
     given. Where percentiles decide, the brightest part of the stack is then brought to the level of
     the phantoms that the model was calibrated on. If it is saturated there, its level cannot be
-    seen, and `SATURATED_LEVEL` is taken.
+    seen, and `SATURATED_LEVEL` is taken, unless the model's training never saw as low a ceiling.
     """
     range_ = stack_range(stack, method or experiment.train_dataset.normalisation)
     level = recorded_level(folder, "deconvolved_level")
     if level is None or not range_.method.startswith("percentile"):
         return range_
-    if range_.saturated:
+    model, trained = load_model(folder)
+    if range_.saturated and trained.microscopes.least_ceiling <= SATURATED_LEVEL:
         return scaled(range_, SATURATED_LEVEL)
-    model, _ = load_model(folder)
     first = recorded_level(folder, "signal_level") or 1.0
     return scaled(range_, _level_before(model, brightest_window(stack, range_), level, first))
 

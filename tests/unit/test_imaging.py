@@ -18,6 +18,7 @@ from tenet.imaging import (
     deconvolve,
     lookup_blur,
     lookup_padding,
+    saturated,
 )
 from tenet.model import TENET
 from tenet.optics import psf_volume
@@ -349,6 +350,19 @@ def test_a_saturated_detector_is_not_explained_by_dimmer_objects() -> None:
     ]
     assert errors[0] < errors[1] < errors[2]
     assert errors[1] - errors[0] < 0.5 * (errors[2] - errors[0])
+
+
+def test_saturated_is_the_maximum_of_each_image_and_nothing_of_a_constant_one() -> None:
+    image = random((2, 1, 4, 5, 6), 0)
+    image[0] = image[0].clamp_max(0.6)
+    top = saturated(image)
+    assert torch.equal(top[0], image[0] == image[0].max())
+    assert int(top[0].sum()) > 20
+    assert int(top[1].sum()) == 1
+    assert not saturated(torch.zeros(1, 1, 3, 3, 3)).any()
+    assert not saturated(torch.full((1, 1, 3, 3, 3), 0.5)).any()
+    # Planes that were shifted are interpolated, to rounding.
+    assert torch.equal(saturated(image * 0.3 + image * 0.7), top)
 
 
 def test_what_iterations_leave_out_costs_no_likeness_to_the_truth() -> None:

@@ -34,7 +34,15 @@ from tenet.training.finetune import (
 from tenet.training.intensity import brightest_window, deconvolved_peak, model_range, stack_range
 from tenet.training.loop import CHECKPOINT, Plan, generator_for, train
 from tenet.training.pretrain import Batch, Simulator, haze, pretrain, psfs
-from tenet.training.store import FISHER, HISTORY, MODEL, OPTIMISER, load_model, load_tensors
+from tenet.training.store import (
+    EXPERIMENT,
+    FISHER,
+    HISTORY,
+    MODEL,
+    OPTIMISER,
+    load_model,
+    load_tensors,
+)
 from tenet.volumes import IntensityRange, Stack, normalise, open_stack
 
 CPU = torch.device("cpu")
@@ -598,9 +606,14 @@ def test_stacks_are_brought_to_the_level_of_the_phantoms(
 
     # How bright a stack is that saturates the detector cannot be seen: it stays at the top.
     np.save(tmp_path / "saturated.npy", np.minimum(raw, np.percentile(raw, 99)))
-    saturated = model_range(
-        open_stack(tmp_path / "saturated.npy"), tiny(), calibrated, "percentile"
-    )
+    cut = open_stack(tmp_path / "saturated.npy")
+    unpractised = model_range(cut, tiny(), calibrated, "percentile")
+    peak = deconvolved_peak(model, normalise(cut.read(), unpractised))
+    assert peak == pytest.approx(0.2, rel=0.1)
+    settings = json.loads((calibrated / EXPERIMENT).read_text())
+    settings["microscopes"]["least_ceiling"] = 0.2
+    (calibrated / EXPERIMENT).write_text(json.dumps(settings))
+    saturated = model_range(cut, tiny(), calibrated, "percentile")
     assert saturated.saturated
     top = normalise(np.percentile(raw, 99), saturated)
     assert top == pytest.approx(intensity.SATURATED_LEVEL)
@@ -700,12 +713,16 @@ def test_noise_contrast_and_saturation_are_drawn_for_each_image(phantom_folder: 
         tops.append(top / max(float(before.image.max()), 1e-9))
     assert min(tops) < 0.5
     # What is dim becomes dimmer, by one power everywhere; what is 1 stays.
+    drawn: list[float] = []
     for before, after in zip(plain, batches(most_contrast=3), strict=True):
         inside = (before.brightness > 0) & (before.brightness < 0.9)
         powers = after.brightness[inside].log() / before.brightness[inside].log()
         if powers.numel():
             assert 1 <= float(powers.mean()) <= 3
             torch.testing.assert_close(powers, powers.mean().expand_as(powers), rtol=1e-3, atol=0)
+            drawn.append(float(powers.mean()))
+    assert len(drawn) > 3
+    assert max(drawn) - min(drawn) > 0.3
     spreads = [
         float((after.image - after.still)[after.still < 0.5].std())
         for after in batches(noise=True, noise_spread=4)
@@ -783,6 +800,38 @@ def test_a_psf_that_explains_the_stacks_worse_is_not_kept(
     assert record["kept"] == kept
     assert (record["difference"] > record["standard_error"]) == (kept == "told")
     assert float(model.psf.log_stretch.detach()) == 0
+
+
+def test_a_saturated_shaft_does_not_set_the_brightness_of_all_else(pretrained: Path) -> None:
+    """What the detector cut is explained by anything brighter, and by nothing dimmer."""
+    model, experiment = load_model(pretrained)
+    loop = {"adjust_luminance": True, "ewc_weight": 0.0}
+    experiment = experiment.model_copy(
+        update={"train_loop": experiment.train_loop.model_copy(update=loop)}
+    )
+    truth = torch.zeros(1, 1, 12, 16, 16)
+    truth[..., 2:6] = 1.0
+    truth[..., 10:12] = 0.2
+    ones = torch.ones_like(truth)
+    with torch.no_grad():
+        image = model.decode(ones, truth).clamp_max(0.4)
+
+    def loss(brightness: Tensor) -> float:
+        def enhance(masked: Tensor) -> dict[str, Tensor]:
+            nothing = torch.zeros(())
+            return {
+                "shape_probability": ones,
+                "brightness": brightness,
+                "quantized_loss": nothing,
+            }
+
+        model.enhance = enhance  # type: ignore[method-assign,assignment]
+        task = FinetuneTask(model, experiment, None, None, None, "decoder")  # type: ignore[arg-type]
+        with torch.no_grad():
+            return task.terms(model, image, image)["reconstruction"].item()
+
+    assert loss(truth) < loss(torch.where(truth == 1, 0.45, truth))
+    assert loss(truth) < loss(torch.where(truth == 1, 0.2, truth))
 
 
 def test_all_losses_are_in_the_history(pretrained: Path, data: RawData, tmp_path: Path) -> None:

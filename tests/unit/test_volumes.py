@@ -723,6 +723,13 @@ def test_a_saturated_detector_is_noticed(tmp_path: Path, dtype: type) -> None:
     for gain, saturated in ((1, True), (0.4, False)):  # the highest of all is 415
         np.save(tmp_path / "a.npy", np.minimum(gain * image, 255).astype(dtype))
         assert intensity_range(open_stack(tmp_path / "a.npy")).saturated == saturated
+    # A few photons: many voxels have the most there are, but fewer than one less.
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).poisson(1.5, (10, 20, 20)).astype(dtype))
+    stack = open_stack(tmp_path / "a.npy")
+    found = intensity_range(stack, high_percent=99.5)
+    few = np.minimum(stack.read(), found.high)
+    np.save(tmp_path / "b.npy", few)
+    assert not intensity_range(open_stack(tmp_path / "b.npy")).saturated
 
 
 @pytest.mark.parametrize("saturated", [False, True])

@@ -146,7 +146,7 @@ SETTINGS = {
         "test_dataset",
         "train_loop",
         "vibration",
-        "microscopes.least_light",
+        "microscopes",
         "align_params",
     ],
     "evaluate": ["params.scale", "params.res_axial", "params.res_lateral"],
