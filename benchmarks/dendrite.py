@@ -136,6 +136,11 @@ def main() -> None:
         within = curves[name][curves[name][:, 1] <= false]
         most = int(within[:, 0].max()) if len(within) else 0
         print(f"{name}: at most {most} reached at no more false area, at any threshold")
+        points = [
+            f"{n:.0f} ({area:.1f} µm²) at {t:.2f}"
+            for t, (n, area) in zip(tried[4::5], curves[name][4::5], strict=True)
+        ]
+        print(f"{name}: reached (false area) at thresholds: {', '.join(points)}")
     for number, shaft in enumerate(shafts):
         for name, volume in (("raw", raw), ("enhanced", shape * brightness)):
             axial, lateral = widths(volume, shaft, size_um)

@@ -42,8 +42,9 @@ FLIPS: dict[int, tuple[tuple[int, ...], ...]] = {
 #: some seven float32 copies are alive at once (measured on the CPU: 26 to 31 for `JNet`).
 BYTES_PER_VOXEL_AND_CHANNEL = 32
 #: The same for `CoarseNet`, whose channels are on the coarse grid, and what it takes per fine voxel
-#: besides: logits, results and a deconvolution (measured: 40 with 1.3 coarse channels per fine
-#: voxel, 75 with 5.3, 102 with a deconvolution; and 0.1 to 0.3 GB for a block on the fine grid).
+#: besides: logits, results and a deconvolution. As `benchmarks/tile_memory.py` measures it, results
+#: and the block on the fine grid (0.1 to 0.3 GB) included: 55 with 1.3 coarse channels per fine
+#: voxel, 117 with 5.3, 171 with a deconvolution; half of the memory is left for what is more.
 COARSE_BYTES, COARSE_BYTES_PER_CHANNEL = 70, 10
 #: Share of the free memory that a tile may take, and how much it takes at most on the CPU, where
 #: larger tiles gain no speed and a cluster's limit on memory is not to be seen.

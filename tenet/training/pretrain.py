@@ -174,11 +174,12 @@ class Simulator:
         """Images of what was drawn, with the PSF and noise of `model` where no other are given."""
         device = model.initial_psf.device
         shape, brightness = (part.to(device) for part in drawn)
-        few, n = self.microscopes, len(shape)
-        light = _log_uniform(few.least_light, 1, n, rng).to(brightness)
-        ceiling = _log_uniform(few.least_ceiling, 1, n, rng).to(brightness)
-        noisier = _log_uniform(1 / few.noise_spread, few.noise_spread, n, rng).to(brightness)
-        brightness = brightness ** _log_uniform(1, few.most_contrast, n, rng).to(brightness) * light
+        ranges, n = self.microscopes, len(shape)
+        light = _log_uniform(ranges.least_light, 1, n, rng).to(brightness)
+        ceiling = _log_uniform(ranges.least_ceiling, 1, n, rng).to(brightness)
+        noisier = _log_uniform(1 / ranges.noise_spread, ranges.noise_spread, n, rng).to(brightness)
+        contrast = _log_uniform(1, ranges.most_contrast, n, rng).to(brightness)
+        brightness = brightness**contrast * light
         if not isinstance(psf, DrawnPSF):
             psf = model.psf() if psf is None else psf
             psf = DrawnPSF(psf, psf)

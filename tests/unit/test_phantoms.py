@@ -172,18 +172,15 @@ def test_training_phantoms_have_the_number_of_objects_and_brightness_that_is_ask
     assert counts == {3, 4, 5, 6, 7, 8}
 
 
+#: A single object; lines are 40 long.
+ONE = replace(
+    SMALL, zyx_shape=(80, 80, 80), n_objects=(1, 1), line_length=(40, 40), elastic_sigma=0
+)
+
+
 def test_lines_make_up_their_fraction():
     # A line of 40 × 3 × 3 and a solid of radius 6 to 7 differ in volume by far.
-    settings = replace(
-        SMALL,
-        zyx_shape=(80, 80, 80),
-        n_objects=(1, 1),
-        line_length=(40, 40),
-        line_thickness=(3, 3),
-        solid_radius=(6, 7),
-        line_fraction=0.7,
-        elastic_sigma=0,
-    )
+    settings = replace(ONE, line_thickness=(3, 3), solid_radius=(6, 7), line_fraction=0.7)
     volumes = [
         int(draw_training_phantom(settings, np.random.default_rng(seed)).shape.sum())
         for seed in range(300)
@@ -198,16 +195,7 @@ def test_lines_make_up_their_fraction():
 
 
 def test_lines_are_as_thick_as_drawn():
-    settings = replace(
-        SMALL,
-        zyx_shape=(90, 90, 90),
-        n_objects=(1, 1),
-        line_length=(40, 40),
-        line_thickness=(2, 8),
-        line_fraction=1,
-        line_bend_deg=0,
-        elastic_sigma=0,
-    )
+    settings = replace(ONE, line_thickness=(2, 8), line_fraction=1, line_bend_deg=0)
     volumes = [
         int(draw_training_phantom(settings, np.random.default_rng(seed)).shape.sum())
         for seed in range(60)

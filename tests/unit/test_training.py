@@ -604,7 +604,8 @@ def test_stacks_are_brought_to_the_level_of_the_phantoms(
     again = normalise(other.read(), model_range(other, tiny(), calibrated, "percentile"))
     np.testing.assert_allclose(again, normalise(raw, range_), atol=2e-3)
 
-    # How bright a stack is that saturates the detector cannot be seen: it stays at the top.
+    # How bright a stack is that saturates the detector cannot be seen; a model that never practised
+    # on such takes its level as it finds it, others the one they practised on.
     np.save(tmp_path / "saturated.npy", np.minimum(raw, np.percentile(raw, 99)))
     cut = open_stack(tmp_path / "saturated.npy")
     unpractised = model_range(cut, tiny(), calibrated, "percentile")
