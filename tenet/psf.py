@@ -12,6 +12,10 @@ from tenet.optics import RadialPSF, centred, radii_px
 
 PSFSampling = Literal["lookup", "continuous"]
 
+#: How much longer than its grid the continuous PSF is fitted along z, so that it may be shortened
+#: by as much; across, the square root of that.
+SPARE = 1.5
+
 
 class NeurIPSF(nn.Module):
     """Implicit PSF over (|z|, r), fitted to a model PSF and then adapted with the data.
@@ -34,7 +38,9 @@ class NeurIPSF(nn.Module):
     sampling : {"lookup", "continuous"}
         ``"lookup"`` is the published parameterisation: `size_z // s` planes one coarse step apart,
         repeated to fine planes by nearest neighbour, and pixels that take the nearest radial
-        sample. ``"continuous"`` evaluates the network at every fine plane and radius.
+        sample. ``"continuous"`` evaluates the network at every fine plane and radius; it is fitted
+        at every other plane and every half pixel, as it may be anything between radii that are a
+        pixel apart, and `SPARE` times as far.
 
     Attributes
     ----------
@@ -75,26 +81,30 @@ class NeurIPSF(nn.Module):
         size_z, size_y, size_x = zyx_shape
         n_radii = int(np.ceil(np.hypot(size_y // 2, size_x // 2))) + 1
         radius_px = radii_px(size_y, size_x)
+        self.r_um = np.arange(n_radii) * voxel_size_um[2]
+        self._radius_um = float(self.r_um[-1]) or 1.0
         if sampling == "lookup":
             planes = max(size_z // scale, 1)
-            self.z_um = centred(planes, scale * voxel_size_um[0])
+            volume_z_um = self.z_um = centred(planes, scale * voxel_size_um[0])
             plane_index = np.arange(size_z) * planes // size_z
             radii, radius_index = np.arange(n_radii), np.rint(radius_px).astype(np.int64)
         else:
             # The PSF is even in z: one half is evaluated, both are used.
-            z_um = np.abs(centred(size_z, voxel_size_um[0])).round(9)
-            self.z_um, plane_index = np.unique(z_um, return_inverse=True)
+            volume_z_um, plane_index = np.unique(
+                np.abs(centred(size_z, voxel_size_um[0])).round(9), return_inverse=True
+            )
             radii, radius_index = np.unique(radius_px, return_inverse=True)
-        self.r_um = np.arange(n_radii) * voxel_size_um[2]
-        self._depth_um = float(np.abs(self.z_um).max()) or 1.0
-        self._radius_um = float(self.r_um[-1]) or 1.0
+        self._depth_um = float(np.abs(volume_z_um).max()) or 1.0
+        if sampling == "continuous":
+            self.z_um = np.arange(0, SPARE * self._depth_um, 2 * voxel_size_um[0])
+            self.r_um = np.arange(0, SPARE**0.5 * self._radius_um, voxel_size_um[2] / 2)
 
         def constant(name: str, value: Tensor) -> None:
             self.register_buffer(name, value, persistent=False)
 
         constant("coordinates", self._coordinates(self.z_um, self.r_um))
         volume_radii_um = radii * voxel_size_um[2]
-        constant("volume_coordinates", self._coordinates(self.z_um, volume_radii_um))
+        constant("volume_coordinates", self._coordinates(volume_z_um, volume_radii_um))
         constant("plane_index", torch.from_numpy(plane_index))
         constant("radius_index", torch.from_numpy(radius_index.reshape(size_y, size_x)))
         self.log_stretch = nn.Parameter(torch.zeros(())) if sampling == "continuous" else None
