@@ -289,6 +289,7 @@ class TrainLoop(Optimisation):
     encoder_learns_from: Literal["raw", "rehearsal"] = "raw"
     psf_lr: Positive | None = None
     stretch_lr: Positive | None = None
+    scan_stretch: bool = False
 
 
 class PhantomSet(Section):

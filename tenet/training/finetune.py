@@ -22,17 +22,18 @@ from tenet.losses import (
     mrf_loss,
     reconstruction_loss,
 )
-from tenet.model import TENET
+from tenet.model import TENET, Enhanced
 from tenet.patches import StackCrops
 from tenet.phantoms import Phantom, open_phantoms
-from tenet.training.intensity import model_range, stack_range
+from tenet.training.intensity import model_range, stack_range, windows_of
 from tenet.training.loop import Plan, generator_for, train
 from tenet.training.pretrain import Drawn, Simulator, mask, supervised_terms
+from tenet.training.scan import lowest
 from tenet.training.store import FISHER, MODEL, OPTIMISER, load_model, load_tensors, save_model
-from tenet.volumes import IntensityRange, Stack
+from tenet.volumes import IntensityRange, Stack, normalise
 
-#: Crops on which a learned PSF is compared with the one it came from.
-COMPARED_CROPS = 8
+#: Parts of the stacks on which lengths of the PSF are tried, and their size in rows and columns.
+SCANNED_WINDOWS, SCANNED_YX = 4, 96
 
 TrainMode = Literal["all", "encoder", "decoder", "old"]
 Images = tuple[Tensor, Tensor]  # image, network input
@@ -90,7 +91,8 @@ def finetune(
     phantoms : Path or None
         Stored phantoms; needed for the simulation variant and for rehearsal.
     mode : {"all", "encoder", "decoder", "old"}
-        What is trained. ``"decoder"`` is PSF and noise; ``"old"`` is what the paper used:
+        What is trained. ``"decoder"`` is PSF (with `scan_stretch` its length alone) and noise;
+        ``"old"`` is what the paper used:
         everything that requires a gradient, which is the same as ``"all"``.
     align : bool, optional
         Whether the model's alignment network comes before its encoder; by default where the
@@ -130,12 +132,12 @@ def finetune(
         and (pretrained / OPTIMISER).exists()
     ):
         state = load_tensors(pretrained / OPTIMISER)
-    told = copy.deepcopy(task.model.psf.state_dict())
+    scanned = scan_stretch(task, seed) if task.scans_stretch else None
     train(task, plan, optimiser_state=state)
     ranges = {} if data is None else {p.name: r.to_dict() for p, r in data.ranges.items()}
     record = {"kind": "finetune", "seed": seed, "mode": mode, "intensity_ranges": ranges}
-    if mode == "decoder":
-        record["psf"] = choose_psf(task, told, seed)
+    if scanned:
+        record["psf"] = scanned
     save_model(folder, task.model.eval(), experiment, {**record, **(provenance or {})})
     return task.model
 
@@ -167,50 +169,64 @@ def evaluate(
     return losses
 
 
-def choose_psf(task: "FinetuneTask", told: Mapping[str, Tensor], seed: int) -> dict[str, Any]:
-    """Take a model back to the PSF it was told where that explains the stacks better.
+def scan_stretch(task: "FinetuneTask", seed: int) -> dict[str, Any]:
+    """Find how long the PSF is, as what explains the stacks best with everything following it.
 
-    Training finds the PSF by a gradient at a given estimate of the structure, although the estimate
-    follows the PSF: from a wider one, deconvolution makes sharper structure. With few planes the
-    gradient can so point the wrong way. Here everything follows: both PSFs explain the same crops,
-    with the same noise, which stays as it was trained. The encoder must not have been trained, as
-    it would then follow one of them.
+    A gradient takes the estimate of the structure as it is, although that follows the PSF: from a
+    longer one, deconvolution makes sharper structure. So the gradient leads to PSFs that are too
+    long, and with few planes may point the wrong way. Here each PSF has its own estimate, of the
+    same windows with the same noise. Their borders do not count: light comes from beyond them.
 
     Parameters
     ----------
     task : FinetuneTask
-        Its model is left with the PSF that was chosen.
-    told : mapping
-        State of `model.psf` before training.
+        Its encoder must know many microscopes; the model is left with the stretch that was found.
     seed : int
-        Of the crops.
+        Of the choice of windows.
 
     Returns
     -------
     dict
-        `kept` ("learned", or "told" where the other is worse by more than the standard error),
-        `difference` of the reconstruction loss, learned less told, and its `standard_error`.
+        `stretch`, `gain` in reconstruction loss over the PSF that was told, its `standard_error`
+        (the told one stays if the gain is not larger), and what was `tried`.
     """
     model = task.model.eval()
-    learned = copy.deepcopy(model.psf.state_dict())
-    losses: dict[str, list[float]] = {"told": [], "learned": []}
-    for index in range(COMPARED_CROPS):
-        rng = generator_for(seed, 4, index)
-        image, masked = task.images.batch("val", task.images.draw("val", 1, rng), rng)
-        for name, psf in (("told", told), ("learned", learned)):
-            model.psf.load_state_dict(psf)
-            with torch.no_grad():
-                losses[name].append(task.terms(model, image, masked)["reconstruction"].item())
-    differences = np.subtract(losses["learned"], losses["told"])
-    error = float(differences.std(ddof=1) / math.sqrt(COMPARED_CROPS))
-    worse = differences.mean() > error
-    if worse:
-        model.psf.load_state_dict(told)
+    stretch = model.psf.log_stretch
+    assert stretch is not None
+    windows = task.images.windows(SCANNED_WINDOWS, generator_for(seed, 4))
+    border_y, border_x = model.params.size_y // 2, model.params.size_x // 2
+
+    @torch.no_grad()
+    def losses(log_stretch: float) -> list[float]:
+        stretch.fill_(log_stretch)
+        parts = []
+        for image in windows:
+            reconstruction = task.reconstruct(model.enhance(image), image)
+            inner = (..., _inside(image.shape[-2], border_y), _inside(image.shape[-1], border_x))
+            pairs = zip(_quarters(reconstruction[inner]), _quarters(image[inner]), strict=True)
+            parts += [reconstruction_loss(a, b, model.noise.variance(a)).item() for a, b in pairs]
+        return parts
+
+    found = lowest(losses, float(stretch.detach()))
+    with torch.no_grad():
+        stretch.fill_(found.value)
+    print(f"a PSF {math.exp(found.value):.2f} times as long explains the stacks best")
     return {
-        "kept": "told" if worse else "learned",
-        "difference": float(differences.mean()),
-        "standard_error": error,
+        "stretch": math.exp(found.value),
+        "gain": found.gain,
+        "standard_error": found.standard_error,
+        "tried": [{"stretch": round(math.exp(at), 4), "loss": loss} for at, loss in found.tried],
     }
+
+
+def _inside(size: int, border: int) -> slice:
+    """All but a border, which takes at most half."""
+    border = min(border, size // 4)
+    return slice(border, size - border)
+
+
+def _quarters(window: Tensor) -> list[Tensor]:
+    return [part for half in window.chunk(2, -2) for part in half.chunk(2, -1)]
 
 
 def _with_alignment(experiment: Experiment, align: bool | None) -> Experiment:
@@ -291,6 +307,10 @@ class Crops(Protocol):
         """Images (N, 1, Z, Y, X) in [0, 1], and the same with masks."""
         ...
 
+    def windows(self, most: int, rng: np.random.Generator) -> list[Tensor]:
+        """Some different images (1, 1, Z, Y, X) to validate on, as large as they come."""
+        ...
+
 
 class RawCrops:
     """Crops of raw stacks."""
@@ -300,6 +320,7 @@ class RawCrops:
         self.scale = experiment.params.scale
         self.device = model.initial_psf.device
         self.align = model.align
+        self.divisor_yx = model.encoder.divisor_zyx[1:]
         stacks = {"train": data.training, "val": data.validation}
         self.crops = {}
         for part, section in self.sections.items():
@@ -320,6 +341,25 @@ class RawCrops:
         image = self.align(drawn.to(self.device))
         section = self.sections[part]
         return image, mask(section, self.scale, image, rng)
+
+    def windows(self, most: int, rng: np.random.Generator) -> list[Tensor]:
+        """Parts of the validation stacks, of whole depth where that is no more than a crop's."""
+        crops = self.crops["val"]
+        planes = crops.crop_zyx_shape[0]
+        places = []
+        for stack, range_ in zip(crops.stacks, crops.ranges, strict=True):
+            rows, columns = (
+                min(n, SCANNED_YX) // d * d
+                for n, d in zip(stack.zyx_shape[1:], self.divisor_yx, strict=True)
+            )
+            for place in windows_of(stack.zyx_shape, (planes, rows, columns)):
+                places.append((stack, range_, place))
+        chosen = rng.permutation(len(places))[:most]
+        images = []
+        for stack, range_, place in (places[index] for index in chosen):
+            window = torch.from_numpy(normalise(stack.read(*place), range_))
+            images.append(self.align(window[None, None].to(self.device)))
+        return images
 
 
 class SimulatedCrops:
@@ -365,6 +405,10 @@ class SimulatedCrops:
         image = self.model.align(batch.image)
         return image, mask(self.sections[part], self.model.params.scale, image, rng)
 
+    def windows(self, most: int, rng: np.random.Generator) -> list[Tensor]:
+        """Images of the validation phantoms, of the size of a crop."""
+        return [self.batch("val", self.draw("val", 1, rng), rng)[0] for _ in range(most)]
+
 
 class FinetuneTask:
     """ℒ_rec + priors on raw crops, with what was learned before held on to."""
@@ -389,6 +433,12 @@ class FinetuneTask:
         }
         for name, wanted in trained.items():
             getattr(model, name).requires_grad_(wanted)
+        # With an encoder that stands still, gradients of the PSF are biased; see `scan_stretch`.
+        self.scans_stretch = (
+            mode == "decoder" and self.settings.scan_stretch and model.psf.log_stretch is not None
+        )
+        if self.scans_stretch:
+            model.psf.requires_grad_(False)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Encoder, PSF network, and the few numbers: widths of the PSF, noise."""
@@ -405,21 +455,27 @@ class FinetuneTask:
         trained = [([p for p in group if p.requires_grad], own) for group, own in groups]
         return [{"params": group, **own} for group, own in trained if group]
 
-    def terms(self, model: TENET, image: Tensor, masked: Tensor) -> dict[str, Tensor]:
-        """The weighted losses of one batch of raw crops."""
-        weights = self.settings
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.encoder_sees_raw):
-            enhanced = model.enhance(masked)
+    def reconstruct(self, enhanced: Enhanced, image: Tensor, model: TENET | None = None) -> Tensor:
+        """What the microscope would see of an enhanced image, by the task's model or another."""
+        model = model or self.model
         # Quantised whatever `apply_vq` says: that switch is for inference.
         shape = model.quantise(enhanced["shape_probability"])
         rec = model.decode(shape, enhanced["brightness"])
-        if weights.adjust_luminance:
+        if self.settings.adjust_luminance:
             # The scale that fits best, so that the PSF need not make up for a wrong brightness;
             # where the detector is saturated it does not say how bright it is.
             top = saturated(image)
             seen = rec.masked_fill(top, 0)
             rec = rec * ((seen * image).sum() / seen.square().sum().clamp_min(1e-12))
             rec = torch.where(top, rec.minimum(image), rec)
+        return rec
+
+    def terms(self, model: TENET, image: Tensor, masked: Tensor) -> dict[str, Tensor]:
+        """The weighted losses of one batch of raw crops."""
+        weights = self.settings
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.encoder_sees_raw):
+            enhanced = model.enhance(masked)
+        rec = self.reconstruct(enhanced, image, model)
         terms = {
             "reconstruction": reconstruction_loss(rec, image, model.noise.variance(rec)),
             "luminance": weights.zloss_weight * luminance_prior(enhanced["brightness"]),

@@ -148,15 +148,17 @@ def brightest_window(stack: Stack, range_: IntensityRange) -> NDArray[np.float32
     def energy(window: tuple[slice, slice, slice]) -> float:
         return float(np.square(normalise(stack.read(*window), range_)).mean())
 
-    windows = list(_windows(stack.zyx_shape))
+    windows = list(windows_of(stack.zyx_shape, WINDOW_ZYX))
     best = windows[0] if len(windows) == 1 else max(windows, key=energy)
     return normalise(stack.read(*best), range_)
 
 
-def _windows(zyx_shape: tuple[int, int, int]) -> Iterator[tuple[slice, slice, slice]]:
+def windows_of(
+    zyx_shape: tuple[int, int, int], most_zyx: tuple[int, int, int]
+) -> Iterator[tuple[slice, slice, slice]]:
     """Windows of one size that cover a stack; the last of an axis overlaps the one before it."""
     axes = []
-    for size, most in zip(zyx_shape, WINDOW_ZYX, strict=True):
+    for size, most in zip(zyx_shape, most_zyx, strict=True):
         width = min(size, most)
         starts = sorted({*range(0, size - width + 1, width), size - width})
         axes.append([slice(start, start + width) for start in starts])

@@ -26,10 +26,10 @@ from tenet.training.finetune import (
     FinetuneTask,
     RawData,
     SimulatedCrops,
-    choose_psf,
     evaluate,
     finetune,
     finetune_task,
+    scan_stretch,
 )
 from tenet.training.intensity import brightest_window, deconvolved_peak, model_range, stack_range
 from tenet.training.loop import CHECKPOINT, Plan, generator_for, train
@@ -772,35 +772,54 @@ def test_frozen_weights_stay(pretrained: Path, data: RawData, tmp_path: Path, mo
     assert moved == ({"encoder"} if mode == "encoder" else {"psf", "noise"})
 
 
-@pytest.mark.parametrize("kept", ["told", "learned"])
-def test_a_psf_that_explains_the_stacks_worse_is_not_kept(
-    pretrained: Path, phantom_folder: Path, kept: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("wrong", [0.0, -0.4, 0.4])
+def test_scan_finds_the_length_of_the_psf(
+    pretrained: Path, phantom_folder: Path, wrong: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With an encoder that knows the truth of each simulated crop."""
+    """With an encoder that knows the truth of each simulated image."""
     where: dict[str, Any] = {"data": None, "phantoms": phantom_folder, "device": CPU, "seed": 0}
     task = finetune_task(tiny(), pretrained, mode="decoder", **where)
     model, images = task.model, task.images
     assert isinstance(images, SimulatedCrops)
     assert model.psf.log_stretch is not None
-    true, wrong = ({**model.psf.state_dict(), "log_stretch": torch.tensor(w)} for w in (0.0, 0.8))
     batch = images.simulators["val"].batch
-    last: list[Batch] = []
+    truth: dict[int, dict[str, Tensor]] = {}
 
     def remembered(*args: Any, **options: Any) -> Batch:
-        last[:] = [batch(*args, **options)]
-        return last[0]
+        made = batch(*args, **options)
+        truth[id(made.image)] = {"shape_probability": made.shape, "brightness": made.brightness}
+        seen.append(made)  # so that no other image gets its place in memory
+        return made
 
-    def enhance(image: Tensor) -> dict[str, Tensor]:
-        truth = {"shape_probability": last[0].shape, "brightness": last[0].brightness}
-        return truth | {"quantized_loss": torch.zeros(())}
-
+    seen: list[Batch] = []
     monkeypatch.setattr(images.simulators["val"], "batch", remembered)
-    monkeypatch.setattr(model, "enhance", enhance)
-    model.psf.load_state_dict(wrong if kept == "told" else true)
-    record = choose_psf(task, true if kept == "told" else wrong, seed=0)
-    assert record["kept"] == kept
-    assert (record["difference"] > record["standard_error"]) == (kept == "told")
-    assert float(model.psf.log_stretch.detach()) == 0
+    monkeypatch.setattr(model, "align", lambda image: image)
+    monkeypatch.setattr(model, "enhance", lambda image: truth[id(image)])
+    with torch.no_grad():
+        model.psf.log_stretch.fill_(wrong)
+    record = scan_stretch(task, seed=0)
+    assert float(model.psf.log_stretch.detach()) == pytest.approx(0, abs=0.05)
+    assert record["stretch"] == pytest.approx(1, abs=0.05)
+    if wrong:
+        assert record["gain"] > record["standard_error"] > 0
+    else:
+        assert record["gain"] == 0
+
+
+def test_with_the_encoder_still_the_psf_is_scanned_and_not_trained(
+    pretrained: Path, data: RawData, tmp_path: Path
+) -> None:
+    experiment = tiny()
+    loop = experiment.train_loop.model_copy(update={"scan_stretch": True})
+    experiment = experiment.model_copy(update={"train_loop": loop})
+    common: dict[str, Any] = {"data": data, "phantoms": None, "device": CPU}
+    model = finetune(experiment, pretrained, tmp_path, mode="decoder", **common)
+    before = load_model(pretrained)[0].psf.state_dict()
+    moved = {n for n, v in model.psf.state_dict().items() if not torch.equal(v, before[n])}
+    assert moved <= {"log_stretch"}
+    record = json.loads((tmp_path / "provenance.json").read_text())["psf"]
+    assert record["stretch"] == pytest.approx(float(model.psf.log_stretch.detach().exp()))
+    assert min(t["loss"] for t in record["tried"]) < max(t["loss"] for t in record["tried"])
 
 
 def test_a_saturated_shaft_does_not_set_the_brightness_of_all_else(pretrained: Path) -> None:

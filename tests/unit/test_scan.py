@@ -1,0 +1,39 @@
+"""The lowest of some losses, by trying."""
+
+import numpy as np
+import pytest
+
+from tenet.training.scan import FINE, WIDEST, lowest
+
+
+@pytest.mark.parametrize("true", [-0.47, -0.13, 0.0, 0.26, 0.43])
+@pytest.mark.parametrize("start", [0.0, 2.0])
+def test_finds_the_vertex_of_a_parabola(true: float, start: float) -> None:
+    calls = []
+
+    def losses(value: float) -> list[float]:
+        calls.append(value)
+        return [(value - start - true) ** 2 + own for own in (3.0, 1.0, -2.0)]
+
+    found = lowest(losses, start)
+    assert found.value == pytest.approx(start + true, abs=1e-9)
+    assert len(calls) == len(set(calls)) <= 9
+    if true:
+        assert found.gain == pytest.approx(true**2, abs=(FINE / 2) ** 2)
+
+
+def test_goes_no_further_than_it_may() -> None:
+    assert lowest(lambda value: [-value, -2 * value], 0.0).value == pytest.approx(WIDEST)
+
+
+def test_keeps_the_start_where_the_gain_is_within_its_error() -> None:
+    """Samples that disagree, each by ten times what their mean gains."""
+
+    def losses(value: float) -> list[float]:
+        return [(value - true) ** 2 for true in (-0.5, 0.1, 0.5)]
+
+    found = lowest(losses, 0.0)
+    assert (found.value, found.gain) == (0.0, 0.0)
+    sure = lowest(lambda value: [losses(value)[1]] * 3, 0.0)
+    assert sure.value == pytest.approx(0.1)
+    assert np.argmin([loss for _, loss in sure.tried]) == len(sure.tried) // 2 + 1
