@@ -205,12 +205,14 @@ def scan_stretch(task: "FinetuneTask", seed: int) -> dict[str, Any]:
             inner = (..., _inside(image.shape[-2], border_y), _inside(image.shape[-1], border_x))
             pairs = zip(_quarters(reconstruction[inner]), _quarters(image[inner]), strict=True)
             parts += [reconstruction_loss(a, b, model.noise.variance(a)).item() for a, b in pairs]
+        length, loss = math.exp(log_stretch), sum(parts) / len(parts)
+        print(f"PSF {length:.2f} times as long: loss {loss:.4f}", flush=True)
         return parts
 
     found = lowest(losses, float(stretch.detach()))
     with torch.no_grad():
         stretch.fill_(found.value)
-    print(f"a PSF {math.exp(found.value):.2f} times as long explains the stacks best")
+    print(f"PSF {math.exp(found.value):.2f} times as long explains the stacks best", flush=True)
     return {
         "stretch": math.exp(found.value),
         "gain": found.gain,
