@@ -98,10 +98,17 @@ def _grouped(results: Path, paths: Sequence[Path]) -> list[tuple[str, str, list[
 def _panel(axes: Axes, histories: list[pd.DataFrame], colour: str) -> None:
     for history in histories:
         training = history["training"] - history.get("training_rehearsal", 0.0)
-        # A line needs two epochs.
-        dots = {"marker": "o", "markersize": 2} if len(history) == 1 else {}
-        axes.plot(history["epoch"], training, ":", color=colour, linewidth=0.7, **dots)
-        axes.plot(history["epoch"], history["validation"], color=colour, linewidth=0.9, **dots)
+        marker = "o" if len(history) == 1 else None  # a line needs two epochs
+        for values, style, width in ((training, ":", 0.7), (history["validation"], "-", 0.9)):
+            axes.plot(
+                history["epoch"],
+                values,
+                style,
+                color=colour,
+                linewidth=width,
+                marker=marker,
+                markersize=2,
+            )
     axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(3))
     axes.tick_params(labelsize=6, pad=1, length=2)
