@@ -14,9 +14,11 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import seaborn
 from numpy.typing import NDArray
 
 from tenet.certainty import Certainty
+from tenet.figures.quality import CONDITIONS as LABELS
 from tenet.phantoms import open_phantoms
 from tenet.volumes import open_stack
 
@@ -49,10 +51,12 @@ def main() -> None:
     """Print a table and draw a reliability diagram."""
     results, out, *asked = sys.argv[1:]
     names = asked or [f"quality_{name}:quality:quality_{name}/all" for name in CONDITIONS]
+    colours = seaborn.color_palette("colorblind")
     figure, axes = plt.subplots(figsize=(3.6, 3.4), constrained_layout=True)
     axes.plot([0, 0.6], [0, 0.6], color="0.6", linewidth=0.8, linestyle="--")
     print("condition, mean uncertainty, share wrong, calibration error")
-    for name, marker in zip(names, itertools.cycle("os^vPX*Dh"), strict=False):
+    styles = zip(itertools.cycle("os^vPX*Dh"), itertools.cycle(colours), strict=False)
+    for name, (marker, colour) in zip(names, styles, strict=False):
         experiment, phantoms, model = name.split(":")
         voxels, expected, wrong = judged(Path(results), experiment, phantoms, model)
         error = np.abs(expected - wrong).sum() / voxels.sum()
@@ -66,11 +70,13 @@ def main() -> None:
             expected[some] / voxels[some],
             wrong[some] / voxels[some],
             marker=marker,
+            color=colour,
             markersize=4,
             linewidth=1,
-            label=label,
+            label=LABELS.get(label, label),
         )
     axes.set(xlabel="Uncertainty", ylabel="Share of voxels that are wrong", aspect="equal")
+    axes.set_title("Simulated phantoms", fontsize=9, loc="left")
     axes.legend(frameon=False, fontsize=8)
     figure.savefig(out, dpi=200)
 

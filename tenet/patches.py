@@ -5,7 +5,7 @@ crops. Crops are Z, Y, X; intensities lie in [0, 1].
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeVar
 
@@ -237,6 +237,19 @@ class StackCrops:
     def draw_batch(self, number: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
         """Draw several crops, N, Z, Y, X; see `draw`."""
         return np.stack([self.draw(rng) for _ in range(number)])
+
+
+def windows_of(zyx_shape: Triple, most_zyx: Triple) -> Iterator[tuple[slice, slice, slice]]:
+    """Windows of one size that cover a stack; the last of an axis overlaps the one before it."""
+    axes = []
+    for size, most in zip(zyx_shape, most_zyx, strict=True):
+        width = min(size, most)
+        starts = sorted({*range(0, size - width + 1, width), size - width})
+        axes.append([slice(start, start + width) for start in starts])
+    for z in axes[0]:
+        for y in axes[1]:
+            for x in axes[2]:
+                yield z, y, x
 
 
 def mask_boxes(

@@ -23,9 +23,9 @@ from tenet.losses import (
     reconstruction_loss,
 )
 from tenet.model import TENET, Enhanced
-from tenet.patches import StackCrops
+from tenet.patches import StackCrops, windows_of
 from tenet.phantoms import Phantom, open_phantoms
-from tenet.training.intensity import model_range, stack_range, windows_of
+from tenet.training.intensity import model_range, stack_range
 from tenet.training.loop import Plan, generator_for, train
 from tenet.training.pretrain import Drawn, Simulator, mask, supervised_terms
 from tenet.training.scan import lowest
@@ -92,8 +92,8 @@ def finetune(
         Stored phantoms; needed for the simulation variant and for rehearsal.
     mode : {"all", "encoder", "decoder", "old"}
         What is trained. ``"decoder"`` is PSF (with `scan_stretch` its length alone) and noise;
-        ``"old"`` is what the paper used:
-        everything that requires a gradient, which is the same as ``"all"``.
+        ``"old"`` is what the paper used: everything that requires a gradient, the same as
+        ``"all"``.
     align : bool, optional
         Whether the model's alignment network comes before its encoder; by default where the
         experiment has `align_params`. It stands still, and is written with the model.

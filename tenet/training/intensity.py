@@ -7,7 +7,6 @@ the same as on the phantoms that the model was calibrated on.
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from tenet.config import Experiment
 from tenet.errors import TenetError
 from tenet.imaging import deconvolve
 from tenet.model import TENET
+from tenet.patches import windows_of
 from tenet.training.store import THRESHOLD, load_model
 from tenet.volumes import IntensityRange, Stack, check_intensities, intensity_range, normalise
 
@@ -151,18 +151,3 @@ def brightest_window(stack: Stack, range_: IntensityRange) -> NDArray[np.float32
     windows = list(windows_of(stack.zyx_shape, WINDOW_ZYX))
     best = windows[0] if len(windows) == 1 else max(windows, key=energy)
     return normalise(stack.read(*best), range_)
-
-
-def windows_of(
-    zyx_shape: tuple[int, int, int], most_zyx: tuple[int, int, int]
-) -> Iterator[tuple[slice, slice, slice]]:
-    """Windows of one size that cover a stack; the last of an axis overlaps the one before it."""
-    axes = []
-    for size, most in zip(zyx_shape, most_zyx, strict=True):
-        width = min(size, most)
-        starts = sorted({*range(0, size - width + 1, width), size - width})
-        axes.append([slice(start, start + width) for start in starts])
-    for z in axes[0]:
-        for y in axes[1]:
-            for x in axes[2]:
-                yield z, y, x

@@ -1,4 +1,4 @@
-"""One number that is found by trying, as what it changes does not tell its gradient."""
+"""One number that is found by trying, where its gradient would be biased."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-#: What is tried first, beside the start, and then on either side of the best.
+#: Steps in which losses are followed downhill, and then on either side of the best.
 COARSE, FINE = 0.2, 0.1
+#: How far from the start it may lead.
 WIDEST = 0.6
 
 
@@ -37,7 +38,8 @@ def lowest(losses: Callable[[float], Sequence[float]], start: float) -> Found:
     Returns
     -------
     Found
-        With the vertex of the parabola through the best of what was tried and its neighbours.
+        With the vertex of the parabola through the best of what was tried and its neighbours; at
+        the end of the range, that end.
     """
     seen: dict[float, NDArray[np.float64]] = {}
 
