@@ -51,11 +51,12 @@ def training_figure(results: Path | str, histories: Sequence[Path | str] | None 
         raise TenetError(f"{results}: there is no history of a training in it")
     note = wrapped(
         [
-            "A line for each fold. Losses differ in kind: pre-training is supervised on phantoms; "
-            "fine-tuning is the negative log-likelihood of raw stacks with priors, below 0 where "
-            "the noise is small (rehearsal on phantoms is left out), a mean over random crops in "
-            "training, so that it may rise while that of the fixed validation crops falls; CARE's "
-            "is an absolute error; that of Neuroclear's game need not fall. Vertical scales differ."
+            "A line for each fold (one epoch is a dot, hollow for training). Losses differ in "
+            "kind: pre-training is supervised on phantoms; fine-tuning is the negative "
+            "log-likelihood of raw stacks with priors, below 0 where the noise is small (rehearsal "
+            "on phantoms is left out), a mean over random crops in training, so that it may rise "
+            "while that of the fixed validation crops falls; CARE's is an absolute error; that of "
+            "Neuroclear's game need not fall. Vertical scales differ."
         ]
     )
     rows = -(-len(panels) // COLUMNS)
@@ -99,7 +100,10 @@ def _panel(axes: Axes, histories: list[pd.DataFrame], colour: str) -> None:
     for history in histories:
         training = history["training"] - history.get("training_rehearsal", 0.0)
         marker = "o" if len(history) == 1 else None  # a line needs two epochs
-        for values, style, width in ((training, ":", 0.7), (history["validation"], "-", 0.9)):
+        for values, style, width, fill in (
+            (training, ":", 0.7, "white"),
+            (history["validation"], "-", 0.9, colour),
+        ):
             axes.plot(
                 history["epoch"],
                 values,
@@ -107,8 +111,11 @@ def _panel(axes: Axes, histories: list[pd.DataFrame], colour: str) -> None:
                 color=colour,
                 linewidth=width,
                 marker=marker,
-                markersize=2,
+                markersize=3,
+                markerfacecolor=fill,
             )
     axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    if all(len(history) == 1 for history in histories):
+        axes.set_xticks([1])
     axes.yaxis.set_major_locator(MaxNLocator(3))
     axes.tick_params(labelsize=6, pad=1, length=2)
