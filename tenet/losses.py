@@ -15,6 +15,20 @@ def reconstruction_loss(reconstruction: Tensor, image: Tensor, variance: Tensor)
     return F.gaussian_nll_loss(reconstruction, image, variance, eps=1e-6)
 
 
+def unscaled_reconstruction_loss(reconstruction: Tensor, image: Tensor, variance: Tensor) -> Tensor:
+    """`reconstruction_loss` at the strength of the noise that fits best.
+
+    With v known up to a factor, the likelihood is highest at the factor mean (rec - image)² / v:
+
+        ½ (mean log v + log mean (rec - image)² / v + 1).
+
+    What the model does not explain counts as noise there, so that it does not outweigh the rest.
+    """
+    variance = variance.clamp_min(1e-6)
+    left = ((reconstruction - image).square() / variance).mean().clamp_min(1e-12)
+    return (variance.log().mean() + left.log() + 1) / 2
+
+
 def quantisation_loss(shape: Tensor, quantised: Tensor) -> Tensor:
     """ℒ_VQ = mean (x_q - x)², which draws shape towards 0 or 1."""
     return F.mse_loss(shape, quantised.detach())

@@ -21,6 +21,7 @@ from tenet.losses import (
     luminance_prior,
     mrf_loss,
     reconstruction_loss,
+    unscaled_reconstruction_loss,
 )
 from tenet.model import TENET, Enhanced
 from tenet.patches import StackCrops, windows_of
@@ -175,7 +176,8 @@ def scan_stretch(task: "FinetuneTask", seed: int) -> dict[str, Any]:
     A gradient takes the estimate of the structure as it is, although that follows the PSF: from a
     longer one, deconvolution makes sharper structure. So the gradient leads to PSFs that are too
     long, and with few planes may point the wrong way. Here each PSF has its own estimate, of the
-    same windows with the same noise. Their borders do not count: light comes from beyond them.
+    same windows with the same noise. Their borders do not count: light comes from beyond them. Nor
+    does it count how strong the noise is: a bead that is lost at one length would decide alone.
 
     Parameters
     ----------
@@ -188,7 +190,7 @@ def scan_stretch(task: "FinetuneTask", seed: int) -> dict[str, Any]:
     -------
     dict
         `stretch`, `gain` in reconstruction loss over the PSF that was told, its `standard_error`
-        (the told one stays if the gain is not larger), and what was `tried`.
+        (the told one stays if the gain is not twice as large), and what was `tried`.
     """
     model = task.model.eval()
     stretch = model.psf.log_stretch
@@ -204,7 +206,9 @@ def scan_stretch(task: "FinetuneTask", seed: int) -> dict[str, Any]:
             reconstruction = task.reconstruct(model.enhance(image), image)
             inner = (..., _inside(image.shape[-2], border_y), _inside(image.shape[-1], border_x))
             pairs = zip(_quarters(reconstruction[inner]), _quarters(image[inner]), strict=True)
-            parts += [reconstruction_loss(a, b, model.noise.variance(a)).item() for a, b in pairs]
+            parts += [
+                unscaled_reconstruction_loss(a, b, model.noise.variance(a)).item() for a, b in pairs
+            ]
         length, loss = math.exp(log_stretch), sum(parts) / len(parts)
         print(f"PSF {length:.2f} times as long: loss {loss:.4f}", flush=True)
         return parts
@@ -310,7 +314,7 @@ class Crops(Protocol):
         ...
 
     def windows(self, most: int, rng: np.random.Generator) -> list[Tensor]:
-        """Some different images (1, 1, Z, Y, X) to validate on, as large as they come."""
+        """Some different images (1, 1, Z, Y, X) to validate on, with signal, as large as may be."""
         ...
 
 
@@ -345,7 +349,10 @@ class RawCrops:
         return image, mask(section, self.scale, image, rng)
 
     def windows(self, most: int, rng: np.random.Generator) -> list[Tensor]:
-        """Parts of the validation stacks, of whole depth where that is no more than a crop's."""
+        """Parts of the validation stacks, of whole depth where that is no more than a crop's.
+
+        Those with the most signal of eight times as many that are drawn.
+        """
         crops = self.crops["val"]
         planes = crops.crop_zyx_shape[0]
         places = []
@@ -356,12 +363,13 @@ class RawCrops:
             )
             for place in windows_of(stack.zyx_shape, (planes, rows, columns)):
                 places.append((stack, range_, place))
-        chosen = rng.permutation(len(places))[:most]
-        images = []
-        for stack, range_, place in (places[index] for index in chosen):
-            window = torch.from_numpy(normalise(stack.read(*place), range_))
-            images.append(self.align(window[None, None].to(self.device)))
-        return images
+        drawn = []
+        for index in rng.permutation(len(places))[: 8 * most]:
+            stack, range_, place = places[index]
+            drawn.append(normalise(stack.read(*place), range_))
+        drawn.sort(key=lambda window: float(np.square(window).mean()), reverse=True)
+        windows = [torch.from_numpy(window)[None, None].to(self.device) for window in drawn[:most]]
+        return [self.align(window) for window in windows]
 
 
 class SimulatedCrops:

@@ -9,14 +9,18 @@ from numpy.typing import NDArray
 
 #: Steps in which losses are followed downhill, and then on either side of the best.
 COARSE, FINE = 0.2, 0.1
-#: How far from the start it may lead.
-WIDEST = 0.6
+#: How far below and above the start it may lead: a PSF is fitted to 1.5 times its length, and can
+#: be shortened as far.
+LOWEST, HIGHEST = -0.4, 0.6
+#: How many standard errors better than the start something must be.
+SURE = 2.0
 
 
 class Found(NamedTuple):
     """Where a loss is lowest.
 
-    `value` is the start itself, unless the mean `gain` over it is more than its `standard_error`.
+    `value` is the start itself, unless the mean `gain` over it is `SURE` times its
+    `standard_error`.
     """
 
     value: float
@@ -26,14 +30,14 @@ class Found(NamedTuple):
 
 
 def lowest(losses: Callable[[float], Sequence[float]], start: float) -> Found:
-    """Where the mean of some losses is lowest, at most `WIDEST` from `start`.
+    """Where the mean of some losses is lowest, from `LOWEST` to `HIGHEST` about `start`.
 
     Parameters
     ----------
     losses : callable
         Losses of the same samples, at least two, at a value.
     start : float
-        What is kept where nothing is better by more than the standard error of the differences.
+        What is kept where nothing is better by `SURE` times the standard error of the differences.
 
     Returns
     -------
@@ -50,17 +54,17 @@ def lowest(losses: Callable[[float], Sequence[float]], start: float) -> Found:
 
     for side in (-COARSE, COARSE):  # downhill on either side
         offset = 0.0
-        while abs(offset) < WIDEST and mean(further := round(offset + side, 6)) < mean(offset):
-            offset = further
+        while LOWEST < offset < HIGHEST and mean(next_ := round(offset + side, 6)) < mean(offset):
+            offset = next_
     best = min(seen, key=mean)
     for side in (-FINE, FINE):
-        if abs(best + side) <= WIDEST:
+        if LOWEST <= best + side <= HIGHEST:
             mean(round(best + side, 6))
     best = min(seen, key=mean)
     gains = seen[0.0] - seen[best]
     error = float(gains.std(ddof=1) / math.sqrt(len(gains)))
     tried = [(start + offset, mean(offset)) for offset in sorted(seen)]
-    if gains.mean() <= error:
+    if gains.mean() <= SURE * error:
         return Found(start, 0.0, error, tried)
     return Found(start + best + _vertex(seen, best), float(gains.mean()), error, tried)
 

@@ -23,6 +23,7 @@ from tenet.losses import (
     quantisation_loss,
     reconstruction_loss,
     soft_dice_loss,
+    unscaled_reconstruction_loss,
 )
 
 ENERGIES = [(-0.5, 0.5, 1.0, -1.0), (-1.0, 0.0, 0.0, -1.0), (0.3, 0.7, -0.2, 0.9)]
@@ -121,6 +122,17 @@ def test_reconstruction_is_a_gaussian_likelihood() -> None:
     constant = 0.5 * math.log(2 * math.pi)
     value = reconstruction_loss(mean, image, variance).item()
     assert value == pytest.approx(expected.mean().item() - constant, rel=1e-5)
+
+
+def test_reconstruction_of_unknown_noise_is_the_best_over_its_strengths() -> None:
+    image, mean, variance = random(50), random(50, seed=1), 0.1 + random(50, seed=2)
+    found = unscaled_reconstruction_loss(mean, image, variance).item()
+    strengths = torch.logspace(-2, 2, 4001)
+    known = [reconstruction_loss(mean, image, factor * variance).item() for factor in strengths]
+    assert found == pytest.approx(min(known), abs=1e-5)
+    for factor in (0.2, 7.0):
+        again = unscaled_reconstruction_loss(mean, image, factor * variance).item()
+        assert again == pytest.approx(found, abs=1e-5)
 
 
 def test_luminance_prior() -> None:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from tenet.training.scan import FINE, WIDEST, lowest
+from tenet.training.scan import FINE, HIGHEST, LOWEST, lowest
 
 
-@pytest.mark.parametrize("true", [-0.47, -0.13, 0.0, 0.26, 0.43])
+@pytest.mark.parametrize("true", [-0.33, -0.13, 0.0, 0.26, 0.43])
 @pytest.mark.parametrize("start", [0.0, 2.0])
 def test_finds_the_vertex_of_a_parabola(true: float, start: float) -> None:
     calls = []
@@ -23,11 +23,15 @@ def test_finds_the_vertex_of_a_parabola(true: float, start: float) -> None:
 
 
 def test_goes_no_further_than_it_may() -> None:
-    assert lowest(lambda value: [-value, -2 * value], 0.0).value == pytest.approx(WIDEST)
+    assert lowest(lambda value: [-value, -1.1 * value], 0.0).value == pytest.approx(HIGHEST)
+    assert lowest(lambda value: [value, 1.1 * value], 0.0).value == pytest.approx(LOWEST)
 
 
 def test_keeps_the_start_where_the_gain_is_within_its_error() -> None:
     """Three samples whose mean is lowest at 0.1, though each wants something else."""
+    doubtful = lowest(lambda value: [(value - true) ** 2 for true in (0.04, 0.1, 0.16)], 0.0)
+    assert (doubtful.value, doubtful.gain) == (0.0, 0.0)  # of 0.010, 1.4 standard errors
+    assert doubtful.standard_error == pytest.approx(0.0069, abs=1e-4)
 
     def losses(value: float) -> list[float]:
         return [(value - true) ** 2 for true in (-0.4, 0.2, 0.5)]
