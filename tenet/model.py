@@ -167,7 +167,8 @@ class TENET(nn.Module):
         """
         estimate = None
         if self.params.deconvolution_steps:
-            estimate = hill(self.deconvolve(image, blur))
+            # Linear: an edge lies at half of what is inside, which `hill` would bring near the top.
+            estimate = self.deconvolve(image, blur)
         return self(hill(image), estimate=estimate, reconstruct=False)
 
     @torch.no_grad()

@@ -292,8 +292,8 @@ class Encoder(nn.Module):
         image : Tensor, shape (N, 1, Z, Y, X)
             Network input (after `hill`); (Z·s, Y, X) must be divisible by `divisor_zyx`.
         estimate : Tensor, shape (N, 1, Z·s, Y, X), optional
-            What deconvolution makes of the stack (after `hill`), for a network with a channel for
-            it.
+            What deconvolution makes of the stack, in linear intensities, for a network with a
+            channel for it.
 
         Returns
         -------
