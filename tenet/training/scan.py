@@ -52,14 +52,17 @@ def lowest(losses: Callable[[float], Sequence[float]], start: float) -> Found:
             seen[offset] = np.asarray(losses(start + offset), dtype=float)
         return float(seen[offset].mean())
 
+    def may(offset: float) -> bool:
+        return LOWEST <= offset <= HIGHEST
+
     for side in (-COARSE, COARSE):  # downhill on either side
         offset = 0.0
-        while LOWEST < offset < HIGHEST and mean(next_ := round(offset + side, 6)) < mean(offset):
-            offset = next_
+        while may(further := round(offset + side, 6)) and mean(further) < mean(offset):
+            offset = further
     best = min(seen, key=mean)
     for side in (-FINE, FINE):
-        if LOWEST <= best + side <= HIGHEST:
-            mean(round(best + side, 6))
+        if may(further := round(best + side, 6)):
+            mean(further)
     best = min(seen, key=mean)
     gains = seen[0.0] - seen[best]
     error = float(gains.std(ddof=1) / math.sqrt(len(gains)))
