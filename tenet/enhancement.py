@@ -49,9 +49,9 @@ COARSE_BYTES, COARSE_BYTES_PER_CHANNEL = 70, 10
 #: Share of the free memory that a tile may take, and how much it takes at most on the CPU, where
 #: larger tiles gain no speed and a cluster's limit on memory is not to be seen.
 MEMORY_SHARE, MOST_CPU_BYTES = 0.5, 2 * 2**30
-#: Overlap of tiles in fine voxels: at least this, and four voxels of the network's lowest level.
-#: A quarter at either end is cut off, the half between is blended.
-LEAST_OVERLAP = 32
+#: Overlap of tiles in fine voxels: at least this, and four voxels of the network's lowest level;
+#: more where tiles are deconvolved. Three eighths at either end are cut off, the rest is blended.
+LEAST_OVERLAP, DECONVOLVED_OVERLAP = 32, 48
 
 
 # Size of tiles -----------------------------------------------------------------------------------
@@ -67,9 +67,11 @@ def default_overlap(params: ModelParams) -> Triple:
     """Overlap in coarse voxels: at least 32 fine ones, and four of the network's lowest level.
 
     That is less than the receptive field, whose rim hardly matters. With four times its radius
-    tiles change nothing at all. A network that is shown a deconvolution needs a whole PSF besides.
+    tiles change nothing at all. A network that is shown a deconvolution needs a whole PSF besides,
+    and 48 fine voxels.
     """
-    fine = max(LEAST_OVERLAP, 4 * params.divisor_zyx[1])
+    least = DECONVOLVED_OVERLAP if params.deconvolution_steps else LEAST_OVERLAP
+    fine = max(least, 4 * params.divisor_zyx[1])
     z, y, x = fine, fine, fine
     if params.deconvolution_steps:
         z, y, x = max(z, params.size_z), max(y, params.size_y), max(x, params.size_x)

@@ -35,8 +35,8 @@ class Span:
     def weights(self, factor: int = 1) -> NDArray[np.float32]:
         """Weights along this axis on a grid `factor` times finer.
 
-        Those of neighbouring spans add up to 1. In an overlap the outer quarter has weight 0, which
-        leaves out what the tile's border disturbs; then they rise as 3t² - 2t³.
+        Those of neighbouring spans add up to 1. In an overlap the outer three eighths have weight
+        0, which leaves out what the tile's border disturbs; then they rise as 3t² - 2t³.
         """
         weights = np.ones((self.stop - self.start) * factor)
         before, after = self.before * factor, self.after * factor
@@ -49,8 +49,8 @@ Tile = tuple[Span, Span, Span]
 
 
 def _rise(n: int) -> NDArray[np.float64]:
-    quarter = n // 4
-    t = np.clip((np.arange(n) + 0.5 - quarter) / max(n - 2 * quarter, 1), 0, 1)
+    cut = 3 * n // 8
+    t = np.clip((np.arange(n) + 0.5 - cut) / max(n - 2 * cut, 1), 0, 1)
     return t * t * (3 - 2 * t)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from tenet.config import load_experiment, parse_params
 from tenet.errors import TenetError
 from tenet.imaging import (
+    START,
     BandLimitedBlur,
     NoiseModel,
     StridedBlur,
@@ -329,7 +330,8 @@ def test_accelerated_steps_go_further_than_twice_as_many_plain_ones() -> None:
 
 def test_first_step_is_richardson_lucy() -> None:
     image, blur = blurred_points(1)
-    flat = torch.full((1, 1, *blur.zyx_shape), float(image.mean()))
+    image = image / image.max()
+    flat = torch.full((1, 1, *blur.zyx_shape), START)
     sensitivity = blur.adjoint(torch.ones_like(image))
     sensitivity = sensitivity.clamp_min(0.1 * float(sensitivity.max()))
     expected = flat * blur.adjoint((image + 0.01) / (blur(flat) + 0.01)) / sensitivity
@@ -387,6 +389,23 @@ def test_stacks_of_a_batch_are_deconvolved_on_their_own() -> None:
 
 def test_an_empty_stack_stays_empty() -> None:
     image, blur = blurred_points(4)
-    estimate = deconvolve(0 * image, blur, steps=10, background=0.01)
+    estimate = deconvolve(0 * image, blur, steps=60, background=0.01)
     assert (estimate >= 0).all()
     assert float(estimate.max()) < 1e-5
+
+
+def test_a_part_of_a_stack_is_deconvolved_as_in_the_whole_but_near_its_border() -> None:
+    """However bright the rest is: far away it leaves no trace, not even in what noise became."""
+    z, yx = torch.arange(-3.5, 4), torch.arange(-3.0, 4)
+    across = torch.exp(-((yx / 1.7) ** 2))
+    psf = torch.exp(-((z / 2.8) ** 2))[:, None, None] * across[:, None] * across
+    psf = psf / psf.sum()
+    image = 0.02 + 0.02 * random((1, 1, 10, 16, 128), 5)
+    image[..., 100:] += 0.9
+    whole, part = (
+        deconvolve(seen, StridedBlur(psf, (20, 16, seen.shape[-1]), 2), steps=60, background=0.01)
+        for seen in (image, image[..., :80])
+    )
+    difference = (whole[..., :80] - part).abs() / part.max()
+    assert float(difference[..., :48].max()) < 1e-3
+    assert float(difference[..., 70:].max()) > 1e-2

@@ -191,10 +191,10 @@ def test_weights_leave_out_what_the_border_disturbs_and_rise_smoothly() -> None:
     spans = [tile[1] for tile in tile_plan((4, 200, 10), (4, 80, 16), (0, 32, 0), (1, 8, 8))]
     first, second = spans[0].weights(), spans[1].weights()
     assert first[0] == 1  # the stack's own border is no seam
-    assert np.all(second[:8] == 0)
-    assert np.all(first[-8:] == 0)
-    assert np.all(np.diff(second[8:24]) > 0)
-    assert np.abs(np.diff(second[:32])).max() < 0.1
+    assert np.all(second[:12] == 0)
+    assert np.all(first[-12:] == 0)
+    assert np.all(np.diff(second[12:20]) > 0)
+    assert np.abs(np.diff(second[:32])).max() < 0.2
 
 
 def test_tile_too_small_for_its_overlap_is_refused_with_the_size_that_does() -> None:
@@ -288,7 +288,7 @@ def test_default_overlap_hides_where_tiles_were_deconvolved() -> None:
     image = np.random.default_rng(4).random((6, 150, 40), dtype=np.float32) ** 3
     whole, _ = enhance_array(model, image, tile_zyx_shape=image.shape)
     tiled, _ = enhance_array(model, image, tile_zyx_shape=(6, 96, 40), overlap_zyx=overlap)
-    assert np.abs(whole - tiled).max() < 0.005
+    assert np.abs(whole - tiled).max() < 0.002
 
 
 def test_unaligned_tiles_would_be_seen() -> None:
