@@ -1,0 +1,52 @@
+"""How much tiles change what a model makes of a stack, against the stack in one piece.
+
+    python benchmarks/seams.py MODEL STACK PIXELS,OVERLAP [PIXELS,OVERLAP …]
+
+As results/demo/models/fig4_neurons/all results/demo/acquisitions/fig4_neurons/noise/00.ome.tif
+96,32 112,48 128,64 after `make demo`: tiles that are so wide and share so many pixels, of whole
+depth. Prints differences of the shape's probability, and how far the deconvolution that the network
+is shown differs where the stack is cut after the first PIXELS columns, 40 and more from the cut.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tenet.enhancement import default_overlap, enhance_array
+from tenet.training.intensity import model_range
+from tenet.training.store import load_model
+from tenet.volumes import normalise, open_stack
+
+
+def main() -> None:
+    """Print a line for each size of tiles."""
+    folder, path, *sizes = sys.argv[1:]
+    model, experiment = load_model(Path(folder))
+    stack = open_stack(Path(path))
+    range_ = model_range(stack, experiment, Path(folder))
+    image = normalise(stack.read(*(slice(0, n) for n in stack.zyx_shape)), range_)
+    whole = enhance_array(model, image, tile_zyx_shape=stack.zyx_shape)[0]
+    tensor = torch.from_numpy(image)[None, None]
+    for size in sizes:
+        pixels, overlap = map(int, size.split(","))
+        tiled = enhance_array(
+            model,
+            image,
+            tile_zyx_shape=(len(image), pixels, pixels),
+            overlap_zyx=(default_overlap(model.params)[0], overlap, overlap),
+        )[0]
+        seams = np.abs(whole - tiled)
+        print(
+            f"{pixels} pixels, {overlap} shared: {seams.max():.3f} at most, "
+            f"{100 * (seams > 1e-3).mean():.2f} % of the voxels above 0.001"
+        )
+        if model.params.deconvolution_steps:
+            cut = model.deconvolve(tensor[..., :pixels])
+            far = (model.deconvolve(tensor)[..., :pixels] - cut)[..., : pixels - 40].abs().max()
+            print(f"  deconvolution 40 pixels from a cut: {float(far):.4f}")
+
+
+if __name__ == "__main__":
+    main()
