@@ -926,11 +926,14 @@ def published_table(
 def bench(
     out: Out = Path("results/bench/bench.csv"),
     row: Annotated[list[str] | None, typer.Option("--row", help="Only these rows.")] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="auto (the CPU and a GPU if there is one), cpu or cuda.")
+    ] = "auto",
 ) -> None:
     """Measure what the main steps cost on this machine."""
     from tenet.bench import run_bench
 
-    run_bench(out, rows=row)
+    run_bench(out, rows=row, device=device)
 
 
 # Shared -------------------------------------------------------------------------------------------

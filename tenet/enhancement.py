@@ -46,9 +46,9 @@ BYTES_PER_VOXEL_AND_CHANNEL = 32
 #: and the block on the fine grid (0.1 to 0.3 GB) included: 55 with 1.3 coarse channels per fine
 #: voxel, 117 with 5.3, 171 with a deconvolution; half of the memory is left for what is more.
 COARSE_BYTES, COARSE_BYTES_PER_CHANNEL = 70, 10
-#: Share of the free memory that a tile may take, and how much it takes at most on the CPU, where
-#: larger tiles gain no speed and a cluster's limit on memory is not to be seen.
-MEMORY_SHARE, MOST_CPU_BYTES = 0.5, 2 * 2**30
+#: Share of the free memory that a tile may take, and how much it takes at most: larger tiles gain
+#: no speed. On the CPU a cluster's limit on memory is not to be seen.
+MEMORY_SHARE, MOST_CPU_BYTES, MOST_GPU_BYTES = 0.5, 2 * 2**30, 16 * 2**30
 #: Overlap of tiles in fine voxels: at least this, and four voxels of the network's lowest level;
 #: more where tiles are deconvolved. Three eighths at either end are cut off, the rest is blended.
 LEAST_OVERLAP, DECONVOLVED_OVERLAP = 32, 48
@@ -136,7 +136,7 @@ def _rectangle(area: float, yx_shape: tuple[int, int], divisor: int) -> tuple[in
 def memory_for(device: torch.device) -> int:
     """Bytes that a tile may take on a device; see the constants of this module."""
     if device.type == "cuda":
-        return int(MEMORY_SHARE * torch.cuda.mem_get_info(device)[0])
+        return min(int(MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]), MOST_GPU_BYTES)
     return min(int(MEMORY_SHARE * psutil.virtual_memory().available), MOST_CPU_BYTES)
 
 

@@ -77,3 +77,8 @@ def test_unknown_row(tmp_path: Path) -> None:
     with pytest.raises(TenetError, match="no bench row 'nothing'; there are phantom_object"):
         bench.run_bench(tmp_path / "bench.csv", rows=["nothing"])
     assert not any(tmp_path.iterdir())
+
+
+def test_unknown_device(tmp_path: Path) -> None:
+    with pytest.raises(TenetError, match="no bench on device 'gpu'; there are auto, cpu"):
+        bench.run_bench(tmp_path / "bench.csv", device="gpu")
