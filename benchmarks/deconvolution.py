@@ -50,7 +50,7 @@ def frequencies(name: str) -> None:
     image = blur(truth) / blur(truth).max()
     noise = torch.randn(image.shape, generator=generator)
     image = (image + noise * (0.1 * image + 0.01)).clamp(0, 1)
-    passed = BandLimitedBlur(blur)
+    passed = BandLimitedBlur.of(blur)
     times = fastest(
         {
             "all": lambda: blur.adjoint(blur(truth)),
@@ -62,7 +62,7 @@ def frequencies(name: str) -> None:
         for lost in (0.0, LOST)
     )
     print(
-        f"{name}: {len(passed._fine_waves) // 2} of {blur._n[0] // 2 + 1} frequencies, "
+        f"{name}: {len(passed.fine_waves) // 2} of {blur._n[0] // 2 + 1} frequencies, "
         f"{times['passed'] / times['all']:.2f} of the time of a blur and its transpose, "
         f"likeness to the truth {few:.3f} (all: {every:.3f})"
     )

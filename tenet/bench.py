@@ -33,7 +33,7 @@ from tenet.errors import TenetError
 from tenet.imaging import StridedBlur, deconvolve
 from tenet.losses import ElasticWeights
 from tenet.model import TENET
-from tenet.network import checkpoint_blocks
+from tenet.network import checkpoint_blocks, compile_encoders
 from tenet.optics import Optics, gibson_lanni, psf_volume
 from tenet.patches import PhantomCrops
 from tenet.phantoms import TrainingPhantomSettings, draw_training_phantom, generate_set
@@ -284,7 +284,11 @@ def _stack(scale: int, device: torch.device) -> Tensor:
 
 
 def _train_step(
-    network: str, precision: str, scale: int = 10, checkpointed: bool = False
+    network: str,
+    precision: str,
+    scale: int = 10,
+    checkpointed: bool = False,
+    compiled: bool = False,
 ) -> Callable[[torch.device], tuple[Action, float]]:
     """Forward, all losses, backward, clipping and a step of Adam."""
 
@@ -292,6 +296,7 @@ def _train_step(
         experiment = _experiment(scale, network, precision, _crop(device))
         model = _model(experiment.params, precision, device).train()
         checkpoint_blocks(model, checkpointed)
+        compile_encoders(model, compiled)
         fisher = {name: torch.ones_like(p) for name, p in model.encoder.named_parameters()}
         elastic = ElasticWeights(dict(model.encoder.named_parameters()), fisher)
         crops = _FixedCrops(_stack(scale, device))
@@ -387,8 +392,16 @@ ROWS = {
             None,
             115,
         ),
+        Row("train_step_compiled", _train_step("jnet", "bfloat16", compiled=True), 5, None, 115),
         Row("train_step_float32", _train_step("jnet", "float32"), 5, None, 115),
         Row("train_step_coarse", _train_step("coarse", "bfloat16"), 7, 10, 115),
+        Row(
+            "train_step_coarse_compiled",
+            _train_step("coarse", "bfloat16", compiled=True),
+            7,
+            None,
+            115,
+        ),
         Row("encoder_forward", _encoder_forward("jnet", "bfloat16"), 7, 7, 13),
         Row("encoder_forward_float32", _encoder_forward("jnet", "float32"), 7, None, 13),
         Row("encoder_forward_coarse", _encoder_forward("coarse", "bfloat16"), 9, None, 13),

@@ -240,6 +240,8 @@ class Optimisation(Section):
     accumulate: PositiveInt = 1
     # keep only what goes into the encoder's residual blocks, and compute them again: less memory
     checkpoint: bool = False
+    # compile the encoder for training: minutes at the start, for trainings of hours on a GPU
+    compile: bool = False
     gradient_norm: Positive | None = None
 
     def steps_of(self, crops: int) -> int:

@@ -7,13 +7,14 @@ the former as far as the latter permits.
 """
 
 import math
-from typing import Literal
+from typing import Literal, NamedTuple, Self
 
 import torch
 from scipy.fft import next_fast_len
 from torch import Tensor, nn
 
 from tenet.errors import TenetError
+from tenet.recording import replayed
 
 NoiseKind = Literal["published", "consistent"]
 
@@ -22,6 +23,9 @@ LOST = 0.03
 #: What deconvolution begins from. One step takes most of it back, but what noise becomes in many
 #: steps depends on it: a tile's own mean would tell on voxels that are far from its border.
 START = 0.05
+#: Fine voxels of a batch that is deconvolved on a GPU by replaying: with more the launches of its
+#: steps do not matter, but the memory does.
+MOST_REPLAYED = 2**24
 
 
 def centred_planes(size_z: int, scale: int) -> int:
@@ -154,26 +158,39 @@ class StridedBlur:
         return torch.fft.irfft(fine, n_x, dim=-1)[..., : self.zyx_shape[2]]
 
 
-class BandLimitedBlur:
+class BandLimitedBlur(NamedTuple):
     """A without the axial frequencies that the PSF hardly passes, for iterations that need no more.
 
     An objective passes few axial frequencies: a third of those of the fine grid and less. Along z
     these few are products of matrices, and no more planes than these are transformed in y and x.
-    `forward` and `adjoint` are exact transposes of each other, as in `StridedBlur`.
+    `forward` and `adjoint` are exact transposes of each other, as in `StridedBlur`. Gradients do
+    not reach the PSF.
 
-    Parameters
+    Attributes
     ----------
-    blur : StridedBlur
-        Passes gradients no more.
-    lost : float
-        Share of the root mean square of the PSF that may be lost: it bounds how much the image of
-        white noise changes.
+    otf : Tensor, shape (frequencies, n_y, n_x)
+        Spectrum of the PSF.
+    fine_waves, coarse_waves : Tensor, shape (2 × frequencies, planes)
+        Cosines and negative sines of these frequencies along z.
     """
 
+    otf: Tensor
+    fine_waves: Tensor
+    coarse_waves: Tensor
+
+    @classmethod
     @torch.no_grad()
-    def __init__(self, blur: StridedBlur, lost: float = LOST) -> None:
-        n_z, *self._n_yx = blur._n
-        self.zyx_shape = blur.zyx_shape
+    def of(cls, blur: StridedBlur, lost: float = LOST) -> Self:
+        """Keep what `blur` passes but for `lost`.
+
+        Parameters
+        ----------
+        blur : StridedBlur
+        lost : float
+            Share of the root mean square of the PSF that may be lost: it bounds how much the image
+            of white noise changes.
+        """
+        n_z = blur._n[0]
         psf = torch.fft.irfftn(blur._otf.movedim(-1, 0), blur._n)
         spectrum = torch.fft.rfft(psf, dim=0)
         # Its conjugate stands for the negative frequency, which 0 and the highest have none of.
@@ -185,31 +202,33 @@ class BandLimitedBlur:
         beyond = power.flip(0).cumsum(0).flip(0)  # of each frequency and all above
         frequencies = max(int((beyond > lost**2 * beyond[0]).sum()), 1)
         weighted = spectrum[:frequencies] * (weight / n_z)[:frequencies, None, None]
-        self._otf = torch.fft.fft2(weighted)
         order = torch.arange(frequencies, device=psf.device)[:, None]
 
         def waves(planes: Tensor) -> Tensor:
             phase = (order * planes).remainder(n_z) * (2 * math.pi / n_z)
             return torch.cat([phase.cos(), -phase.sin()])
 
-        coarse = torch.arange(blur.coarse_planes, device=psf.device)
-        self._fine_waves = waves(torch.arange(blur.zyx_shape[0], device=psf.device))
-        self._coarse_waves = waves(coarse * blur.scale)
+        fine = torch.arange(blur.zyx_shape[0], device=psf.device)
+        coarse = torch.arange(blur.coarse_planes, device=psf.device) * blur.scale
+        return cls(torch.fft.fft2(weighted), waves(fine), waves(coarse))
 
     def forward(self, fine: Tensor) -> Tensor:
         """As `StridedBlur.forward`: (N, 1, Z, Y, X) -> (N, 1, coarse planes, Y, X)."""
-        return self._filter(fine, self._fine_waves, self._otf, self._coarse_waves)
+        return self._filter(fine, self.fine_waves, self.otf, self.coarse_waves)
 
-    __call__ = forward
+    def __call__(self, fine: Tensor) -> Tensor:
+        """As `forward`."""
+        return self.forward(fine)
 
     def adjoint(self, coarse: Tensor) -> Tensor:
         """As `StridedBlur.adjoint`: (N, 1, coarse planes, Y, X) -> (N, 1, Z, Y, X)."""
-        return self._filter(coarse, self._coarse_waves, self._otf.conj(), self._fine_waves)
+        return self._filter(coarse, self.coarse_waves, self.otf.conj(), self.fine_waves)
 
-    def _filter(self, volume: Tensor, analysis: Tensor, otf: Tensor, synthesis: Tensor) -> Tensor:
+    @staticmethod
+    def _filter(volume: Tensor, analysis: Tensor, otf: Tensor, synthesis: Tensor) -> Tensor:
         n, _, _, y, x = volume.shape
         real, imaginary = (analysis @ volume.float().flatten(3)).view(n, 2, -1, y, x).unbind(1)
-        spectrum = torch.fft.fft2(torch.complex(real, imaginary), self._n_yx) * otf
+        spectrum = torch.fft.fft2(torch.complex(real, imaginary), otf.shape[1:]) * otf
         filtered = torch.fft.ifft2(spectrum)[..., :y, :x]
         parts = torch.cat([filtered.real, filtered.imag], 1).flatten(2)
         return (synthesis.mT @ parts).view(n, 1, -1, y, x)
@@ -258,18 +277,33 @@ def deconvolve(
     Tensor of float32, shape (N, 1, Z·s, Y, X)
         Not negative, in the units of `image`.
     """
-    passed = BandLimitedBlur(blur, lost)
-    sensitivity = passed.adjoint(torch.ones_like(image[:1]))
-    sensitivity = sensitivity.clamp_min(0.1 * float(sensitivity.max()))
-    last = estimate = image.new_full(
-        (*image.shape[:2], *blur.zyx_shape), START, dtype=torch.float32
-    )
+    passed = BandLimitedBlur.of(blur, lost)
+    if image.is_cuda and len(image) * math.prod(blur.zyx_shape) <= MOST_REPLAYED:
+        return replayed(_accelerated, image, *passed, steps=steps, background=background)
+    return _accelerated(image, *passed, steps=steps, background=background)
+
+
+def _accelerated(
+    image: Tensor,
+    otf: Tensor,
+    fine_waves: Tensor,
+    coarse_waves: Tensor,
+    *,
+    steps: int,
+    background: float,
+) -> Tensor:
+    """The steps of `deconvolve`, by a `BandLimitedBlur` of these parts."""
+    blur = BandLimitedBlur(otf, fine_waves, coarse_waves)
+    sensitivity = blur.adjoint(torch.ones_like(image[:1]))
+    sensitivity = sensitivity.maximum(0.1 * sensitivity.amax())
+    zyx_shape = (fine_waves.shape[1], *image.shape[3:])
+    last = estimate = image.new_full((*image.shape[:2], *zyx_shape), START, dtype=torch.float32)
     top = saturated(image)
     for step in range(1, steps + 1):
         ahead = torch.lerp(last, estimate, 1 + momentum(step)).clamp_min(0)
-        ratio = (image + background) / (passed(ahead).clamp_min(0) + background)
+        ratio = (image + background) / (blur(ahead).clamp_min(0) + background)
         ratio = torch.where(top, ratio.clamp_min(1), ratio)
-        last, estimate = estimate, ahead * passed.adjoint(ratio).clamp_min(0) / sensitivity
+        last, estimate = estimate, ahead * blur.adjoint(ratio).clamp_min(0) / sensitivity
     return estimate
 
 

@@ -6,7 +6,7 @@ on the grid of the data and goes to the fine one at the end.
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -105,7 +105,7 @@ class Conv(nn.Conv3d):
         if not self.border:
             return super().forward(input)
         padded = _Replicate.apply(input, self.border)
-        if self.keeps_nothing:
+        if self.keeps_nothing or torch.compiler.is_compiling():  # it decides what to keep
             return super().forward(padded)
         unpadded = input.detach()
 
@@ -196,6 +196,21 @@ def checkpoint_blocks(network: nn.Module, wanted: bool) -> None:
             block.conv1.keeps_nothing = block.conv2.keeps_nothing = wanted
 
 
+def compile_encoders(network: nn.Module, wanted: bool) -> None:
+    """Choose whether encoders are compiled for training (`torch.compile`).
+
+    Where there is no compiler they work as they are. On a GPU their kernels are recorded as well.
+    """
+    torch._dynamo.config.suppress_errors = True
+    for module in network.modules():
+        if isinstance(module, Encoder):
+            module.compiled = (
+                torch.compile(module.encode, mode="reduce-overhead", dynamic=False)
+                if wanted
+                else None
+            )
+
+
 def blocks(channels: int, n: int, dropout: float) -> nn.Sequential:
     """`n` residual blocks in a row."""
     return nn.Sequential(*[ResidualBlock(channels, dropout) for _ in range(n)])
@@ -283,6 +298,8 @@ class Encoder(nn.Module):
 
     scale: int
     divisor_zyx: Triple
+    #: `encode`, compiled, while training makes use of it; see `compile_encoders`.
+    compiled: Callable[[Tensor, Tensor | None], Encoded] | None = None
 
     def forward(self, image: Tensor, estimate: Tensor | None = None) -> Encoded:
         """Encode a blurred stack.
@@ -311,6 +328,8 @@ class Encoder(nn.Module):
                 f"a fine grid of {fine_shape} does not fit the network: its axes must be divisible "
                 f"by {self.divisor_zyx}"
             )
+        if self.compiled is not None and self.training:
+            return self.compiled(image, estimate)
         return self.encode(image, estimate)
 
     def encode(self, image: Tensor, estimate: Tensor | None) -> Encoded:

@@ -503,7 +503,7 @@ class _Observation:
             coarse_planes=planes,
             inner_only=True,
         )
-        self._blur = BandLimitedBlur(blur) if band_limited else blur
+        self._blur = BandLimitedBlur.of(blur) if band_limited else blur
 
     def forward(self, fine: Tensor) -> Tensor:
         """Blur and sample: (Z·s, Y, X) with margin to (Z, Y, X) without."""

@@ -7,10 +7,13 @@ stopped.
 
 import json
 import math
+import os
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,7 +32,7 @@ from torch import Tensor, nn
 from tenet.atomic import save_table
 from tenet.config import Optimisation
 from tenet.errors import TenetError
-from tenet.network import checkpoint_blocks
+from tenet.network import checkpoint_blocks, compile_encoders
 from tenet.training.store import HISTORY, load_tensors, on_cpu, save_tensors
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 CHECKPOINT = "checkpoint.pt"
+#: Threads that read crops for a GPU, which is done with one sooner than a thread has read it.
+MOST_READERS = 8
 Terms = Mapping[str, Tensor]
 
 
@@ -133,6 +138,7 @@ def train(
         _adopt(optimiser, optimiser_state)
     schedule = _Schedule(optimiser, settings, plan.steps_per_epoch)
     average = ModelEmaV3(model, settings.ema_decay, use_warmup=True) if settings.ema_decay else None
+    compile_encoders(model, settings.compile)
     run = _Run(plan, model, optimiser, schedule, average)
     run.resume()
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
@@ -177,6 +183,7 @@ def train(
             run.finish_epoch(sums, validation, log, time.monotonic() - started)
             bar.update(bar_id, description=f"validation {run.history[-1]['validation']:.4g}")
     model.load_state_dict(run.best_weights)
+    compile_encoders(model, False)
     (plan.folder / CHECKPOINT).unlink(missing_ok=True)
     return dict(optimiser.state_dict())
 
@@ -184,18 +191,20 @@ def train(
 def _drawn_ahead(
     task: Task, plan: Plan, epoch: int
 ) -> Iterator[tuple[np.random.Generator, list[Any]]]:
-    """What each step of an epoch is made of; the next is read while one is worked on."""
+    """What each step of an epoch is made of; the next are read while one is worked on."""
 
     def read(step: int) -> tuple[np.random.Generator, list[Any]]:
         rng = generator_for(plan.seed, 0, epoch, step)
         return rng, [task.draw(rng) for _ in range(plan.settings.accumulate)]
 
-    with ThreadPoolExecutor(1, "crops") as reader:
-        ahead = reader.submit(read, 0)
-        for step in range(plan.steps_per_epoch):
-            now = ahead.result()
-            if step + 1 < plan.steps_per_epoch:
-                ahead = reader.submit(read, step + 1)
+    on_gpu = any(parameter.is_cuda for parameter in task.model.parameters())
+    readers = min(MOST_READERS, os.cpu_count() or 1) if on_gpu else 1
+    with ThreadPoolExecutor(readers, "crops") as pool:
+        steps = iter(range(plan.steps_per_epoch))
+        ahead = deque(pool.submit(read, step) for step in islice(steps, readers))
+        while ahead:
+            now = ahead.popleft().result()
+            ahead.extend(pool.submit(read, step) for step in islice(steps, 1))
             yield now
 
 

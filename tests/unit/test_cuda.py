@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from tenet import imaging, recording
 from tenet.baselines.care import CARE, CARESettings
 from tenet.baselines.neuroclear import Neuroclear, NeuroclearSettings, neuroclear_terms
 from tenet.baselines.rltv import rltv
 from tenet.config import Experiment, parse_experiment
 from tenet.enhancement import bytes_per_voxel, enhance_array
-from tenet.imaging import BandLimitedBlur, StridedBlur, deconvolve
+from tenet.imaging import StridedBlur, deconvolve
 from tenet.losses import mrf_loss
 from tenet.model import TENET
 from tenet.motion import fit_displacement, shift_planes
@@ -115,21 +116,37 @@ def test_forward_model_its_transpose_and_its_gradients() -> None:
     assert relative_error(results[1][3], results[1][1].cpu()) < 1e-5
 
 
-def test_deconvolution() -> None:
-    psf, image = volume(24, 9, 9).square(), volume(1, 1, 12, 40, 36)
-    psf = psf / psf.sum()
-    found, wanted = (
-        deconvolve(
-            image.to(device),
-            StridedBlur(psf.to(device), (48, 40, 36), 4),
-            steps=20,
-            background=0.02,
-        )
-        for device in (GPU, CPU)
-    )
-    assert found.is_cuda
-    assert relative_error(found, wanted) < 1e-4
-    assert BandLimitedBlur(StridedBlur(psf.to(GPU), (48, 40, 36), 4))(found).is_cuda
+def test_deconvolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recorded and replayed, with another image and another PSF of the same shape, and as it is."""
+    psf, image = volume(2, 24, 9, 9).square(), volume(2, 2, 1, 12, 40, 36)
+    psf = psf / psf.sum((1, 2, 3), keepdim=True)
+
+    def estimate(number: int, device: torch.device) -> Tensor:
+        blur = StridedBlur(psf[number].to(device), (48, 40, 36), 4)
+        return deconvolve(image[number].to(device), blur, steps=20, background=0.02)
+
+    wanted = [estimate(number, CPU) for number in (0, 1)]
+    replayed = [estimate(number, GPU) for number in (0, 1, 0)]
+    assert torch.equal(replayed[0], replayed[2])
+    monkeypatch.setattr(imaging, "MOST_REPLAYED", 0)
+    as_it_is = [estimate(number, GPU) for number in (0, 1)]
+    for number in (0, 1):
+        assert relative_error(as_it_is[number], wanted[number]) < 1e-4
+        assert relative_error(replayed[number], wanted[number]) < 1e-4
+
+
+def test_recordings_that_are_given_up_are_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "KEPT", 2)
+
+    def doubled(numbers: Tensor, *, plus: float) -> Tensor:
+        return 2 * numbers + plus
+
+    for round_ in range(2):
+        for length in (1, 2, 3):
+            numbers = torch.full((length,), float(round_), device=GPU)
+            found = recording.replayed(doubled, numbers, plus=length)
+            torch.testing.assert_close(found, 2 * numbers + length)
+    assert len(recording._recordings) == 2
 
 
 def test_richardson_lucy_with_total_variation() -> None:

@@ -274,7 +274,7 @@ def test_with_all_frequencies_band_limited_blur_is_the_blur(
     psf_shape: Triple, shape: Triple, scale: int
 ) -> None:
     blur = StridedBlur(random(psf_shape, 0), shape, scale)
-    passed = BandLimitedBlur(blur, lost=0)
+    passed = BandLimitedBlur.of(blur, lost=0)
     fine = random((2, 1, *shape), 1)
     coarse = random(tuple(blur(fine).shape), 2)
     torch.testing.assert_close(passed(fine), blur(fine), rtol=1e-4, atol=1e-4)
@@ -289,14 +289,14 @@ def test_band_limited_blur_loses_no_more_than_it_says(name: str, lost: float) ->
     model = TENET(params)
     psf = psf_volume(params.model_psf(), model.psf.zyx_shape, params.fine_voxel_size_um)
     blur = StridedBlur(torch.from_numpy(psf), (180, 40, 40), params.scale)
-    passed = BandLimitedBlur(blur, lost)
+    passed = BandLimitedBlur.of(blur, lost)
     noise = torch.randn(1, 1, 180, 40, 40, generator=torch.Generator().manual_seed(0))
     weights = torch.randn(blur(noise).shape, generator=torch.Generator().manual_seed(1))
     forth, back = (passed(noise) * weights).sum(), (noise * passed.adjoint(weights)).sum()
     torch.testing.assert_close(forth, back, rtol=1e-4, atol=1e-3)
     difference = float((passed(noise) - blur(noise)).norm() / blur(noise).norm())
     assert difference < 1.1 * lost
-    frequencies = len(passed._fine_waves) // 2
+    frequencies = len(passed.fine_waves) // 2
     assert lost < 0.03 or frequencies < 180 / 4
 
 
