@@ -21,6 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from tenet.recording import as_it_is
+
 _FFT = torch.ops.aten
 _TRANSFORMS = {_FFT._fft_c2c: 1.0, _FFT._fft_r2c: 0.5, _FFT._fft_c2r: 0.5}
 KINDS = ("bfloat16", "float32", "fft")
@@ -82,7 +84,7 @@ class _Count(TorchDispatchMode):
 
 def work_of(action: Action) -> Work:
     """Count the operations and bytes of an action, by doing it once."""
-    with _Count() as count:
+    with as_it_is(), _Count() as count:
         action()
     return Work({kind: float(count.operations[kind]) for kind in KINDS}, count.bytes)
 

@@ -1,9 +1,11 @@
 """Many small steps on a GPU, recorded once and replayed, as launching costs more than the work."""
 
+import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 import torch
@@ -24,7 +26,18 @@ class _Recording:
 
 _recordings: OrderedDict[Hashable, _Recording] = OrderedDict()
 _pools: dict[torch.device, Any] = {}
-_lock = Lock()
+_lock = RLock()
+_off = ContextVar("off", default=False)
+
+
+@contextlib.contextmanager
+def as_it_is() -> Iterator[None]:
+    """Record and replay nothing within, so that what is done can be seen and counted."""
+    before = _off.set(True)
+    try:
+        yield
+    finally:
+        _off.reset(before)
 
 
 @torch.no_grad()
@@ -44,21 +57,36 @@ def replayed(function: Function, *tensors: Tensor, **numbers: Hashable) -> Tenso
     Returns
     -------
     Tensor
-        What the function returns, without gradients.
+        What the function returns, without gradients. Where there is no memory for a recording it is
+        computed as it is.
     """
+    if _off.get():
+        return function(*tensors, **numbers)
     device = tensors[0].device
     shapes = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
     key = (function, device, shapes, tuple(sorted(numbers.items())))
     with _lock, torch.cuda.device(device):
-        recording = _recordings.pop(key, None) or _record(function, tensors, numbers)
+        try:
+            recording = _recordings.pop(key, None) or _record(function, tensors, numbers)
+        except torch.OutOfMemoryError:
+            forget(0)
+            return function(*tensors, **numbers)
         _recordings[key] = recording
-        while len(_recordings) > KEPT:
-            torch.cuda.synchronize(device)  # it may be replaying
-            _recordings.popitem(last=False)
+        forget(KEPT)
         for own, given in zip(recording.inputs, tensors, strict=True):
             own.copy_(given)
         recording.graph.replay()
         return recording.result.clone()
+
+
+def forget(but: int) -> None:
+    """Give up all recordings but so many, the latest ones."""
+    with _lock:
+        if len(_recordings) > but:
+            for device in _pools:
+                torch.cuda.synchronize(device)  # they may be replaying
+        while len(_recordings) > but:
+            _recordings.popitem(last=False)
 
 
 def _record(function: Function, tensors: tuple[Tensor, ...], numbers: Any) -> _Recording:
@@ -73,7 +101,10 @@ def _record(function: Function, tensors: tuple[Tensor, ...], numbers: Any) -> _R
         graph.capture_begin(pool=pool, capture_error_mode="thread_local")
         try:
             result = function(*inputs, **numbers)
-        finally:
-            graph.capture_end()
+        except torch.OutOfMemoryError:
+            with contextlib.suppress(RuntimeError):  # says no more than that it was broken off
+                graph.capture_end()
+            raise
+        graph.capture_end()
     torch.cuda.current_stream(device).wait_stream(aside)
     return _Recording(graph, inputs, result)

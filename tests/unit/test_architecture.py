@@ -21,6 +21,7 @@ FLOORS = [
         "phantoms",
         "tiles",
         "cost",
+        "recording",
     },
     {
         "psf",
@@ -51,6 +52,7 @@ BELOW_EVERYTHING = {"errors"}
 NEIGHBOURS = {
     ("config", "optics"),  # settings make the theoretical PSF that they describe
     ("patches", "volumes"),
+    ("cost", "recording"),  # what is counted is done as it is
 }
 PATHS = sorted(path for path in TENET.rglob("*.py") if path.stat().st_size)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tenet import imaging, recording
+from tenet import recording
 from tenet.baselines.care import CARE, CARESettings
 from tenet.baselines.neuroclear import Neuroclear, NeuroclearSettings, neuroclear_terms
 from tenet.baselines.rltv import rltv
@@ -19,6 +19,7 @@ from tenet.imaging import StridedBlur, deconvolve
 from tenet.losses import mrf_loss
 from tenet.model import TENET
 from tenet.motion import fit_displacement, shift_planes
+from tenet.network import compile_encoders
 from tenet.phantoms import open_phantoms
 from tenet.training.finetune import RawData, finetune
 from tenet.training.pretrain import pretrain
@@ -116,7 +117,7 @@ def test_forward_model_its_transpose_and_its_gradients() -> None:
     assert relative_error(results[1][3], results[1][1].cpu()) < 1e-5
 
 
-def test_deconvolution(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deconvolution() -> None:
     """Recorded and replayed, with another image and another PSF of the same shape, and as it is."""
     psf, image = volume(2, 24, 9, 9).square(), volume(2, 2, 1, 12, 40, 36)
     psf = psf / psf.sum((1, 2, 3), keepdim=True)
@@ -128,8 +129,8 @@ def test_deconvolution(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = [estimate(number, CPU) for number in (0, 1)]
     replayed = [estimate(number, GPU) for number in (0, 1, 0)]
     assert torch.equal(replayed[0], replayed[2])
-    monkeypatch.setattr(imaging, "MOST_REPLAYED", 0)
-    as_it_is = [estimate(number, GPU) for number in (0, 1)]
+    with recording.as_it_is():
+        as_it_is = [estimate(number, GPU) for number in (0, 1)]
     for number in (0, 1):
         assert relative_error(as_it_is[number], wanted[number]) < 1e-4
         assert relative_error(replayed[number], wanted[number]) < 1e-4
@@ -205,6 +206,22 @@ def test_encoder_and_its_gradients(network: str) -> None:
     for wanted, found in zip(outputs[CPU], outputs[GPU], strict=True):
         assert relative_error(found, wanted) < 1e-3
     assert relative_error(weights[GPU], weights[CPU]) < 1e-2
+
+
+def test_compiled_encoder_and_its_gradients() -> None:
+    """Called twice before a backward pass, as fine-tuning does; the first calls record kernels."""
+    images, network = volume(2, 1, 1, 8, 24, 24).to(GPU), model(network="coarse").to(GPU).train()
+    network.freeze_norm = True
+    gradients = []
+    for compiled in (False, True):
+        compile_encoders(network, compiled)
+        for _ in range(4 if compiled else 1):
+            network.zero_grad()
+            shapes = [network.train().enhance(image)["shape_probability"] for image in images]
+            (shapes[0].mean() + shapes[1].square().mean()).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in network.encoder.parameters()]).cpu())
+    assert network.encoder.compiled is not None
+    assert relative_error(gradients[1], gradients[0]) < 1e-2
 
 
 @pytest.mark.parametrize("network", ["jnet", "coarse"])
@@ -335,7 +352,7 @@ def test_a_gpu_with_little_memory_does_it_in_halves(
     wanted = enhance_array(network, large, device="cuda")
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info()
-    limit = torch.cuda.memory_reserved() + 0.15 * bytes_per_voxel(network) * 4 * large.size
+    limit = torch.cuda.memory_reserved() + 0.3 * bytes_per_voxel(network) * 4 * large.size
     sizes: list[int] = []
     forward = network.encoder.forward
 

@@ -1,5 +1,6 @@
 """The encoders: shapes, what sizes they take, and that every weight learns."""
 
+import copy
 import itertools
 import math
 from typing import Any
@@ -19,6 +20,7 @@ from tenet.network import (
     Encoder,
     JNet,
     checkpoint_blocks,
+    compile_encoders,
     hill,
 )
 
@@ -329,6 +331,28 @@ def test_alignment_looks_at_neighbouring_planes() -> None:
     reach = image.grad[0, 0].abs() > 0
     assert reach.any(dim=2).any(dim=1).sum() >= 7
     assert reach[4, 16].sum() >= 25
+
+
+def test_compiled_encoder_trains_as_it_does_otherwise() -> None:
+    """In training alone; a copy, as the moving average of weights is, has its own weights."""
+    torch.manual_seed(0)
+    encoder = CoarseNet((2,), 2, n_blocks=0, dropout=0.0).train()
+    stack = image(encoder, (2, 4, 4))
+    results = []
+    for wanted in (False, True):
+        compile_encoders(encoder, wanted)
+        encoder.zero_grad()
+        logits = encoder(stack).shape_logits
+        logits.square().mean().backward()
+        results.append((logits, [p.grad for p in encoder.parameters()]))
+    torch.testing.assert_close(results[1], results[0], atol=1e-5, rtol=1e-4)
+    average = copy.deepcopy(encoder).eval()
+    with torch.no_grad():
+        for parameter in average.parameters():
+            parameter.zero_()
+    assert not average(stack).shape_logits.any()
+    compile_encoders(encoder, False)
+    assert encoder.compiled is None
 
 
 @pytest.mark.parametrize("network", NETWORKS)
