@@ -18,6 +18,9 @@ from tenet.model import TENET, read_weights
 MODEL, OPTIMISER, FISHER = "model.pt", "optimiser.pt", "fisher.pt"
 EXPERIMENT, PROVENANCE, HISTORY = "experiment.json", "provenance.json", "history.csv"
 THRESHOLD = "threshold.json"
+#: What a network is shown beside the image; one that learned from something else would be wrong
+#: without a word. 1: the deconvolved stack after `network.hill`; 2: in linear intensities.
+INPUT = 2
 _PACKAGES = ("torch", "timm", "numpy", "scipy", "scikit-image", "tifffile", "zarr")
 
 
@@ -32,7 +35,7 @@ def save_model(
 ) -> None:
     """Write a model with the settings it needs to be used, the weights last."""
     save_json(folder / EXPERIMENT, experiment.model_dump(mode="json"))
-    save_json(folder / PROVENANCE, {**software(), **provenance})
+    save_json(folder / PROVENANCE, {**software(), "input": INPUT, **provenance})
     save_tensors(folder / MODEL, model.state_dict())
 
 
@@ -49,10 +52,16 @@ def load_model(
     Raises
     ------
     TenetError
-        If a file is missing, damaged, or does not fit the other.
+        If a file is missing, damaged, or does not fit the other, or the model learned from another
+        kind of input.
     """
     folder = Path(folder)
     experiment = read_experiment(folder)
+    if experiment.params.deconvolution_steps and _input_of(folder) != INPUT:
+        raise TenetError(
+            f"{folder} was trained by an earlier version, which showed the network something else: "
+            "train it again"
+        )
     model = TENET(experiment.params, experiment.align_params)
     model.load_weights(read_weights(folder / MODEL), where=str(folder / MODEL))
     return model.eval().to(device), experiment
@@ -67,6 +76,17 @@ def read_experiment(folder: Path) -> Experiment:
         inside = sorted(found.parent.name for found in folder.glob(f"*/{MODEL}"))
         hint = f"; models in it: {', '.join(inside)}" if inside else ""
         raise TenetError(f"{folder} is not a model: it has no {EXPERIMENT}{hint}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise TenetError(f"{path} is not JSON: {error}") from None
+
+
+def _input_of(folder: Path) -> int:
+    """What the model was shown; of weights without a record nothing else is known."""
+    path = folder / PROVENANCE
+    if not path.exists():
+        return INPUT
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8")).get("input", 1))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise TenetError(f"{path} is not JSON: {error}") from None
 

@@ -42,6 +42,7 @@ from tenet.training.store import (
     OPTIMISER,
     load_model,
     load_tensors,
+    save_model,
 )
 from tenet.volumes import IntensityRange, Stack, normalise, open_stack
 
@@ -1003,6 +1004,19 @@ def test_pretrained_for_another_scale_is_refused(
     experiment = tiny(params={"scale": 2, "res_axial": 0.2})
     with pytest.raises(TenetError, match="was trained for scale 3"):
         finetune(experiment, pretrained, tmp_path, data=data, phantoms=None, device=CPU)
+
+
+def test_a_model_that_was_shown_something_else_is_refused(tmp_path: Path) -> None:
+    shown = tiny(params={"deconvolution_steps": 2})
+    save_model(tmp_path / "new", TENET(shown.params), shown, {})
+    load_model(tmp_path / "new")
+    for name, experiment in (("old", shown), ("shown_no_estimate", tiny())):
+        save_model(tmp_path / name, TENET(experiment.params), experiment, {"input": 1})
+    load_model(tmp_path / "shown_no_estimate")
+    with pytest.raises(TenetError, match=r"old was trained by an earlier version.*train it again"):
+        load_model(tmp_path / "old")
+    (tmp_path / "old" / "provenance.json").unlink()  # weights from elsewhere
+    load_model(tmp_path / "old")
 
 
 def test_what_is_missing_is_named(pretrained: Path, data: RawData, tmp_path: Path) -> None:
