@@ -1,8 +1,10 @@
 # make demo: every figure from simulated data, on a laptop.   make test: everything that CI checks.
-# make quality: every method against the truth under many conditions; QUICK=1: fewer, in minutes.
+# make quality: every method against the truth under many conditions; QUICK=1: fewer, in minutes;
+# GPU=1: with longer trainings of a wider network.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo
+QUALITY := quality$(if $(QUICK),_quick)$(if $(GPU),_gpu)
 
 .PHONY: demo test quality bench install clean clean-all
 
@@ -13,10 +15,11 @@ demo: .venv/.installed
 	@echo "Report:   $(BIN)/snakemake --configfile config/demo.yaml --report $(DEMO)/report.html"
 
 quality: .venv/.installed
-	$(BIN)/snakemake results/quality$(if $(QUICK),_quick)/quality.pdf \
-		--configfile config/demo.yaml config/quality.yaml $(if $(QUICK),config/quality_quick.yaml)
-	@echo "Figure:  $(CURDIR)/results/quality$(if $(QUICK),_quick)/quality.pdf  (and .png)"
-	@echo "Table:   $(CURDIR)/results/quality$(if $(QUICK),_quick)/tables/quality.csv"
+	$(BIN)/snakemake results/$(QUALITY)/quality.pdf $(if $(GPU),--resources gpu=1) \
+		--configfile config/demo.yaml config/quality.yaml \
+		$(if $(filter-out quality,$(QUALITY)),config/$(QUALITY).yaml)
+	@echo "Figure:  $(CURDIR)/results/$(QUALITY)/quality.pdf  (and .png)"
+	@echo "Table:   $(CURDIR)/results/$(QUALITY)/tables/quality.csv"
 
 test:
 	PYTHON=$(PYTHON) bash .ci/run
@@ -35,7 +38,7 @@ install: .venv/.installed
 
 # What the demo made; then also the environment. Results at paper scale and downloads stay.
 clean:
-	rm -rf $(DEMO) results/bench results/quality results/quality_quick
+	rm -rf $(DEMO) results/bench results/quality results/quality_quick results/quality_gpu
 
 clean-all: clean
 	rm -rf .venv .snakemake .mypy_cache .pytest_cache .ruff_cache

@@ -147,6 +147,8 @@ def test_the_quality_bench_compares_every_method_under_every_condition(fresh):
         "figure": 1,
     }
     assert expected.items() <= bench.items()
+    on_gpu = jobs(fresh, "results/quality_gpu/quality.pdf", *configs, "config/quality_gpu.yaml")
+    assert on_gpu == bench
     configs.append("config/quality_quick.yaml")
     quick = jobs(fresh, "results/quality_quick/quality.pdf", *configs)
     assert quick["evaluate_segmentation"] == 2
