@@ -518,7 +518,9 @@ def test_no_grant_means_the_cpu(driver):
     assert job.communicate()[0] == "['--device', 'cpu']\n"
 
 
-def test_jobs_at_the_same_time_hold_different_gpus(driver):
+@pytest.mark.parametrize("places", [1, 2])
+def test_jobs_at_the_same_time_hold_different_gpus_or_places(driver, monkeypatch, places):
+    monkeypatch.setenv("TENET_JOBS_PER_GPU", str(places))
     if (
         "+cpu"
         in subprocess.run(
@@ -537,13 +539,16 @@ def test_jobs_at_the_same_time_hold_different_gpus(driver):
         "import os, sys; print(os.environ['CUDA_VISIBLE_DEVICES'], sys.argv[2], flush=True);"
         "sys.stdin.read()"
     )
-    jobs = [run_on_device(1, code) for _ in range(2)]
-    assert {job.stdout.readline() for job in jobs} == {"0 cuda\n", "1 cuda\n"}
-    third = run_on_device(1, code)
-    assert third.stderr.readline() == "waiting for a free GPU\n"
-    jobs[0].communicate()  # ends the first job, whose GPU is free then
-    assert third.stdout.readline() in {"0 cuda\n", "1 cuda\n"}
-    for job in (jobs[1], third):
+    jobs = []
+    for _ in range(places):
+        pair = [run_on_device(1, code) for _ in range(2)]
+        assert {job.stdout.readline() for job in pair} == {"0 cuda\n", "1 cuda\n"}
+        jobs += pair
+    last = run_on_device(1, code)
+    assert last.stderr.readline() == "waiting for a free GPU\n"
+    jobs.pop(0).communicate()  # ends the first job, whose place is free then
+    assert last.stdout.readline() in {"0 cuda\n", "1 cuda\n"}
+    for job in (*jobs, last):
         job.communicate()
 
 

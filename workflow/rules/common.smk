@@ -64,11 +64,12 @@ if not workflow.deployment_settings.deployment_method:
         f'set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; '
     )
 
-# On this machine no more GPU jobs run at once than it has GPUs; none means the CPU. On a cluster
+# On this machine no more GPU jobs run at once than its GPUs take; none means the CPU. On a cluster
 # (which is given a number of nodes) each job asks for its own GPU.
 if workflow.resource_settings.nodes is None:
     given = workflow.global_resources.get("gpu").value
-    present = len(visible_gpus())
+    os.environ["TENET_JOBS_PER_GPU"] = str(config["jobs_per_gpu"])
+    present = len(visible_gpus()) * config["jobs_per_gpu"]
     workflow.register_resource("gpu", present if given is None else min(int(given), present))
     CPU_ONLY = workflow.global_resources["gpu"].value == 0
 else:

@@ -1,8 +1,9 @@
 """Run a command on a GPU of its own, or on the CPU: `on_device.py GPUS COMMAND…`.
 
 GPUS is what the scheduler granted: 0 adds `--device cpu` to the command. Otherwise the command
-gets `--device cuda` and sees one GPU only, which it holds by a lock file until it ends; so several
-jobs on one machine spread over its GPUs. A machine that shows no GPU computes on the CPU.
+gets `--device cuda` and sees one GPU only, of which it holds a place by a lock file until it ends;
+so several jobs on one machine spread over its GPUs. Each has `TENET_JOBS_PER_GPU` places, by
+default one. A machine that shows no GPU computes on the CPU.
 """
 
 import fcntl
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import time
 from importlib.metadata import PackageNotFoundError, version
+from itertools import product
 from pathlib import Path
 
 
@@ -46,12 +48,12 @@ def visible_gpus() -> list[str]:
     return gpus
 
 
-def lock_one(gpus: list[str], folder: Path) -> str:
-    """Wait for a GPU that no other job holds, and hold it until this process ends."""
+def lock_one(gpus: list[str], places: int, folder: Path) -> str:
+    """Wait for a place on a GPU, where few jobs are, and hold it until this process ends."""
     waiting = False
     while True:
-        for gpu in gpus:
-            path = folder / f"tenet-gpu-{os.getuid()}-{gpu}.lock"
+        for place, gpu in product(range(places), gpus):
+            path = folder / f"tenet-gpu-{os.getuid()}-{gpu}-{place}.lock"
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -71,7 +73,8 @@ def main() -> None:
     granted, *command = sys.argv[1:]
     gpus = visible_gpus() if int(granted) > 0 else []
     if gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = lock_one(gpus, Path(tempfile.gettempdir()))
+        places = int(os.environ.get("TENET_JOBS_PER_GPU", "1"))
+        os.environ["CUDA_VISIBLE_DEVICES"] = lock_one(gpus, places, Path(tempfile.gettempdir()))
     elif int(granted) > 0:
         print("no GPU to be seen: computing on the CPU", file=sys.stderr, flush=True)
     command += ["--device", "cuda" if gpus else "cpu"]
