@@ -15,7 +15,8 @@ demo: .venv/.installed
 	@echo "Report:   $(BIN)/snakemake --configfile config/demo.yaml --report $(DEMO)/report.html"
 
 quality: .venv/.installed
-	$(BIN)/snakemake results/$(QUALITY)/quality.pdf $(if $(GPU),--resources gpu=1) \
+	$(if $(and $(QUICK),$(GPU)),$(error give QUICK=1 or GPU=1, not both))
+	$(BIN)/snakemake results/$(QUALITY)/quality.pdf \
 		--configfile config/demo.yaml config/quality.yaml \
 		$(if $(filter-out quality,$(QUALITY)),config/$(QUALITY).yaml)
 	@echo "Figure:  $(CURDIR)/results/$(QUALITY)/quality.pdf  (and .png)"

@@ -244,6 +244,13 @@ class Optimisation(Section):
     compile: bool = False
     gradient_norm: Positive | None = None
 
+    @model_validator(mode="after")
+    def _gradients_are_kept(self) -> "Optimisation":
+        if self.compile and self.accumulate > 1:
+            # They would lie where the next pass, which is recorded, writes its own.
+            raise ValueError("compile and accumulate exclude each other: give a larger batch_size")
+        return self
+
     def steps_of(self, crops: int) -> int:
         """Steps that so many crops make, at least one."""
         return max(crops // (self.batch_size * self.accumulate), 1)

@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tenet import recording
 from tenet.certainty import Certainty
 from tenet.config import ModelParams
 from tenet.errors import TenetError
 from tenet.model import TENET
 from tenet.network import CoarseNet
 from tenet.optics import psf_volume
-from tenet.recording import forget
 from tenet.restoration import Progress, restore_array, restore_stack
 from tenet.tiles import Tile, halves, round_up, tile_plan, weigh
 from tenet.training.store import THRESHOLD, read_experiment
@@ -294,8 +294,7 @@ class _Tiled:
                     raise
             self.too_many_voxels = min(self.too_many_voxels, tile_zyx.size)
             if torch.cuda.is_available():
-                forget(0)
-                torch.cuda.empty_cache()
+                recording.stop()
         planes, rows, columns = tile_zyx.shape
         parts = halves((planes, rows, columns), self.overlap_zyx, alignment_of(self.params))
         if parts is None:

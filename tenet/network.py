@@ -201,7 +201,8 @@ def compile_encoders(network: nn.Module, wanted: bool) -> None:
 
     Where there is no compiler they work as they are. On a GPU their kernels are recorded as well.
     """
-    torch._dynamo.config.suppress_errors = True
+    if wanted:
+        torch._dynamo.config.suppress_errors = True
     for module in network.modules():
         if isinstance(module, Encoder):
             module.compiled = (

@@ -1,7 +1,6 @@
 """Many small steps on a GPU, recorded once and replayed, as launching costs more than the work."""
 
 import contextlib
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: Recordings that are kept, the latest ones; each holds its inputs and its result.
-KEPT = 32
+#: Recordings of a process; what comes later is computed as it is.
+MOST = 32
 
 Function = Callable[..., Tensor]
 
@@ -24,8 +23,16 @@ class _Recording:
     result: Tensor
 
 
-_recordings: OrderedDict[Hashable, _Recording] = OrderedDict()
-_pools: dict[torch.device, Any] = {}
+@dataclass
+class _Recorder:
+    """All recordings of a process. They run one after the other, so share what memory they need."""
+
+    recordings: dict[Hashable, _Recording]
+    pools: dict[torch.device, tuple[Any, "torch.cuda.Stream"]]
+    stopped: bool = False
+
+
+_recorder = _Recorder({}, {})
 _lock = RLock()
 _off = ContextVar("off", default=False)
 
@@ -57,54 +64,51 @@ def replayed(function: Function, *tensors: Tensor, **numbers: Hashable) -> Tenso
     Returns
     -------
     Tensor
-        What the function returns, without gradients. Where there is no memory for a recording it is
-        computed as it is.
+        What the function returns, without gradients. Where it cannot be recorded, for want of
+        memory above all, it is computed as it is, and so is all that comes later.
     """
-    if _off.get():
+    if _off.get() or _recorder.stopped:
         return function(*tensors, **numbers)
     device = tensors[0].device
     shapes = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
     key = (function, device, shapes, tuple(sorted(numbers.items())))
     with _lock, torch.cuda.device(device):
-        try:
-            recording = _recordings.pop(key, None) or _record(function, tensors, numbers)
-        except torch.OutOfMemoryError:
-            forget(0)
-            return function(*tensors, **numbers)
-        _recordings[key] = recording
-        forget(KEPT)
-        for own, given in zip(recording.inputs, tensors, strict=True):
-            own.copy_(given)
-        recording.graph.replay()
-        return recording.result.clone()
+        recording = _recorder.recordings.get(key)
+        if recording is None and len(_recorder.recordings) < MOST:
+            with contextlib.suppress(RuntimeError):  # torch.OutOfMemoryError is one
+                recording = _record(function, tensors, numbers)
+                _recorder.recordings[key] = recording
+            if recording is None:
+                stop()
+        if recording is not None:
+            for own, given in zip(recording.inputs, tensors, strict=True):
+                own.copy_(given)
+            recording.graph.replay()
+            return recording.result.clone()
+    return function(*tensors, **numbers)
 
 
-def forget(but: int) -> None:
-    """Give up all recordings but so many, the latest ones."""
+def stop() -> None:
+    """Give up all recordings and their memory, and make no others."""
     with _lock:
-        if len(_recordings) > but:
-            for device in _pools:
-                torch.cuda.synchronize(device)  # they may be replaying
-        while len(_recordings) > but:
-            _recordings.popitem(last=False)
+        _recorder.stopped = True
+        for device in _recorder.pools:
+            torch.cuda.synchronize(device)  # they may be replaying
+        _recorder.recordings.clear()
+        _recorder.pools.clear()
+        torch.cuda.empty_cache()
 
 
 def _record(function: Function, tensors: tuple[Tensor, ...], numbers: Any) -> _Recording:
-    inputs = tuple(tensor.clone() for tensor in tensors)
-    device = inputs[0].device
-    # What recordings take while they run lies in one pool: they run one after the other.
-    pool = _pools.setdefault(device, torch.cuda.graph_pool_handle())
-    graph, aside = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)
-    aside.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(aside):
+    device = tensors[0].device
+    if device not in _recorder.pools:
+        _recorder.pools[device] = torch.cuda.graph_pool_handle(), torch.cuda.Stream(device)
+    pool, aside = _recorder.pools[device]
+    # What is made in inference mode could not be written to outside of it.
+    with torch.inference_mode(False), torch.no_grad():
+        inputs = tuple(tensor.clone() for tensor in tensors)
         function(*inputs, **numbers)  # plans of transforms are made outside of a recording
-        graph.capture_begin(pool=pool, capture_error_mode="thread_local")
-        try:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool, aside, capture_error_mode="thread_local"):
             result = function(*inputs, **numbers)
-        except torch.OutOfMemoryError:
-            with contextlib.suppress(RuntimeError):  # says no more than that it was broken off
-                graph.capture_end()
-            raise
-        graph.capture_end()
-    torch.cuda.current_stream(device).wait_stream(aside)
     return _Recording(graph, inputs, result)

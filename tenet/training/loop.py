@@ -7,7 +7,6 @@ stopped.
 
 import json
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -142,6 +141,8 @@ def train(
     run = _Run(plan, model, optimiser, schedule, average)
     run.resume()
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    on_gpu = any(parameter.is_cuda for parameter in parameters)
+    readers = min(MOST_READERS, torch.get_num_threads()) if on_gpu else 1
     with (
         _progress() as bar,
         SummaryWriter(str(plan.folder / "tensorboard"), purge_step=run.epoch) as log,
@@ -155,7 +156,8 @@ def train(
             model.train()
             totals: dict[str, Tensor] = {}  # read once an epoch: a GPU need not wait
             batches = plan.steps_per_epoch * settings.accumulate
-            for step, (rng, drawn) in enumerate(_drawn_ahead(task, plan, run.epoch)):
+            ahead = _drawn_ahead(task, plan, run.epoch, readers)
+            for step, (rng, drawn) in enumerate(ahead):
                 torch.manual_seed(_torch_seed(plan.seed, run.epoch, step))  # dropout and noise
                 optimiser.zero_grad(set_to_none=True)
                 for part_drawn in drawn:
@@ -189,7 +191,7 @@ def train(
 
 
 def _drawn_ahead(
-    task: Task, plan: Plan, epoch: int
+    task: Task, plan: Plan, epoch: int, readers: int
 ) -> Iterator[tuple[np.random.Generator, list[Any]]]:
     """What each step of an epoch is made of; the next are read while one is worked on."""
 
@@ -197,8 +199,6 @@ def _drawn_ahead(
         rng = generator_for(plan.seed, 0, epoch, step)
         return rng, [task.draw(rng) for _ in range(plan.settings.accumulate)]
 
-    on_gpu = any(parameter.is_cuda for parameter in task.model.parameters())
-    readers = min(MOST_READERS, os.cpu_count() or 1) if on_gpu else 1
     with ThreadPoolExecutor(readers, "crops") as pool:
         steps = iter(range(plan.steps_per_epoch))
         ahead = deque(pool.submit(read, step) for step in islice(steps, readers))

@@ -59,8 +59,8 @@ def load_model(
     experiment = read_experiment(folder)
     if experiment.params.deconvolution_steps and _input_of(folder) != INPUT:
         raise TenetError(
-            f"{folder} was trained by an earlier version, which showed the network something else: "
-            "train it again"
+            f"{folder} was trained by an earlier version, whose network may have been shown "
+            f"something else (its {PROVENANCE} has no input {INPUT}): train it again"
         )
     model = TENET(experiment.params, experiment.align_params)
     model.load_weights(read_weights(folder / MODEL), where=str(folder / MODEL))
@@ -80,15 +80,16 @@ def read_experiment(folder: Path) -> Experiment:
         raise TenetError(f"{path} is not JSON: {error}") from None
 
 
-def _input_of(folder: Path) -> int:
+def _input_of(folder: Path) -> Any:
     """What the model was shown; of weights without a record nothing else is known."""
     path = folder / PROVENANCE
     if not path.exists():
         return INPUT
     try:
-        return int(json.loads(path.read_text(encoding="utf-8")).get("input", 1))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise TenetError(f"{path} is not JSON: {error}") from None
+    return record.get("input") if isinstance(record, dict) else None
 
 
 def load_tensors(path: Path) -> dict[str, Any]:

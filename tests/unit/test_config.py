@@ -347,6 +347,11 @@ def test_binary_file_is_not_json(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+def test_compiling_and_accumulating_exclude_each_other(tmp_path: Path) -> None:
+    loop = {"compile": True, "accumulate": 2}
+    assert "exclude each other" in refusal(tmp_path, {"params": PARAMS, "train_loop": loop})
+
+
 def test_params_alone() -> None:
     assert parse_params(PARAMS).divisor_zyx == (80, 16, 16)
     with pytest.raises(TenetError, match="somewhere: unknown key 'na'"):

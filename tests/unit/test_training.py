@@ -32,8 +32,8 @@ from tenet.training.finetune import (
     scan_stretch,
 )
 from tenet.training.intensity import brightest_window, deconvolved_peak, model_range, stack_range
-from tenet.training.loop import CHECKPOINT, Plan, generator_for, train
-from tenet.training.pretrain import Batch, Simulator, haze, pretrain, psfs
+from tenet.training.loop import CHECKPOINT, Plan, _drawn_ahead, generator_for, train
+from tenet.training.pretrain import Batch, PretrainTask, Simulator, haze, pretrain, psfs
 from tenet.training.store import (
     EXPERIMENT,
     FISHER,
@@ -305,6 +305,19 @@ def test_the_next_batch_is_read_while_a_step_is_worked_on(tmp_path: Path) -> Non
     task = Waiting()
     train(task, plan(tmp_path, n_epochs=1))
     assert task.drawn == task.worked == 4
+
+
+def test_several_readers_draw_what_one_does(phantom_folder: Path, tmp_path: Path) -> None:
+    """In its order, though they are done in another; from volumes that they open at once."""
+    settings = plan(tmp_path, n_epochs=1)
+    drawn = []
+    for readers in (1, 4):
+        task = PretrainTask(TENET(tiny().params), tiny(), open_phantoms(phantom_folder), seed=0)
+        ahead = _drawn_ahead(task, settings, 2, readers)
+        drawn.append([(rng.integers(2**32), *crops) for rng, crops in ahead])
+    assert len(drawn[0]) == settings.steps_per_epoch > 1
+    assert differences(*drawn) == []
+    assert differences(drawn[0][0], drawn[0][1]) != []
 
 
 class Worsening(Easy):

@@ -49,7 +49,7 @@ def visible_gpus() -> list[str]:
 
 
 def lock_one(gpus: list[str], places: int, folder: Path) -> str:
-    """Wait for a place on a GPU, where few jobs are, and hold it until this process ends."""
+    """Wait for a place on a GPU, first places first, and hold it until this process ends."""
     waiting = False
     while True:
         for place, gpu in product(range(places), gpus):
