@@ -68,7 +68,7 @@ if not workflow.deployment_settings.deployment_method:
 # (which is given a number of nodes) each job asks for its own GPU.
 if workflow.resource_settings.nodes is None:
     given = workflow.global_resources.get("gpu").value
-    os.environ["TENET_JOBS_PER_GPU"] = str(config["jobs_per_gpu"])
+    os.environ.update(TENET_JOBS_PER_GPU=str(config["jobs_per_gpu"]))  # for on_device.py
     present = len(visible_gpus()) * config["jobs_per_gpu"]
     workflow.register_resource("gpu", present if given is None else min(int(given), present))
     CPU_ONLY = workflow.global_resources["gpu"].value == 0
