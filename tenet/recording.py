@@ -1,6 +1,7 @@
 """Many small steps on a GPU, recorded once and replayed, as launching costs more than the work."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Hashable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -75,10 +76,15 @@ def replayed(function: Function, *tensors: Tensor, **numbers: Hashable) -> Tenso
     with _lock, torch.cuda.device(device):
         recording = _recorder.recordings.get(key)
         if recording is None and len(_recorder.recordings) < MOST:
-            with contextlib.suppress(RuntimeError):  # torch.OutOfMemoryError is one
+            try:
                 recording = _record(function, tensors, numbers)
                 _recorder.recordings[key] = recording
-            if recording is None:
+            except RuntimeError as error:  # torch.OutOfMemoryError is one
+                reason = str(error).partition("\n")[0]
+                print(
+                    f"nothing is recorded on {device}, so it is slower: {reason}", file=sys.stderr
+                )
+            if recording is None:  # here, where the error holds no memory any more
                 stop()
         if recording is not None:
             for own, given in zip(recording.inputs, tensors, strict=True):

@@ -172,8 +172,10 @@ def test_what_is_recorded_in_inference_mode_serves_outside_of_it(
     assert len(recorder.recordings) == 1
 
 
-def test_what_cannot_be_recorded_is_computed(recorder: recording._Recorder) -> None:
-    """Here as it waits for the device; afterwards nothing is recorded."""
+def test_what_cannot_be_recorded_is_computed(
+    recorder: recording._Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here as it waits for the device; afterwards nothing is recorded, and a line says so."""
 
     def waiting(numbers: Tensor) -> Tensor:
         return numbers * float(numbers.sum())
@@ -183,6 +185,7 @@ def test_what_cannot_be_recorded_is_computed(recorder: recording._Recorder) -> N
     assert recording.replayed(doubled, numbers, plus=0).tolist() == [2, 4]
     assert recorder.stopped
     assert not recorder.recordings
+    assert capsys.readouterr().err.startswith("nothing is recorded on cuda")
 
 
 def test_richardson_lucy_with_total_variation() -> None:
