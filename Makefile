@@ -16,7 +16,7 @@ demo: .venv/.installed
 
 quality: .venv/.installed
 	$(if $(and $(QUICK),$(GPU)),$(error give QUICK=1 or GPU=1, not both))
-	$(if $(GPU),@nvidia-smi -L || { echo "make quality GPU=1 needs an NVIDIA GPU: it would take days without"; exit 1; })
+	$(if $(GPU),@nvidia-smi -L || { echo "make quality GPU=1 needs an NVIDIA GPU"; exit 1; })
 	$(BIN)/snakemake results/$(QUALITY)/quality.pdf \
 		--configfile config/demo.yaml config/quality.yaml \
 		$(if $(filter-out quality,$(QUALITY)),config/$(QUALITY).yaml)
