@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from tenet.errors import TenetError
+from tenet.recording import Passes
 
 Triple = tuple[int, int, int]
 
@@ -205,11 +206,22 @@ def compile_encoders(network: nn.Module, wanted: bool) -> None:
         torch._dynamo.config.suppress_errors = True
     for module in network.modules():
         if isinstance(module, Encoder):
-            module.compiled = (
+            module.fast = (
                 torch.compile(module.encode, mode="reduce-overhead", dynamic=False)
                 if wanted
                 else None
             )
+
+
+def record_encoders(network: nn.Module, wanted: bool) -> None:
+    """Choose whether encoders that learn are recorded on a GPU for training; see `Passes`.
+
+    Gradients then reach logits alone, not features.
+    """
+    for module in network.modules():
+        if isinstance(module, Encoder):
+            learns = any(parameter.requires_grad for parameter in module.parameters())
+            module.fast = Passes(module.encode_logits, module) if wanted and learns else None
 
 
 def blocks(channels: int, n: int, dropout: float) -> nn.Sequential:
@@ -299,8 +311,8 @@ class Encoder(nn.Module):
 
     scale: int
     divisor_zyx: Triple
-    #: `encode`, compiled, while training makes use of it; see `compile_encoders`.
-    compiled: Callable[[Tensor, Tensor | None], Encoded] | None = None
+    #: `encode`, compiled or recorded, while training makes use of it.
+    fast: Callable[..., Encoded] | None = None
 
     def forward(self, image: Tensor, estimate: Tensor | None = None) -> Encoded:
         """Encode a blurred stack.
@@ -329,13 +341,19 @@ class Encoder(nn.Module):
                 f"a fine grid of {fine_shape} does not fit the network: its axes must be divisible "
                 f"by {self.divisor_zyx}"
             )
-        if self.compiled is not None and self.training:
-            return self.compiled(image, estimate)
-        return self.encode(image, estimate)
+        encode: Callable[..., Encoded] = self.encode
+        if self.fast is not None and self.training and torch.is_grad_enabled():
+            encode = self.fast
+        return encode(image) if estimate is None else encode(image, estimate)
 
-    def encode(self, image: Tensor, estimate: Tensor | None) -> Encoded:
+    def encode(self, image: Tensor, estimate: Tensor | None = None) -> Encoded:
         """The network itself."""
         raise NotImplementedError
+
+    def encode_logits(self, image: Tensor, estimate: Tensor | None = None) -> Encoded:
+        """The same, for a loss that does not depend on features."""
+        encoded = self.encode(image, estimate)
+        return encoded._replace(features=encoded.features.detach())
 
     def _finish(self) -> None:
         # Convolutions on few channels are more than twice as fast with channels last.
@@ -403,7 +421,7 @@ class JNet(Encoder):
     def _head(channels: int, n_blocks: int, dropout: float) -> nn.Sequential:
         return nn.Sequential(*blocks(channels, n_blocks, dropout), Conv(channels, 1, 3))
 
-    def encode(self, image: Tensor, estimate: Tensor | None) -> Encoded:  # noqa: D102
+    def encode(self, image: Tensor, estimate: Tensor | None = None) -> Encoded:  # noqa: D102
         fine = _upsample(image, (self.scale, 1, 1))
         if estimate is not None:
             fine = torch.cat([fine, estimate], dim=1)
@@ -458,7 +476,7 @@ class CoarseNet(Encoder):
         self.head = Conv(fine_channels, 2, 3)
         self._finish()
 
-    def encode(self, image: Tensor, estimate: Tensor | None) -> Encoded:  # noqa: D102
+    def encode(self, image: Tensor, estimate: Tensor | None = None) -> Encoded:  # noqa: D102
         if estimate is not None:
             # (N, 1, Z·s, Y, X) -> (N, s, Z, Y, X): the s planes of a coarse one become channels
             planes = estimate.unflatten(2, (image.shape[2], self.scale))[:, 0].movedim(2, 1)

@@ -1,4 +1,7 @@
-"""Many small steps on a GPU, recorded once and replayed, as launching costs more than the work."""
+"""Many small steps on a GPU, recorded once and replayed, as launching costs more than the work.
+
+`replayed` is for functions without gradients, `Passes` for networks in training.
+"""
 
 import contextlib
 import sys
@@ -9,10 +12,10 @@ from threading import RLock
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-#: Recordings of a process; what comes later is computed as it is.
-MOST = 32
+#: Recordings of a process, and of a network in training; what comes later is computed as it is.
+MOST, MOST_PASSES = 32, 4
 
 Function = Callable[..., Tensor]
 
@@ -80,10 +83,7 @@ def replayed(function: Function, *tensors: Tensor, **numbers: Hashable) -> Tenso
                 recording = _record(function, tensors, numbers)
                 _recorder.recordings[key] = recording
             except RuntimeError as error:  # torch.OutOfMemoryError is one
-                reason = str(error).partition("\n")[0]
-                print(
-                    f"nothing is recorded on {device}, so it is slower: {reason}", file=sys.stderr
-                )
+                _say(device, error)
             if recording is None:  # here, where the error holds no memory any more
                 stop()
         if recording is not None:
@@ -118,3 +118,88 @@ def _record(function: Function, tensors: tuple[Tensor, ...], numbers: Any) -> _R
         with torch.cuda.graph(graph, pool, aside, capture_error_mode="thread_local"):
             result = function(*inputs, **numbers)
     return _Recording(graph, inputs, result)
+
+
+@dataclass
+class _Pass:
+    """A recorded forward pass; `waits` for its backward pass, which needs what it keeps."""
+
+    replay: Callable[..., Any]
+    waits: bool = False
+
+
+class Passes:
+    """Forward and backward passes of a network in training on a GPU, recorded and replayed.
+
+    Calls whose backward passes are still to come have a recording each. Gradients lie where the
+    next backward pass writes its own, so each backward pass needs an optimiser step of its own.
+
+    Parameters
+    ----------
+    function : callable
+        Takes tensors that need no gradients on a CUDA device, never waits for it, and returns
+        tensors, the first of which the loss depends on.
+    network : module
+        Its parameters, some of which need gradients, and buffers are those of the function, and
+        stay where they are.
+    """
+
+    def __init__(self, function: Callable[..., Any], network: nn.Module) -> None:
+        self.function, self.network = function, network
+        self.passes: dict[Hashable, list[_Pass]] = {}
+        self.stopped = False
+
+    def __call__(self, *tensors: Tensor) -> Any:
+        """What the function returns; where it cannot be recorded, it is computed as it is."""
+        device = tensors[0].device
+        half = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
+        key = (device, half, *((tensor.shape, tensor.dtype) for tensor in tensors))
+        if self.stopped or _off.get():
+            return self.function(*tensors)
+        known = self.passes.setdefault(key, [])
+        free = next((one for one in known if not one.waits), None)
+        if free is None and sum(map(len, self.passes.values())) < MOST_PASSES:
+            try:
+                with torch.autocast("cuda", half, enabled=half is not None, cache_enabled=False):
+                    free = _Pass(self._record(tensors))
+                known.append(free)
+            except RuntimeError as error:
+                _say(device, error)
+            if free is None:
+                self.stopped = True
+                torch.cuda.empty_cache()
+        if free is None:
+            return self.function(*tensors)
+        result = free.replay(*tensors)
+        free.waits = True
+        result[0].register_hook(lambda _: setattr(free, "waits", False))
+        return result
+
+    def _record(self, tensors: tuple[Tensor, ...]) -> Callable[..., Any]:
+        """Leaves buffers and what is drawn at random as they were."""
+        before = [buffer.clone() for buffer in self.network.buffers()]
+        body = _Body(self.function, self.network)
+        device = tensors[0].device
+        try:
+            with torch.random.fork_rng([device]), torch.cuda.device(device):
+                torch.cuda.make_graphed_callables(body, tuple(t.clone() for t in tensors))
+        finally:
+            for buffer, value in zip(self.network.buffers(), before, strict=True):
+                buffer.copy_(value)
+        return body.forward
+
+
+class _Body(nn.Module):
+    """A function of tensors, and the network whose parameters it depends on."""
+
+    def __init__(self, function: Callable[..., Any], network: nn.Module) -> None:
+        super().__init__()
+        self.function, self.network = function, network
+
+    def forward(self, *tensors: Tensor) -> Any:
+        return self.function(*tensors)
+
+
+def _say(device: torch.device, error: RuntimeError) -> None:
+    reason = str(error).partition("\n")[0]
+    print(f"nothing is recorded on {device}, so it is slower: {reason}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """What a GPU computes is what the CPU computes, in training, inference and between them."""
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tenet.imaging import StridedBlur, deconvolve
 from tenet.losses import mrf_loss
 from tenet.model import TENET
 from tenet.motion import fit_displacement, shift_planes
-from tenet.network import compile_encoders
+from tenet.network import compile_encoders, record_encoders
 from tenet.phantoms import open_phantoms
 from tenet.training.finetune import RawData, finetune
 from tenet.training.pretrain import pretrain
@@ -259,8 +260,52 @@ def test_compiled_encoder_and_its_gradients(monkeypatch: pytest.MonkeyPatch) -> 
             shapes = [network.train().enhance(image)["shape_probability"] for image in images]
             (shapes[0].mean() + shapes[1].square().mean()).backward()
         gradients.append(torch.cat([p.grad.flatten() for p in network.encoder.parameters()]).cpu())
-    assert network.encoder.compiled is not None
+    assert network.encoder.fast is not None
     assert relative_error(gradients[1], gradients[0]) < 1e-2
+
+
+@pytest.mark.parametrize("network", ["jnet", "coarse"])
+@pytest.mark.parametrize("half", [False, True])
+def test_recorded_encoder_learns_as_it_does_otherwise(network: str, half: bool) -> None:
+    """Weights and statistics of norms, with one and with two calls before a backward pass."""
+    images, made = volume(3, 1, 1, 8, 24, 24).to(GPU), model(network=network).to(GPU).train()
+    made.half_precision = half
+    states = []
+    for recorded in (False, True):
+        tried = copy.deepcopy(made)
+        record_encoders(tried, recorded)
+        optimiser = torch.optim.SGD(tried.encoder.parameters(), lr=0.1)
+        for step in range(4):
+            optimiser.zero_grad(set_to_none=True)
+            seen = [tried.enhance(image) for image in images[: 1 + step // 2]]
+            losses = [one["shape_probability"].mean() + one["brightness"].mean() for one in seen]
+            torch.stack(losses).square().sum().backward()
+            optimiser.step()
+            with torch.no_grad():
+                tried.eval().enhance(images[2])
+            tried.train()
+        states.append(tried.encoder.state_dict())
+    passes = tried.encoder.fast
+    assert isinstance(passes, recording.Passes)
+    assert [len(known) for known in passes.passes.values()] == [2]
+    torch.testing.assert_close(states[1], states[0], atol=1e-3, rtol=1e-3)
+    changed = states[0]["stem.weight"] - made.encoder.state_dict()["stem.weight"]
+    assert changed.norm() > 10 * (states[1]["stem.weight"] - states[0]["stem.weight"]).norm()
+
+
+def test_dropout_differs_from_replay_to_replay() -> None:
+    network = model(network="coarse", dropout=0.5).to(GPU).train()
+    record_encoders(network, True)
+    image = volume(1, 1, 8, 24, 24).to(GPU)
+    results = []
+    for seed in (0, 1, 0):
+        torch.manual_seed(seed)
+        enhanced = network.enhance(image)
+        results.append(enhanced["shape_probability"].detach().clone())
+        enhanced["shape_probability"].mean().backward()
+        network.zero_grad(set_to_none=True)
+    assert torch.equal(results[0], results[2])
+    assert not torch.equal(results[0], results[1])
 
 
 @pytest.mark.parametrize("network", ["jnet", "coarse"])

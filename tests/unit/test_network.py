@@ -355,7 +355,7 @@ def test_compiled_encoder_trains_as_it_does_otherwise(monkeypatch: pytest.Monkey
             parameter.zero_()
     assert not average(stack).shape_logits.any()
     compile_encoders(encoder, False)
-    assert encoder.compiled is None
+    assert encoder.fast is None
 
 
 @pytest.mark.parametrize("network", NETWORKS)
