@@ -39,7 +39,7 @@ def main() -> None:
         )[0]
         seams = np.abs(whole - tiled)
         print(
-            f"{pixels} pixels, {overlap} shared: {seams.max():.3f} at most, "
+            f"{pixels} pixels, {overlap} shared: {seams.max():.4f} at most, "
             f"{100 * (seams > 1e-3).mean():.2f} % of the voxels above 0.001"
         )
         if model.params.deconvolution_steps:

@@ -19,7 +19,7 @@ from tenet.certainty import Certainty
 from tenet.config import ModelParams
 from tenet.errors import TenetError
 from tenet.model import TENET
-from tenet.network import CoarseNet
+from tenet.network import CoarseNet, hill
 from tenet.optics import psf_volume
 from tenet.restoration import Progress, restore_array, restore_stack
 from tenet.tiles import Tile, halves, round_up, tile_plan, weigh
@@ -51,7 +51,8 @@ COARSE_BYTES, COARSE_BYTES_PER_CHANNEL = 70, 10
 #: no speed. On the CPU a cluster's limit on memory is not to be seen.
 MEMORY_SHARE, MOST_CPU_BYTES, MOST_GPU_BYTES = 0.5, 2 * 2**30, 16 * 2**30
 #: Overlap of tiles in fine voxels: at least this, and four voxels of the network's lowest level;
-#: more where tiles are deconvolved. Three eighths at either end are cut off, the rest is blended.
+#: more for a network that sees a deconvolution, and so all the finer. Three eighths at either end
+#: are cut off, the rest is blended.
 LEAST_OVERLAP, DECONVOLVED_OVERLAP = 32, 48
 
 
@@ -68,15 +69,25 @@ def default_overlap(params: ModelParams) -> Triple:
     """Overlap in coarse voxels: at least 32 fine ones, and four of the network's lowest level.
 
     That is less than the receptive field, whose rim hardly matters. With four times its radius
-    tiles change nothing at all. A network that is shown a deconvolution needs a whole PSF besides,
-    and 48 fine voxels.
+    tiles change nothing at all. For a network that is shown a deconvolution it is at least 48,
+    and along z a whole PSF, as there is no `context_of` that axis.
     """
     least = DECONVOLVED_OVERLAP if params.deconvolution_steps else LEAST_OVERLAP
     fine = max(least, 4 * params.divisor_zyx[1])
-    z, y, x = fine, fine, fine
-    if params.deconvolution_steps:
-        z, y, x = max(z, params.size_z), max(y, params.size_y), max(x, params.size_x)
-    return max(2, math.ceil(z / params.scale)), y, x
+    z = max(fine, params.size_z) if params.deconvolution_steps else fine
+    return max(2, math.ceil(z / params.scale)), fine, fine
+
+
+def context_of(params: ModelParams) -> Triple:
+    """Coarse voxels around a tile that are deconvolved with it: a whole PSF in y and x.
+
+    A deconvolution goes astray where a stack was cut, further in than the network looks, and costs
+    less. Along z, where a PSF is long, tiles are cut only if memory is short.
+    """
+    if not params.deconvolution_steps:
+        return 0, 0, 0
+    _, y, x = alignment_of(params)
+    return 0, round_up(params.size_y, y), round_up(params.size_x, x)
 
 
 def bytes_per_voxel(model: TENET) -> float:
@@ -267,6 +278,7 @@ class _Tiled:
             self.idle.put(own.to(device).eval())
         self.tile_zyx_shape = tile_zyx_shape
         self.overlap_zyx = overlap_zyx or default_overlap(model.params)
+        self.context_zyx = context_of(model.params)
         self.too_many_voxels = math.inf
 
     def tiles(self, zyx_shape: Triple) -> list[Tile]:
@@ -275,28 +287,31 @@ class _Tiled:
             memory = min(memory_for(device) for device in self.devices)
             fine_voxels = memory / self.bytes_per_voxel
             tile_shape = default_tile(self.params, zyx_shape, self.overlap_zyx, fine_voxels)
-        return tile_plan(zyx_shape, tile_shape, self.overlap_zyx, alignment_of(self.params))
+        alignment = alignment_of(self.params)
+        return tile_plan(zyx_shape, tile_shape, self.overlap_zyx, alignment, self.context_zyx)
 
-    def restore(self, tile_zyx: NDArray[np.float32]) -> NDArray[np.float32]:
+    def restore(self, shown_zyx: NDArray[np.float32], tile: Tile) -> NDArray[np.float32]:
         model = self.idle.get()
         try:
-            return self._restore(model, tile_zyx)
+            return self._restore(model, shown_zyx, tile)
         finally:
             self.idle.put(model)
 
-    def _restore(self, model: TENET, tile_zyx: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _restore(
+        self, model: TENET, shown_zyx: NDArray[np.float32], tile: Tile
+    ) -> NDArray[np.float32]:
         """As a whole, or in halves where there is no memory for it; nor for others of its size."""
-        if tile_zyx.size < self.too_many_voxels:
+        if shown_zyx.size < self.too_many_voxels:
             try:
-                return self._whole(model, tile_zyx)
+                return self._whole(model, shown_zyx, tile)
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not _lacks_memory(error):
                     raise
-            self.too_many_voxels = min(self.too_many_voxels, tile_zyx.size)
+            self.too_many_voxels = min(self.too_many_voxels, shown_zyx.size)
             if torch.cuda.is_available():
                 recording.stop()
-        planes, rows, columns = tile_zyx.shape
-        parts = halves((planes, rows, columns), self.overlap_zyx, alignment_of(self.params))
+        planes, rows, columns = (span.stop - span.start for span in tile)
+        parts = halves(tile, self.overlap_zyx, alignment_of(self.params), self.context_zyx)
         if parts is None:
             raise TenetError(
                 f"no memory for a tile of {planes}×{rows}×{columns} voxels on "
@@ -305,14 +320,17 @@ class _Tiled:
             )
         whole = np.zeros((len(self.channels), planes * self.scale, rows, columns), np.float32)
         for part in parts:
-            z, y, x = (slice(span.start, span.stop) for span in part)
-            block = self._restore(model, tile_zyx[z, y, x])
+            z, y, x = (span.shown_of(outer) for span, outer in zip(part, tile, strict=True))
+            block = self._restore(model, shown_zyx[z, y, x], part)
             weigh(block, part, self.scale)
+            z, y, x = (slice(span.start, span.stop) for span in part)
             whole[:, z.start * self.scale : z.stop * self.scale, y, x] += block
         return whole
 
-    def _whole(self, model: TENET, tile_zyx: NDArray[np.float32]) -> NDArray[np.float32]:
-        enhanced = _enhance_tile(model, tile_zyx, self.flips)
+    def _whole(
+        self, model: TENET, shown_zyx: NDArray[np.float32], tile: Tile
+    ) -> NDArray[np.float32]:
+        enhanced = _enhance_tile(model, shown_zyx, tile, self.flips)
         if self.certainty is None:
             return enhanced
         return np.concatenate([enhanced, self.certainty.wrong(enhanced[:1])])
@@ -349,22 +367,36 @@ def choose_alignment(model: TENET, wanted: bool | None, folder: Path) -> None:
 
 @torch.inference_mode()
 def _enhance_tile(
-    model: TENET, tile_zyx: NDArray[np.float32], flips: Sequence[tuple[int, ...]]
+    model: TENET,
+    shown_zyx: NDArray[np.float32],
+    tile: Tile,
+    flips: Sequence[tuple[int, ...]],
 ) -> NDArray[np.float32]:
     """Shape probability and brightness (2, Z·s, Y, X) of one tile in [0, 1], mean over flips."""
-    planes, rows, columns = tile_zyx.shape
+    alignment, scale = alignment_of(model.params), model.params.scale
     # Replicated at the far ends, so that the near ones stay aligned with the pooling; it is what
     # the network's own convolutions do at a border, and works however small the tile is.
-    padding = [(0, -n % a) for n, a in zip(tile_zyx.shape, alignment_of(model.params), strict=True)]
-    padded = torch.from_numpy(np.pad(tile_zyx, padding, mode="edge"))
+    padding = [(0, -n % a) for n, a in zip(shown_zyx.shape, alignment, strict=True)]
+    padded = torch.from_numpy(np.pad(shown_zyx, padding, mode="edge"))
     image = model.align(padded.to(model.initial_psf.device)[None, None])  # -> (1, 1, Z, Y, X)
+    estimate = model.deconvolve(image) if model.params.deconvolution_steps else None
+    lengths = [span.stop - span.start for span in tile]
+    z, y, x = (
+        slice(span.own.start, span.own.start + round_up(n, a))
+        for span, n, a in zip(tile, lengths, alignment, strict=True)
+    )
+    image = image[..., z, y, x]
+    if estimate is not None:
+        estimate = estimate[..., z.start * scale : z.stop * scale, y, x]
     total: Tensor | None = None
     for axes in flips:
-        enhanced = model.enhance(image.flip(axes))
+        flipped = None if estimate is None else estimate.flip(axes)
+        enhanced = model(hill(image.flip(axes)), estimate=flipped, reconstruct=False)
         both = torch.cat([enhanced["shape_probability"], enhanced["brightness"]], dim=1).float()
         total = both.flip(axes) if total is None else total.add_(both.flip(axes))
     assert total is not None
-    return (total[0, :, : planes * model.params.scale, :rows, :columns] / len(flips)).cpu().numpy()
+    planes, rows, columns = lengths
+    return (total[0, :, : planes * scale, :rows, :columns] / len(flips)).cpu().numpy()
 
 
 def psf_before_and_after(

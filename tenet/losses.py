@@ -146,17 +146,22 @@ SHAPE_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class _WeightedSquares(torch.autograd.Function):
-    """Σ F (θ - θ*)², with nothing kept for the gradient that is not kept anyway."""
+    """Σ F (θ - θ*)² of many tensors, a few launches on a GPU, and nothing kept for the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, weights: Tensor, centre: Tensor, fisher: Tensor) -> Tensor:
-        ctx.save_for_backward(weights, centre, fisher)
-        return (weights - centre).square_().mul_(fisher).sum()
+    def forward(ctx: Any, centres: list[Tensor], fisher: list[Tensor], *weights: Tensor) -> Tensor:
+        ctx.centres, ctx.fisher = centres, fisher
+        ctx.save_for_backward(*weights)
+        changes = [*torch._foreach_sub(weights, centres)]
+        torch._foreach_mul_(changes, [*torch._foreach_sqrt(fisher)])
+        return torch.stack(torch._foreach_norm(changes)).square().sum()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        weights, centre, fisher = ctx.saved_tensors
-        return (weights - centre).mul_(fisher).mul_(2 * gradient), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        changes = [*torch._foreach_sub(ctx.saved_tensors, ctx.centres)]
+        torch._foreach_mul_(changes, ctx.fisher)
+        torch._foreach_mul_(changes, 2 * gradient)
+        return None, None, *changes
 
 
 class ElasticWeights:
@@ -201,11 +206,12 @@ class ElasticWeights:
         """½ Σ F (θ - θ*)² / #parameters for the present parameters of `module` (λ = 1)."""
         named = dict(module.named_parameters())
         count = sum(value.numel() for value in self.parameters.values())
-        terms = [
-            _WeightedSquares.apply(named[name], centre, self.fisher[name])
-            for name, centre in self.parameters.items()
-        ]
-        return 0.5 * torch.stack(terms).sum() / count
+        sum_of_squares: Tensor = _WeightedSquares.apply(
+            [*self.parameters.values()],
+            [self.fisher[name] for name in self.parameters],
+            *(named[name] for name in self.parameters),
+        )
+        return 0.5 * sum_of_squares / count
 
     def to(self, device: torch.device | str) -> "ElasticWeights":
         """Move to a device, in place."""

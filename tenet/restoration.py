@@ -46,8 +46,8 @@ class Restorer(Protocol):
         """How many tiles it restores at once, each in a thread: one for each device."""
         ...
 
-    def restore(self, tile_zyx: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Make (C, Z·s, Y, X) of a tile (Z, Y, X) in [0, 1]."""
+    def restore(self, shown_zyx: NDArray[np.float32], tile: Tile) -> NDArray[np.float32]:
+        """Make (C, Z·s, Y, X) of a tile, of all in [0, 1] that is shown of it and around it."""
         ...
 
 
@@ -158,11 +158,11 @@ def _blocks(
     plan = restorer.tiles(zyx_shape)
 
     def load(tile: Tile) -> NDArray[np.float32]:
-        z, y, x = (slice(span.start, span.stop) for span in tile)
+        z, y, x = (span.shown for span in tile)
         return read(z, y, x)
 
     def restored(tile: Tile, loaded: "Future[NDArray[np.float32]]") -> NDArray[np.float32]:
-        block = restorer.restore(loaded.result())
+        block = restorer.restore(loaded.result(), tile)
         weigh(block, tile, restorer.scale)
         return block
 

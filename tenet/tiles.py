@@ -4,7 +4,7 @@ The weights of all tiles add up to 1 everywhere, so that results need only be ad
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -25,12 +25,31 @@ class Span:
         First voxel, and the one after the last.
     before, after : int
         Voxels shared with the tile before and the tile after; 0 at the border of the stack.
+    context_before, context_after : int
+        Voxels before and after the tile that are shown besides, and of which nothing is made.
     """
 
     start: int
     stop: int
     before: int = 0
     after: int = 0
+    context_before: int = 0
+    context_after: int = 0
+
+    @property
+    def shown(self) -> slice:
+        """Voxels of the stack that are shown."""
+        return slice(self.start - self.context_before, self.stop + self.context_after)
+
+    @property
+    def own(self) -> slice:
+        """Those of the tile, among the ones that are shown."""
+        return slice(self.context_before, self.context_before + self.stop - self.start)
+
+    def shown_of(self, whole: "Span") -> slice:
+        """For a part of `whole`, what is shown among all that is shown of `whole`."""
+        before = whole.context_before
+        return slice(before + self.shown.start, before + self.shown.stop)
 
     def weights(self, factor: int = 1) -> NDArray[np.float32]:
         """Weights along this axis on a grid `factor` times finer.
@@ -55,7 +74,11 @@ def _rise(n: int) -> NDArray[np.float64]:
 
 
 def tile_plan(
-    zyx_shape: Triple, tile_zyx_shape: Triple, overlap_zyx: Triple, alignment_zyx: Triple
+    zyx_shape: Triple,
+    tile_zyx_shape: Triple,
+    overlap_zyx: Triple,
+    alignment_zyx: Triple,
+    context_zyx: Triple = (0, 0, 0),
 ) -> list[Tile]:
     """Cut a stack into overlapping tiles of nearly equal size.
 
@@ -69,6 +92,9 @@ def tile_plan(
         Voxels that neighbouring tiles share.
     alignment_zyx : tuple of int
         Tiles start at multiples of this: pooling then meets the same voxels in each of them.
+    context_zyx : tuple of int
+        Voxels around a tile that are shown besides, as far as the stack goes; multiples of
+        `alignment_zyx`.
 
     Returns
     -------
@@ -80,12 +106,16 @@ def tile_plan(
     TenetError
         If a tile is too small for its overlap.
     """
-    axes = zip("zyx", zyx_shape, tile_zyx_shape, overlap_zyx, alignment_zyx, strict=True)
+    axes = zip(
+        "zyx", zyx_shape, tile_zyx_shape, overlap_zyx, alignment_zyx, context_zyx, strict=True
+    )
     z_spans, y_spans, x_spans = (_spans(*axis) for axis in axes)
     return list(product(z_spans, y_spans, x_spans))
 
 
-def _spans(axis: str, size: int, tile: int, overlap: int, alignment: int) -> list[Span]:
+def _spans(
+    axis: str, size: int, tile: int, overlap: int, alignment: int, context: int
+) -> list[Span]:
     if size <= tile:
         return [Span(0, size)]
     longest = (tile - overlap) // alignment * alignment
@@ -100,16 +130,14 @@ def _spans(axis: str, size: int, tile: int, overlap: int, alignment: int) -> lis
     step = max(
         round_up(math.ceil((size - overlap) / count), alignment), round_up(overlap, alignment)
     )
-    starts = range(0, size - overlap, step)
-    return [
-        Span(
-            start,
-            min(start + step + overlap, size),
-            overlap if start else 0,
-            overlap if start + step + overlap < size else 0,
+    spans = []
+    for start in range(0, size - overlap, step):
+        stop = min(start + step + overlap, size)
+        before, after = (overlap if start else 0), (overlap if stop < size else 0)
+        spans.append(
+            Span(start, stop, before, after, min(context, start), min(context, size - stop))
         )
-        for start in starts
-    ]
+    return spans
 
 
 def weigh(block: NDArray[np.float32], tile: Tile, scale: int) -> None:
@@ -120,8 +148,15 @@ def weigh(block: NDArray[np.float32], tile: Tile, scale: int) -> None:
     block *= x.weights()
 
 
-def halves(zyx_shape: Triple, overlap_zyx: Triple, alignment_zyx: Triple) -> list[Tile] | None:
-    """Cut a tile in two along the axis that has most room for it; None if no axis has any."""
+def halves(
+    tile: Tile, overlap_zyx: Triple, alignment_zyx: Triple, context_zyx: Triple
+) -> list[Tile] | None:
+    """Cut a tile in two along the axis that has most room for it; None if no axis has any.
+
+    Places are those within the tile; the parts are shown no more than what the tile is.
+    """
+    z, y, x = (span.stop - span.start for span in tile)
+    zyx_shape = (z, y, x)
     room = [n / max(overlap, 1) for n, overlap in zip(zyx_shape, overlap_zyx, strict=True)]
     for axis in sorted(range(3), key=lambda axis: -room[axis]):
         shape = list(zyx_shape)
@@ -130,8 +165,21 @@ def halves(zyx_shape: Triple, overlap_zyx: Triple, alignment_zyx: Triple) -> lis
         longest = (shape[axis] - overlap) // alignment * alignment
         if shape[axis] < n and longest >= max(overlap, 1):
             z, y, x = shape
-            return tile_plan(zyx_shape, (z, y, x), overlap_zyx, alignment_zyx)
+            parts = tile_plan(zyx_shape, (z, y, x), overlap_zyx, alignment_zyx)
+            return [_in_context(part, tile, context_zyx) for part in parts]
     return None
+
+
+def _in_context(part: Tile, tile: Tile, context_zyx: Triple) -> Tile:
+    z, y, x = (
+        replace(
+            span,
+            context_before=min(context, span.start + whole.context_before),
+            context_after=min(context, whole.stop - whole.start - span.stop + whole.context_after),
+        )
+        for span, whole, context in zip(part, tile, context_zyx, strict=True)
+    )
+    return z, y, x
 
 
 def round_up(n: int, divisor: int) -> int:

@@ -164,11 +164,11 @@ class LearnedBaseline(nn.Module):
         return tile_plan(zyx_shape, shape, (overlap_z, overlap, overlap), alignment)
 
     @torch.inference_mode()
-    def restore(self, tile_zyx: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Make (1, Z·s, Y, X) of a tile (Z, Y, X) in [0, 1]."""
-        planes, rows, columns = tile_zyx.shape
-        tile = torch.from_numpy(tile_zyx).to(self.device)[None, None] / self.signal_level
-        fine = upsample(tile, self.scale)
+    def restore(self, shown_zyx: NDArray[np.float32], tile: Tile) -> NDArray[np.float32]:
+        """Make (1, Z·s, Y, X) of a tile (Z, Y, X) in [0, 1], which is all that is shown."""
+        planes, rows, columns = shown_zyx.shape
+        shown = torch.from_numpy(shown_zyx).to(self.device)[None, None] / self.signal_level
+        fine = upsample(shown, self.scale)
         padding = [(0, -n % self.divisor) for n in (planes * self.scale, rows, columns)]
         flat = [amount for pair in reversed(padding) for amount in pair]
         padded = functional.pad(fine, flat, mode="replicate")
