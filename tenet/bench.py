@@ -33,7 +33,7 @@ from tenet.errors import TenetError
 from tenet.imaging import StridedBlur, deconvolve
 from tenet.losses import ElasticWeights
 from tenet.model import TENET
-from tenet.network import checkpoint_blocks, compile_encoders, record_encoders
+from tenet.network import checkpoint_blocks, hasten_encoders
 from tenet.optics import Optics, gibson_lanni, psf_volume
 from tenet.patches import PhantomCrops
 from tenet.phantoms import TrainingPhantomSettings, draw_training_phantom, generate_set
@@ -297,9 +297,9 @@ def _train_step(
         model = _model(experiment.params, precision, device).train()
         checkpoint_blocks(model, checkpointed)
         if compiled:
-            compile_encoders(model, True)
+            hasten_encoders(model, "compiled")
         elif device.type == "cuda" and not checkpointed:
-            record_encoders(model, True)
+            hasten_encoders(model, "recorded")
         fisher = {name: torch.ones_like(p) for name, p in model.encoder.named_parameters()}
         elastic = ElasticWeights(dict(model.encoder.named_parameters()), fisher)
         crops = _FixedCrops(_stack(scale, device))

@@ -317,6 +317,7 @@ class PhantomSet(Section):
     # times object_scale
     line_length: tuple[Positive, Positive] = (120.0, 240.0)
     line_thickness: tuple[Positive, Positive] = (7.0, 7.0)
+    straight_fraction: Fraction = 0.0
 
 
 class Range(Section):

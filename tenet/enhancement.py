@@ -19,7 +19,7 @@ from tenet.certainty import Certainty
 from tenet.config import ModelParams
 from tenet.errors import TenetError
 from tenet.model import TENET
-from tenet.network import CoarseNet, hill
+from tenet.network import CoarseNet
 from tenet.optics import psf_volume
 from tenet.restoration import Progress, restore_array, restore_stack
 from tenet.tiles import Tile, halves, round_up, tile_plan, weigh
@@ -47,6 +47,8 @@ BYTES_PER_VOXEL_AND_CHANNEL = 32
 #: and the block on the fine grid (0.1 to 0.3 GB) included: 55 with 1.3 coarse channels per fine
 #: voxel, 117 with 5.3, 171 with a deconvolution; half of the memory is left for what is more.
 COARSE_BYTES, COARSE_BYTES_PER_CHANNEL = 70, 10
+#: What a deconvolution takes per fine voxel, those of the tile's context included.
+DECONVOLUTION_BYTES = 65
 #: Share of the free memory that a tile may take, and how much it takes at most: larger tiles gain
 #: no speed. On the CPU a cluster's limit on memory is not to be seen.
 MEMORY_SHARE, MOST_CPU_BYTES, MOST_GPU_BYTES = 0.5, 2 * 2**30, 16 * 2**30
@@ -81,8 +83,9 @@ def default_overlap(params: ModelParams) -> Triple:
 def context_of(params: ModelParams) -> Triple:
     """Coarse voxels around a tile that are deconvolved with it: a whole PSF in y and x.
 
-    A deconvolution goes astray where a stack was cut, further in than the network looks, and costs
-    less. Along z, where a PSF is long, tiles are cut only if memory is short.
+    A deconvolution goes astray where a stack was cut, further in than the network looks; with this
+    around it what is left of that in an overlap is less than 0.001 (`benchmarks/seams.py`). Along
+    z, where a PSF is long, tiles are cut only if memory is short.
     """
     if not params.deconvolution_steps:
         return 0, 0, 0
@@ -99,7 +102,11 @@ def bytes_per_voxel(model: TENET) -> float:
 
 
 def default_tile(
-    params: ModelParams, zyx_shape: Triple, overlap_zyx: Triple, fine_voxels: float
+    params: ModelParams,
+    zyx_shape: Triple,
+    overlap_zyx: Triple,
+    fine_voxels: float,
+    shown_voxels: float = math.inf,
 ) -> Triple:
     """Choose a tile that the memory has room for.
 
@@ -115,6 +122,8 @@ def default_tile(
         Coarse voxels that tiles share.
     fine_voxels : float
         Most voxels of a tile on the fine grid.
+    shown_voxels : float
+        Most voxels of a tile and its context there.
 
     Returns
     -------
@@ -125,24 +134,30 @@ def default_tile(
     align_z, divisor, _ = alignment
     least = [3 * round_up(n, a) for n, a in zip(overlap_zyx, alignment, strict=True)]
     planes = round_up(zyx_shape[0], align_z)
-    z, (y, x) = planes, _rectangle(fine_voxels / (planes * params.scale), zyx_shape[1:], divisor)
+    _, *context = (2 * n for n in context_of(params))
+    z, fine_planes = planes, planes * params.scale
+    whole = [round_up(n, divisor) for n in zyx_shape[1:]]
+    y, x = _rectangle(fine_voxels / fine_planes, shown_voxels / fine_planes, context, whole)
+    y, x = y // divisor * divisor, x // divisor * divisor
     if (y < min(least[1], zyx_shape[1])) or (x < min(least[2], zyx_shape[2])):
-        y, x = (
-            min(round_up(n, divisor), low) for n, low in zip(zyx_shape[1:], least[1:], strict=True)
-        )
-        z = int(fine_voxels / (y * x * params.scale)) // align_z * align_z
+        y, x = (min(n, low) for n, low in zip(whole, least[1:], strict=True))
+        room = min(fine_voxels / (y * x), shown_voxels / ((y + context[0]) * (x + context[1])))
+        z = int(room / params.scale) // align_z * align_z
         z = min(max(z, least[0]), planes)
     return z, y, x
 
 
-def _rectangle(area: float, yx_shape: tuple[int, int], divisor: int) -> tuple[int, int]:
-    """Largest near-square of multiples of `divisor` within an area and an image."""
-    whole = [round_up(n, divisor) for n in yx_shape]
-    short = int(min(math.sqrt(area), *whole)) // divisor * divisor
-    other = int(area / max(short, 1)) // divisor * divisor
-    y_is_shorter = whole[0] <= whole[1]
-    long = min(other, max(whole))
-    return (short, long) if y_is_shorter else (long, short)
+def _rectangle(
+    area: float, shown_area: float, context: Sequence[int], most: Sequence[int]
+) -> tuple[int, int]:
+    """Largest near-square within an area, with its context within another, and with most sides."""
+    short, long = sorted((0, 1), key=lambda axis: most[axis])
+    around = sum(context) / 2
+    sides = [0, 0]
+    sides[short] = int(max(min(math.sqrt(area), math.sqrt(shown_area) - around, most[short]), 1))
+    shown = shown_area / (sides[short] + context[short]) - context[long]
+    sides[long] = int(max(min(area / sides[short], shown, most[long]), 0))
+    return sides[0], sides[1]
 
 
 def memory_for(device: torch.device) -> int:
@@ -286,7 +301,10 @@ class _Tiled:
         if tile_shape is None:
             memory = min(memory_for(device) for device in self.devices)
             fine_voxels = memory / self.bytes_per_voxel
-            tile_shape = default_tile(self.params, zyx_shape, self.overlap_zyx, fine_voxels)
+            shown_voxels = memory / DECONVOLUTION_BYTES
+            tile_shape = default_tile(
+                self.params, zyx_shape, self.overlap_zyx, fine_voxels, shown_voxels
+            )
         alignment = alignment_of(self.params)
         return tile_plan(zyx_shape, tile_shape, self.overlap_zyx, alignment, self.context_zyx)
 
@@ -301,16 +319,17 @@ class _Tiled:
         self, model: TENET, shown_zyx: NDArray[np.float32], tile: Tile
     ) -> NDArray[np.float32]:
         """As a whole, or in halves where there is no memory for it; nor for others of its size."""
-        if shown_zyx.size < self.too_many_voxels:
+        planes, rows, columns = (span.stop - span.start for span in tile)
+        voxels = planes * rows * columns
+        if voxels < self.too_many_voxels:
             try:
                 return self._whole(model, shown_zyx, tile)
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not _lacks_memory(error):
                     raise
-            self.too_many_voxels = min(self.too_many_voxels, shown_zyx.size)
+            self.too_many_voxels = min(self.too_many_voxels, voxels)
             if torch.cuda.is_available():
                 recording.stop()
-        planes, rows, columns = (span.stop - span.start for span in tile)
         parts = halves(tile, self.overlap_zyx, alignment_of(self.params), self.context_zyx)
         if parts is None:
             raise TenetError(
@@ -391,7 +410,7 @@ def _enhance_tile(
     total: Tensor | None = None
     for axes in flips:
         flipped = None if estimate is None else estimate.flip(axes)
-        enhanced = model(hill(image.flip(axes)), estimate=flipped, reconstruct=False)
+        enhanced = model.enhance(image.flip(axes), estimate=flipped)
         both = torch.cat([enhanced["shape_probability"], enhanced["brightness"]], dim=1).float()
         total = both.flip(axes) if total is None else total.add_(both.flip(axes))
     assert total is not None

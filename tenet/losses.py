@@ -146,20 +146,21 @@ SHAPE_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class _WeightedSquares(torch.autograd.Function):
-    """Σ F (θ - θ*)² of many tensors, a few launches on a GPU, and nothing kept for the gradient."""
+    """Σ F (θ - θ*)² of many tensors by √F: few launches on a GPU, nothing kept for the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, centres: list[Tensor], fisher: list[Tensor], *weights: Tensor) -> Tensor:
-        ctx.centres, ctx.fisher = centres, fisher
+    def forward(ctx: Any, centres: list[Tensor], roots: list[Tensor], *weights: Tensor) -> Tensor:
+        ctx.centres, ctx.roots = centres, roots
         ctx.save_for_backward(*weights)
         changes = [*torch._foreach_sub(weights, centres)]
-        torch._foreach_mul_(changes, [*torch._foreach_sqrt(fisher)])
+        torch._foreach_mul_(changes, roots)
         return torch.stack(torch._foreach_norm(changes)).square().sum()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         changes = [*torch._foreach_sub(ctx.saved_tensors, ctx.centres)]
-        torch._foreach_mul_(changes, ctx.fisher)
+        torch._foreach_mul_(changes, ctx.roots)
+        torch._foreach_mul_(changes, ctx.roots)
         torch._foreach_mul_(changes, 2 * gradient)
         return None, None, *changes
 
@@ -185,6 +186,7 @@ class ElasticWeights:
             raise TenetError("EWC: parameters and Fisher information name different weights")
         self.parameters = {name: value.detach().clone() for name, value in parameters.items()}
         self.fisher = {name: value.detach().clone() for name, value in fisher.items()}
+        self._roots = [self.fisher[name].sqrt() for name in self.parameters]
 
     @classmethod
     def estimate(cls, module: nn.Module, losses: Iterable[Tensor]) -> "ElasticWeights":
@@ -208,7 +210,7 @@ class ElasticWeights:
         count = sum(value.numel() for value in self.parameters.values())
         sum_of_squares: Tensor = _WeightedSquares.apply(
             [*self.parameters.values()],
-            [self.fisher[name] for name in self.parameters],
+            self._roots,
             *(named[name] for name in self.parameters),
         )
         return 0.5 * sum_of_squares / count
@@ -217,4 +219,5 @@ class ElasticWeights:
         """Move to a device, in place."""
         self.parameters = {name: value.to(device) for name, value in self.parameters.items()}
         self.fisher = {name: value.to(device) for name, value in self.fisher.items()}
+        self._roots = [value.to(device) for value in self._roots]
         return self

@@ -149,7 +149,9 @@ class TENET(nn.Module):
             moved = shift_planes(stack[None, None], displacement)
         return moved[0]
 
-    def enhance(self, image: Tensor, blur: StridedBlur | None = None) -> Enhanced:
+    def enhance(
+        self, image: Tensor, blur: StridedBlur | None = None, *, estimate: Tensor | None = None
+    ) -> Enhanced:
         """Enhance a stack of linear intensities, without blurring the result again.
 
         Parameters
@@ -159,14 +161,15 @@ class TENET(nn.Module):
         blur : StridedBlur, optional
             What to deconvolve with, where the network is shown a deconvolved stack; by default the
             model's own PSF.
+        estimate : Tensor, shape (N, 1, Z·s, Y, X), optional
+            What `deconvolve` made of it, if that is known already.
 
         Returns
         -------
         Enhanced
             With an empty `reconstruction`.
         """
-        estimate = None
-        if self.params.deconvolution_steps:
+        if estimate is None and self.params.deconvolution_steps:
             # Linear: an edge lies at half of what is inside, which `hill` would bring near the top.
             estimate = self.deconvolve(image, blur)
         return self(hill(image), estimate=estimate, reconstruct=False)

@@ -8,7 +8,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from tenet.errors import TenetError
-from tenet.recording import Passes
+from tenet.recording import Passes, free_memory
 
 Triple = tuple[int, int, int]
 
@@ -197,31 +197,30 @@ def checkpoint_blocks(network: nn.Module, wanted: bool) -> None:
             block.conv1.keeps_nothing = block.conv2.keeps_nothing = wanted
 
 
-def compile_encoders(network: nn.Module, wanted: bool) -> None:
-    """Choose whether encoders are compiled for training (`torch.compile`).
+def hasten_encoders(network: nn.Module, how: Literal["compiled", "recorded"] | None) -> None:
+    """Choose how encoders that learn run in training.
 
-    Where there is no compiler they work as they are. On a GPU their kernels are recorded as well.
+    Parameters
+    ----------
+    network : module
+        Whose encoders are meant.
+    how : {"compiled", "recorded"}, optional
+        By `torch.compile`, if there is a compiler; on a GPU their kernels are recorded as well. Or
+        recorded as they are, on a GPU; see `tenet.recording.Passes`. Or, by default, as they are.
     """
-    if wanted:
+    if how == "compiled":
         torch._dynamo.config.suppress_errors = True
     for module in network.modules():
         if isinstance(module, Encoder):
-            module.fast = (
-                torch.compile(module.encode, mode="reduce-overhead", dynamic=False)
-                if wanted
-                else None
-            )
-
-
-def record_encoders(network: nn.Module, wanted: bool) -> None:
-    """Choose whether encoders that learn are recorded on a GPU for training; see `Passes`.
-
-    Gradients then reach logits alone, not features.
-    """
-    for module in network.modules():
-        if isinstance(module, Encoder):
-            learns = any(parameter.requires_grad for parameter in module.parameters())
-            module.fast = Passes(module.encode_logits, module) if wanted and learns else None
+            module.fast = None
+            if how is None or not any(parameter.requires_grad for parameter in module.parameters()):
+                continue
+            if how == "compiled":
+                module.fast = torch.compile(module.encode, mode="reduce-overhead", dynamic=False)
+            else:
+                module.fast = Passes(module.encode_logits, module)
+    if how is None:
+        free_memory()
 
 
 def blocks(channels: int, n: int, dropout: float) -> nn.Sequential:
@@ -290,7 +289,7 @@ class Encoded(NamedTuple):
     """What the encoder predicts on the fine grid, tensors (N, 1, Z·s, Y, X), and what from.
 
     `features` are those before the heads: (N, C, Z·s, Y, X) of `JNet`, (N, C, Z, Y, X) of
-    `CoarseNet`.
+    `CoarseNet`; empty where passes are recorded.
     """
 
     shape_logits: Tensor
@@ -351,9 +350,8 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def encode_logits(self, image: Tensor, estimate: Tensor | None = None) -> Encoded:
-        """The same, for a loss that does not depend on features."""
-        encoded = self.encode(image, estimate)
-        return encoded._replace(features=encoded.features.detach())
+        """The same without features, for a loss that does not depend on them."""
+        return self.encode(image, estimate)._replace(features=image.new_empty(0))
 
     def _finish(self) -> None:
         # Convolutions on few channels are more than twice as fast with channels last.

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import gc
 import sys
 from collections.abc import Callable, Hashable, Iterator
 from contextvars import ContextVar
@@ -165,9 +166,10 @@ class Passes:
                 known.append(free)
             except RuntimeError as error:
                 _say(device, error)
-            if free is None:
+            if free is None:  # here, where the error holds no memory any more
                 self.stopped = True
-                torch.cuda.empty_cache()
+                self.passes.clear()
+                free_memory()
         if free is None:
             return self.function(*tensors)
         result = free.replay(*tensors)
@@ -176,7 +178,10 @@ class Passes:
         return result
 
     def _record(self, tensors: tuple[Tensor, ...]) -> Callable[..., Any]:
-        """Leaves buffers and what is drawn at random as they were."""
+        """Leaves buffers and what is drawn at random as they were.
+
+        Meanwhile no other thread may use the GPU; those that read crops do not.
+        """
         before = [buffer.clone() for buffer in self.network.buffers()]
         body = _Body(self.function, self.network)
         device = tensors[0].device
@@ -187,6 +192,13 @@ class Passes:
             for buffer, value in zip(self.network.buffers(), before, strict=True):
                 buffer.copy_(value)
         return body.forward
+
+
+def free_memory() -> None:
+    """Give back what passes took that nothing refers to but they themselves."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 class _Body(nn.Module):

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from tenet.atomic import save_table
 from tenet.config import Optimisation
 from tenet.errors import TenetError
-from tenet.network import checkpoint_blocks, compile_encoders, record_encoders
+from tenet.network import checkpoint_blocks, hasten_encoders
 from tenet.training.store import HISTORY, load_tensors, on_cpu, save_tensors
 
 if TYPE_CHECKING:
@@ -142,9 +142,9 @@ def train(
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     on_gpu = any(parameter.is_cuda for parameter in parameters)
     if settings.compile:
-        compile_encoders(model, True)
+        hasten_encoders(model, "compiled")
     elif on_gpu and settings.accumulate == 1 and not settings.checkpoint:
-        record_encoders(model, True)
+        hasten_encoders(model, "recorded")
     readers = min(MOST_READERS, torch.get_num_threads()) if on_gpu else 1
     with (
         _progress() as bar,
@@ -188,7 +188,7 @@ def train(
             run.finish_epoch(sums, validation, log, time.monotonic() - started)
             bar.update(bar_id, description=f"validation {run.history[-1]['validation']:.4g}")
     model.load_state_dict(run.best_weights)
-    record_encoders(model, False)
+    hasten_encoders(model, None)
     (plan.folder / CHECKPOINT).unlink(missing_ok=True)
     return dict(optimiser.state_dict())
 

@@ -20,7 +20,7 @@ from tenet.imaging import StridedBlur, deconvolve
 from tenet.losses import mrf_loss
 from tenet.model import TENET
 from tenet.motion import fit_displacement, shift_planes
-from tenet.network import compile_encoders, record_encoders
+from tenet.network import hasten_encoders
 from tenet.phantoms import open_phantoms
 from tenet.training.finetune import RawData, finetune
 from tenet.training.pretrain import pretrain
@@ -253,7 +253,7 @@ def test_compiled_encoder_and_its_gradients(monkeypatch: pytest.MonkeyPatch) -> 
     network.freeze_norm = True
     gradients = []
     for compiled in (False, True):
-        compile_encoders(network, compiled)
+        hasten_encoders(network, "compiled" if compiled else None)
         monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
         for _ in range(4 if compiled else 1):
             network.zero_grad()
@@ -273,7 +273,7 @@ def test_recorded_encoder_learns_as_it_does_otherwise(network: str, half: bool) 
     states = []
     for recorded in (False, True):
         tried = copy.deepcopy(made)
-        record_encoders(tried, recorded)
+        hasten_encoders(tried, "recorded" if recorded else None)
         optimiser = torch.optim.SGD(tried.encoder.parameters(), lr=0.1)
         for step in range(4):
             optimiser.zero_grad(set_to_none=True)
@@ -295,7 +295,7 @@ def test_recorded_encoder_learns_as_it_does_otherwise(network: str, half: bool) 
 
 def test_dropout_differs_from_replay_to_replay() -> None:
     network = model(network="coarse", dropout=0.5).to(GPU).train()
-    record_encoders(network, True)
+    hasten_encoders(network, "recorded")
     image = volume(1, 1, 8, 24, 24).to(GPU)
     results = []
     for seed in (0, 1, 0):

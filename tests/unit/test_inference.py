@@ -1,6 +1,7 @@
 """Tiled inference: nothing moves, no seams, bounded memory; and the classes for folders."""
 
 import json
+import math
 import threading
 import tracemalloc
 from pathlib import Path
@@ -18,6 +19,7 @@ from tenet.config import parse_experiment
 from tenet.enhancement import (
     _Tiled,
     alignment_of,
+    context_of,
     default_overlap,
     default_tile,
     enhance_array,
@@ -34,7 +36,7 @@ from tenet.inference import (
 from tenet.model import TENET
 from tenet.phantoms import save_phantom
 from tenet.restoration import restore_array
-from tenet.tiles import halves, tile_plan
+from tenet.tiles import Tile, halves, tile_plan
 from tenet.training.store import save_model
 from tenet.volumes import IntensityRange, Stack, open_stack
 from tenet.writing import write_ome_tiff
@@ -300,7 +302,9 @@ def test_tiles_and_parts_of_them_are_shown_their_surroundings() -> None:
         shown = place[y.shown]
         np.testing.assert_array_equal(shown[y.own], place[y.start : y.stop])
         assert (shown[0], shown[-1]) == (max(y.start - 16, 0), min(y.stop + 16, 200) - 1)
-        for part in halves(tile, (0, 24, 0), alignment, context) or []:
+        parts = halves(tile, (0, 24, 0), alignment, context)
+        assert parts is not None
+        for part in parts:
             seen = shown[part[1].shown_of(y)]
             own = place[y.start + part[1].start : y.start + part[1].stop]
             np.testing.assert_array_equal(seen[part[1].own], own)
@@ -326,6 +330,40 @@ def test_halves_of_a_tile_are_deconvolved_with_what_is_around_them(
     halved, _ = enhance_array(model, image, tile_zyx_shape=image.shape)
     assert len(seen) == 2
     assert np.abs(whole - halved).max() < 0.001
+
+
+def test_what_is_around_a_tile_does_not_count_when_it_is_halved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Halves of a tile in the middle have all its context, so hardly less is shown of them."""
+    model = random_model(scale=2, deconvolution_steps=1, size_y=51, size_x=51)
+    image = np.zeros((2, 400, 400), dtype=np.float32)
+    tile = 168
+    most = int(0.8 * 2 * tile**2)
+    sizes: list[int] = []
+
+    def with_little_memory(_: Any, shown: Any, spans: Tile) -> Any:
+        shape = [span.stop - span.start for span in spans]
+        sizes.append(math.prod(shape))
+        if sizes[-1] > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return np.zeros((2, 2 * shape[0], *shape[1:]), np.float32)
+
+    tiled = _Tiled(model, (2, tile, tile), None, [torch.device("cpu")])
+    monkeypatch.setattr(tiled, "_whole", with_little_memory)
+    restore_array(tiled, image)
+    assert min(sizes) > most / 2  # halves, no quarters
+
+
+def test_default_tile_has_room_for_what_is_around_it() -> None:
+    params = experiment(scale=4, deconvolution_steps=5, size_y=51, size_x=51).params
+    _, y, x = context_of(params)
+    assert y == x == 52
+    for shape in ((10, 3000, 2000), (40, 200, 3000), (300, 2000, 2000)):
+        for voxels in (1e7, 1e8):
+            tile = default_tile(params, shape, default_overlap(params), 1e9, voxels)
+            shown = [min(n + 2 * c, m) for n, c, m in zip(tile, (0, y, x), shape, strict=True)]
+            assert 0.3 * voxels < 4 * math.prod(shown) <= voxels
 
 
 def test_unaligned_tiles_would_be_seen() -> None:

@@ -21,7 +21,7 @@ from tenet.network import (
     Encoder,
     JNet,
     checkpoint_blocks,
-    compile_encoders,
+    hasten_encoders,
     hill,
 )
 
@@ -342,7 +342,7 @@ def test_compiled_encoder_trains_as_it_does_otherwise(monkeypatch: pytest.Monkey
     stack = image(encoder, (2, 4, 4))
     results = []
     for wanted in (False, True):
-        compile_encoders(encoder, wanted)
+        hasten_encoders(encoder, "compiled" if wanted else None)
         monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
         encoder.zero_grad()
         logits = encoder(stack).shape_logits
@@ -354,7 +354,7 @@ def test_compiled_encoder_trains_as_it_does_otherwise(monkeypatch: pytest.Monkey
         for parameter in average.parameters():
             parameter.zero_()
     assert not average(stack).shape_logits.any()
-    compile_encoders(encoder, False)
+    hasten_encoders(encoder, None)
     assert encoder.fast is None
 
 
