@@ -47,7 +47,8 @@ BYTES_PER_VOXEL_AND_CHANNEL = 32
 #: and the block on the fine grid (0.1 to 0.3 GB) included: 55 with 1.3 coarse channels per fine
 #: voxel, 117 with 5.3, 171 with a deconvolution; half of the memory is left for what is more.
 COARSE_BYTES, COARSE_BYTES_PER_CHANNEL = 70, 10
-#: What a deconvolution takes per fine voxel, those of the tile's context included.
+#: What a deconvolution takes per fine voxel, those of the tile's context included; of the memory
+#: it may have twice as much as the network, since the context is lost work.
 DECONVOLUTION_BYTES = 65
 #: Share of the free memory that a tile may take, and how much it takes at most: larger tiles gain
 #: no speed. On the CPU a cluster's limit on memory is not to be seen.
@@ -160,11 +161,14 @@ def _rectangle(
     return sides[0], sides[1]
 
 
-def memory_for(device: torch.device) -> int:
-    """Bytes that a tile may take on a device; see the constants of this module."""
+def memory_for(device: torch.device, times: int = 1) -> int:
+    """Bytes that a tile may take on a device; see the constants of this module.
+
+    Unless so much is not free, as many times the most.
+    """
     if device.type == "cuda":
-        return min(int(MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]), MOST_GPU_BYTES)
-    return min(int(MEMORY_SHARE * psutil.virtual_memory().available), MOST_CPU_BYTES)
+        return min(int(MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]), times * MOST_GPU_BYTES)
+    return min(int(MEMORY_SHARE * psutil.virtual_memory().available), times * MOST_CPU_BYTES)
 
 
 # Enhancing ----------------------------------------------------------------------------------------
@@ -299,9 +303,8 @@ class _Tiled:
     def tiles(self, zyx_shape: Triple) -> list[Tile]:
         tile_shape = self.tile_zyx_shape
         if tile_shape is None:
-            memory = min(memory_for(device) for device in self.devices)
-            fine_voxels = memory / self.bytes_per_voxel
-            shown_voxels = memory / DECONVOLUTION_BYTES
+            own, twice = (min(memory_for(device, n) for device in self.devices) for n in (1, 2))
+            fine_voxels, shown_voxels = own / self.bytes_per_voxel, twice / DECONVOLUTION_BYTES
             tile_shape = default_tile(
                 self.params, zyx_shape, self.overlap_zyx, fine_voxels, shown_voxels
             )
