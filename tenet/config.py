@@ -314,10 +314,7 @@ class PhantomSet(Section):
     valid_object_num_max: PositiveInt = 2500
     object_scale: Positive = 1.0
     line_fraction: Fraction = 0.95
-    # times object_scale
-    line_length: tuple[Positive, Positive] = (120.0, 240.0)
     line_thickness: tuple[Positive, Positive] = (7.0, 7.0)
-    straight_fraction: Fraction = 0.0
 
 
 class Range(Section):

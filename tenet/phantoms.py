@@ -62,9 +62,6 @@ class TrainingPhantomSettings:
         Shortest and longest line; smallest and largest side of its square cross-section.
     line_bend_deg
         Largest angle between the two ends of a line, which is an arc of a circle.
-    straight_fraction
-        Probability that a line is straight instead, at an angle to z that is uniform in [0, 90]
-        degrees: few directions in space are near the optical axis.
     solid_radius
         Smallest and largest distance from the centre to the surface of a ball, to a corner of an
         octahedron, to a face of a cube.
@@ -87,7 +84,6 @@ class TrainingPhantomSettings:
     line_length: Range = (120.0, 240.0)
     line_thickness: Range = (7.0, 7.0)
     line_bend_deg: float = 90.0
-    straight_fraction: float = 0.0
     solid_radius: Range = (10.0, 30.0)
     elastic_sigma: float = 5.0
     elastic_spacing: float = 30.0
@@ -105,7 +101,6 @@ class TrainingPhantomSettings:
         _check_range("line_thickness", self.line_thickness, 1)
         _check_value("line_fraction", self.line_fraction, 0, 1)
         _check_value("line_bend_deg", self.line_bend_deg, 0, 180)
-        _check_value("straight_fraction", self.straight_fraction, 0, 1)
         _check_value("elastic_spacing", self.elastic_spacing, 1)
         _check_value("elastic_sigma", self.elastic_sigma, 0, self.elastic_spacing / 5)
         _check_value("brightness_log_sd", self.brightness_log_sd, 0)
@@ -430,10 +425,7 @@ def draw_training_phantom(
     thinnest, thickest = settings.line_thickness
     max_bend = math.radians(settings.line_bend_deg)
     for _ in range(n_objects):
-        straight = False
         if rng.random() < settings.line_fraction:
-            # Drawn only where there is a choice, so that the paper's phantoms stay as they are.
-            straight = settings.straight_fraction > 0 and rng.random() < settings.straight_fraction
             solid, bend = "box", rng.uniform(-max_bend, max_bend)
             length, thickness = rng.uniform(*settings.line_length), thinnest
             if thickest > thinnest:
@@ -442,30 +434,17 @@ def draw_training_phantom(
         else:
             solid, bend = ("ball", "octahedron", "box")[rng.integers(3)], 0.0
             extents = np.full(3, 2 * rng.uniform(*settings.solid_radius))
-        if straight:
-            deformation, rotation = _Deformation(), _tilt(rng.uniform(0.0, 90.0), rng)
-        else:
-            deformation = _Deformation(bend, settings.elastic_sigma, settings.elastic_spacing)
-            rotation = Rotation.random(rng=rng)
         voxels = _object_voxels(
             solid,
             extents / 2,
-            deformation,
-            rotation.as_matrix(),
+            _Deformation(bend, settings.elastic_sigma, settings.elastic_spacing),
+            Rotation.random(rng=rng).as_matrix(),
             rng.uniform(0.0, settings.zyx_shape) - 0.5,
             settings.zyx_shape,
             rng,
         )
         _paint(canvas, voxels, _draw_brightness(settings.brightness_log_sd, rng))
     return _finish(canvas, settings.zyx_shape, {"n_objects": n_objects})
-
-
-def _tilt(polar_deg: float, rng: np.random.Generator) -> Rotation:
-    """Away from z by an angle, in any direction, after any turn of the object about itself."""
-    azimuth, roll = rng.uniform(0.0, 360.0, 2)
-    # The axes X, Y, Z of SciPy are our z, y, x: a roll about the line, which lies along z;
-    # a tilt away from z; a turn about z.
-    return Rotation.from_euler("XZX", [azimuth, polar_deg, roll], degrees=True)
 
 
 def draw_angle_phantom(settings: AnglePhantomSettings, rng: np.random.Generator) -> DrawnPhantom:
@@ -490,11 +469,15 @@ def draw_angle_phantom(settings: AnglePhantomSettings, rng: np.random.Generator)
     for _ in range(settings.n_lines):
         extents = np.array([rng.uniform(*settings.line_length), thickness, thickness])
         polar = rng.uniform(0.0, 90.0) if settings.angle_deg == "random" else settings.angle_deg
+        azimuth, roll = rng.uniform(0.0, 360.0, 2)
+        # The axes X, Y, Z of SciPy are our z, y, x: a roll about the line, which lies along z;
+        # a tilt away from z; a turn about z.
+        rotation = Rotation.from_euler("XZX", [azimuth, polar, roll], degrees=True)
         voxels = _object_voxels(
             "box",
             extents / 2,
             _Deformation(),
-            _tilt(polar, rng).as_matrix(),
+            rotation.as_matrix(),
             rng.uniform(0.0, settings.zyx_shape) - 0.5,
             settings.zyx_shape,
             rng,

@@ -28,8 +28,7 @@ def training_phantoms(section: PhantomSet) -> TrainingPhantomSettings:
         n_objects=(section.train_object_num_min, section.train_object_num_max),
         line_fraction=section.line_fraction,
         line_thickness=section.line_thickness,
-        straight_fraction=section.straight_fraction,
-        line_length=(section.line_length[0] * scale, section.line_length[1] * scale),
+        line_length=(base.line_length[0] * scale, base.line_length[1] * scale),
         solid_radius=(base.solid_radius[0] * scale, base.solid_radius[1] * scale),
     )
 

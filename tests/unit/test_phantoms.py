@@ -501,8 +501,5 @@ def test_an_experiment_scales_the_objects_of_its_phantoms():
     assert settings.line_length == tuple(length / 2 for length in base.line_length)
     assert settings.solid_radius == tuple(radius / 2 for radius in base.solid_radius)
     assert settings.line_thickness == base.line_thickness
-    many = training_phantoms(
-        PhantomSet(line_thickness=(2, 14), line_length=(40, 240), object_scale=0.5)
-    )
+    many = training_phantoms(PhantomSet(line_thickness=(2, 14)))
     assert many.line_thickness == (2, 14)
-    assert many.line_length == (20, 120)
