@@ -18,7 +18,7 @@ from tenet.metrics import best_threshold, threshold_grid
 from tenet.model import TENET
 from tenet.phantoms import open_phantoms
 from tenet.simulation import psf_fwhm_um
-from tenet.training.intensity import BRIGHTEST_PERCENT, deconvolved_peak
+from tenet.training.intensity import BRIGHTEST_PERCENT, deconvolved_peak, reconstruction_gain
 from tenet.training.store import THRESHOLD
 
 PSF_TABLE = "psf.csv"
@@ -64,8 +64,8 @@ def calibrate(model: TENET, phantoms: Path, folder: Path, *, seed: int = 0) -> d
     dict
         `threshold` (of the highest mean IoU), `iou`, `n`; `signal_level` and `deconvolved_level`:
         the intensity that the brightest 0.01 % of the voxels of a phantom's image reach, before and
-        after deconvolution. Raw stacks are scaled to the latter. `inside`: what the probabilities
-        meant, see `certainty`.
+        after deconvolution; `gain`, see `reconstruction_gain`. Raw stacks are scaled to the last
+        two. `inside`: what the probabilities meant, see `certainty`.
     """
     levels = [
         np.percentile(image, BRIGHTEST_PERCENT)
@@ -73,6 +73,7 @@ def calibrate(model: TENET, phantoms: Path, folder: Path, *, seed: int = 0) -> d
     ]
     pairs = phantom_images(model, phantoms, noise=True, seed=seed)
     peaks = [deconvolved_peak(model, image) for image, _ in pairs]
+    gains = [reconstruction_gain(model, image) for image, _ in pairs]
     counts = Counts()
     scores = ((enhance_array(model, image)[0], truth) for image, truth in pairs)
     choice = best_threshold(counts.seen(scores), threshold_grid())
@@ -82,6 +83,7 @@ def calibrate(model: TENET, phantoms: Path, folder: Path, *, seed: int = 0) -> d
         "n": len(pairs),
         "signal_level": round(float(np.median(levels)), 6),
         "deconvolved_level": round(float(np.median(peaks)), 6),
+        "gain": round(float(np.median(gains)), 6),
         "inside": counts.shares(),
         "how": "highest mean IoU on held-out phantoms blurred by the model's own PSF and noise",
     }

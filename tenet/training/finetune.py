@@ -26,7 +26,7 @@ from tenet.losses import (
 from tenet.model import TENET, Enhanced
 from tenet.patches import StackCrops, windows_of
 from tenet.phantoms import Phantom, open_phantoms
-from tenet.training.intensity import model_range, stack_range
+from tenet.training.intensity import inside, model_range, stack_range
 from tenet.training.loop import Plan, generator_for, train
 from tenet.training.pretrain import Drawn, Simulator, mask, supervised_terms
 from tenet.training.scan import lowest
@@ -204,7 +204,7 @@ def scan_stretch(task: "FinetuneTask", seed: int) -> dict[str, Any]:
         parts = []
         for image in windows:
             reconstruction = task.reconstruct(model.enhance(image), image)
-            inner = (..., _inside(image.shape[-2], border_y), _inside(image.shape[-1], border_x))
+            inner = (..., inside(image.shape[-2], border_y), inside(image.shape[-1], border_x))
             pairs = zip(_quarters(reconstruction[inner]), _quarters(image[inner]), strict=True)
             parts += [
                 unscaled_reconstruction_loss(a, b, model.noise.variance(a)).item() for a, b in pairs
@@ -223,12 +223,6 @@ def scan_stretch(task: "FinetuneTask", seed: int) -> dict[str, Any]:
         "standard_error": found.standard_error,
         "tried": [{"stretch": round(math.exp(at), 4), "loss": loss} for at, loss in found.tried],
     }
-
-
-def _inside(size: int, border: int) -> slice:
-    """All but a border, which takes at most half."""
-    border = min(border, size // 4)
-    return slice(border, size - border)
 
 
 def _quarters(window: Tensor) -> list[Tensor]:

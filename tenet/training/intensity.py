@@ -1,8 +1,11 @@
 """How raw intensities map to [0, 1], so that a stack looks to a model like its phantoms.
 
 A blurred stack does not tell how bright its structures are: a thin one is dimmed by the blur, a
-thick one hardly. So the level is set after deconvolution: what the brightest voxels reach is made
-the same as on the phantoms that the model was calibrated on.
+thick one hardly. So the level is found in two steps. After deconvolution the brightest voxels are
+made to reach what they do on the phantoms that the model was calibrated on. Then what the model
+makes of the stack, blurred again, is made as bright as the stack is, again as on the phantoms: seen
+too bright, structures would have to be brighter than the model knows them, and are made thick
+instead.
 """
 
 import json
@@ -32,6 +35,10 @@ SATURATED_LEVEL = 0.4
 #: How often at most, and how closely, the level of a stack is brought to that of the phantoms; and
 #: from how near one more step gets there without a look.
 LEVEL_ROUNDS, LEVEL_TOLERANCE, LEVEL_NEAR = 6, 0.03, 0.2
+#: The same for the second step, on a smaller part of the stack (coarse planes and pixels); the
+#: power of the level that the gain grows with, to begin with, and how far it may lead.
+GAIN_ROUNDS, GAIN_TOLERANCE, GAIN_WINDOW_ZYX = 4, 0.01, (48, 64, 64)
+GAIN_SLOPE, GAIN_MOST = 0.35, 3.0
 
 
 def stack_range(stack: Stack, method: str) -> IntensityRange:
@@ -54,8 +61,9 @@ def recorded_level(folder: Path, kind: str) -> float | None:
     ----------
     folder : Path
         Of the model.
-    kind : {"signal_level", "deconvolved_level"}
-        What the brightest voxels of the phantoms' images reach, before or after deconvolution.
+    kind : {"signal_level", "deconvolved_level", "gain"}
+        What the brightest voxels of the phantoms' images reach, before or after deconvolution, or
+        the `reconstruction_gain` of these.
 
     Raises
     ------
@@ -86,6 +94,39 @@ def deconvolved_peak(model: TENET, image_zyx: NDArray[np.float32] | Tensor) -> f
     return float(np.percentile(estimate.cpu().numpy(), BRIGHTEST_PERCENT))
 
 
+@torch.no_grad()
+def reconstruction_gain(model: TENET, image_zyx: NDArray[np.float32]) -> float:
+    """How much brighter an image (Z, Y, X) in [0, 1] is than what a model explains it by.
+
+    The factor by which the model's shape and brightness, blurred again, fit the image best, but for
+    a border of half a PSF: light comes from beyond it. Infinite where the model sees nothing.
+    """
+    params = model.params
+    divisors = (params.divisor_zyx[0] // params.scale, *params.divisor_zyx[1:])
+    padding = [(0, -n % d) for n, d in zip(image_zyx.shape, divisors, strict=True)]
+    padded = torch.from_numpy(np.pad(image_zyx, padding, mode="edge"))[None, None]
+    image = model.align(padded.to(model.initial_psf.device))
+    enhanced = model.enhance(image)
+    shape = model.quantise(enhanced["shape_probability"])
+    explained = model.decode(shape, enhanced["brightness"])
+    planes, rows, columns = image_zyx.shape
+    inner = (
+        ...,
+        slice(planes),
+        inside(rows, params.size_y // 2),
+        inside(columns, params.size_x // 2),
+    )
+    seen, explained = image[inner].double(), explained[inner].double()
+    square = float(explained.square().sum())
+    return float((explained * seen).sum()) / square if square > 0 else math.inf
+
+
+def inside(size: int, border: int) -> slice:
+    """All but a border, which takes at most half."""
+    border = min(border, size // 4)
+    return slice(border, size - border)
+
+
 def scaled(range_: IntensityRange, level: float) -> IntensityRange:
     """A range in which what was 1 becomes `level`, at most 1."""
     level = min(level, 1.0)
@@ -104,8 +145,9 @@ def model_range(
 
     As in the training that `experiment` describes, unless another `method` of normalisation is
     given. Where percentiles decide, the brightest part of the stack is then brought to the level of
-    the phantoms that the model was calibrated on. If it is saturated there, its level cannot be
-    seen, and `SATURATED_LEVEL` is taken, unless the model's training never saw as low a ceiling.
+    the phantoms that the model was calibrated on, as the head of this module says. If it is
+    saturated there, its level cannot be seen, and `SATURATED_LEVEL` is taken, unless the model's
+    training never saw as low a ceiling.
     """
     range_ = stack_range(stack, method or experiment.train_dataset.normalisation)
     level = recorded_level(folder, "deconvolved_level")
@@ -115,7 +157,12 @@ def model_range(
     if range_.saturated and trained.microscopes.least_ceiling <= SATURATED_LEVEL:
         return scaled(range_, SATURATED_LEVEL)
     first = recorded_level(folder, "signal_level") or 1.0
-    return scaled(range_, _level_before(model, brightest_window(stack, range_), level, first))
+    window = brightest_window(stack, range_)
+    found = _level_before(model, window, level, first)
+    gain = recorded_level(folder, "gain")
+    if gain is not None:
+        found = _level_of_gain(model, _brightest_part(window), gain, found)
+    return scaled(range_, found)
 
 
 def _level_before(
@@ -140,6 +187,39 @@ def _level_before(
         if sure or level == last[0]:
             break
     return level
+
+
+def _level_of_gain(
+    model: TENET, image_zyx: NDArray[np.float32], wanted: float, first: float
+) -> float:
+    """What an image has to be multiplied by, at most 1, for its `reconstruction_gain` to be so.
+
+    The gain grows with the level. Found by the secant method, no further than `GAIN_MOST` times
+    from the `first` guess; that is kept where the model sees nothing.
+    """
+    level, best, last, slope = first, (math.inf, first), None, GAIN_SLOPE
+    for _ in range(GAIN_ROUNDS):
+        gain = reconstruction_gain(model, np.minimum(level * image_zyx, 1))
+        if not (gain > 0 and math.isfinite(gain)):
+            break
+        off = math.log(wanted / gain)
+        best = min(best, (abs(off), level))
+        if abs(off) < GAIN_TOLERANCE:
+            break
+        if last is not None and last[0] != level:
+            slope = math.log(gain / last[1]) / math.log(level / last[0])
+        last = level, gain
+        step = level * math.exp(off / min(max(slope, GAIN_SLOPE / 2), 2.0))
+        level = min(max(step, first / GAIN_MOST), first * GAIN_MOST, 1.0)
+        if level == last[0]:
+            break
+    return best[1]
+
+
+def _brightest_part(window: NDArray[np.float32]) -> NDArray[np.float32]:
+    z, y, x = window.shape
+    parts = [window[place] for place in windows_of((z, y, x), GAIN_WINDOW_ZYX)]
+    return max(parts, key=lambda part: float(np.square(part).mean()))
 
 
 def brightest_window(stack: Stack, range_: IntensityRange) -> NDArray[np.float32]:
