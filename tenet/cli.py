@@ -490,6 +490,7 @@ def finetune(
     from tenet.volumes import open_stack
 
     chosen = _experiment(experiment, overlay, settings, experiments)
+    where = _device(device, threads)
     raw, names = None, []
     if simulation == bool(data):
         raise TenetError("give either --data with raw stacks, or --simulation")
@@ -500,11 +501,11 @@ def finetune(
         for stack in stacks:
             _warn_of_voxels(stack, voxel_size, chosen)
         names = [stack.path.name for stack in stacks]
-        raw = training.raw_data(stacks, chosen, pretrained)
+        raw = training.raw_data(stacks, chosen, pretrained, device=where)
     arguments: dict[str, Any] = {
         "data": raw,
         "phantoms": phantoms,
-        "device": _device(device, threads),
+        "device": where,
         "seed": seed,
     }
     if evaluate_only:
@@ -572,7 +573,7 @@ def enhance(
         enhance_stack(
             network,
             stack,
-            model_range(stack, experiment, model),
+            model_range(stack, experiment, model, device=network.initial_psf.device),
             path,
             voxel_size_um=size,
             tile_zyx_shape=tile,
@@ -609,7 +610,8 @@ def predict(
 
     network, experiment = _model(model, device, threads, align)
     for stack, path in every_stack(data, out, rois, fold, channel=channel):
-        range_ = model_range(stack, experiment, model, normalisation)
+        where = network.initial_psf.device
+        range_ = model_range(stack, experiment, model, normalisation, device=where)
         size = stack.voxel_size_um or experiment.params.coarse_voxel_size_um
         enhance_stack(network, stack, range_, path, voxel_size_um=size)
     threshold = read_threshold(model)

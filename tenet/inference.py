@@ -236,7 +236,8 @@ class Inference:
             mismatch = voxel_size_mismatch(params, size_um)
             if mismatch:
                 warnings.warn(f"{path}: {mismatch}", stacklevel=2)
-            range_ = model_range(stack, self.experiment, self.folder)
+            where = self.model.initial_psf.device
+            range_ = model_range(stack, self.experiment, self.folder, device=where)
             enhanced = enhance_stack(
                 self.model,
                 stack,

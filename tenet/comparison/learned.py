@@ -75,7 +75,10 @@ def train_baseline(
     chosen = validated(kind.settings_type, settings, method)
     network, experiment = load_model(model, device=device)
     normalisation = normalisation or experiment.train_dataset.normalisation
-    data = [(stack, model_range(stack, experiment, model, normalisation)) for stack in stacks]
+    data = [
+        (stack, model_range(stack, experiment, model, normalisation, device=device))
+        for stack in stacks
+    ]
     psf, scale = network.psf().detach(), network.params.scale
     level = recorded_level(model, "signal_level") or 1.0
     assumed = Assumed(scale, psf, network.noise.requires_grad_(False), level)
@@ -104,7 +107,7 @@ def run_baseline(
     network, record = LEARNED[method].load(folder, device)
     experiment = read_experiment(model)
     for stack, path in pairs:
-        range_ = model_range(stack, experiment, model, record["normalisation"])
+        range_ = model_range(stack, experiment, model, record["normalisation"], device=device)
         size = stack.voxel_size_um or tuple(record["voxel_size_um"])
         restore_stack(network, stack, range_, path, voxel_size_um=size)
     save_json(out / "settings.json", {"threshold": record["threshold"], "model": str(folder)})

@@ -61,7 +61,7 @@ def run_rltv(
     network, experiment = load_model(model, device=device)
     psf, params = network.psf().detach(), experiment.params
     for stack, path in pairs:
-        range_ = model_range(stack, experiment, model, normalisation)
+        range_ = model_range(stack, experiment, model, normalisation, device=device)
         image = torch.from_numpy(normalise(stack.read(), range_))
         if paper:
             result = rltv_paper(image, psf, scale=params.scale, device=device)

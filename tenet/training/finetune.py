@@ -57,9 +57,17 @@ class RawData:
         return cls(training, validation, ranges)
 
 
-def raw_data(stacks: Sequence[Stack], experiment: Experiment, pretrained: Path) -> RawData:
+def raw_data(
+    stacks: Sequence[Stack],
+    experiment: Experiment,
+    pretrained: Path,
+    *,
+    device: torch.device | str = "cpu",
+) -> RawData:
     """Raw stacks for fine-tuning, and for its validation, scaled for the pre-trained model."""
-    ranges = {stack.path: model_range(stack, experiment, pretrained) for stack in stacks}
+    ranges = {
+        stack.path: model_range(stack, experiment, pretrained, device=device) for stack in stacks
+    }
     return RawData(stacks, stacks, ranges)
 
 

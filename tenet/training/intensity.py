@@ -139,7 +139,12 @@ def scaled(range_: IntensityRange, level: float) -> IntensityRange:
 
 
 def model_range(
-    stack: Stack, experiment: Experiment, folder: Path, method: str | None = None
+    stack: Stack,
+    experiment: Experiment,
+    folder: Path,
+    method: str | None = None,
+    *,
+    device: torch.device | str = "cpu",
 ) -> IntensityRange:
     """Intensities of a stack that become 0 and 1 for the model in a folder.
 
@@ -147,13 +152,13 @@ def model_range(
     given. Where percentiles decide, the brightest part of the stack is then brought to the level of
     the phantoms that the model was calibrated on, as the head of this module says. If it is
     saturated there, its level cannot be seen, and `SATURATED_LEVEL` is taken, unless the model's
-    training never saw as low a ceiling.
+    training never saw as low a ceiling. The model looks at it on `device`.
     """
     range_ = stack_range(stack, method or experiment.train_dataset.normalisation)
     level = recorded_level(folder, "deconvolved_level")
     if level is None or not range_.method.startswith("percentile"):
         return range_
-    model, trained = load_model(folder)
+    model, trained = load_model(folder, device=device)
     if range_.saturated and trained.microscopes.least_ceiling <= SATURATED_LEVEL:
         return scaled(range_, SATURATED_LEVEL)
     first = recorded_level(folder, "signal_level") or 1.0

@@ -667,6 +667,51 @@ def test_the_level_is_found_in_few_rounds(monkeypatch: pytest.MonkeyPatch, power
     assert intensity._level_before(None, np.ones((1, 1, 1), np.float32), 9) == 1
 
 
+def test_the_gain_is_how_much_brighter_a_stack_is_than_what_explains_it(
+    pretrained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of any size; borders, where light comes in from beyond, do not count."""
+    model, _ = load_model(pretrained)
+    shape = torch.zeros(1, 1, 48, 42, 48)
+    shape[..., 10:30, 12:30, 15:31] = 1
+    with torch.no_grad():
+        image = model.decode(shape, 0.8 * shape)[0, 0].numpy()[:, :41]
+
+    def enhance(given: torch.Tensor) -> dict[str, torch.Tensor]:
+        assert given.shape[3:] == (42, 48)  # a multiple of the network's lowest level
+        return {"shape_probability": shape, "brightness": 0.8 * shape}
+
+    monkeypatch.setattr(model, "enhance", enhance)
+    assert intensity.reconstruction_gain(model, image) == pytest.approx(1, rel=1e-5)
+    brighter = 1.2 * image
+    brighter[:, :, : model.params.size_x // 2] += 1
+    assert intensity.reconstruction_gain(model, brighter) == pytest.approx(1.2, rel=1e-5)
+    shape.zero_()
+    assert intensity.reconstruction_gain(model, image) == np.inf
+
+
+@pytest.mark.parametrize("power", [0.25, 0.35, 0.6])
+@pytest.mark.parametrize("first", [0.25, 0.4, 0.6])
+def test_the_level_of_a_gain_is_found_in_few_rounds(
+    monkeypatch: pytest.MonkeyPatch, power: float, first: float
+) -> None:
+    seen = []
+
+    def gain(_: Any, image: Any) -> float:
+        seen.append(float(image.max()))
+        return 1.02 * (seen[-1] / 0.4) ** power
+
+    monkeypatch.setattr(intensity, "reconstruction_gain", gain)
+    level = intensity._level_of_gain(None, np.ones((1, 1, 1), np.float32), 1.02, first)
+    assert level == pytest.approx(0.4, rel=0.05)
+    assert len(seen) <= intensity.GAIN_ROUNDS
+    # No further than so many times from where it starts, and no more than 1.
+    far = intensity._level_of_gain(None, np.ones((1, 1, 1), np.float32), 9.0, first)
+    assert far == pytest.approx(min(intensity.GAIN_MOST * first, 1))
+    monkeypatch.setattr(intensity, "reconstruction_gain", lambda *_: np.inf)
+    assert intensity._level_of_gain(None, np.ones((1, 1, 1), np.float32), 1.0, first) == first
+
+
 def test_the_level_is_that_of_the_brightest_part(tmp_path: Path) -> None:
     image = np.zeros((60, 200, 150), np.float32)
     image[50:55, 140:160, 20:40] = 1
