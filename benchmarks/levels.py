@@ -1,0 +1,55 @@
+"""How bright a simulated stack is for a model, and what that does to its segmentation.
+
+    python benchmarks/levels.py MODEL PHANTOMS STACKS
+
+As results/quality/models/scale3 results/quality/phantoms/quality_angle90
+results/quality/acquisitions/quality_angle90/noise after `make quality`. Prints, for each stack, how
+bright it is made by deconvolution alone, by the gain as well (1 is the truth), and IoU at both
+and at the true level.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tenet.enhancement import enhance_array, read_threshold
+from tenet.phantoms import open_phantoms
+from tenet.simulation import GAIN, OFFSET
+from tenet.training import intensity
+from tenet.training.store import load_model
+from tenet.volumes import IntensityRange, normalise, open_stack
+
+
+def main() -> None:
+    """Print a line for each stack."""
+    folder, phantoms, stacks = map(Path, sys.argv[1:])
+    model, experiment = load_model(folder)
+    threshold = read_threshold(folder)
+    recorded = intensity.recorded_level
+    for phantom, path in zip(open_phantoms(phantoms), sorted(stacks.glob("*.tif")), strict=True):
+        stack = open_stack(path)
+        raw = stack.read()
+        true = IntensityRange(0.0, 1.0, "true")
+        if raw.max() > 2:  # counts of a camera
+            true = replace(true, low=OFFSET, high=OFFSET + GAIN)
+        ranges = []
+        for without in ("gain", None):
+            intensity.recorded_level = lambda at, kind, no=without: (  # type: ignore[assignment]
+                None if kind == no else recorded(at, kind)
+            )
+            ranges.append(intensity.model_range(stack, experiment, folder, "percentile"))
+        truth = phantom.read(*(slice(0, n) for n in phantom.zyx_shape))[0] > 0
+        texts = []
+        for range_ in (*ranges, true):
+            shape = enhance_array(model, normalise(raw, range_), tile_zyx_shape=stack.zyx_shape)[0]
+            found = shape >= threshold
+            iou = np.sum(found & truth) / np.sum(found | truth)
+            brightness = (true.high - true.low) / (range_.high - range_.low)
+            texts.append(f"{brightness:.2f} (IoU {iou:.3f})")
+        print(f"{path.name}: by deconvolution {texts[0]}, by gain {texts[1]}, true {texts[2]}")
+
+
+if __name__ == "__main__":
+    main()
