@@ -8,7 +8,10 @@ bright it is made by deconvolution alone, by the gain as well (1 is the truth), 
 and at the true level.
 """
 
+import json
+import shutil
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,29 +20,29 @@ import numpy as np
 from tenet.enhancement import enhance_array, read_threshold
 from tenet.phantoms import open_phantoms
 from tenet.simulation import GAIN, OFFSET
-from tenet.training import intensity
-from tenet.training.store import load_model
+from tenet.training.intensity import model_range
+from tenet.training.store import THRESHOLD, load_model
 from tenet.volumes import IntensityRange, normalise, open_stack
 
 
-def main() -> None:
+def main(temporary: str) -> None:
     """Print a line for each stack."""
     folder, phantoms, stacks = map(Path, sys.argv[1:])
     model, experiment = load_model(folder)
     threshold = read_threshold(folder)
-    recorded = intensity.recorded_level
+    # As a model that was calibrated before there was a gain.
+    without = Path(temporary) / "model"
+    shutil.copytree(folder, without)
+    record = json.loads((without / THRESHOLD).read_text())
+    del record["gain"]
+    (without / THRESHOLD).write_text(json.dumps(record))
     for phantom, path in zip(open_phantoms(phantoms), sorted(stacks.glob("*.tif")), strict=True):
         stack = open_stack(path)
         raw = stack.read()
         true = IntensityRange(0.0, 1.0, "true")
         if raw.max() > 2:  # counts of a camera
             true = replace(true, low=OFFSET, high=OFFSET + GAIN)
-        ranges = []
-        for without in ("gain", None):
-            intensity.recorded_level = lambda at, kind, no=without: (  # type: ignore[assignment]
-                None if kind == no else recorded(at, kind)
-            )
-            ranges.append(intensity.model_range(stack, experiment, folder, "percentile"))
+        ranges = [model_range(stack, experiment, at, "percentile") for at in (without, folder)]
         truth = phantom.read(*(slice(0, n) for n in phantom.zyx_shape))[0] > 0
         texts = []
         for range_ in (*ranges, true):
@@ -52,4 +55,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with tempfile.TemporaryDirectory() as folder:
+        main(folder)

@@ -609,8 +609,8 @@ def predict(
     from tenet.training.intensity import model_range
 
     network, experiment = _model(model, device, threads, align)
+    where = network.initial_psf.device
     for stack, path in every_stack(data, out, rois, fold, channel=channel):
-        where = network.initial_psf.device
         range_ = model_range(stack, experiment, model, normalisation, device=where)
         size = stack.voxel_size_um or experiment.params.coarse_voxel_size_um
         enhance_stack(network, stack, range_, path, voxel_size_um=size)

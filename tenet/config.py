@@ -163,6 +163,12 @@ class ModelParams(Section):
         return self.scale * 2**z_levels, 2**depth, 2**depth
 
     @property
+    def coarse_divisor_zyx(self) -> tuple[int, int, int]:
+        """The same for a coarse crop: it makes up whole voxels of the network's lowest level."""
+        z, y, x = self.divisor_zyx
+        return z // self.scale, y, x
+
+    @property
     def optics(self) -> Optics:
         """The microscope of the Gibson–Lanni model."""
         return Optics(

@@ -62,12 +62,6 @@ LEAST_OVERLAP, DECONVOLVED_OVERLAP = 32, 48
 # Size of tiles -----------------------------------------------------------------------------------
 
 
-def alignment_of(params: ModelParams) -> Triple:
-    """Coarse voxels along z, y and x that make up whole voxels of the network's lowest level."""
-    z, y, x = params.divisor_zyx
-    return z // params.scale, y, x
-
-
 def default_overlap(params: ModelParams) -> Triple:
     """Overlap in coarse voxels: at least 32 fine ones, and four of the network's lowest level.
 
@@ -90,7 +84,7 @@ def context_of(params: ModelParams) -> Triple:
     """
     if not params.deconvolution_steps:
         return 0, 0, 0
-    _, y, x = alignment_of(params)
+    _, y, x = params.coarse_divisor_zyx
     return 0, round_up(params.size_y, y), round_up(params.size_x, x)
 
 
@@ -131,7 +125,7 @@ def default_tile(
     tuple of int
         Coarse voxels along z, y and x.
     """
-    alignment = alignment_of(params)
+    alignment = params.coarse_divisor_zyx
     align_z, divisor, _ = alignment
     least = [3 * round_up(n, a) for n, a in zip(overlap_zyx, alignment, strict=True)]
     planes = round_up(zyx_shape[0], align_z)
@@ -308,7 +302,7 @@ class _Tiled:
             tile_shape = default_tile(
                 self.params, zyx_shape, self.overlap_zyx, fine_voxels, shown_voxels
             )
-        alignment = alignment_of(self.params)
+        alignment = self.params.coarse_divisor_zyx
         return tile_plan(zyx_shape, tile_shape, self.overlap_zyx, alignment, self.context_zyx)
 
     def restore(self, shown_zyx: NDArray[np.float32], tile: Tile) -> NDArray[np.float32]:
@@ -333,7 +327,7 @@ class _Tiled:
             self.too_many_voxels = min(self.too_many_voxels, voxels)
             if torch.cuda.is_available():
                 recording.stop()
-        parts = halves(tile, self.overlap_zyx, alignment_of(self.params), self.context_zyx)
+        parts = halves(tile, self.overlap_zyx, self.params.coarse_divisor_zyx, self.context_zyx)
         if parts is None:
             raise TenetError(
                 f"no memory for a tile of {planes}×{rows}×{columns} voxels on "
@@ -395,7 +389,7 @@ def _enhance_tile(
     flips: Sequence[tuple[int, ...]],
 ) -> NDArray[np.float32]:
     """Shape probability and brightness (2, Z·s, Y, X) of one tile in [0, 1], mean over flips."""
-    alignment, scale = alignment_of(model.params), model.params.scale
+    alignment, scale = model.params.coarse_divisor_zyx, model.params.scale
     # Replicated at the far ends, so that the near ones stay aligned with the pooling; it is what
     # the network's own convolutions do at a border, and works however small the tile is.
     padding = [(0, -n % a) for n, a in zip(shown_zyx.shape, alignment, strict=True)]

@@ -1,4 +1,4 @@
-"""Many small steps on a GPU, recorded once and replayed, as launching costs more than the work.
+"""Many small steps on a GPU, recorded once and replayed, where launching costs more than the work.
 
 `replayed` is for functions without gradients, `Passes` for networks in training.
 """
@@ -132,8 +132,9 @@ class _Pass:
 class Passes:
     """Forward and backward passes of a network in training on a GPU, recorded and replayed.
 
-    Calls whose backward passes are still to come have a recording each. Gradients lie where the
-    next backward pass writes its own, so each backward pass needs an optimiser step of its own.
+    Calls whose backward passes are still to come have a recording each, at most `MOST_PASSES`;
+    one whose backward pass never comes keeps it. Gradients lie where the next backward pass writes
+    its own, so each backward pass needs an optimiser step of its own.
 
     Parameters
     ----------

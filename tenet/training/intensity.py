@@ -102,8 +102,8 @@ def reconstruction_gain(model: TENET, image_zyx: NDArray[np.float32]) -> float:
     a border of half a PSF: light comes from beyond it. Infinite where the model sees nothing.
     """
     params = model.params
-    divisors = (params.divisor_zyx[0] // params.scale, *params.divisor_zyx[1:])
-    padding = [(0, -n % d) for n, d in zip(image_zyx.shape, divisors, strict=True)]
+    sizes = zip(image_zyx.shape, params.coarse_divisor_zyx, strict=True)
+    padding = [(0, -n % d) for n, d in sizes]
     padded = torch.from_numpy(np.pad(image_zyx, padding, mode="edge"))[None, None]
     image = model.align(padded.to(model.initial_psf.device))
     enhanced = model.enhance(image)

@@ -4,6 +4,7 @@ import json
 import math
 import threading
 import tracemalloc
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from tenet.certainty import Certainty
 from tenet.config import parse_experiment
 from tenet.enhancement import (
     _Tiled,
-    alignment_of,
     context_of,
     default_overlap,
     default_tile,
@@ -211,7 +211,7 @@ def test_tile_too_small_for_its_overlap_is_refused_with_the_size_that_does() -> 
 )
 def test_default_tile_fits_the_memory_and_can_be_laid(shape: Any, network: str) -> None:
     params = experiment(network=network, hidden_channels_list=[4, 8, 8, 8], scale=4).params
-    overlap, alignment = default_overlap(params), alignment_of(params)
+    overlap, alignment = default_overlap(params), params.coarse_divisor_zyx
     for voxels in (3e6, 3e7, 1e9):
         tile = default_tile(params, shape, overlap, voxels)
         plan = tile_plan(shape, tile, overlap, alignment)
@@ -294,11 +294,13 @@ def test_default_overlap_hides_where_tiles_were_deconvolved() -> None:
 
 
 def test_tiles_and_parts_of_them_are_shown_their_surroundings() -> None:
-    """As far as the stack goes; and the overlap is as wide as without."""
+    """As far as the stack goes; and tiles are what they are without."""
     place = np.arange(200)
     alignment, context = (1, 4, 4), (0, 16, 0)
-    for tile in tile_plan((4, 200, 10), (4, 96, 10), (0, 24, 0), alignment, context):
+    sizes: Any = ((4, 200, 10), (4, 96, 10), (0, 24, 0), alignment)
+    for tile, alone in zip(tile_plan(*sizes, context), tile_plan(*sizes), strict=True):
         y = tile[1]
+        assert (y.start, y.stop, y.before, y.after) == astuple(alone[1])[:4]
         shown = place[y.shown]
         np.testing.assert_array_equal(shown[y.own], place[y.start : y.stop])
         assert (shown[0], shown[-1]) == (max(y.start - 16, 0), min(y.stop + 16, 200) - 1)
