@@ -47,8 +47,9 @@ BYTES_PER_VOXEL_AND_CHANNEL = 32
 #: and the block on the fine grid (0.1 to 0.3 GB) included: 55 with 1.3 coarse channels per fine
 #: voxel, 117 with 5.3, 171 with a deconvolution; half of the memory is left for what is more.
 COARSE_BYTES, COARSE_BYTES_PER_CHANNEL = 70, 10
-#: What a deconvolution takes per fine voxel, those of the tile's context included; of the memory
-#: it may have twice as much as the network, since the context is lost work.
+#: What a deconvolution takes per fine voxel, those of the tile's context included (at most 69 by
+#: `benchmarks/tile_memory.py scale10 10 24,256,256 2,2`, whose network is next to none); of the
+#: memory it may have twice as much as the network, since the context is lost work.
 DECONVOLUTION_BYTES = 65
 #: Share of the free memory that a tile may take, and how much it takes at most: larger tiles gain
 #: no speed. On the CPU a cluster's limit on memory is not to be seen.
