@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-import tenet.network
+import tenet.convolution
 from tenet.config import load_experiment
 from tenet.imaging import LOST, BandLimitedBlur, StridedBlur, centred_planes, deconvolve
 from tenet.model import TENET
@@ -75,16 +75,16 @@ def precision(name: str, batch: int) -> None:
     model.half_precision = True
     image = torch.rand(batch, 1, CROP[0] // params.scale, *CROP[1:])
     estimate = torch.rand(batch, 1, *CROP)
-    rule = tenet.network.faster_in_float32
+    rule = tenet.convolution.faster_in_float32
 
-    def step(faster: Callable[[Tensor], bool]) -> None:
-        tenet.network.faster_in_float32 = faster
+    def step(faster: Callable[[torch.device], bool]) -> None:
+        tenet.convolution.faster_in_float32 = faster
         enhanced = model(image, estimate=estimate, reconstruct=False)
         loss = enhanced["shape_logits"].float().square().mean()
         (loss + enhanced["brightness_logits"].float().mean()).backward()
 
-    times = fastest({"bfloat16": lambda: step(lambda x: False), "chosen": lambda: step(rule)})
-    tenet.network.faster_in_float32 = rule
+    times = fastest({"bfloat16": lambda: step(lambda device: False), "chosen": lambda: step(rule)})
+    tenet.convolution.faster_in_float32 = rule
     print(f"{name}, batch of {batch}: {times['chosen'] / times['bfloat16']:.2f} of the time")
 
 

@@ -8,13 +8,14 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from tenet.convolution import Conv
 from tenet.errors import TenetError
 from tenet.recording import Passes, free_memory
 
@@ -28,96 +29,6 @@ def hill(image: Tensor) -> Tensor:
     """
     root = image.clamp_min(0).sqrt()
     return 2 * root / (1 + root)
-
-
-def faster_in_float32(x: Tensor) -> bool:
-    """Whether a convolution of (N, C, …) is faster in float32 than in bfloat16.
-
-    So it is on CPUs without AMX, if oneDNN does it; PyTorch has it do small single crops in
-    bfloat16 alone (`use_mkldnn` in its Convolution.cpp, which leaves out the last axis).
-    """
-    if x.device.type != "cpu" or torch.cpu.get_capabilities().get("amx_bf16"):
-        return False
-    return len(x) > 1 or math.prod(x.shape[:-1]) > 20480
-
-
-def replicate(x: Tensor, border: int) -> Tensor:
-    """Pad the last three axes of (N, C, Z, Y, X) with copies of the outermost voxels.
-
-    Unlike `F.pad` it keeps channels last and, under autocast on the CPU, half precision.
-    """
-    layout = torch.channels_last_3d
-    if not x.is_contiguous(memory_format=layout):
-        layout = torch.contiguous_format
-    size = [*x.shape[:2], *(n + 2 * border for n in x.shape[2:])]
-    padded = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout)
-    _inner(padded, border).copy_(x)
-    for dim, n in enumerate(x.shape[2:], start=2):
-        padded.narrow(dim, 0, border).copy_(padded.narrow(dim, border, 1))
-        padded.narrow(dim, border + n, border).copy_(padded.narrow(dim, border + n - 1, 1))
-    return padded
-
-
-def _inner(padded: Tensor, border: int) -> Tensor:
-    inner = slice(border, -border)
-    return padded[:, :, inner, inner, inner]
-
-
-class _Replicate(torch.autograd.Function):
-    """`replicate` and its transpose."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, border: int) -> Tensor:
-        ctx.border = border
-        return replicate(x, border)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        border = ctx.border
-        gradient = gradient.clone()
-        for dim in (2, 3, 4):  # what copies contributed goes back to where they were copied from
-            n = gradient.shape[dim]
-            first, last = gradient.narrow(dim, border, 1), gradient.narrow(dim, n - border - 1, 1)
-            first += gradient.narrow(dim, 0, border).sum(dim, keepdim=True)
-            last += gradient.narrow(dim, n - border, border).sum(dim, keepdim=True)
-        return _inner(gradient, border), None
-
-
-class Conv(nn.Conv3d):
-    """3-D convolution of odd size that keeps the shape and pads by replication.
-
-    For the backward pass it keeps what came in, which others keep as well, and pads it once more;
-    unless `keeps_nothing`, where all is computed again anyway.
-    """
-
-    keeps_nothing = False
-
-    def __init__(self, inputs: int, outputs: int, size: int) -> None:
-        super().__init__(inputs, outputs, size)
-        self.border = size // 2
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: D102
-        if torch.is_autocast_enabled("cpu") and faster_in_float32(input):
-            with torch.autocast("cpu", enabled=False):
-                return self._convolve(input.float())
-        return self._convolve(input)
-
-    def _convolve(self, input: Tensor) -> Tensor:
-        if not self.border:
-            return super().forward(input)
-        padded = _Replicate.apply(input, self.border)
-        if self.keeps_nothing or torch.compiler.is_compiling():  # it decides what to keep
-            return super().forward(padded)
-        unpadded = input.detach()
-
-        def pack(saved: Tensor) -> Tensor | None:
-            return None if saved.data_ptr() == padded.data_ptr() else saved
-
-        def unpack(saved: Tensor | None) -> Tensor:
-            return replicate(unpadded, self.border) if saved is None else saved
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
-            return super().forward(padded)
 
 
 class Dropout(nn.Module):

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from tenet.atomic import save_json
 from tenet.config import Optimisation, validated
+from tenet.convolution import faster_in_float32
 from tenet.errors import TenetError
 from tenet.imaging import NoiseModel
 from tenet.metrics import best_threshold
@@ -140,9 +141,9 @@ class LearnedBaseline(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    def autocast(self, fast: bool = True) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
         """Half precision inside, where the settings say so and it is fast."""
-        half = fast and self.settings.precision == "bfloat16"
+        half = self.settings.precision == "bfloat16" and not faster_in_float32(self.device)
         return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
 
     def fine_tile(self) -> tuple[int, int]:

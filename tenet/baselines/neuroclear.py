@@ -38,6 +38,7 @@ from tenet.baselines.learned import (
     square_crop,
     upsample,
 )
+from tenet.convolution import ZeroPaddedConv
 from tenet.errors import TenetError
 from tenet.patches import StackCrops
 from tenet.training.loop import generator_for
@@ -201,7 +202,7 @@ def _convolutions(before: int, after: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for channels in (before, after):
         layers += [
-            nn.Conv3d(channels, after, 3, padding=1),
+            ZeroPaddedConv(channels, after),
             nn.InstanceNorm3d(after),
             nn.ReLU(inplace=True),
         ]

@@ -37,7 +37,7 @@ SATURATED_LEVEL = 0.4
 LEVEL_ROUNDS, LEVEL_TOLERANCE, LEVEL_NEAR = 6, 0.03, 0.2
 #: The same for the second step, on a smaller part of the stack (coarse planes and pixels); the
 #: power of the level that the gain grows with, to begin with, and how far it may lead.
-GAIN_ROUNDS, GAIN_TOLERANCE, GAIN_WINDOW_ZYX = 4, 0.01, (48, 64, 64)
+GAIN_ROUNDS, GAIN_TOLERANCE, GAIN_NEAR, GAIN_WINDOW_ZYX = 4, 0.01, 0.1, (48, 64, 64)
 GAIN_SLOPE, GAIN_MOST = 0.35, 3.0
 
 
@@ -202,23 +202,26 @@ def _level_of_gain(
     The gain grows with the level. Found by the secant method, no further than `GAIN_MOST` times
     from the `first` guess; that is kept where the model sees nothing.
     """
-    level, best, last, slope = first, (math.inf, first), None, GAIN_SLOPE
+    level, last, slope = first, None, GAIN_SLOPE
+    tried = [(math.inf, first)]
     for _ in range(GAIN_ROUNDS):
         gain = reconstruction_gain(model, np.minimum(level * image_zyx, 1))
         if not (gain > 0 and math.isfinite(gain)):
             break
         off = math.log(wanted / gain)
-        best = min(best, (abs(off), level))
+        tried.append((abs(off), level))
         if abs(off) < GAIN_TOLERANCE:
             break
+        sure = False
         if last is not None and last[0] != level:
             slope = math.log(gain / last[1]) / math.log(level / last[0])
+            sure = abs(off) < GAIN_NEAR
         last = level, gain
         step = level * math.exp(off / min(max(slope, GAIN_SLOPE / 2), 2.0))
         level = min(max(step, first / GAIN_MOST), first * GAIN_MOST, 1.0)
-        if level == last[0]:
-            break
-    return best[1]
+        if sure or level == last[0]:
+            return level
+    return min(tried)[1]
 
 
 def _brightest_part(window: NDArray[np.float32]) -> NDArray[np.float32]:

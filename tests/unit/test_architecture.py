@@ -22,6 +22,7 @@ FLOORS = [
         "tiles",
         "cost",
         "recording",
+        "convolution",
     },
     {
         "psf",

@@ -16,7 +16,6 @@ from tenet.model import TENET
 from tenet.network import (
     AlignmentNet,
     CoarseNet,
-    Conv,
     Dropout,
     Encoder,
     JNet,
@@ -160,22 +159,6 @@ def test_dropout_keeps_the_right_part_and_the_mean() -> None:
     assert torch.equal(dropout.eval()(x), x)
 
 
-@pytest.mark.parametrize("requires_grad", [True, False])
-def test_convolution_by_replication_and_its_gradients(requires_grad: bool) -> None:
-    """What the backward pass pads again is what the forward pass padded."""
-    torch.manual_seed(0)
-    conv = Conv(3, 4, 3).double()
-    x = torch.randn(2, 3, 4, 5, 6, dtype=torch.float64, requires_grad=requires_grad)
-    weights = torch.randn(2, 4, 4, 5, 6, dtype=torch.float64)
-    inputs = [p for p in (conv.weight, conv.bias, x) if p.requires_grad]
-    ours = torch.autograd.grad((conv(x) * weights).sum(), inputs)
-    padded = torch.nn.functional.pad(x, [1] * 6, mode="replicate")
-    plain = torch.nn.functional.conv3d(padded, conv.weight, conv.bias)
-    theirs = torch.autograd.grad((plain * weights).sum(), inputs)
-    for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, b)
-
-
 def test_jnet_commutes_with_shifts_of_a_whole_period() -> None:
     """Away from the border the network does the same everywhere."""
     encoder = JNet((2, 4), 3, n_blocks=1).eval()
@@ -241,7 +224,7 @@ def test_initialisation_depends_on_the_generator_alone(attention: bool) -> None:
 def test_half_precision_changes_little_and_leaves_the_physics_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tenet.network.faster_in_float32", lambda x: False)
+    monkeypatch.setattr("tenet.convolution.faster_in_float32", lambda device: False)
     model = TENET(params())
     model.initialise(np.random.default_rng(0))
     model.eval()
@@ -255,26 +238,6 @@ def test_half_precision_changes_little_and_leaves_the_physics_alone(
     difference = (full["shape_probability"] - half["shape_probability"]).abs().max()
     assert 0 < difference < 0.03
     assert torch.equal(full["psf_loss"], half["psf_loss"])
-
-
-@pytest.mark.parametrize("has_amx", [False, True])
-def test_half_precision_only_where_it_is_fast(
-    has_amx: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a CPU without AMX it is so for single small crops alone."""
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_amx})
-    convolution = Conv(4, 4, 3)
-    for shape, small in (
-        ((1, 4, 8, 8, 8), True),
-        ((2, 4, 8, 8, 8), False),
-        ((1, 4, 72, 72, 8), False),
-    ):
-        crop = torch.rand(shape)
-        full = convolution(crop)
-        with torch.autocast("cpu", torch.bfloat16):
-            half = convolution(crop)
-        assert half.dtype == (torch.bfloat16 if has_amx or small else torch.float32)
-        torch.testing.assert_close(half.float(), full, rtol=0.02, atol=0.02)
 
 
 def test_outputs_lie_where_they_should() -> None:

@@ -1,0 +1,77 @@
+"""Convolutions: what is done in another way is the same."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tenet.convolution import LEAST_OF_ONEDNN, Conv, ZeroPaddedConv, _pieces, convolve
+
+
+@pytest.mark.parametrize("requires_grad", [True, False])
+def test_convolution_by_replication_and_its_gradients(requires_grad: bool) -> None:
+    """What the backward pass pads again is what the forward pass padded."""
+    torch.manual_seed(0)
+    conv = Conv(3, 4, 3).double()
+    x = torch.randn(2, 3, 4, 5, 6, dtype=torch.float64, requires_grad=requires_grad)
+    weights = torch.randn(2, 4, 4, 5, 6, dtype=torch.float64)
+    inputs = [p for p in (conv.weight, conv.bias, x) if p.requires_grad]
+    ours = torch.autograd.grad((conv(x) * weights).sum(), inputs)
+    padded = F.pad(x, [1] * 6, mode="replicate")
+    plain = F.conv3d(padded, conv.weight, conv.bias)
+    theirs = torch.autograd.grad((plain * weights).sum(), inputs)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("planes", [12, 9, 7, 1])
+def test_a_crop_in_pieces_is_convolved_as_a_whole(planes: int) -> None:
+    torch.manual_seed(0)
+    weight, bias = torch.randn(5, 3, 3, 3, 3, requires_grad=True), torch.randn(5)
+    x = torch.randn(1, 3, planes + 2, 10, 11).to(memory_format=torch.channels_last_3d)
+    x.requires_grad_()
+    pieces = _pieces(x, weight, planes)
+    assert pieces == {12: 2, 9: 3, 7: 7, 1: 1}[planes]
+    out, whole = convolve(x, weight, bias), F.conv3d(x, weight, bias)
+    assert pieces == 1 or out.is_contiguous(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(out, whole, rtol=1e-4, atol=1e-4)
+    towards = torch.randn_like(whole)
+    ours = torch.autograd.grad((out * towards).sum(), [x, weight])
+    theirs = torch.autograd.grad((whole * towards).sum(), [x, weight])
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)
+
+
+def test_what_onednn_is_given_anyway_stays_whole() -> None:
+    small, large = torch.rand(1, 4, 6, 10, 10), torch.rand(1, 4, 66, 80, 3)
+    assert large.shape[:-1].numel() > LEAST_OF_ONEDNN
+    weight = torch.rand(4, 4, 3, 3, 3)
+    assert _pieces(small, weight, 4) == 2
+    assert _pieces(large, weight, 64) == 1
+    assert _pieces(small.expand(2, -1, -1, -1, -1), weight, 4) == 1
+    assert _pieces(small.double(), weight, 4) == 1
+    assert _pieces(small, torch.rand(4, 4, 5, 5, 5), 2) == 1
+    with torch.autocast("cpu", torch.bfloat16):
+        assert _pieces(small, weight, 4) == 1
+
+
+def test_zeros_around() -> None:
+    torch.manual_seed(0)
+    ours, plain = ZeroPaddedConv(3, 4), torch.nn.Conv3d(3, 4, 3, padding=1)
+    plain.load_state_dict(ours.state_dict())
+    x = torch.randn(1, 3, 6, 7, 8)
+    torch.testing.assert_close(ours(x), plain(x))
+
+
+@pytest.mark.parametrize("has_amx", [False, True])
+def test_half_precision_only_where_it_is_fast(
+    has_amx: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_amx})
+    convolution = Conv(4, 4, 3)
+    for shape in ((1, 4, 8, 8, 8), (2, 4, 8, 8, 8), (1, 4, 72, 72, 8)):
+        crop = torch.rand(shape)
+        full = convolution(crop)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = convolution(crop)
+        assert half.dtype == (torch.bfloat16 if has_amx else torch.float32)
+        torch.testing.assert_close(half.float(), full, rtol=0.02, atol=0.02)
