@@ -18,24 +18,27 @@ def faster_in_float32(device: torch.device) -> bool:
     return device.type == "cpu" and not torch.cpu.get_capabilities().get("amx_bf16")
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """3-D convolution without padding, with stride 1; in pieces along z where that is faster.
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, zeros: int = 0) -> Tensor:
+    """3-D convolution with stride 1; in pieces along z where that is faster.
 
     Parameters
     ----------
     x : Tensor, shape (N, C, Z, Y, X)
     weight : Tensor, shape (C', C, kz, ky, kx)
     bias : Tensor, shape (C',), optional
+    zeros : int
+        How many to pad each end of each axis with.
 
     Returns
     -------
-    Tensor, shape (N, C', Z - kz + 1, Y - ky + 1, X - kx + 1)
+    Tensor, shape (N, C', Z + 2·zeros - kz + 1, Y + 2·zeros - ky + 1, X + 2·zeros - kx + 1)
     """
     halo = weight.shape[2] - 1
-    planes = x.shape[2] - halo
+    planes = x.shape[2] + 2 * zeros - halo
     pieces = _pieces(x, weight, planes)
     if pieces == 1:
-        return F.conv3d(x, weight, bias)
+        return F.conv3d(x, weight, bias, padding=zeros)
+    x = F.pad(x, [zeros] * 6)
     each = planes // pieces
     batch = torch.cat([x.narrow(2, n * each, each + halo) for n in range(pieces)])
     out = F.conv3d(batch.contiguous(memory_format=torch.channels_last_3d), weight, bias)
@@ -103,8 +106,8 @@ class Conv(nn.Conv3d):
 
     keeps_nothing = False
 
-    def __init__(self, inputs: int, outputs: int, size: int) -> None:
-        super().__init__(inputs, outputs, size)
+    def __init__(self, inputs: int, outputs: int, size: int, *, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, size, bias=bias)
         self.border = size // 2
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: D102
@@ -138,4 +141,4 @@ class ZeroPaddedConv(nn.Conv3d):
         super().__init__(inputs, outputs, 3)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: D102
-        return convolve(F.pad(input, [1] * 6), self.weight, self.bias)
+        return convolve(input, self.weight, self.bias, zeros=1)

@@ -38,7 +38,7 @@ from tenet.baselines.learned import (
     square_crop,
     upsample,
 )
-from tenet.convolution import ZeroPaddedConv
+from tenet.convolution import Conv, ZeroPaddedConv
 from tenet.errors import TenetError
 from tenet.patches import StackCrops
 from tenet.training.loop import generator_for
@@ -215,7 +215,7 @@ def linear_network(channels: int) -> nn.Sequential:
     widths = (1, *[channels] * (len(sizes) - 1), 1)
     return nn.Sequential(
         *(
-            nn.Conv3d(before, after, size, padding=size // 2, padding_mode="replicate", bias=False)
+            Conv(before, after, size, bias=False)
             for before, after, size in zip(widths, widths[1:], sizes, strict=False)
         )
     )
