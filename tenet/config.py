@@ -235,7 +235,7 @@ class Optimisation(Section):
     partial: Literal["encoder", "decoder", "params['partial']"] | None = None
     es_patience: PositiveInt | None = None
     is_vibrate: bool = False
-    optimizer: Literal["adam", "adamw"] = "adam"
+    optimizer: Literal["adam", "adamw", "muon"] = "adam"
     weight_decay: NotNegative = 0.0
     schedule: Literal["plateau", "cosine", "constant"] = "plateau"
     warmup_epochs: Count = 10

@@ -300,10 +300,11 @@ def _accelerated(
     last = estimate = image.new_full((*image.shape[:2], *zyx_shape), START, dtype=torch.float32)
     top = saturated(image)
     for step in range(1, steps + 1):
-        ahead = torch.lerp(last, estimate, 1 + momentum(step)).clamp_min(0)
-        ratio = (image + background) / (blur(ahead).clamp_min(0) + background)
+        ahead = torch.lerp(last, estimate, 1 + momentum(step)).clamp_min_(0)
+        ratio = (image + background) / (blur(ahead).clamp_min_(0) + background)
         ratio = torch.where(top, ratio.clamp_min(1), ratio)
-        last, estimate = estimate, ahead * blur.adjoint(ratio).clamp_min(0) / sensitivity
+        correction = blur.adjoint(ratio).clamp_min_(0).div_(sensitivity)
+        last, estimate = estimate, ahead.mul_(correction)
     return estimate
 
 

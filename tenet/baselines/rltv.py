@@ -39,6 +39,7 @@ Progress = Callable[[int, int], None]
 EPSILON = 1e-3
 _LEAST_DENOMINATOR = 0.5  # of Aᵀ1: through TV an iteration at most doubles a voxel
 _LEAST_SENSITIVITY = 1e-3  # of the highest Aᵀ1: the image says nothing of voxels below
+_SLAB_VOXELS, _LEAST_SLAB = 2**19, 8  # voxels and planes of total variation at a time: the cache
 _LEAST_MODEL = 1e-6  # of the image's maximum: keeps FFT round-off out of the ratio
 
 
@@ -572,8 +573,24 @@ def _iterates(
 def _curvature(volume: Tensor, spacing: tuple[float, float, float], epsilon: float) -> Tensor:
     """div(∇o / √(|∇o|² + ε²)), the negative gradient of the total variation.
 
-    Forward differences, zero across the border; the divergence is minus their adjoint.
+    Forward differences, zero across the border; the divergence is minus their adjoint. On the CPU
+    slab by slab, as it is bound by the memory; what a plane gets depends on its neighbours alone.
     """
+    planes = len(volume)
+    each = max(_SLAB_VOXELS // volume[0].numel(), _LEAST_SLAB)
+    if volume.device.type != "cpu" or planes <= each:
+        return _curvature_at_once(volume, spacing, epsilon)
+    curvature = torch.empty_like(volume)
+    for first in range(0, planes, each):
+        last, before = min(first + each, planes), max(first - 1, 0)
+        slab = _curvature_at_once(volume[before : last + 1], spacing, epsilon)
+        curvature[first:last] = slab[first - before : last - before]
+    return curvature
+
+
+def _curvature_at_once(
+    volume: Tensor, spacing: tuple[float, float, float], epsilon: float
+) -> Tensor:
     divergence = torch.zeros_like(volume)
     for dim, flux in enumerate(_unit_gradient(volume, spacing, epsilon)):
         flux.div_(spacing[dim])

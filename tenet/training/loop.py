@@ -9,9 +9,10 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -310,15 +311,21 @@ def _torch_seed(*key: int) -> int:
 
 
 def _optimiser(task: Task, settings: Optimisation) -> torch.optim.Optimizer:
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
+    kind: Callable[..., torch.optim.Optimizer]
+    if settings.optimizer == "muon":
+        from timm.optim import Muon  # PyTorch's own takes matrices alone, and no convolutions
+
+        kind = partial(Muon, nesterov=True)
+    else:
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
     return kind(task.parameter_groups(), lr=settings.lr, weight_decay=settings.weight_decay)
 
 
 def _adopt(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Take over the moments of an earlier optimiser, but not its learning rates."""
+    """Take over the moments of an earlier Adam or AdamW, but not its learning rates."""
     own = optimiser.state_dict()
     indices = {index for group in own["param_groups"] for index in group["params"]}
-    moments = {key: value for key, value in state["state"].items() if key in indices}
+    moments = {k: v for k, v in state["state"].items() if k in indices and "exp_avg_sq" in v}
     optimiser.load_state_dict({"state": moments, "param_groups": own["param_groups"]})
 
 

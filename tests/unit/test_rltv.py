@@ -301,6 +301,14 @@ def test_published_variant_repeats_planes_of_the_coarse_result(strided_scene):
         rltv_paper(image, psf, scale=4, tv_weight=-0.1)
 
 
+def test_curvature_slab_by_slab_is_the_same(monkeypatch):
+    volume = torch.rand(37, 9, 8, generator=torch.Generator().manual_seed(0))
+    spacing = (3.0, 1.0, 1.0)
+    whole = module._curvature_at_once(volume, spacing, 1e-3)
+    monkeypatch.setattr(module, "_SLAB_VOXELS", 10 * 72)
+    assert torch.equal(module._curvature(volume, spacing, 1e-3), whole)
+
+
 def test_published_curvature_is_the_right_one_a_voxel_further():
     # Along one axis alone both are differences of the sign of the slope.
     generator = torch.Generator().manual_seed(4)

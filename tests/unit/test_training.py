@@ -170,6 +170,17 @@ def crops_of(task: FinetuneTask, part: str, rng: np.random.Generator) -> tuple[T
     return task.images.batch(part, task.images.draw(part, 1, rng), rng)
 
 
+class Deeper(Easy):
+    """With a matrix between vectors, as Muon wants it."""
+
+    def __init__(self, stop_at: tuple[int, int] | None = None) -> None:
+        super().__init__(stop_at)
+        self.model.insert(1, nn.Linear(8, 8))
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [{"params": self.model.parameters()}]
+
+
 def plan(folder: Path, *, identity: str = "easy", best_over: int = 1, **settings: Any) -> Plan:
     values = {"n_epochs": 5, "lr": 0.01, "schedule": "cosine", "warmup_steps": 3} | settings
     return Plan(Optimisation(**values), folder, 4, 11, best_over, identity)
@@ -180,16 +191,18 @@ def plan(folder: Path, *, identity: str = "easy", best_over: int = 1, **settings
     [
         {},
         {"ema_decay": 0.8, "optimizer": "adamw", "weight_decay": 0.1},
+        {"ema_decay": 0.8, "optimizer": "muon", "weight_decay": 0.1},
         {"schedule": "plateau", "warmup_epochs": 2, "gradient_norm": 1.0},
     ],
-    ids=["cosine", "ema-adamw", "plateau"],
+    ids=["cosine", "ema-adamw", "ema-muon", "plateau"],
 )
 @pytest.mark.parametrize("stop_at", [(0, 2), (1, 0), (3, 3)], ids=str)
 def test_interrupted_equals_uninterrupted(
     tmp_path: Path, settings: dict[str, Any], stop_at: tuple[int, int]
 ) -> None:
     whole, part = tmp_path / "whole", tmp_path / "part"
-    uninterrupted, stopped, resumed = Easy(), Easy(stop_at), Easy()
+    task = Deeper if settings.get("optimizer") == "muon" else Easy
+    uninterrupted, stopped, resumed = task(), task(stop_at), task()
     state = train(uninterrupted, plan(whole, **settings))
     with pytest.raises(KeyboardInterrupt):
         train(stopped, plan(part, **settings))
@@ -391,6 +404,14 @@ def test_optimiser_goes_on_with_its_own_rate(tmp_path: Path) -> None:
     after = train(Easy(), again, optimiser_state=before)
     assert after["state"][0]["step"] == 24
     assert after["param_groups"][0]["lr"] == 0.003
+
+
+def test_momentum_of_muon_is_no_moment_of_adam(tmp_path: Path) -> None:
+    """Adam begins afresh where Muon was, and goes on where Muon was AdamW."""
+    before = train(Deeper(), plan(tmp_path / "first", optimizer="muon"))
+    after = train(Deeper(), plan(tmp_path / "second", n_epochs=1), optimiser_state=before)
+    steps = [int(after["state"][n]["step"]) for n in range(4)]  # two layers' weights and biases
+    assert steps == [24, 24, 4, 24]
 
 
 class Stuck(Easy):
