@@ -28,6 +28,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tenet.atomic import save_table
 from tenet.config import Optimisation
@@ -36,7 +37,6 @@ from tenet.network import checkpoint_blocks, hasten_encoders
 from tenet.training.store import HISTORY, load_tensors, on_cpu, save_tensors
 
 if TYPE_CHECKING:
-    from timm.utils.model_ema import ModelEmaV3
     from torch.utils.tensorboard import SummaryWriter
 
 CHECKPOINT = "checkpoint.pt"
@@ -127,9 +127,7 @@ def train(
     TenetError
         If the loss is not finite.
     """
-    # Seconds of imports that nothing but training needs.
-    from timm.utils.model_ema import ModelEmaV3
-    from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard import SummaryWriter  # takes time, and nothing else needs it
 
     settings, model = plan.settings, task.model
     checkpoint_blocks(model, settings.checkpoint)
@@ -137,7 +135,7 @@ def train(
     if optimiser_state is not None:
         _adopt(optimiser, optimiser_state)
     schedule = _Schedule(optimiser, settings, plan.steps_per_epoch)
-    average = ModelEmaV3(model, settings.ema_decay, use_warmup=True) if settings.ema_decay else None
+    average = averaged(model, settings.ema_decay) if settings.ema_decay else None
     run = _Run(plan, model, optimiser, schedule, average)
     run.resume()
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
@@ -176,7 +174,7 @@ def train(
                 optimiser.step()
                 schedule.after_step()
                 if average is not None:
-                    average.update(model, step=run.epoch * plan.steps_per_epoch + step + 1)
+                    average.update_parameters(model)
                 bar.advance(bar_id)
             sums = {name: total.item() for name, total in totals.items()}
             if not all(math.isfinite(value) for value in sums.values()):
@@ -192,6 +190,17 @@ def train(
     hasten_encoders(model, None)
     (plan.folder / CHECKPOINT).unlink(missing_ok=True)
     return dict(optimiser.state_dict())
+
+
+def averaged(model: nn.Module, most: float) -> AveragedModel:
+    """Average weights over steps, with a decay that rises to `most`: 1 − n^(−2/3) at the nth."""
+
+    def blend(average: Any, weights: Any, _: Tensor | int) -> None:
+        step = int(result.n_averaged) + 1  # its copy on the GPU would have to be waited for
+        get_ema_multi_avg_fn(min(most, 1 - step ** (-2 / 3)))(average, weights, step)
+
+    result = AveragedModel(model, multi_avg_fn=blend, use_buffers=True)
+    return result
 
 
 def _drawn_ahead(
@@ -221,7 +230,7 @@ class _Run:
         model: nn.Module,
         optimiser: torch.optim.Optimizer,
         schedule: "_Schedule",
-        average: "ModelEmaV3 | None",
+        average: AveragedModel | None,
     ) -> None:
         self.plan, self.model, self.optimiser = plan, model, optimiser
         self.schedule, self.average = schedule, average
@@ -273,9 +282,7 @@ class _Run:
                 "identity": self.plan.identity,
                 "epoch": self.epoch,
                 "model": on_cpu(self.model.state_dict()),
-                "average": None
-                if self.average is None
-                else on_cpu(self.average.module.state_dict()),
+                "average": None if self.average is None else on_cpu(self.average.state_dict()),
                 "optimiser": self.optimiser.state_dict(),
                 "schedule": self.schedule.state_dict(),
                 "best": self.best,
@@ -297,7 +304,7 @@ class _Run:
         self.epoch = state["epoch"]
         self.model.load_state_dict(state["model"])
         if self.average is not None:
-            self.average.module.load_state_dict(state["average"])
+            self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
         self.best, self.best_epoch = state["best"], state["best_epoch"]

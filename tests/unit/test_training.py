@@ -32,7 +32,7 @@ from tenet.training.finetune import (
     scan_stretch,
 )
 from tenet.training.intensity import brightest_window, deconvolved_peak, model_range, stack_range
-from tenet.training.loop import CHECKPOINT, Plan, _drawn_ahead, generator_for, train
+from tenet.training.loop import CHECKPOINT, Plan, _drawn_ahead, averaged, generator_for, train
 from tenet.training.pretrain import Batch, PretrainTask, Simulator, haze, pretrain, psfs
 from tenet.training.store import (
     EXPERIMENT,
@@ -214,6 +214,22 @@ def test_interrupted_equals_uninterrupted(
     assert differences(state, resumed_state) == []
     assert history(whole) == history(part)
     assert len(history(whole)) == 5
+
+
+def test_weights_are_averaged_with_a_decay_that_rises() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    average = averaged(model, 0.7)
+    expected = None
+    for step in range(1, 9):
+        with torch.no_grad():
+            for tensor in model.state_dict().values():
+                tensor.copy_(torch.full_like(tensor, step**2))
+        average.update_parameters(model)
+        share = max(step ** (-2 / 3), 0.3)
+        expected = step**2 if expected is None else (1 - share) * expected + share * step**2
+        for name, tensor in average.module.state_dict().items():
+            if tensor.is_floating_point():
+                torch.testing.assert_close(tensor, torch.full_like(tensor, expected), msg=name)
 
 
 def test_accumulated_batches_make_the_step_of_one_large_batch(tmp_path: Path) -> None:
