@@ -143,6 +143,7 @@ class Neuroclear(LearnedBaseline):
                     nn.init.zeros_(module.bias)
         with torch.no_grad():
             for layer in network.blur:
+                assert isinstance(layer, nn.Conv3d)
                 layer.weight += nn.init.dirac_(torch.empty_like(layer.weight))
         return network
 
