@@ -196,6 +196,10 @@ def averaged(model: nn.Module, most: float) -> AveragedModel:
     """Average weights over steps, with a decay that rises to `most`: 1 − n^(−2/3) at the nth."""
 
     def blend(average: Any, weights: Any, _: Tensor | int) -> None:
+        if not average[0].is_floating_point():  # counts and indices, which have no mean
+            for ours, theirs in zip(average, weights, strict=True):
+                ours.copy_(theirs)
+            return
         step = int(result.n_averaged) + 1  # its copy on the GPU would have to be waited for
         get_ema_multi_avg_fn(min(most, 1 - step ** (-2 / 3)))(average, weights, step)
 

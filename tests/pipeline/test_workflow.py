@@ -244,7 +244,7 @@ def test_figures_are_told_which_stacks_they_show(fresh):
     shown = told(fresh, "results/demo/supp_training", *DEMO)["histories"]
     for name in (
         "models/scale3_align/alignment",
-        "models/supp_mrf/fold1",
+        "models/supp_mrf/fold0",
         "models/fig4_neurons/all",
     ):
         assert f"results/demo/{name}/history.csv" in shown
@@ -384,7 +384,7 @@ def test_the_network_retrains_and_draws_no_new_data(finished):
     counts = jobs(finished, "all", *DEMO)
     assert counts["pretrain"] == 4
     assert counts["align"] == 1
-    assert counts["finetune"] == 24
+    assert counts["finetune"] == 16
     assert counts["figure"] == 8
     assert not {"phantoms", "simulate"} & set(counts)
 
@@ -404,8 +404,8 @@ def test_a_setting_reruns_what_reads_it(finished):
     extended = 6  # ablations that leave this weight as it is
     assert jobs(finished, "all", *DEMO) == {
         **FIG3_ONLY,
-        "finetune": 2 + 2 * extended,
-        "predict": 2 + 2 * extended,
+        "finetune": 2 + extended,
+        "predict": 2 + extended,
         "evaluate_beads": 1 + extended,
     }
 
@@ -425,8 +425,8 @@ def test_a_hidden_microscope_reruns_its_own_experiment(finished):
     assert counts == {
         **FIG3_ONLY,
         "simulate": 1,
-        "finetune": 2 + 2 * ablations,
-        "predict": 3 + 2 * ablations,
+        "finetune": 2 + ablations,
+        "predict": 3 + ablations,
         "rltv": 2,
         "baseline_train": 4,
         "baseline": 4,
@@ -462,9 +462,9 @@ def test_a_volume_that_differs_is_noticed_and_one_that_does_not_is_not(finished)
 def test_logs_and_benchmarks_of_every_job(finished_once):
     results = finished_once / "results/demo"
     benchmarks = sorted((results / "benchmarks").rglob("*.tsv"))
-    assert len(benchmarks) == 170
+    assert len(benchmarks) == 154
     logs = [p for p in (results / "logs").rglob("*") if p.suffix in (".log", ".ipynb")]
-    assert len(logs) == 170 + 8  # a notebook is executed, and talks
+    assert len(logs) == 154 + 8  # a notebook is executed, and talks
 
 
 def test_report_after_a_run(finished):

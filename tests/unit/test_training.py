@@ -223,13 +223,13 @@ def test_weights_are_averaged_with_a_decay_that_rises() -> None:
     for step in range(1, 9):
         with torch.no_grad():
             for tensor in model.state_dict().values():
-                tensor.copy_(torch.full_like(tensor, step**2))
+                tensor.fill_(step**2)
         average.update_parameters(model)
         share = max(step ** (-2 / 3), 0.3)
         expected = step**2 if expected is None else (1 - share) * expected + share * step**2
         for name, tensor in average.module.state_dict().items():
-            if tensor.is_floating_point():
-                torch.testing.assert_close(tensor, torch.full_like(tensor, expected), msg=name)
+            value = expected if tensor.is_floating_point() else step**2
+            torch.testing.assert_close(tensor, torch.full_like(tensor, value), msg=name)
 
 
 def test_accumulated_batches_make_the_step_of_one_large_batch(tmp_path: Path) -> None:
