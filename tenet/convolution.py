@@ -101,7 +101,8 @@ class Conv(nn.Conv3d):
     """3-D convolution of odd size that keeps the shape and pads by replication.
 
     For the backward pass it keeps what came in, which others keep as well, and pads it once more;
-    unless `keeps_nothing`, where all is computed again anyway.
+    unless `keeps_nothing`, where all is computed again anyway, or the crop is so small that it is
+    convolved in pieces, which are kept.
     """
 
     keeps_nothing = False

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 CHECKPOINT = "checkpoint.pt"
+#: Counts the ways in which its contents have been laid out.
+LAYOUT = 2
 #: Threads that read crops for a GPU, which is done with one sooner than a thread has read it.
 MOST_READERS = 8
 Terms = Mapping[str, Tensor]
@@ -283,6 +285,7 @@ class _Run:
         save_tensors(
             self.plan.folder / CHECKPOINT,
             {
+                "layout": LAYOUT,
                 "identity": self.plan.identity,
                 "epoch": self.epoch,
                 "model": on_cpu(self.model.state_dict()),
@@ -302,8 +305,8 @@ class _Run:
         if not path.exists():
             return
         state = load_tensors(path)
-        if state.get("identity") != self.plan.identity:
-            print(f"{path} belongs to other settings or data: training starts afresh")
+        if (state.get("layout"), state.get("identity")) != (LAYOUT, self.plan.identity):
+            print(f"{path} is of another version, other settings or data: training starts afresh")
             return
         self.epoch = state["epoch"]
         self.model.load_state_dict(state["model"])

@@ -236,6 +236,17 @@ def test_results_show_what_the_image_shows(learned: dict[str, LearnedBaseline]) 
         assert network.correlation > 0.3
 
 
+def test_the_blur_that_neuroclear_learns_starts_as_none(assumed: Assumed) -> None:
+    """But for the published random weights: with these alone it shows nothing of the image."""
+    image = torch.rand(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    for seed in range(4):
+        network = Neuroclear._initial(SMALL_NEUROCLEAR, assumed, seed)
+        with torch.no_grad():
+            blurred = network.blur(image)
+        both = torch.stack([image.flatten(), blurred.flatten()])
+        assert torch.corrcoef(both)[0, 1] > 0.8
+
+
 def test_a_training_that_ends_the_wrong_way_round_is_done_again(
     acquired: list[tuple[Stack, IntensityRange]],
     assumed: Assumed,

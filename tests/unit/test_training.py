@@ -43,6 +43,7 @@ from tenet.training.store import (
     load_model,
     load_tensors,
     save_model,
+    save_tensors,
 )
 from tenet.volumes import IntensityRange, Stack, normalise, open_stack
 
@@ -230,6 +231,20 @@ def test_weights_are_averaged_with_a_decay_that_rises() -> None:
         for name, tensor in average.module.state_dict().items():
             value = expected if tensor.is_floating_point() else step**2
             torch.testing.assert_close(tensor, torch.full_like(tensor, value), msg=name)
+
+
+def test_a_checkpoint_of_another_version_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(Easy((3, 0)), plan(tmp_path))
+    state = load_tensors(tmp_path / CHECKPOINT)
+    del state["layout"]
+    save_tensors(tmp_path / CHECKPOINT, state)
+    task = Easy()
+    train(task, plan(tmp_path))
+    assert "is of another version" in capsys.readouterr().out
+    assert task.step == 4 * 5  # all of it
 
 
 def test_accumulated_batches_make_the_step_of_one_large_batch(tmp_path: Path) -> None:
