@@ -1,6 +1,7 @@
 """The command line: every step of the pipeline by hand."""
 
 import ctypes
+import gc
 import json
 import sys
 from pathlib import Path
@@ -101,6 +102,8 @@ def main() -> None:
     except KeyboardInterrupt:
         print("tenet: interrupted; the same command goes on from the last epoch", file=sys.stderr)
         raise SystemExit(130) from None
+    finally:
+        gc.freeze()  # all goes with the process: looking through PyTorch for garbage takes time
 
 
 # Settings -----------------------------------------------------------------------------------------

@@ -33,8 +33,9 @@ from tenet.training.scan import lowest
 from tenet.training.store import FISHER, MODEL, OPTIMISER, load_model, load_tensors, save_model
 from tenet.volumes import IntensityRange, Stack, normalise
 
-#: Parts of the stacks on which lengths of the PSF are tried, and their size in rows and columns.
-SCANNED_WINDOWS, SCANNED_YX = 4, 96
+#: Windows of the stacks on which lengths of the PSF are tried, their least size in rows and columns
+#: (where a stack has as many), and the size of the parts whose losses are compared.
+SCANNED_WINDOWS, SCANNED_YX, SCANNED_PART_YX = 4, 96, 40
 
 TrainMode = Literal["all", "encoder", "decoder", "old"]
 Images = tuple[Tensor, Tensor]  # image, network input
@@ -213,7 +214,7 @@ def scan_stretch(task: "FinetuneTask", seed: int) -> dict[str, Any]:
         for image in windows:
             reconstruction = task.reconstruct(model.enhance(image), image)
             inner = (..., inside(image.shape[-2], border_y), inside(image.shape[-1], border_x))
-            pairs = zip(_quarters(reconstruction[inner]), _quarters(image[inner]), strict=True)
+            pairs = zip(_parts(reconstruction[inner]), _parts(image[inner]), strict=True)
             parts += [
                 unscaled_reconstruction_loss(a, b, model.noise.variance(a)).item() for a, b in pairs
             ]
@@ -233,8 +234,10 @@ def scan_stretch(task: "FinetuneTask", seed: int) -> dict[str, Any]:
     }
 
 
-def _quarters(window: Tensor) -> list[Tensor]:
-    return [part for half in window.chunk(2, -2) for part in half.chunk(2, -1)]
+def _parts(window: Tensor) -> list[Tensor]:
+    """Parts of a window in rows and columns, at least two along each."""
+    rows, columns = (max(2, round(n / SCANNED_PART_YX)) for n in window.shape[-2:])
+    return [part for row in window.chunk(rows, -2) for part in row.chunk(columns, -1)]
 
 
 def _with_alignment(experiment: Experiment, align: bool | None) -> Experiment:
@@ -353,14 +356,15 @@ class RawCrops:
     def windows(self, most: int, rng: np.random.Generator) -> list[Tensor]:
         """Parts of the validation stacks, of whole depth where that is no more than a crop's.
 
-        Those with the most signal of eight times as many that are drawn.
+        Those with the most signal of eight times as many that are drawn. A stack that is not two
+        windows wide is one window: two would share much of it, and count it twice.
         """
         crops = self.crops["val"]
         planes = crops.crop_zyx_shape[0]
         places = []
         for stack, range_ in zip(crops.stacks, crops.ranges, strict=True):
             rows, columns = (
-                min(n, SCANNED_YX) // d * d
+                n // max(1, n // SCANNED_YX) // d * d
                 for n, d in zip(stack.zyx_shape[1:], self.divisor_yx, strict=True)
             )
             for place in windows_of(stack.zyx_shape, (planes, rows, columns)):

@@ -934,6 +934,22 @@ def test_the_psf_is_scanned_where_there_is_something_to_see(
     assert all(window.shape[3:] == (96, 96) for window in windows)
 
 
+@pytest.mark.parametrize(("yx", "places"), [(64, 1), (144, 1), (200, 4)])
+def test_no_voxel_of_a_small_stack_is_scanned_twice(
+    yx: int, places: int, pretrained: Path, tmp_path: Path
+) -> None:
+    counts = np.random.default_rng(0).integers(1, 1000, (4, yx, yx), dtype=np.uint16)
+    np.save(tmp_path / "small.npy", counts)
+    stack = open_stack(tmp_path / "small.npy")
+    data = RawData.prepare([stack], [stack], "minmax")
+    task = finetune_task(
+        tiny(), pretrained, data=data, phantoms=None, mode="decoder", device=CPU, seed=0
+    )
+    windows = task.images.windows(4, np.random.default_rng(0))
+    assert sum(window.numel() for window in windows) == counts.size
+    assert len(windows) == places
+
+
 def test_with_the_encoder_still_the_psf_is_scanned_and_not_trained(
     pretrained: Path, data: RawData, tmp_path: Path
 ) -> None:
