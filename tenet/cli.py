@@ -666,7 +666,7 @@ def rltv_run(
     threads: Threads = None,
 ) -> None:
     """Deconvolve all stacks of a folder with the PSF of a model."""
-    from tenet.baselines.rltv import read_tuning
+    from tenet.baselines.rltv_tuning import read_tuning
     from tenet.comparison.rltv import run_rltv
     from tenet.stacks import every_stack
 

@@ -16,20 +16,16 @@ Bertero & Boccacci, Astron. Astrophys. 437, 369 (2005) for light from outside of
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 from torch.nn import functional
 
-from tenet import metrics
+from tenet.baselines.total_variation import curvature, published_curvature, relative_spacing
 from tenet.errors import TenetError
 from tenet.imaging import BandLimitedBlur, StridedBlur, centred_planes, momentum
 
@@ -39,7 +35,6 @@ Progress = Callable[[int, int], None]
 EPSILON = 1e-3
 _LEAST_DENOMINATOR = 0.5  # of Aᵀ1: through TV an iteration at most doubles a voxel
 _LEAST_SENSITIVITY = 1e-3  # of the highest Aᵀ1: the image says nothing of voxels below
-_SLAB_VOXELS, _LEAST_SLAB = 2**19, 8  # voxels and planes of total variation at a time: the cache
 _LEAST_MODEL = 1e-6  # of the image's maximum: keeps FFT round-off out of the ratio
 
 
@@ -164,13 +159,13 @@ def rltv_iterates(
         raise TenetError(f"the weight of total variation must not be negative, got {tv_weight}")
     if not epsilon > 0:
         raise TenetError(f"epsilon must be positive, got {epsilon}")
-    spacing = _relative_spacing(fine_voxel_size_um)
+    spacing = relative_spacing(fine_voxel_size_um)
 
     def penalty(estimate: Tensor) -> Tensor:
-        return _curvature(estimate, spacing, epsilon).mul_(-tv_weight / scale)
+        return curvature(estimate, spacing, epsilon).mul_(-tv_weight / scale)
 
     return _iterates(
-        _as_volume(image, "image", device),
+        as_volume(image, "image", device),
         psf,
         scale=scale,
         snapshots=steps,
@@ -219,7 +214,7 @@ def rltv_tiled(
     """
     if min(tile_yx) < 1:
         raise TenetError(f"a tile needs rows and columns, got {tile_yx}")
-    stack = _as_volume(image, "image", None)
+    stack = as_volume(image, "image", None)
     planes, rows, columns = stack.shape
     halo_y, halo_x = psf.shape[1] // 2, psf.shape[2] // 2
     start = {"initial": _mean_level(stack, background)} | settings
@@ -290,12 +285,12 @@ def rltv_paper(
         raise TenetError(f"the weight of total variation must not be negative, got {tv_weight}")
     if iterations < 1:
         raise TenetError(f"iterations must be at least 1, got {iterations}")
-    stack = _as_volume(image, "image", device)
+    stack = as_volume(image, "image", device)
 
     def penalty(estimate: Tensor) -> Tensor:
         if published_term:
-            return _published_curvature(estimate).mul_(tv_weight)
-        return _curvature(estimate, (1.0, 1.0, 1.0), EPSILON).mul_(-tv_weight)
+            return published_curvature(estimate).mul_(tv_weight)
+        return curvature(estimate, (1.0, 1.0, 1.0), EPSILON).mul_(-tv_weight)
 
     *_, (_, estimate) = _iterates(
         stack,
@@ -331,150 +326,6 @@ def coarse_psf(psf: Tensor, scale: int) -> Tensor:
     margin = ((2 * half + 1) * scale - psf.shape[0]) // 2
     padded = functional.pad(psf, (0, 0, 0, 0, margin, margin))
     return padded.unflatten(0, (2 * half + 1, scale)).sum(1)
-
-
-@dataclass(frozen=True)
-class RLTVSettings:
-    """Settings chosen on held-out phantoms.
-
-    Attributes
-    ----------
-    iterations, tv_weight
-        As for `rltv`.
-    threshold
-        Segmentation threshold, in the image's units of intensity.
-    score
-        Mean IoU over the phantoms at these settings.
-    """
-
-    iterations: int
-    tv_weight: float
-    threshold: float
-    score: float
-
-
-@dataclass(frozen=True)
-class PublishedSettings:
-    """Threshold of `rltv_paper`, which has nothing else to choose, and its score."""
-
-    threshold: float
-    score: float
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """What ``tenet rltv tune`` writes, beside the table that it chose from."""
-
-    rltv: RLTVSettings
-    rltv_paper: PublishedSettings
-
-
-def read_tuning(path: Path) -> Tuning:
-    """Read what ``tenet rltv tune`` wrote.
-
-    Raises
-    ------
-    TenetError
-        If the file is missing, is not JSON, or lacks a setting.
-    """
-    try:
-        return TypeAdapter(Tuning).validate_json(path.read_bytes())
-    except OSError as error:
-        reason = error.strerror or str(error)
-    except ValidationError as error:
-        first = error.errors()[0]
-        reason = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
-    raise TenetError(f"{path} holds no settings of RLTV ({reason}); run tenet rltv tune again")
-
-
-def tune(
-    pairs: Sequence[tuple[Volume, Volume]],
-    psf: Volume,
-    *,
-    scale: int,
-    fine_voxel_size_um: Sequence[float],
-    tv_weights: Sequence[float] = (0.0, 0.003, 0.01, 0.03),
-    iterations: Sequence[int] = (10, 20, 40, 80, 160),
-    background: float = 0.0,
-    epsilon: float = EPSILON,
-    progress: Progress | None = None,
-    device: torch.device | str | None = None,
-) -> tuple[RLTVSettings, pd.DataFrame]:
-    """Choose accelerated iterations, weight and threshold of the highest IoU on held-out phantoms.
-
-    All numbers of iterations come out of one run per phantom and weight, and no estimate is kept.
-
-    Parameters
-    ----------
-    pairs
-        (image, truth) of each phantom: coarse stack (Z, Y, X), shape mask (Z·s, Y, X).
-    tv_weights, iterations
-        The grid that is searched.
-    progress
-        Called as ``progress(done, runs)`` after every run.
-
-    Returns
-    -------
-    settings : RLTVSettings
-        The best of the grid; of equals the first, that is the one with the least weight and the
-        fewest iterations.
-    table : DataFrame
-        Columns ``tv_weight``, ``iterations``, ``threshold``, ``iou``: every point of the grid
-        at its own best threshold.
-
-    Raises
-    ------
-    TenetError
-        If there are no pairs or the grid is empty, and as `rltv` and `metrics.threshold_sweep`.
-
-    Notes
-    -----
-    Thresholds are 300 geometric steps (about 3 %) from 1/1000 to 10 times the highest intensity of
-    all images.
-    """
-    weights, steps = sorted(tv_weights), sorted(iterations)
-    if not pairs or not weights or not steps:
-        raise TenetError("tuning needs at least one phantom, one weight and one iteration count")
-    highest = max(float(_as_volume(image, "image", None).max()) for image, _ in pairs)
-    thresholds = max(highest, 1e-6) * np.geomspace(1e-3, 10, 301)
-    rows = []
-    for run, weight in enumerate(weights):
-        sweeps: dict[int, list[NDArray[np.float64]]] = {step: [] for step in steps}
-        for phantom, (image, truth) in enumerate(pairs, start=1):
-            mask = torch.as_tensor(truth).cpu().numpy()
-            for step, estimate in rltv_iterates(
-                image,
-                psf,
-                scale=scale,
-                snapshots=steps,
-                tv_weight=weight,
-                fine_voxel_size_um=fine_voxel_size_um,
-                background=background,
-                epsilon=epsilon,
-                accelerated=True,
-                device=device,
-            ):
-                sweep = metrics.threshold_sweep(estimate.cpu().numpy(), mask, thresholds)
-                sweeps[step].append(sweep["iou"].to_numpy())
-            if progress is not None:
-                progress(run * len(pairs) + phantom, len(weights) * len(pairs))
-        for step in steps:
-            mean_iou = np.mean(sweeps[step], axis=0)
-            best = int(mean_iou.argmax())
-            rows.append((weight, step, float(thresholds[best]), float(mean_iou[best])))
-    table = pd.DataFrame(rows, columns=["tv_weight", "iterations", "threshold", "iou"])
-    weight, step, threshold, score = max(rows, key=lambda row: row[-1])
-    return RLTVSettings(step, weight, threshold, score), table
-
-
-def tune_published(
-    pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]], psf: Volume, *, scale: int
-) -> PublishedSettings:
-    """Choose the threshold of `rltv_paper` by the mean IoU on the phantoms of `tune`."""
-    choice = metrics.best_threshold(
-        [(rltv_paper(image, psf, scale=scale).numpy(), truth) for image, truth in pairs]
-    )
-    return PublishedSettings(float(choice.threshold), float(choice.iou))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -570,72 +421,6 @@ def _iterates(
             yield iteration, observation.inside(estimate).clone()
 
 
-def _curvature(volume: Tensor, spacing: tuple[float, float, float], epsilon: float) -> Tensor:
-    """div(∇o / √(|∇o|² + ε²)), the negative gradient of the total variation.
-
-    Forward differences, zero across the border; the divergence is minus their adjoint. On the CPU
-    slab by slab, as it is bound by the memory; what a plane gets depends on its neighbours alone.
-    """
-    planes = len(volume)
-    each = max(_SLAB_VOXELS // volume[0].numel(), _LEAST_SLAB)
-    if volume.device.type != "cpu" or planes <= each:
-        return _curvature_at_once(volume, spacing, epsilon)
-    curvature = torch.empty_like(volume)
-    for first in range(0, planes, each):
-        last, before = min(first + each, planes), max(first - 1, 0)
-        slab = _curvature_at_once(volume[before : last + 1], spacing, epsilon)
-        curvature[first:last] = slab[first - before : last - before]
-    return curvature
-
-
-def _curvature_at_once(
-    volume: Tensor, spacing: tuple[float, float, float], epsilon: float
-) -> Tensor:
-    divergence = torch.zeros_like(volume)
-    for dim, flux in enumerate(_unit_gradient(volume, spacing, epsilon)):
-        flux.div_(spacing[dim])
-        divergence.narrow(dim, 0, flux.shape[dim]).add_(flux)
-        divergence.narrow(dim, 1, flux.shape[dim]).sub_(flux)
-    return divergence
-
-
-def _published_curvature(volume: Tensor) -> Tensor:
-    """Compute the published div: forward differences of forward differences, one voxel off.
-
-    At each end, where one of the two differences is missing, it is taken for zero.
-    """
-    divergence = torch.zeros_like(volume)
-    for dim, flux in enumerate(_unit_gradient(volume, (1.0, 1.0, 1.0), 1e-6)):
-        length = flux.shape[dim]
-        divergence.narrow(dim, 0, length).sub_(flux)
-        divergence.narrow(dim, 0, length - 1).add_(flux.narrow(dim, 1, length - 1))
-    return divergence
-
-
-def _unit_gradient(
-    volume: Tensor, spacing: tuple[float, float, float], epsilon: float
-) -> list[Tensor]:
-    """∇o / √(|∇o|² + ε²) by forward differences; each axis one shorter than the volume."""
-    differences = [volume.diff(dim=dim).div_(spacing[dim]) for dim in range(3)]
-    weight = torch.full_like(volume, epsilon**2)
-    for dim, difference in enumerate(differences):
-        weight.narrow(dim, 0, difference.shape[dim]).addcmul_(difference, difference)
-    weight.rsqrt_()
-    for dim, difference in enumerate(differences):
-        difference.mul_(weight.narrow(dim, 0, difference.shape[dim]))
-    return differences
-
-
-def total_variation(volume: Tensor, fine_voxel_size_um: Sequence[float] = (1.0, 1.0, 1.0)) -> float:
-    """Total variation Σ |∇o| of a volume (Z, Y, X), with gradients per lateral voxel."""
-    spacing = _relative_spacing(fine_voxel_size_um)
-    squares = torch.zeros_like(volume)
-    for dim in range(3):
-        difference = volume.diff(dim=dim).div_(spacing[dim])
-        squares.narrow(dim, 0, volume.shape[dim] - 1).addcmul_(difference, difference)
-    return float(squares.sqrt_().sum(dtype=torch.float64))
-
-
 def _first_estimate(
     image: Tensor,
     observation: _Observation,
@@ -648,7 +433,7 @@ def _first_estimate(
         initial = _mean_level(image, background)
     if isinstance(initial, int | float):
         return image.new_full(observation.fine_shape_zyx, float(initial))
-    inner = _as_volume(initial, "first estimate", image.device)
+    inner = as_volume(initial, "first estimate", image.device)
     expected = (image.shape[0] * scale, *image.shape[1:])
     if tuple(inner.shape) != expected:
         raise TenetError(f"the first estimate must have shape {expected}, got {tuple(inner.shape)}")
@@ -662,15 +447,7 @@ def _mean_level(image: Tensor, background: float) -> float:
     return max(float(image.mean(dtype=torch.float64)) - background, 1e-6)
 
 
-def _relative_spacing(voxel_size_um: Sequence[float]) -> tuple[float, float, float]:
-    """Voxel size in units of the lateral (x) one."""
-    if len(voxel_size_um) != 3 or not all(0 < size < np.inf for size in voxel_size_um):
-        raise TenetError(f"a voxel size is three positive numbers (z, y, x), got {voxel_size_um}")
-    z, y, x = voxel_size_um
-    return (z / x, y / x, 1.0)
-
-
-def _as_volume(volume: Volume, name: str, device: torch.device | str | None) -> Tensor:
+def as_volume(volume: Volume, name: str, device: torch.device | str | None) -> Tensor:
     """Float32 tensor (Z, Y, X), checked to be finite and not negative."""
     tensor = torch.as_tensor(volume, device=device).float()
     if tensor.ndim != 3 or tensor.numel() == 0:
@@ -684,7 +461,7 @@ def _as_psf(psf: Volume, scale: int, device: torch.device) -> Tensor:
     """PSF as a tensor, checked to sum to 1 and to have a centre on the grid."""
     if scale < 1:
         raise TenetError(f"the scale must be at least 1, got {scale}")
-    kernel = _as_volume(psf, "PSF", device)
+    kernel = as_volume(psf, "PSF", device)
     planes = kernel.shape[0]
     if planes != centred_planes(planes, scale):
         raise TenetError(

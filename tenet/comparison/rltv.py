@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from tenet.atomic import save_json
-from tenet.baselines.rltv import Tuning, rltv_paper, rltv_tiled, tune, tune_published
+from tenet.baselines.rltv import rltv_paper, rltv_tiled
+from tenet.baselines.rltv_tuning import Tuning, tune, tune_published
 from tenet.calibration import phantom_images
 from tenet.restoration import Progress
 from tenet.training.intensity import model_range

@@ -8,18 +8,10 @@ import torch
 
 from tenet import metrics
 from tenet.baselines import rltv as module
-from tenet.baselines.rltv import (
-    PublishedSettings,
-    RLTVSettings,
-    coarse_psf,
-    read_tuning,
-    rltv,
-    rltv_iterates,
-    rltv_paper,
-    rltv_tiled,
-    total_variation,
-    tune,
-)
+from tenet.baselines import total_variation as regulariser
+from tenet.baselines.rltv import coarse_psf, rltv, rltv_iterates, rltv_paper, rltv_tiled
+from tenet.baselines.rltv_tuning import PublishedSettings, RLTVSettings, read_tuning, tune
+from tenet.baselines.total_variation import curvature, published_curvature, total_variation
 from tenet.errors import TenetError
 from tenet.imaging import StridedBlur
 
@@ -197,7 +189,7 @@ def test_curvature_is_the_negative_gradient_of_total_variation():
         padding = [0, 0] * (2 - dim) + [0, 1]
         squares = squares + torch.nn.functional.pad(slope, padding) ** 2
     (gradient,) = torch.autograd.grad(squares.sqrt().sum(), volume)
-    assert module._curvature(volume.detach(), spacing, epsilon).allclose(-gradient)
+    assert curvature(volume.detach(), spacing, epsilon).allclose(-gradient)
 
 
 def test_total_variation_falls_and_noise_with_it(strided_scene):
@@ -304,9 +296,9 @@ def test_published_variant_repeats_planes_of_the_coarse_result(strided_scene):
 def test_curvature_slab_by_slab_is_the_same(monkeypatch):
     volume = torch.rand(37, 9, 8, generator=torch.Generator().manual_seed(0))
     spacing = (3.0, 1.0, 1.0)
-    whole = module._curvature_at_once(volume, spacing, 1e-3)
-    monkeypatch.setattr(module, "_SLAB_VOXELS", 10 * 72)
-    assert torch.equal(module._curvature(volume, spacing, 1e-3), whole)
+    whole = regulariser._curvature_at_once(volume, spacing, 1e-3)
+    monkeypatch.setattr(regulariser, "_SLAB_VOXELS", 10 * 72)
+    assert torch.equal(curvature(volume, spacing, 1e-3), whole)
 
 
 def test_published_curvature_is_the_right_one_a_voxel_further():
@@ -314,8 +306,8 @@ def test_published_curvature_is_the_right_one_a_voxel_further():
     generator = torch.Generator().manual_seed(4)
     line = torch.rand(12, generator=generator)
     volume = line[:, None, None].expand(12, 3, 3).contiguous()
-    right = module._curvature(volume, (1.0, 1.0, 1.0), 1e-6)[:, 1, 1]
-    published = module._published_curvature(volume)[:, 1, 1]
+    right = curvature(volume, (1.0, 1.0, 1.0), 1e-6)[:, 1, 1]
+    published = published_curvature(volume)[:, 1, 1]
     assert published[:-2].allclose(right[1:-1], atol=1e-3)
     assert right.abs().max() == pytest.approx(2, abs=1e-3)
 
@@ -325,8 +317,8 @@ def test_published_term_sharpens_coarse_waves_and_damps_only_the_finest(period, 
     # A wave is damped where the denominator is high at its crests.
     wave = torch.cos(2 * torch.pi * torch.arange(48) / period)[:, None, None].expand(48, 4, 4)
     inner = slice(12, 36)
-    published = (module._published_curvature(wave) * wave)[inner].sum()
-    right = (-module._curvature(wave, (1.0, 1.0, 1.0), 1e-6) * wave)[inner].sum()
+    published = (published_curvature(wave) * wave)[inner].sum()
+    right = (-curvature(wave, (1.0, 1.0, 1.0), 1e-6) * wave)[inner].sum()
     assert right > 0
     assert (published > 0) == published_damps
     assert published.abs() > 0.1 * right
