@@ -1,5 +1,6 @@
 """The command line: every step of the pipeline by hand."""
 
+import atexit
 import ctypes
 import gc
 import json
@@ -94,6 +95,7 @@ EXPERIMENTS = Path("config/experiments")
 
 def main() -> None:
     """Run a command; a user's mistake ends in one line and status 2."""
+    atexit.register(gc.freeze)  # all ends with the process: garbage need not be looked for
     try:
         app()
     except TenetError as error:
@@ -102,8 +104,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print("tenet: interrupted; the same command goes on from the last epoch", file=sys.stderr)
         raise SystemExit(130) from None
-    finally:
-        gc.freeze()  # all goes with the process: looking through PyTorch for garbage takes time
 
 
 # Settings -----------------------------------------------------------------------------------------
