@@ -260,9 +260,13 @@ def phantom_settings(wildcards):
 
 
 def phantom_workers(wildcards):
-    """Processes that draw a set: one a volume, eight at most."""
+    """Processes that draw a set: one a volume, on half the cores and eight at most.
+
+    A job that needs all cores would wait until none runs, a training of many minutes for one.
+    """
     spec = phantom_set(wildcards.set)
-    return min(spec.get("count", 8), 8) if spec["kind"] == "training" else 1
+    most = min(8, max(CORES // 2, 1))
+    return min(spec.get("count", most), most) if spec["kind"] == "training" else 1
 
 
 def phantoms_of(experiment):
