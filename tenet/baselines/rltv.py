@@ -448,7 +448,13 @@ def _mean_level(image: Tensor, background: float) -> float:
 
 
 def as_volume(volume: Volume, name: str, device: torch.device | str | None) -> Tensor:
-    """Float32 tensor (Z, Y, X), checked to be finite and not negative."""
+    """Float32 tensor (Z, Y, X) on `device`; `name` is what errors call it.
+
+    Raises
+    ------
+    TenetError
+        If it has no three axes or no voxels, or is not finite and at least 0 everywhere.
+    """
     tensor = torch.as_tensor(volume, device=device).float()
     if tensor.ndim != 3 or tensor.numel() == 0:
         raise TenetError(f"the {name} must have shape (Z, Y, X), got {tuple(tensor.shape)}")

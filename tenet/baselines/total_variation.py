@@ -71,6 +71,15 @@ def published_curvature(volume: Tensor) -> Tensor:
     """Compute the published div: forward differences of forward differences, one voxel off.
 
     At each end, where one of the two differences is missing, it is taken for zero.
+
+    Parameters
+    ----------
+    volume : Tensor, shape (Z, Y, X)
+        The estimate; voxels count as cubes.
+
+    Returns
+    -------
+    Tensor, shape (Z, Y, X)
     """
     divergence = torch.zeros_like(volume)
     for dim, flux in enumerate(_unit_gradient(volume, (1.0, 1.0, 1.0), 1e-6)):

@@ -491,6 +491,12 @@ def pretrain_of(output):
     return int(re.search(r"gpu=(\d+)", rule)[1]), int(threads[1]) if threads else 1
 
 
+def test_no_set_of_phantoms_waits_for_both_of_two_cores(fresh):
+    output = snakemake(fresh, "--dry-run", "results/models/scale3/model.pt")
+    assert "rule phantoms:" in output
+    assert "threads: 2" not in output
+
+
 @pytest.mark.parametrize("limit", [(), ("--resources", "gpu=1"), ("--resources", "mem_mb=64000")])
 def test_without_a_gpu_two_trainings_run_at_once(fresh, limit):
     target = "results/models/scale3/model.pt"

@@ -23,6 +23,7 @@ from tenet.simulation import psf_fwhm_um, refocused
 from tenet.training import intensity
 from tenet.training.align import alignment_terms, train_alignment
 from tenet.training.finetune import (
+    Crops,
     FinetuneTask,
     RawData,
     SimulatedCrops,
@@ -917,19 +918,23 @@ def test_scan_finds_the_length_of_the_psf(
         assert record["gain"] == 0
 
 
+def images_of(counts: np.ndarray, pretrained: Path, folder: Path) -> Crops:
+    """The images of a fine-tuning on one stack of these counts."""
+    np.save(folder / "stack.npy", counts)
+    stack = open_stack(folder / "stack.npy")
+    data = RawData.prepare([stack], [stack], "minmax")
+    return finetune_task(
+        tiny(), pretrained, data=data, phantoms=None, mode="decoder", device=CPU, seed=0
+    ).images
+
+
 def test_the_psf_is_scanned_where_there_is_something_to_see(
     pretrained: Path, tmp_path: Path
 ) -> None:
     counts = np.full((8, 288, 288), 100, np.uint16)
     for n, (y, x) in enumerate([(40, 60), (100, 230), (210, 100)]):
         counts[1:3, y : y + 9, x : x + 9] = 1000 + 100 * n
-    np.save(tmp_path / "sparse.npy", counts)
-    stack = open_stack(tmp_path / "sparse.npy")
-    data = RawData.prepare([stack], [stack], "minmax")
-    task = finetune_task(
-        tiny(), pretrained, data=data, phantoms=None, mode="decoder", device=CPU, seed=0
-    )
-    windows = task.images.windows(3, np.random.default_rng(0))
+    windows = images_of(counts, pretrained, tmp_path).windows(3, np.random.default_rng(0))
     assert sorted(round(float(window.max()), 2) for window in windows) == [0.82, 0.91, 1.0]
     assert all(window.shape[3:] == (96, 96) for window in windows)
 
@@ -939,13 +944,7 @@ def test_no_voxel_of_a_small_stack_is_scanned_twice(
     yx: int, places: int, pretrained: Path, tmp_path: Path
 ) -> None:
     counts = np.random.default_rng(0).integers(1, 1000, (4, yx, yx), dtype=np.uint16)
-    np.save(tmp_path / "small.npy", counts)
-    stack = open_stack(tmp_path / "small.npy")
-    data = RawData.prepare([stack], [stack], "minmax")
-    task = finetune_task(
-        tiny(), pretrained, data=data, phantoms=None, mode="decoder", device=CPU, seed=0
-    )
-    windows = task.images.windows(4, np.random.default_rng(0))
+    windows = images_of(counts, pretrained, tmp_path).windows(4, np.random.default_rng(0))
     assert sum(window.numel() for window in windows) == counts.size
     assert len(windows) == places
 
