@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Triple = tuple[int, int, int]
+
 #: On a CPU, in float32, PyTorch leaves 3³ convolutions of single crops of no more elements to code
 #: that takes several times as long as oneDNN, but not batches (`use_mkldnn` in its Convolution.cpp,
 #: which leaves out the last axis).
@@ -19,7 +21,10 @@ def faster_in_float32(device: torch.device) -> bool:
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, zeros: int = 0) -> Tensor:
-    """3-D convolution with stride 1; in pieces along z where that is faster.
+    """3-D convolution with stride 1, as what it comes to: of planes, along z, or in pieces.
+
+    Kernels that are flat along some axes are 2-D convolutions, or products of matrices, which are
+    faster, on a GPU as well; all of them keep channels last.
 
     Parameters
     ----------
@@ -33,6 +38,22 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, zeros: int =
     -------
     Tensor, shape (N, C', Z + 2·zeros - kz + 1, Y + 2·zeros - ky + 1, X + 2·zeros - kx + 1)
     """
+    depth, *face = weight.shape[2:]
+    if zeros and (depth == 1 or face == [1, 1]):
+        x, zeros = F.pad(x, [zeros] * 6), 0
+    if face == [1, 1] and depth == 1:
+        return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
+    if face == [1, 1]:
+        columns = F.conv2d(x.flatten(3), weight.flatten(3), bias)  # (N, C, Z, Y·X)
+        return columns.unflatten(3, x.shape[3:])
+    if depth == 1:
+        planes = F.conv2d(x.movedim(2, 1).flatten(0, 1), weight[:, :, 0], bias)  # (N·Z, C, Y, X)
+        return planes.unflatten(0, (len(x), -1)).movedim(1, 2)
+    return _convolve_cube(x, weight, bias, zeros)
+
+
+def _convolve_cube(x: Tensor, weight: Tensor, bias: Tensor | None, zeros: int) -> Tensor:
+    """In pieces along z where that is faster."""
     halo = weight.shape[2] - 1
     planes = x.shape[2] + 2 * zeros - halo
     pieces = _pieces(x, weight, planes)
@@ -55,46 +76,55 @@ def _pieces(x: Tensor, weight: Tensor, planes: int) -> int:
     return next((n for n in range(2, planes + 1) if planes % n == 0), 1)
 
 
-def replicate(x: Tensor, border: int) -> Tensor:
+def replicate(x: Tensor, border_zyx: Triple) -> Tensor:
     """Pad the last three axes of (N, C, Z, Y, X) with copies of the outermost voxels.
 
-    Unlike `F.pad` it keeps channels last and, under autocast on the CPU, half precision.
+    Unlike `F.pad` it keeps channels last, forth and back, and, under autocast on the CPU, half
+    precision.
     """
-    layout = torch.channels_last_3d
-    if not x.is_contiguous(memory_format=layout):
-        layout = torch.contiguous_format
-    size = [*x.shape[:2], *(n + 2 * border for n in x.shape[2:])]
-    padded = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout)
-    _inner(padded, border).copy_(x)
-    for dim, n in enumerate(x.shape[2:], start=2):
-        padded.narrow(dim, 0, border).copy_(padded.narrow(dim, border, 1))
-        padded.narrow(dim, border + n, border).copy_(padded.narrow(dim, border + n - 1, 1))
+    sizes = zip(x.shape[2:], border_zyx, strict=True)
+    size = [*x.shape[:2], *(n + 2 * border for n, border in sizes)]
+    padded = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=_layout(x))
+    _inner(padded, border_zyx).copy_(x)
+    for dim, (n, border) in enumerate(zip(x.shape[2:], border_zyx, strict=True), start=2):
+        if border:
+            padded.narrow(dim, 0, border).copy_(padded.narrow(dim, border, 1))
+            padded.narrow(dim, border + n, border).copy_(padded.narrow(dim, border + n - 1, 1))
     return padded
 
 
-def _inner(padded: Tensor, border: int) -> Tensor:
-    inner = slice(border, -border)
-    return padded[:, :, inner, inner, inner]
+def _layout(x: Tensor) -> torch.memory_format:
+    last = torch.channels_last_3d
+    return last if x.is_contiguous(memory_format=last) else torch.contiguous_format
+
+
+def _inner(padded: Tensor, border_zyx: Triple) -> Tensor:
+    z, y, x = (slice(border, -border or None) for border in border_zyx)
+    return padded[:, :, z, y, x]
 
 
 class _Replicate(torch.autograd.Function):
     """`replicate` and its transpose."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, border: int) -> Tensor:
-        ctx.border = border
-        return replicate(x, border)
+    def forward(ctx: Any, x: Tensor, border_zyx: Triple) -> Tensor:
+        ctx.border_zyx, ctx.layout = border_zyx, _layout(x)
+        return replicate(x, border_zyx)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        border = ctx.border
-        gradient = gradient.clone()
-        for dim in (2, 3, 4):  # what copies contributed goes back to where they were copied from
-            n = gradient.shape[dim]
-            first, last = gradient.narrow(dim, border, 1), gradient.narrow(dim, n - border - 1, 1)
-            first += gradient.narrow(dim, 0, border).sum(dim, keepdim=True)
-            last += gradient.narrow(dim, n - border, border).sum(dim, keepdim=True)
-        return _inner(gradient, border), None
+        ours = False
+        for dim, border in enumerate(ctx.border_zyx, start=2):
+            if border:  # what copies contributed goes back to where they were copied from
+                n = gradient.shape[dim] - 2 * border
+                before, inner, after = gradient.split((border, n, border), dim)
+                if not ours:
+                    inner, ours = inner.clone(memory_format=ctx.layout), True
+                first, last = inner.narrow(dim, 0, 1), inner.narrow(dim, n - 1, 1)
+                first += before.sum(dim, keepdim=True)
+                last += after.sum(dim, keepdim=True)
+                gradient = inner
+        return gradient.contiguous(memory_format=ctx.layout), None
 
 
 class Conv(nn.Conv3d):
@@ -103,13 +133,23 @@ class Conv(nn.Conv3d):
     For the backward pass it keeps what came in, which others keep as well, and pads it once more;
     unless `keeps_nothing`, where all is computed again anyway, or the crop is so small that it is
     convolved in pieces, which are kept.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Channels.
+    size : int or tuple of int
+        Of the kernel, along all axes or along z, y and x.
+    bias : bool
+        Whether to add a number to each channel.
     """
 
     keeps_nothing = False
 
-    def __init__(self, inputs: int, outputs: int, size: int, *, bias: bool = True) -> None:
+    def __init__(self, inputs: int, outputs: int, size: int | Triple, *, bias: bool = True) -> None:
         super().__init__(inputs, outputs, size, bias=bias)
-        self.border = size // 2
+        z, y, x = self.kernel_size
+        self.border_zyx = (z // 2, y // 2, x // 2)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: D102
         if torch.is_autocast_enabled("cpu") and faster_in_float32(input.device):
@@ -118,18 +158,21 @@ class Conv(nn.Conv3d):
         return self._convolve(input)
 
     def _convolve(self, input: Tensor) -> Tensor:
-        if not self.border:
-            return super().forward(input)
-        padded = _Replicate.apply(input, self.border)
+        if not any(self.border_zyx):
+            return convolve(input, self.weight, self.bias)
+        padded = _Replicate.apply(input, self.border_zyx)
         if self.keeps_nothing or torch.compiler.is_compiling():  # it decides what to keep
             return convolve(padded, self.weight, self.bias)
         unpadded = input.detach()
 
-        def pack(saved: Tensor) -> Tensor | None:
-            return None if saved.data_ptr() == padded.data_ptr() else saved
+        def pack(saved: Tensor) -> Tensor | tuple[torch.Size, tuple[int, ...]]:
+            same = saved.data_ptr() == padded.data_ptr()
+            return (saved.shape, saved.stride()) if same else saved
 
-        def unpack(saved: Tensor | None) -> Tensor:
-            return replicate(unpadded, self.border) if saved is None else saved
+        def unpack(saved: Tensor | tuple[torch.Size, tuple[int, ...]]) -> Tensor:
+            if isinstance(saved, Tensor):
+                return saved
+            return replicate(unpadded, self.border_zyx).as_strided(*saved)
 
         with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
             return convolve(padded, self.weight, self.bias)

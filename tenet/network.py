@@ -7,7 +7,6 @@ on the grid of the data and goes to the fine one at the end.
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from itertools import product
 from typing import Literal, NamedTuple
 
 import torch
@@ -15,11 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tenet.convolution import Conv
+from tenet.convolution import Conv, Triple
 from tenet.errors import TenetError
 from tenet.recording import Passes, free_memory
-
-Triple = tuple[int, int, int]
 
 
 def hill(image: Tensor) -> Tensor:
@@ -55,20 +52,21 @@ class Dropout(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """BN, ReLU, 3³ conv, BN, ReLU, dropout, 3³ conv, plus the input.
+    """BN, ReLU, conv, BN, ReLU, dropout, conv, plus the input.
 
-    With `checkpointed`, nothing but the input is kept for the backward pass.
+    Convolutions are 3³; or, if `flat`, the first one is in planes and the second along z, a fifth
+    of the operations. With `checkpointed`, nothing but the input is kept for the backward pass.
     """
 
     checkpointed = False
 
-    def __init__(self, channels: int, dropout: float) -> None:
+    def __init__(self, channels: int, dropout: float, *, flat: bool = False) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm3d(channels)
-        self.conv1 = Conv(channels, channels, 3)
+        self.conv1 = Conv(channels, channels, (1, 3, 3) if flat else 3)
         self.bn2 = nn.BatchNorm3d(channels)
         self.dropout = Dropout(dropout)
-        self.conv2 = Conv(channels, channels, 3)
+        self.conv2 = Conv(channels, channels, (3, 1, 1) if flat else 3)
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
         if not (self.checkpointed and torch.is_grad_enabled()):
@@ -134,9 +132,9 @@ def hasten_encoders(network: nn.Module, how: Literal["compiled", "recorded"] | N
         free_memory()
 
 
-def blocks(channels: int, n: int, dropout: float) -> nn.Sequential:
+def blocks(channels: int, n: int, dropout: float, *, flat: bool = False) -> nn.Sequential:
     """`n` residual blocks in a row."""
-    return nn.Sequential(*[ResidualBlock(channels, dropout) for _ in range(n)])
+    return nn.Sequential(*[ResidualBlock(channels, dropout, flat=flat) for _ in range(n)])
 
 
 class SelfAttention(nn.Module):
@@ -165,20 +163,22 @@ class Level(nn.Module):
         pools: Sequence[Triple],
         n_blocks: int,
         dropout: float,
+        *,
+        flat: bool = False,
     ) -> None:
         super().__init__()
         above, here = channels[0], channels[1]
         self.pool = pools[0]
         self.down = Conv(above, here, 1)
         self.enter = Conv(here, here, 1)
-        self.before = blocks(here, n_blocks, dropout)
+        self.before = blocks(here, n_blocks, dropout, flat=flat)
         self.attention = SelfAttention(here) if attention[1] else nn.Identity()
         self.deeper = (
-            Level(channels[1:], attention[1:], pools[1:], n_blocks, dropout)
+            Level(channels[1:], attention[1:], pools[1:], n_blocks, dropout, flat=flat)
             if len(channels) > 2
             else nn.Identity()
         )
-        self.after = blocks(here, n_blocks, dropout)
+        self.after = blocks(here, n_blocks, dropout, flat=flat)
         self.up = Conv(here, above, 1)
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
@@ -340,19 +340,17 @@ class JNet(Encoder):
 
 
 class CoarseNet(Encoder):
-    """An encoder that works on the coarse grid and super-resolves late.
+    """An encoder that works on the coarse grid and super-resolves last.
 
     An interpolated stack holds no more than the stack itself, so the U-Net runs on the coarse grid,
-    s times cheaper; a convolution then makes s fine planes of features from each coarse one, and a
-    residual block on the fine grid joins them. Levels halve z only once the voxels have become as
-    coarse laterally as axially.
+    s times cheaper, and its last convolution makes s fine planes of each coarse one. Residual
+    blocks convolve in planes and along z in turns: a fifth of the operations of 3³ convolutions for
+    nearly as much. Levels halve z only once the voxels have become as coarse laterally as axially.
 
     Parameters
     ----------
     channels, scale, n_blocks, dropout, attention, sees_estimate
         As for `JNet`.
-    fine_channels : int
-        Features per fine voxel.
     """
 
     def __init__(
@@ -364,25 +362,23 @@ class CoarseNet(Encoder):
         dropout: float = 0.5,
         attention: Sequence[bool] = (),
         sees_estimate: bool = False,
-        fine_channels: int = 8,
     ) -> None:
         super().__init__()
         attention = _attention(attention, channels)
         first, depth = channels[0], len(channels) - 1
         pools: list[Triple] = [(1 if 2 ** (i + 1) <= scale else 2, 2, 2) for i in range(depth)]
         self.scale = scale
-        self.fine_channels = fine_channels
         self.divisor_zyx = (scale * math.prod(pool[0] for pool in pools), 2**depth, 2**depth)
         self.stem = Conv(1 + scale * sees_estimate, first, 5)
-        self.stem_blocks = blocks(first, n_blocks, dropout)
+        self.stem_blocks = blocks(first, n_blocks, dropout, flat=True)
         self.attention = SelfAttention(first) if attention[0] else nn.Identity()
         self.level = (
-            Level(channels, attention, pools, n_blocks, dropout) if depth else nn.Identity()
+            Level(channels, attention, pools, n_blocks, dropout, flat=True)
+            if depth
+            else nn.Identity()
         )
-        self.last_blocks = blocks(first, n_blocks, dropout)
-        self.to_fine = Conv(first, fine_channels * scale, 3)
-        self.fine_block = ResidualBlock(fine_channels, dropout)
-        self.head = Conv(fine_channels, 2, 3)
+        self.last_blocks = blocks(first, n_blocks, dropout, flat=True)
+        self.head = Conv(first, 2 * scale, 3)
         self._finish()
 
     def encode(self, image: Tensor, estimate: Tensor | None = None) -> Encoded:  # noqa: D102
@@ -393,48 +389,10 @@ class CoarseNet(Encoder):
         image = image.contiguous(memory_format=torch.channels_last_3d)
         coarse = self.level(self.attention(self.stem_blocks(self.stem(image))))
         coarse = self.last_blocks(coarse)
-        whole = self.training or torch.is_grad_enabled()
-        logits = self._refine(coarse) if whole else self._refine_blocks(coarse)
+        planes = self.head(coarse)
+        # (N, 2·s, Z, Y, X) -> (N, 2, Z·s, Y, X): s channels become neighbouring planes
+        logits = planes.unflatten(1, (2, self.scale)).movedim(2, 3).flatten(2, 3)
         return Encoded(logits[:, :1], logits[:, 1:], coarse)
-
-    def _refine(self, coarse: Tensor) -> Tensor:
-        """Features (N, C, Z, Y, X) -> logits (N, 2, Z·s, Y, X)."""
-        planes = self.to_fine(coarse)
-        # (N, C·s, Z, Y, X) -> (N, C, Z·s, Y, X): s channels become neighbouring planes
-        fine = planes.unflatten(1, (self.fine_channels, self.scale)).movedim(2, 3).flatten(2, 3)
-        fine = fine.contiguous(memory_format=torch.channels_last_3d)
-        logits: Tensor = self.head(self.fine_block(fine))
-        return logits
-
-    def _refine_blocks(self, coarse: Tensor) -> Tensor:
-        """The same, column by column: features on the fine grid take most of the memory."""
-        n, _, planes, rows, columns = coarse.shape
-        zyx_shape = (planes * self.scale, rows, columns)
-        logits = torch.empty(n, 2, *zyx_shape, device=coarse.device)
-        for y, x in product(_spans(rows), _spans(columns)):
-            block = self._refine(coarse[..., y.seen, x.seen])
-            logits[..., y.kept, x.kept] = block[..., y.within, x.within]
-        return logits
-
-
-#: Rows and columns that `CoarseNet` refines at a time without gradients, and how far its
-#: convolutions on the way reach: one of `to_fine`, two of `fine_block`, one of `head`.
-REFINED, REACH = 64, 4
-
-
-class _Span(NamedTuple):
-    """One axis of a block: what it is for, what it sees, and where the one lies in the other."""
-
-    kept: slice
-    seen: slice
-    within: slice
-
-
-def _spans(size: int) -> Iterator[_Span]:
-    for start in range(0, size, REFINED):
-        stop, first = min(start + REFINED, size), max(start - REACH, 0)
-        seen = slice(first, min(stop + REACH, size))
-        yield _Span(slice(start, stop), seen, slice(start - first, stop - first))
 
 
 class AlignmentNet(nn.Module):

@@ -6,21 +6,59 @@ import torch.nn.functional as F
 
 from tenet.convolution import LEAST_OF_ONEDNN, Conv, ZeroPaddedConv, _pieces, convolve
 
+SIZES = [3, (1, 3, 3), (3, 1, 1), (5, 3, 1), 1]
 
+
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("requires_grad", [True, False])
-def test_convolution_by_replication_and_its_gradients(requires_grad: bool) -> None:
+def test_convolution_by_replication_and_its_gradients(
+    size: int | tuple[int, int, int], requires_grad: bool
+) -> None:
     """What the backward pass pads again is what the forward pass padded."""
     torch.manual_seed(0)
-    conv = Conv(3, 4, 3).double()
+    conv = Conv(3, 4, size).double()
     x = torch.randn(2, 3, 4, 5, 6, dtype=torch.float64, requires_grad=requires_grad)
     weights = torch.randn(2, 4, 4, 5, 6, dtype=torch.float64)
     inputs = [p for p in (conv.weight, conv.bias, x) if p.requires_grad]
     ours = torch.autograd.grad((conv(x) * weights).sum(), inputs)
-    padded = F.pad(x, [1] * 6, mode="replicate")
+    border = [n // 2 for n in conv.kernel_size[::-1] for _ in range(2)]
+    padded = F.pad(x, border, mode="replicate")
     plain = F.conv3d(padded, conv.weight, conv.bias)
+    torch.testing.assert_close(conv(x), plain)
     theirs = torch.autograd.grad((plain * weights).sum(), inputs)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("size", [3, (1, 3, 3), (3, 1, 1), 1])
+@pytest.mark.parametrize("n", [1, 2])
+def test_channels_stay_last(size: int | tuple[int, int, int], n: int) -> None:
+    """Forth and back: what comes after need not put them in order again."""
+    last = torch.channels_last_3d
+    conv = Conv(16, 16, size).to(memory_format=last)
+    x = torch.randn(n, 16, 6, 8, 10).to(memory_format=last).requires_grad_()
+    out = conv(x)
+    assert out.is_contiguous(memory_format=last)
+    seen: list[torch.Tensor] = []
+    x.register_hook(seen.append)
+    out.backward(torch.randn_like(out))
+    assert seen[0].is_contiguous(memory_format=last)
+    assert seen[0].untyped_storage().nbytes() == x.numel() * 4, "no part of a padded one"
+
+
+@pytest.mark.parametrize("size", [(1, 3, 3), (3, 1, 1), 1])
+def test_the_backward_pass_keeps_no_padded_copy(size: int | tuple[int, int, int]) -> None:
+    conv, x = Conv(8, 8, size), torch.rand(1, 8, 6, 8, 10, requires_grad=True)
+    kept: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        conv(x)
+    weights = {conv.weight.untyped_storage().data_ptr()}
+    assert sum(n for at, n in kept.items() if at not in weights) <= x.numel() * 4
 
 
 @pytest.mark.parametrize("planes", [12, 9, 7, 1])
@@ -60,6 +98,9 @@ def test_zeros_around() -> None:
     plain.load_state_dict(ours.state_dict())
     x = torch.randn(1, 3, 6, 7, 8)
     torch.testing.assert_close(ours(x), plain(x))
+    for kernel in ((1, 3, 3), (3, 1, 1), (1, 1, 1)):
+        weight = torch.randn(4, 3, *kernel)
+        torch.testing.assert_close(convolve(x, weight, zeros=1), F.conv3d(x, weight, padding=1))
 
 
 @pytest.mark.parametrize("has_amx", [False, True])

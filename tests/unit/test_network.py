@@ -97,18 +97,6 @@ def test_size_that_does_not_fit_is_refused(network: str, axis: int) -> None:
         encoder(torch.zeros(shape))
 
 
-@pytest.mark.parametrize("yx_shape", [(48, 136), (64, 132)])
-def test_refining_in_blocks_changes_nothing(yx_shape: tuple[int, int]) -> None:
-    torch.manual_seed(0)
-    encoder = CoarseNet((4, 8), 3).eval()
-    stack = torch.rand(1, 1, 4, *yx_shape)
-    whole = encoder(stack)
-    with torch.no_grad():
-        in_blocks = encoder(stack)
-    for name in ("shape_logits", "brightness_logits", "features"):
-        torch.testing.assert_close(getattr(in_blocks, name), getattr(whole, name), msg=name)
-
-
 @pytest.mark.parametrize("network", NETWORKS)
 def test_gradient_reaches_every_parameter(network: str) -> None:
     settings = params(
