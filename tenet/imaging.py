@@ -98,8 +98,8 @@ class StridedBlur:
         reach_y, reach_x = (0, 0) if inner_only else (size_y // 2, size_x // 2)
         self._n = (
             scale * next_fast_len(-(-n_z // scale)),
-            next_fast_len(zyx_shape[1] + reach_y),
-            next_fast_len(zyx_shape[2] + reach_x, real=True),
+            _fast_length(zyx_shape[1] + reach_y),
+            _fast_length(zyx_shape[2] + reach_x),
         )
         padded = psf.float()
         for dim, (shift, n) in enumerate(
@@ -316,6 +316,11 @@ def saturated(image: Tensor) -> Tensor:
     axes = (1, 2, 3, 4)
     low, high = image.amin(axes, keepdim=True), image.amax(axes, keepdim=True)
     return (image > low) & (image >= high - 1e-5 * (high - low))
+
+
+def _fast_length(least: int) -> int:
+    """Length of a fast transform: with a factor of four it takes 0.75 to 1 times as long."""
+    return 4 * next_fast_len(-(-least // 4))
 
 
 def _wrap(kernel: Tensor, dim: int, n: int) -> Tensor:
