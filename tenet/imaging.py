@@ -190,27 +190,27 @@ class BandLimitedBlur(NamedTuple):
             Share of the root mean square of the PSF that may be lost: it bounds how much the image
             of white noise changes.
         """
-        n_z = blur._n[0]
-        psf = torch.fft.irfftn(blur._otf.movedim(-1, 0), blur._n)
-        spectrum = torch.fft.rfft(psf, dim=0)
-        # Its conjugate stands for the negative frequency, which 0 and the highest have none of.
-        weight = psf.new_full((len(spectrum),), 2.0)
-        weight[0] = 1
-        if n_z % 2 == 0:
-            weight[-1] = 1
-        power = weight * spectrum.abs().square().sum((1, 2))
-        beyond = power.flip(0).cumsum(0).flip(0)  # of each frequency and all above
+        n_z, n_y, n_x = blur._n
+        half = blur._otf.movedim(-1, 0)  # (n_z, n_y, n_x // 2 + 1): a real PSF needs no more
+        power = half.abs().square().sum(1) @ _occurrences(n_x).to(half.real)
+        power = (power + power.roll(-1).flip(0))[: n_z // 2 + 1]  # of a frequency and its negative
+        weight = _occurrences(n_z).to(power)
+        beyond = (weight * power).flip(0).cumsum(0).flip(0)  # of each frequency and all above
         frequencies = max(int((beyond > lost**2 * beyond[0]).sum()), 1)
-        weighted = spectrum[:frequencies] * (weight / n_z)[:frequencies, None, None]
-        order = torch.arange(frequencies, device=psf.device)[:, None]
+        kept = torch.arange(frequencies, device=half.device)
+        rows = torch.arange(n_y, device=half.device)
+        columns = torch.arange((n_x - 1) // 2, 0, -1, device=half.device)
+        mirrored = half[-kept][:, -rows][:, :, columns].conj()
+        otf = torch.cat([half[kept], mirrored], -1) * (weight[kept] / n_z)[:, None, None]
+        order = kept[:, None]
 
         def waves(planes: Tensor) -> Tensor:
             phase = (order * planes).remainder(n_z) * (2 * math.pi / n_z)
             return torch.cat([phase.cos(), -phase.sin()])
 
-        fine = torch.arange(blur.zyx_shape[0], device=psf.device)
-        coarse = torch.arange(blur.coarse_planes, device=psf.device) * blur.scale
-        return cls(torch.fft.fft2(weighted), waves(fine), waves(coarse))
+        fine = torch.arange(blur.zyx_shape[0], device=half.device)
+        coarse = torch.arange(blur.coarse_planes, device=half.device) * blur.scale
+        return cls(otf.contiguous(), waves(fine), waves(coarse))
 
     def forward(self, fine: Tensor) -> Tensor:
         """As `StridedBlur.forward`: (N, 1, Z, Y, X) -> (N, 1, coarse planes, Y, X)."""
@@ -321,6 +321,15 @@ def saturated(image: Tensor) -> Tensor:
 def _fast_length(least: int) -> int:
     """Length of a fast transform: with a factor of four it takes 0.75 to 1 times as long."""
     return 4 * next_fast_len(-(-least // 4))
+
+
+def _occurrences(n: int) -> Tensor:
+    """How many frequencies each of those of a real transform stands for: its negative as well."""
+    counts = torch.full((n // 2 + 1,), 2.0)
+    counts[0] = 1
+    if n % 2 == 0:
+        counts[-1] = 1
+    return counts
 
 
 def _wrap(kernel: Tensor, dim: int, n: int) -> Tensor:
