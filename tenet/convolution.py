@@ -20,27 +20,23 @@ def faster_in_float32(device: torch.device) -> bool:
     return device.type == "cpu" and not torch.cpu.get_capabilities().get("amx_bf16")
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, zeros: int = 0) -> Tensor:
-    """3-D convolution with stride 1, as what it comes to: of planes, along z, or in pieces.
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """3-D convolution with stride 1, as what it comes to: of planes, along z, or of cubes.
 
-    Kernels that are flat along some axes are 2-D convolutions, or products of matrices, which are
-    faster, on a GPU as well; all of them keep channels last.
+    Kernels that are flat along some axes are 2-D convolutions, or products of matrices. All keep
+    channels last.
 
     Parameters
     ----------
     x : Tensor, shape (N, C, Z, Y, X)
     weight : Tensor, shape (C', C, kz, ky, kx)
     bias : Tensor, shape (C',), optional
-    zeros : int
-        How many to pad each end of each axis with.
 
     Returns
     -------
-    Tensor, shape (N, C', Z + 2·zeros - kz + 1, Y + 2·zeros - ky + 1, X + 2·zeros - kx + 1)
+    Tensor, shape (N, C', Z - kz + 1, Y - ky + 1, X - kx + 1)
     """
     depth, *face = weight.shape[2:]
-    if zeros and (depth == 1 or face == [1, 1]):
-        x, zeros = F.pad(x, [zeros] * 6), 0
     if face == [1, 1] and depth == 1:
         return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
     if face == [1, 1]:
@@ -49,11 +45,14 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, zeros: int =
     if depth == 1:
         planes = F.conv2d(x.movedim(2, 1).flatten(0, 1), weight[:, :, 0], bias)  # (N·Z, C, Y, X)
         return planes.unflatten(0, (len(x), -1)).movedim(1, 2)
-    return _convolve_cube(x, weight, bias, zeros)
+    return convolve_cubes(x, weight, bias)
 
 
-def _convolve_cube(x: Tensor, weight: Tensor, bias: Tensor | None, zeros: int) -> Tensor:
-    """In pieces along z where that is faster."""
+def convolve_cubes(x: Tensor, weight: Tensor, bias: Tensor | None = None, zeros: int = 0) -> Tensor:
+    """The same with a kernel that is flat along no axis; in pieces along z where that is faster.
+
+    `zeros` is how many to pad each end of each axis with.
+    """
     halo = weight.shape[2] - 1
     planes = x.shape[2] + 2 * zeros - halo
     pieces = _pieces(x, weight, planes)
@@ -163,11 +162,11 @@ class Conv(nn.Conv3d):
         padded = _Replicate.apply(input, self.border_zyx)
         if self.keeps_nothing or torch.compiler.is_compiling():  # it decides what to keep
             return convolve(padded, self.weight, self.bias)
-        unpadded = input.detach()
+        # Its address, not itself: what these functions refer to lives until the backward pass.
+        unpadded, at = input.detach(), padded.data_ptr()
 
         def pack(saved: Tensor) -> Tensor | tuple[torch.Size, tuple[int, ...]]:
-            same = saved.data_ptr() == padded.data_ptr()
-            return (saved.shape, saved.stride()) if same else saved
+            return (saved.shape, saved.stride()) if saved.data_ptr() == at else saved
 
         def unpack(saved: Tensor | tuple[torch.Size, tuple[int, ...]]) -> Tensor:
             if isinstance(saved, Tensor):
@@ -185,4 +184,4 @@ class ZeroPaddedConv(nn.Conv3d):
         super().__init__(inputs, outputs, 3)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: D102
-        return convolve(input, self.weight, self.bias, zeros=1)
+        return convolve_cubes(input, self.weight, self.bias, zeros=1)

@@ -298,7 +298,7 @@ class TENET(nn.Module):
             )[0]
             raise TenetError(
                 f"{where} holds weights of another architecture ({first}): "
-                "use the configuration that it was trained with"
+                "use the configuration and the version that it was trained with"
             )
         self.load_state_dict(dict(state))
 

@@ -1,7 +1,7 @@
 """The encoders: 3-D U-Nets with one head for shape and one for brightness.
 
-`JNet` is the published one and works on the fine grid throughout. `CoarseNet` does most of its work
-on the grid of the data and goes to the fine one at the end.
+`JNet` is the published one and works on the fine grid throughout. `CoarseNet` works on the grid of
+the data and makes fine planes of coarse ones at the end.
 """
 
 import contextlib
@@ -182,7 +182,7 @@ class Level(nn.Module):
         self.up = Conv(here, above, 1)
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
-        hidden = self.enter(F.relu(self.down(F.max_pool3d(x, self.pool)), inplace=True))
+        hidden = self.enter(F.relu(self.down(F.max_pool3d(x, self.pool))))
         hidden = self.after(self.deeper(self.attention(self.before(hidden))))
         # The 1³ convolution commutes with the interpolation and is cheaper before it.
         hidden = _upsample(self.up(hidden), self.pool)
@@ -344,8 +344,8 @@ class CoarseNet(Encoder):
 
     An interpolated stack holds no more than the stack itself, so the U-Net runs on the coarse grid,
     s times cheaper, and its last convolution makes s fine planes of each coarse one. Residual
-    blocks convolve in planes and along z in turns: a fifth of the operations of 3³ convolutions for
-    nearly as much. Levels halve z only once the voxels have become as coarse laterally as axially.
+    blocks convolve in planes and along z in turns, a fifth of the operations of 3³ convolutions.
+    Levels halve z only once the voxels have become as coarse laterally as axially.
 
     Parameters
     ----------

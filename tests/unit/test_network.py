@@ -289,7 +289,7 @@ def test_alignment_looks_at_neighbouring_planes() -> None:
 def test_compiled_encoder_trains_as_it_does_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     """In training alone; a copy, as the moving average of weights is, has its own weights."""
     torch.manual_seed(0)
-    encoder = CoarseNet((2,), 2, n_blocks=0, dropout=0.0).train()
+    encoder = CoarseNet((2, 4), 2, n_blocks=1, dropout=0.0).train()
     stack = image(encoder, (2, 4, 4))
     results = []
     for wanted in (False, True):
