@@ -56,6 +56,8 @@ QUANTITIES = {
     "sphericity": ("Sphericity", 1.0),
     "z_xy_ratio": ("z/xy ratio", 1.0),
 }
+#: Some are forty times too large.
+LOGARITHMIC = ("total_loss", "volume_um3")
 #: Methods that the gain of TENET is drawn over.
 RIVALS = ("rltv", "pretrained")
 #: Shown in the first panel, under the first of these conditions that there is.
@@ -130,10 +132,14 @@ def quality_figure(results: Path | str) -> Figure:
         for index, (quantity, (label, theory)) in enumerate(QUANTITIES.items()):
             axes = page.axes(1.5 + index * 1.42, c, 1.28, low)
             strip_plot(axes, table, values, BEADS, quantity, with_bead, labels=index == 0)
-            axes.axvline(theory, color="0.35", linewidth=0.8, linestyle=(0, (4, 2)))
             axes.set(xlabel=label)
-            axes.set_xlim(left=0)
-            axes.xaxis.set_major_locator(MaxNLocator(3, prune="upper"))
+            if quantity in LOGARITHMIC:
+                axes.set_xscale("log")
+            else:
+                axes.set_xlim(left=0)
+                axes.xaxis.set_major_locator(MaxNLocator(3, prune="upper"))
+            if theory:
+                axes.axvline(theory, color="0.35", linewidth=0.8, linestyle=(0, (4, 2)))
     page.notes(note)
     return page.figure
 
