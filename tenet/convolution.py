@@ -16,8 +16,12 @@ LEAST_OF_ONEDNN = 20480
 
 
 def faster_in_float32(device: torch.device) -> bool:
-    """Whether convolutions are faster in float32 than in bfloat16: on CPUs without AMX."""
-    return device.type == "cpu" and not torch.cpu.get_capabilities().get("amx_bf16")
+    """Whether convolutions are faster in float32 than in bfloat16: on CPUs that do not multiply it.
+
+    With AMX or AVX512_BF16 (AMD since Zen 4, Intel since Cooper Lake) they do.
+    """
+    able = torch.cpu.get_capabilities()
+    return device.type == "cpu" and not (able.get("amx_bf16") or able.get("avx512_bf16"))
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

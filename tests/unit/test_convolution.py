@@ -111,16 +111,16 @@ def test_zeros_around() -> None:
     torch.testing.assert_close(ours(x), plain(x))
 
 
-@pytest.mark.parametrize("has_amx", [False, True])
+@pytest.mark.parametrize("able", [(), ("amx_bf16",), ("avx512_bf16",)])
 def test_half_precision_only_where_it_is_fast(
-    has_amx: bool, monkeypatch: pytest.MonkeyPatch
+    able: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_amx})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(able, True))
     convolution = Conv(4, 4, 3)
     for shape in ((1, 4, 8, 8, 8), (2, 4, 8, 8, 8), (1, 4, 72, 72, 8)):
         crop = torch.rand(shape)
         full = convolution(crop)
         with torch.autocast("cpu", torch.bfloat16):
             half = convolution(crop)
-        assert half.dtype == (torch.bfloat16 if has_amx else torch.float32)
+        assert half.dtype == (torch.bfloat16 if able else torch.float32)
         torch.testing.assert_close(half.float(), full, rtol=0.02, atol=0.02)
