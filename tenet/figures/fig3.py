@@ -134,8 +134,7 @@ def figure3(
     strip_plot(axes, table, values, "beads", "volume_um3", methods, labels=True)
     axes.axvline(metrics.BEAD_VOLUME_UM3, **THEORY)
     published_marks(axes, table, "beads", methods, "volume_um3")
-    axes.set(xlabel="Volume (µm³)")
-    axes.set_xlim(left=0)
+    axes.set(xlabel="Volume (µm³)", xscale="log")
     words = f"dashed: {metrics.BEAD_VOLUME_UM3:.2f} µm³, a sphere of 2 µm"
     axes.set_title(words, pad=3, fontsize=SMALL)
     if table["published"].notna().any():
