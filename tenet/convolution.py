@@ -18,7 +18,7 @@ LEAST_OF_ONEDNN = 20480
 def faster_in_float32(device: torch.device) -> bool:
     """Whether convolutions are faster in float32 than in bfloat16: on CPUs that do not multiply it.
 
-    With AMX or AVX512_BF16 (AMD since Zen 4, Intel since Cooper Lake) they do.
+    Those with AMX or AVX512_BF16 do: AMD's since Zen 4, Intel's Xeons since Sapphire Rapids.
     """
     able = torch.cpu.get_capabilities()
     return device.type == "cpu" and not (able.get("amx_bf16") or able.get("avx512_bf16"))

@@ -45,8 +45,8 @@ BYTES_PER_VOXEL_AND_CHANNEL = 32
 #: The same for `CoarseNet`, whose channels are on the coarse grid, and what it takes per fine voxel
 #: besides: logits and results. `benchmarks/tile_memory.py` measures 57, 118, 218 and 363 bytes with
 #: 1.3, 5.3, 10.7 and 21.3 coarse channels per fine voxel on a CPU, in float32; an H200 took 54, 113
-#: and 525 (first two and last). Half of the memory is left for what is more.
-COARSE_BYTES, COARSE_BYTES_PER_CHANNEL = 40, 18
+#: and 525 (first two and last).
+COARSE_BYTES, COARSE_BYTES_PER_CHANNEL = 40, 24
 #: What a deconvolution takes per fine voxel, those of the tile's context included (at most 69 by
 #: `benchmarks/tile_memory.py scale10 10 24,256,256 2,2`, whose network is next to none); of the
 #: memory it may have twice as much as the network, since the context is lost work.

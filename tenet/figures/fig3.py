@@ -50,6 +50,7 @@ from tenet.figures.page import (
     strip_plot,
     table_row,
     two_lines,
+    wide_axis,
 )
 from tenet.optics import psf_volume
 from tenet.simulation import refocused
@@ -134,7 +135,8 @@ def figure3(
     strip_plot(axes, table, values, "beads", "volume_um3", methods, labels=True)
     axes.axvline(metrics.BEAD_VOLUME_UM3, **THEORY)
     published_marks(axes, table, "beads", methods, "volume_um3")
-    axes.set(xlabel="Volume (µm³)", xscale="log")
+    axes.set(xlabel="Volume (µm³)")
+    wide_axis(axes)
     words = f"dashed: {metrics.BEAD_VOLUME_UM3:.2f} µm³, a sphere of 2 µm"
     axes.set_title(words, pad=3, fontsize=SMALL)
     if table["published"].notna().any():

@@ -6,6 +6,7 @@ Images that stand side by side have one physical scale.
 """
 
 import json
+import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -258,6 +259,16 @@ def strip_plot(
         yticklabels=[LOOKS[m].label for m in methods] if labels else [],
         ylim=(len(methods) - 0.4, -0.6),
     )
+
+
+def wide_axis(axes: Axes) -> None:
+    """Begin at 0; go on by decades, from the least value's, where values span more than one."""
+    least, most = axes.dataLim.minposx, axes.dataLim.x1
+    if most > 10 * least:
+        decade = 10.0 ** math.floor(math.log10(least))
+        axes.set_xscale("symlog", linthresh=decade, linscale=0.6)
+        axes.set_xlim(right=1.5 * most)
+    axes.set_xlim(left=0)
 
 
 def grouped_strips(

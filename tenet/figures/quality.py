@@ -31,6 +31,7 @@ from tenet.figures.page import (
     slab_view,
     strip_plot,
     table_row,
+    wide_axis,
     wrapped,
 )
 from tenet.metrics import BEAD_VOLUME_UM3
@@ -56,8 +57,8 @@ QUANTITIES = {
     "sphericity": ("Sphericity", 1.0),
     "z_xy_ratio": ("z/xy ratio", 1.0),
 }
-#: Some are forty times too large.
-LOGARITHMIC = ("total_loss", "volume_um3")
+#: Beads of some methods are forty times too large.
+WIDE = ("total_loss", "volume_um3")
 #: Methods that the gain of TENET is drawn over.
 RIVALS = ("rltv", "pretrained")
 #: Shown in the first panel, under the first of these conditions that there is.
@@ -133,8 +134,8 @@ def quality_figure(results: Path | str) -> Figure:
             axes = page.axes(1.5 + index * 1.42, c, 1.28, low)
             strip_plot(axes, table, values, BEADS, quantity, with_bead, labels=index == 0)
             axes.set(xlabel=label)
-            if quantity in LOGARITHMIC:
-                axes.set_xscale("log")
+            if quantity in WIDE:
+                wide_axis(axes)
             else:
                 axes.set_xlim(left=0)
                 axes.xaxis.set_major_locator(MaxNLocator(3, prune="upper"))
