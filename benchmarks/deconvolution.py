@@ -3,7 +3,7 @@
     python benchmarks/deconvolution.py
 
 One thread, in turns; noisy images of points, with the optics of the demo. Then a training step of
-the light encoder in bfloat16 throughout, and in float32 where the CPU is faster with it.
+the light encoder in float32 and in bfloat16, and which of them this CPU is given.
 """
 
 import time

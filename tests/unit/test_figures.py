@@ -354,3 +354,18 @@ def test_notebooks_are_committed_without_outputs(name: str) -> None:
     tagged = [c for c in code if "parameters" in c["metadata"].get("tags", [])]
     assert len(tagged) == 1
     assert 'results = "results"' in "".join(tagged[0]["source"])
+
+
+@pytest.mark.parametrize("volumes", [(3.5, 4.2, 5.0), (0.0, 3.5, 160.0), (0.0, 0.0)])
+def test_wide_axis_shows_every_value_in_order(volumes: tuple[float, ...]) -> None:
+    axes = Figure().add_subplot()
+    axes.plot(volumes, range(len(volumes)), "o")
+    page.wide_axis(axes)
+    places = axes.transAxes.inverted().transform(
+        axes.transData.transform([(volume, 0) for volume in (0.0, *volumes)])
+    )[:, 0]
+    assert places[0] == pytest.approx(0)  # the axis begins at 0
+    assert (np.diff(places) >= 0).all()
+    assert places[-1] < 1 or volumes[-1] == 0
+    logarithmic = axes.get_xscale() != "linear"
+    assert logarithmic == (max(volumes) > 10 * min((v for v in volumes if v), default=np.inf))
