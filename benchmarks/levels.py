@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from tenet.enhancement import enhance_array, read_threshold
+from tenet.io.intensities import IntensityRange, normalise
+from tenet.io.open import open_stack
 from tenet.phantoms import open_phantoms
 from tenet.simulation import GAIN, OFFSET
 from tenet.training.intensity import model_range
 from tenet.training.store import THRESHOLD, load_model
-from tenet.volumes import IntensityRange, normalise, open_stack
 
 
 def main(temporary: str) -> None:

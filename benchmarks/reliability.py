@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from tenet.certainty import Certainty
 from tenet.figures.quality import CONDITIONS as LABELS
+from tenet.io.open import open_stack
 from tenet.phantoms import open_phantoms
-from tenet.volumes import open_stack
 
 BINS = 10
 CONDITIONS = ("matched", "na_low", "na_high", "noisy", "motion")

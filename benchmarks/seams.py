@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from tenet.enhancement import default_overlap, enhance_array
+from tenet.io.intensities import normalise
+from tenet.io.open import open_stack
 from tenet.training.intensity import model_range
 from tenet.training.store import load_model
-from tenet.volumes import normalise, open_stack
 
 
 def main() -> None:

@@ -24,13 +24,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from tenet.atomic import save_table
 from tenet.baselines.care import CARE, CARESettings
 from tenet.baselines.neuroclear import Neuroclear, NeuroclearSettings, neuroclear_terms
 from tenet.config import Experiment, ModelParams, parse_experiment
 from tenet.cost import peaks, work_of
 from tenet.errors import TenetError
 from tenet.imaging import StridedBlur, deconvolve
+from tenet.io.atomic import save_table
 from tenet.losses import ElasticWeights
 from tenet.model import TENET
 from tenet.network import checkpoint_blocks, hasten_encoders

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tenet.atomic import save_json, save_table
 from tenet.certainty import Counts
 from tenet.enhancement import enhance_array, psf_before_and_after
+from tenet.io.atomic import save_json, save_table
 from tenet.metrics import best_threshold, threshold_grid
 from tenet.model import TENET
 from tenet.phantoms import open_phantoms

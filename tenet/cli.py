@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import torch
 
     from tenet.config import Experiment
+    from tenet.io.stack import Stack
     from tenet.model import TENET
-    from tenet.volumes import Stack
 
 app = typer.Typer(
     help="Sharp, isotropic, segmented volumes from blurred two-photon stacks, without any truth.",
@@ -203,10 +203,10 @@ def samples_experiment(
     experiments: ExperimentsFolder = EXPERIMENTS,
 ) -> None:
     """Write the settings for a stack of your own from its voxel size and optics."""
-    from tenet.atomic import save_json
+    from tenet.io.atomic import save_json
+    from tenet.io.open import open_stack
     from tenet.samples import sample_experiment
     from tenet.stacks import voxel_size_of
-    from tenet.volumes import open_stack
 
     stack = open_stack(file, channel=channel)
     experiment = sample_experiment(
@@ -488,9 +488,9 @@ def finetune(
     With --rois and --fold the images that hold the regions of that fold are left out.
     """
     from tenet.calibration import calibrate, write_psf_table
+    from tenet.io.open import open_stack
     from tenet.stacks import outside_fold, stack_files
     from tenet.training import finetune as training
-    from tenet.volumes import open_stack
 
     chosen = _experiment(experiment, overlay, settings, experiments)
     where = _device(device, threads)
@@ -560,9 +560,9 @@ def enhance(
     from tenet.certainty import Certainty
     from tenet.enhancement import enhance_stack
     from tenet.inference import enhanced_sheet
+    from tenet.io.open import open_stack
     from tenet.stacks import stack_name, voxel_size_of
     from tenet.training.intensity import model_range
-    from tenet.volumes import open_stack
 
     if name is not None and len(stacks) > 1:
         raise TenetError("--name goes with a single stack")
@@ -606,8 +606,8 @@ def predict(
     threads: Threads = None,
 ) -> None:
     """Enhance all stacks of a folder for the evaluation; with --fold, only those of a fold."""
-    from tenet.atomic import save_json
     from tenet.enhancement import enhance_stack, read_threshold
+    from tenet.io.atomic import save_json
     from tenet.stacks import every_stack
     from tenet.training.intensity import model_range
 
@@ -707,8 +707,8 @@ def baseline_train(
     Run the same command again after an interruption: it goes on where it was.
     """
     from tenet.comparison.learned import train_baseline
+    from tenet.io.open import open_stack
     from tenet.stacks import outside_fold, stack_files
-    from tenet.volumes import open_stack
 
     files = [file for path in data for file in stack_files(path)]
     stacks = [open_stack(file, channel=channel) for file in files]
@@ -851,8 +851,8 @@ def evaluate_cells(
     """Cells of every segmentation: number, shape, distance to the tumour."""
     import numpy as np
 
-    from tenet.atomic import replacing
     from tenet.evaluation import methods_in
+    from tenet.io.atomic import replacing
     from tenet.structures import evaluate_cells as evaluate
 
     methods = methods_in(predictions, method)
@@ -982,7 +982,7 @@ def _model(
 
 
 def _write_tables(tables: Any, paths: tuple[Path, ...]) -> None:
-    from tenet.atomic import replacing
+    from tenet.io.atomic import replacing
 
     for table, path in zip(tables, paths, strict=True):
         with replacing(path) as temporary:

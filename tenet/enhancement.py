@@ -18,13 +18,14 @@ from tenet import recording
 from tenet.certainty import Certainty
 from tenet.config import ModelParams
 from tenet.errors import TenetError
+from tenet.io.intensities import IntensityRange
+from tenet.io.stack import Stack
 from tenet.model import TENET
 from tenet.network import CoarseNet
 from tenet.optics import psf_volume
 from tenet.restoration import Progress, restore_array, restore_stack
 from tenet.tiles import Tile, halves, round_up, tile_plan, weigh
 from tenet.training.store import THRESHOLD, read_experiment
-from tenet.volumes import IntensityRange, Stack
 
 Triple = tuple[int, int, int]
 VoxelSize = tuple[float, float, float]

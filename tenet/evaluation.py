@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from tenet import metrics
 from tenet.errors import TenetError
+from tenet.io.open import open_stack
+from tenet.io.stack import Stack
 from tenet.phantoms import SUFFIX as PHANTOM
 from tenet.phantoms import open_phantom, open_phantoms
-from tenet.volumes import Stack, open_stack
 
 VoxelSize = tuple[float, float, float]
 

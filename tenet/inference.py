@@ -21,6 +21,9 @@ from tenet.enhancement import (
     read_threshold,
 )
 from tenet.errors import TenetError
+from tenet.io.intensities import IntensityRange
+from tenet.io.open import open_stack
+from tenet.io.stack import Stack
 from tenet.model import TENET
 from tenet.phantoms import SUFFIX as PHANTOM_SUFFIX
 from tenet.phantoms import open_phantom
@@ -29,7 +32,6 @@ from tenet.restoration import Progress
 from tenet.stacks import stack_files, stack_name, voxel_size_mismatch
 from tenet.training.intensity import model_range
 from tenet.training.store import EXPERIMENT, load_model, read_experiment
-from tenet.volumes import IntensityRange, Stack, open_stack
 
 Triple = tuple[int, int, int]
 VoxelSize = tuple[float, float, float]

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tenet.errors import TenetError
-from tenet.volumes import IntensityRange, Stack, normalise
+from tenet.io.intensities import IntensityRange, normalise
+from tenet.io.stack import Stack
 
 __all__ = ["Acceptance", "Orientation", "PhantomCrops", "StackCrops", "mask_boxes"]
 

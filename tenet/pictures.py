@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from tenet import metrics
 from tenet.errors import TenetError
-from tenet.volumes import Stack, open_stack
+from tenet.io.open import open_stack
+from tenet.io.stack import Stack
 
 VoxelSize = tuple[float, float, float]
 Source = Path | Stack | NDArray[Any]

@@ -19,8 +19,8 @@ from pystackreg import StackReg
 from scipy.ndimage import gaussian_filter1d
 
 from tenet.errors import TenetError
+from tenet.io.writing import write_ome_tiff
 from tenet.stacks import every_stack, voxel_size_of
-from tenet.writing import write_ome_tiff
 
 Motion = Literal["rigid", "translation"]
 _KINDS = {"rigid": StackReg.RIGID_BODY, "translation": StackReg.TRANSLATION}

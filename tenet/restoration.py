@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenet.errors import TenetError
+from tenet.io.intensities import IntensityRange, normalise
+from tenet.io.stack import Stack
+from tenet.io.writing import writer_for
 from tenet.tiles import Tile, Triple, weigh
-from tenet.volumes import IntensityRange, Stack, normalise
-from tenet.writing import writer_for
 
 VoxelSize = tuple[float, float, float]
 Progress = Callable[[int, int], None]

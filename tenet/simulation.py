@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from tenet.config import Experiment, ModelParams, PhantomSet
 from tenet.imaging import NoiseModel, StridedBlur, centred_planes
+from tenet.io.writing import write_ome_tiff
 from tenet.metrics import fwhm
 from tenet.motion import shift_planes
 from tenet.optics import RadialPSF, centred, psf_volume
 from tenet.phantoms import Phantom, TrainingPhantomSettings, open_phantoms
-from tenet.writing import write_ome_tiff
 
 #: Camera counts of simulated raw stacks: offset + gain · intensity.
 OFFSET, GAIN = 100.0, 10_000.0

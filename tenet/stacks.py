@@ -8,7 +8,8 @@ import pandas as pd
 
 from tenet.config import ModelParams
 from tenet.errors import TenetError
-from tenet.volumes import Stack, open_stack
+from tenet.io.open import open_stack
+from tenet.io.stack import Stack
 
 VoxelSize = tuple[float, float, float]
 

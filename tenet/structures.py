@@ -17,11 +17,12 @@ from skimage.feature import peak_local_max
 from tenet import metrics
 from tenet.errors import TenetError
 from tenet.evaluation import COLUMNS, PREDICTION, read_threshold
+from tenet.io.open import open_stack
+from tenet.io.stack import Stack
 from tenet.morphology import CELL_COLUMNS, distances_um, label_cells, measure_cells
 from tenet.phantoms import SUFFIX as PHANTOM
 from tenet.phantoms import open_phantom
 from tenet.stacks import every_stack
-from tenet.volumes import Stack, open_stack
 
 VoxelSize = tuple[float, float, float]
 RAW, TRUTH = "raw", "truth"

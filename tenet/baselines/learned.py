@@ -14,18 +14,19 @@ from skimage.registration import phase_cross_correlation
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tenet.atomic import save_json
 from tenet.config import Optimisation, validated
 from tenet.convolution import faster_in_float32
 from tenet.errors import TenetError
 from tenet.imaging import NoiseModel
+from tenet.io.atomic import save_json
+from tenet.io.intensities import IntensityRange, normalise
+from tenet.io.stack import Stack
 from tenet.metrics import best_threshold
 from tenet.model import read_weights
 from tenet.restoration import restore_array
 from tenet.tiles import Tile, Triple, tile_plan
 from tenet.training.loop import Plan, Task, train
 from tenet.training.store import MODEL, save_tensors, software
-from tenet.volumes import IntensityRange, Stack, normalise
 
 Data = Sequence[tuple[Stack, IntensityRange]]
 SETTINGS = "settings.json"

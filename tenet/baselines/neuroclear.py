@@ -27,7 +27,6 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from tenet.atomic import save_json
 from tenet.baselines.learned import (
     VALIDATION_BATCHES,
     Assumed,
@@ -40,6 +39,7 @@ from tenet.baselines.learned import (
 )
 from tenet.convolution import Conv, ZeroPaddedConv
 from tenet.errors import TenetError
+from tenet.io.atomic import save_json
 from tenet.patches import StackCrops
 from tenet.training.loop import generator_for
 

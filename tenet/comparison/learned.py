@@ -10,16 +10,16 @@ from typing import Any, Literal
 
 import torch
 
-from tenet.atomic import save_json
 from tenet.baselines.care import CARE
 from tenet.baselines.learned import Assumed, LearnedBaseline, choose_threshold
 from tenet.baselines.neuroclear import Neuroclear
 from tenet.calibration import phantom_images
 from tenet.config import validated
+from tenet.io.atomic import save_json
+from tenet.io.stack import Stack
 from tenet.restoration import restore_stack
 from tenet.training.intensity import model_range, recorded_level
 from tenet.training.store import load_model, read_experiment
-from tenet.volumes import Stack
 
 Learned = Literal["care", "neuroclear"]
 LEARNED: Mapping[str, type[LearnedBaseline]] = {"care": CARE, "neuroclear": Neuroclear}

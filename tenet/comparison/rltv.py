@@ -6,15 +6,16 @@ from pathlib import Path
 
 import torch
 
-from tenet.atomic import save_json
 from tenet.baselines.rltv import rltv_paper, rltv_tiled
 from tenet.baselines.rltv_tuning import Tuning, tune, tune_published
 from tenet.calibration import phantom_images
+from tenet.io.atomic import save_json
+from tenet.io.intensities import normalise
+from tenet.io.stack import Stack
+from tenet.io.writing import write_ome_tiff
 from tenet.restoration import Progress
 from tenet.training.intensity import model_range
 from tenet.training.store import load_model
-from tenet.volumes import Stack, normalise
-from tenet.writing import write_ome_tiff
 
 
 def tune_rltv(

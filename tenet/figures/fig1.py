@@ -14,9 +14,10 @@ from tenet import pictures
 from tenet.enhancement import enhance_array, psf_before_and_after
 from tenet.errors import TenetError
 from tenet.figures.page import SMALL, STYLE, WIDTH, Page, View, existing, simulation_note, wrapped
+from tenet.io.intensities import normalise
+from tenet.io.open import open_stack
 from tenet.training.intensity import model_range
 from tenet.training.store import load_model
-from tenet.volumes import normalise, open_stack
 
 EXPERIMENT = "fig2_phantoms"
 _SIDE = 96  # pixels of the example, at most

@@ -43,9 +43,9 @@ from tenet.figures.page import (
     table_row,
     two_lines,
 )
+from tenet.io.open import open_stack
 from tenet.phantoms import SUFFIX as PHANTOM
 from tenet.phantoms import open_phantom
-from tenet.volumes import open_stack
 
 #: Side of a zoom as a share of the image's.
 _ZOOM = 0.4

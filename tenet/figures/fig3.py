@@ -52,10 +52,10 @@ from tenet.figures.page import (
     two_lines,
     wide_axis,
 )
+from tenet.io.stack import Stack
 from tenet.optics import psf_volume
 from tenet.simulation import refocused
 from tenet.training.store import load_model
-from tenet.volumes import Stack
 
 
 @rc_context(STYLE)

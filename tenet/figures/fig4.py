@@ -33,11 +33,12 @@ from tenet.figures.page import (
     two_lines,
     wrapped,
 )
+from tenet.io.open import open_stack
+from tenet.io.stack import Stack
 from tenet.phantoms import SUFFIX as PHANTOM
 from tenet.phantoms import open_phantom
 from tenet.stacks import every_stack
 from tenet.structures import RAW, TRUTH, thin_places
-from tenet.volumes import Stack, open_stack
 
 EXPERIMENT = "fig4_neurons"
 QUANTITIES = {

@@ -29,9 +29,10 @@ from tenet.figures.page import (
     simulation_note,
     wrapped,
 )
+from tenet.io.open import open_stack
+from tenet.io.stack import Stack
 from tenet.stacks import every_stack
 from tenet.structures import TRUTH
-from tenet.volumes import Stack, open_stack
 
 CELLS, TUMOUR = "fig5_microglia", "fig5_tumour"
 QUANTITIES = {

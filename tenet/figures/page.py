@@ -27,9 +27,9 @@ from tenet.evaluation import (
     published_as_method,
     read_acquisition,
 )
+from tenet.io.stack import Stack
 from tenet.phantoms import SUFFIX as PHANTOM
 from tenet.phantoms import open_phantom
-from tenet.volumes import Stack
 
 VoxelSize = tuple[float, float, float]
 

@@ -34,10 +34,10 @@ from tenet.figures.page import (
     wide_axis,
     wrapped,
 )
+from tenet.io.open import open_stack
 from tenet.metrics import BEAD_VOLUME_UM3
 from tenet.phantoms import SUFFIX as PHANTOM
 from tenet.phantoms import open_phantom
-from tenet.volumes import open_stack
 
 PHANTOMS = "quality"
 CONDITIONS = {

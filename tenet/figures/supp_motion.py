@@ -27,9 +27,9 @@ from tenet.figures.page import (
     table_row,
     wrapped,
 )
+from tenet.io.open import open_stack
 from tenet.phantoms import SUFFIX as PHANTOM
 from tenet.phantoms import open_phantom
-from tenet.volumes import open_stack
 
 PHANTOMS = "fig2_phantoms"
 #: Experiments by what is done to the planes, and where the stacks are that methods see.

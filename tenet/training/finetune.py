@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tenet.atomic import save_json
 from tenet.config import Dataset, Experiment
 from tenet.errors import TenetError
 from tenet.imaging import saturated
+from tenet.io.atomic import save_json
+from tenet.io.intensities import IntensityRange, normalise
+from tenet.io.stack import Stack
 from tenet.losses import (
     ElasticWeights,
     luminance_prior,
@@ -31,7 +33,6 @@ from tenet.training.loop import Plan, generator_for, train
 from tenet.training.pretrain import Drawn, Simulator, mask, supervised_terms
 from tenet.training.scan import lowest
 from tenet.training.store import FISHER, MODEL, OPTIMISER, load_model, load_tensors, save_model
-from tenet.volumes import IntensityRange, Stack, normalise
 
 #: Windows of the stacks on which lengths of the PSF are tried, their least size in rows and columns
 #: (where a stack has as many), and the size of the parts whose losses are compared.

@@ -20,10 +20,11 @@ from torch import Tensor
 from tenet.config import Experiment
 from tenet.errors import TenetError
 from tenet.imaging import deconvolve
+from tenet.io.intensities import IntensityRange, check_intensities, intensity_range, normalise
+from tenet.io.stack import Stack
 from tenet.model import TENET
 from tenet.patches import windows_of
 from tenet.training.store import THRESHOLD, load_model
-from tenet.volumes import IntensityRange, Stack, check_intensities, intensity_range, normalise
 
 #: The brightest voxels are this percentile, as they are for the range of a raw stack.
 BRIGHTEST_PERCENT = 99.99

@@ -30,9 +30,9 @@ from rich.progress import (
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from tenet.atomic import save_table
 from tenet.config import Optimisation
 from tenet.errors import TenetError
+from tenet.io.atomic import save_table
 from tenet.network import checkpoint_blocks, hasten_encoders
 from tenet.training.store import HISTORY, load_tensors, on_cpu, save_tensors
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tenet.atomic import replacing, save_json
 from tenet.config import Experiment, parse_experiment
 from tenet.errors import TenetError
+from tenet.io.atomic import replacing, save_json
 from tenet.model import TENET, read_weights
 
 MODEL, OPTIMISER, FISHER = "model.pt", "optimiser.pt", "fisher.pt"

@@ -10,12 +10,9 @@ TENET = Path(__file__).parents[2] / "tenet"
 
 # A module imports only from floors below its own.
 FLOORS = [
+    {"errors", "io"},
     {
-        "errors",
-        "atomic",
         "config",
-        "volumes",
-        "writing",
         "optics",
         "metrics",
         "phantoms",
@@ -52,7 +49,6 @@ BELOW_EVERYTHING = {"errors"}
 # On one floor, with a reason each.
 NEIGHBOURS = {
     ("config", "optics"),  # settings make the theoretical PSF that they describe
-    ("patches", "volumes"),
     ("cost", "recording"),  # what is counted is done as it is
 }
 PATHS = sorted(path for path in TENET.rglob("*.py") if path.stat().st_size)

@@ -23,8 +23,10 @@ from tenet.baselines.neuroclear import (
 )
 from tenet.errors import TenetError
 from tenet.imaging import NoiseModel, StridedBlur
+from tenet.io.intensities import IntensityRange
+from tenet.io.open import open_stack
+from tenet.io.stack import Stack
 from tenet.restoration import restore_array
-from tenet.volumes import IntensityRange, Stack, open_stack
 
 SCALE = 4
 SMALL_CARE = CARESettings(

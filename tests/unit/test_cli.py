@@ -14,11 +14,11 @@ import torch
 
 from tenet import cli
 from tenet.config import load_experiment
+from tenet.io.open import open_stack
+from tenet.io.writing import write_ome_tiff
 from tenet.model import TENET
 from tenet.phantoms import save_phantom
 from tenet.training.store import save_model
-from tenet.volumes import open_stack
-from tenet.writing import write_ome_tiff
 
 VOXELS = ("--voxel-size", "1", "0.31", "0.31")
 TINY = {

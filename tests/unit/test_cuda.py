@@ -17,6 +17,7 @@ from tenet.baselines.rltv import rltv
 from tenet.config import Experiment, parse_experiment
 from tenet.enhancement import enhance_array
 from tenet.imaging import StridedBlur, deconvolve
+from tenet.io.open import open_stack
 from tenet.losses import mrf_loss
 from tenet.model import TENET
 from tenet.motion import fit_displacement, shift_planes
@@ -25,7 +26,6 @@ from tenet.phantoms import open_phantoms
 from tenet.training.finetune import RawData, finetune
 from tenet.training.pretrain import pretrain
 from tenet.training.store import HISTORY, load_model
-from tenet.volumes import open_stack
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 pytestmark = [

@@ -10,8 +10,8 @@ import pytest
 
 from tenet import evaluation, metrics
 from tenet.errors import TenetError
+from tenet.io.writing import write_ome_tiff
 from tenet.phantoms import save_phantom
-from tenet.writing import write_ome_tiff
 
 PUBLISHED = Path(__file__).parents[2] / "resources/published_values.csv"
 SIZE_UM = (1 / 3, 0.31, 0.31)

@@ -12,10 +12,12 @@ from matplotlib.text import Text
 from scipy import ndimage
 
 from tenet import evaluation
-from tenet.atomic import save_json, save_table
 from tenet.config import Experiment, load_experiment
 from tenet.errors import TenetError
 from tenet.figures import fig2, fig3, page
+from tenet.io.atomic import save_json, save_table
+from tenet.io.open import open_stack
+from tenet.io.writing import write_ome_tiff
 from tenet.model import TENET
 from tenet.optics import psf_volume
 from tenet.phantoms import (
@@ -26,8 +28,6 @@ from tenet.phantoms import (
 )
 from tenet.simulation import simulate_acquisitions
 from tenet.training.store import save_model
-from tenet.volumes import open_stack
-from tenet.writing import write_ome_tiff
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "resources/published_values.csv"

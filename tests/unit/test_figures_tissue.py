@@ -8,7 +8,6 @@ import pytest
 from test_figures import fits_the_page, no_empty_axes, words
 from test_structures import COARSE, FINE, SCALE, fibres, write_ome_tiff_at
 
-from tenet.atomic import save_json
 from tenet.config import load_experiment
 from tenet.errors import TenetError
 from tenet.evaluation import evaluate_segmentation, summary_table
@@ -19,6 +18,9 @@ from tenet.figures.quality import quality_figure
 from tenet.figures.supp import supplement
 from tenet.figures.supp_motion import motion_figure
 from tenet.figures.supp_training import training_figure
+from tenet.io.atomic import save_json
+from tenet.io.open import open_stack
+from tenet.io.writing import write_ome_tiff
 from tenet.model import TENET
 from tenet.phantoms import generate_set
 from tenet.published import published_vs_run
@@ -27,8 +29,6 @@ from tenet.simulation import simulate_acquisitions
 from tenet.structures import evaluate_cells, evaluate_profiles
 from tenet.tissue import TissuePhantomSettings
 from tenet.training.store import save_model
-from tenet.volumes import open_stack
-from tenet.writing import write_ome_tiff
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "resources/published_values.csv"

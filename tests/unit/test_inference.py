@@ -33,13 +33,15 @@ from tenet.inference import (
     find_model,
     model_label,
 )
+from tenet.io.intensities import IntensityRange
+from tenet.io.open import open_stack
+from tenet.io.stack import Stack
+from tenet.io.writing import write_ome_tiff
 from tenet.model import TENET
 from tenet.phantoms import save_phantom
 from tenet.restoration import restore_array
 from tenet.tiles import Tile, halves, tile_plan
 from tenet.training.store import save_model
-from tenet.volumes import IntensityRange, Stack, open_stack
-from tenet.writing import write_ome_tiff
 
 UNIT = IntensityRange(0.0, 1.0, "none")
 GAIN = 12.0

@@ -8,8 +8,10 @@ import pytest
 import tifffile
 
 from tenet.errors import TenetError
+from tenet.io.intensities import IntensityRange, normalise
+from tenet.io.open import open_stack
+from tenet.io.stack import Stack
 from tenet.patches import Acceptance, Orientation, PhantomCrops, StackCrops, mask_boxes
-from tenet.volumes import IntensityRange, Stack, normalise, open_stack
 
 EVERYTHING = Acceptance(relative_mean=0)
 Triple = tuple[int, int, int]

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from tenet import pictures
 from tenet.errors import TenetError
+from tenet.io.open import open_stack
+from tenet.io.writing import write_ome_tiff
 from tenet.optics import gaussian, psf_volume
-from tenet.volumes import open_stack
-from tenet.writing import write_ome_tiff
 
 SIZE_UM = (2.0, 0.5, 0.25)
 

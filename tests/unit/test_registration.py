@@ -3,9 +3,9 @@ import pytest
 from scipy import ndimage
 
 from tenet.errors import TenetError
+from tenet.io.open import open_stack
+from tenet.io.writing import write_ome_tiff
 from tenet.registration import register_folder, register_planes
-from tenet.volumes import open_stack
-from tenet.writing import write_ome_tiff
 
 
 def moved_stack(shifts, angles=None):

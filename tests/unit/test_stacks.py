@@ -7,6 +7,9 @@ import pytest
 
 from tenet.config import parse_params
 from tenet.errors import TenetError
+from tenet.io.open import open_stack
+from tenet.io.stack import Stack
+from tenet.io.writing import write_ome_tiff
 from tenet.stacks import (
     every_stack,
     image_number,
@@ -16,8 +19,6 @@ from tenet.stacks import (
     voxel_size_mismatch,
     voxel_size_of,
 )
-from tenet.volumes import Stack, open_stack
-from tenet.writing import write_ome_tiff
 
 ROIS = "roi,image,z,y,x,fold\n0,0,1,2,2,0\n1,1,1,2,2,1\n2,1,1,3,3,0\n3,7,1,2,2,1\n"
 VOXELS = (0.4, 0.1, 0.1)

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tenet.atomic import save_json
+from tenet.io.atomic import save_json
+from tenet.io.open import open_stack
+from tenet.io.writing import write_ome_tiff
 from tenet.phantoms import save_phantom
 from tenet.published import COLUMNS, published_vs_run
 from tenet.structures import evaluate_cells, evaluate_profiles, thin_places
-from tenet.volumes import open_stack
-from tenet.writing import write_ome_tiff
 
 SCALE = 3
 FINE = (0.5, 0.5, 0.5)

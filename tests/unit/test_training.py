@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from tenet.config import Experiment, Microscopes, Optimisation, merge, parse_experiment
 from tenet.enhancement import choose_alignment, enhance_array
 from tenet.errors import TenetError
+from tenet.io.intensities import IntensityRange, normalise
+from tenet.io.open import open_stack
+from tenet.io.stack import Stack
 from tenet.model import TENET
 from tenet.phantoms import open_phantoms
 from tenet.simulation import psf_fwhm_um, refocused
@@ -46,7 +49,6 @@ from tenet.training.store import (
     save_model,
     save_tensors,
 )
-from tenet.volumes import IntensityRange, Stack, normalise, open_stack
 
 CPU = torch.device("cpu")
 SETTINGS: dict[str, Any] = {

@@ -24,20 +24,13 @@ import zarr
 from ome_zarr.writer import write_image
 
 from tenet.errors import TenetError
-from tenet.volumes import (
-    IntensityRange,
-    Stack,
-    _imagej_voxel_size,
-    _layout,
-    _multiscale_axes,
-    _nd2_voxel_size,
-    _ome_xml_voxel_size,
-    check_intensities,
-    intensity_range,
-    normalise,
-    open_stack,
-)
-from tenet.writing import OmeTiffWriter, OmeZarrWriter, write_ome_tiff, writer_for
+from tenet.io.intensities import IntensityRange, check_intensities, intensity_range, normalise
+from tenet.io.nd2 import _nd2_voxel_size
+from tenet.io.ome_zarr import _multiscale_axes
+from tenet.io.open import open_stack
+from tenet.io.stack import Stack, find_layout
+from tenet.io.tiff import _imagej_voxel_size, _ome_xml_voxel_size
+from tenet.io.writing import OmeTiffWriter, OmeZarrWriter, write_ome_tiff, writer_for
 
 VOXEL = (0.5, 0.1, 0.2)
 CROP = (slice(3, 7), slice(10, 21), slice(5, 29))
@@ -315,7 +308,7 @@ def test_nd2_calibration_is_turned_from_xyz_to_zyx() -> None:
     ],
 )
 def test_layout_finds_z_y_x(axes: str, shape: tuple[int, ...]) -> None:
-    layout, zyx_shape = _layout(Path("a.tif"), axes, shape, None)
+    layout, zyx_shape = find_layout(Path("a.tif"), axes, shape, None)
     assert zyx_shape == (5, 6, 7)
     array = np.arange(math.prod(shape)).reshape(shape)
     crop = layout.crop(array, slice(1, 4), slice(2, 6), slice(3, 5))
@@ -344,7 +337,7 @@ def test_layout_finds_z_y_x(axes: str, shape: tuple[int, ...]) -> None:
 )
 def test_layout_refuses_what_is_not_one_stack(axes: str, shape: tuple[int, ...], said: str) -> None:
     with pytest.raises(TenetError, match=said) as error:
-        _layout(Path("a.tif"), axes, shape, None)
+        find_layout(Path("a.tif"), axes, shape, None)
     assert_one_line(error, Path("a.tif"))
 
 
@@ -676,10 +669,10 @@ def test_large_float_stack_is_sampled_evenly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A ramp along each axis in turn: a subset that favoured some rows would shift its quartiles.
-    from tenet import volumes
+    from tenet.io import intensities
 
-    step = volumes._sampling_step
-    monkeypatch.setattr(volumes, "_sampling_step", lambda shape: step(shape, 5000))
+    step = intensities._sampling_step
+    monkeypatch.setattr(intensities, "_sampling_step", lambda shape: step(shape, 5000))
     shape = (24, 60, 80)
     assert step(shape, 5000) > 23
     for axis in range(3):
@@ -694,7 +687,7 @@ def test_large_float_stack_is_sampled_evenly(
 
 
 def test_sampling_does_not_depend_on_slabs(tmp_path: Path) -> None:
-    from tenet.volumes import _sampling_step
+    from tenet.io.intensities import _sampling_step
 
     shape = (7, 30, 31)
     image = np.random.default_rng(0).random(shape, dtype=np.float32)
@@ -923,8 +916,8 @@ def test_memory_is_that_of_the_block(tmp_path: Path) -> None:
     """Write and read 256 MiB in blocks of 32, with a peak well under the whole."""
     code = f"""
 import os, resource, numpy as np
-from tenet.volumes import open_stack
-from tenet.writing import OmeTiffWriter
+from tenet.io.open import open_stack
+from tenet.io.writing import OmeTiffWriter
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 path = {os.fspath(tmp_path / "a.tif")!r}

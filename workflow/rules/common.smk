@@ -100,7 +100,7 @@ CODE = {
     "published": ["tenet.published"],
     "register": ["tenet.registration"],
     **{figure: [f"tenet.figures.{figure}"] for figure in ("fig1", "supp_training", *TABLES)},
-    "sample": ["tenet.samples", "tenet.volumes"],
+    "sample": ["tenet.samples", "tenet.io.open"],
     "enhance": ["tenet.inference"],
 }
 # Only the threshold is chosen by it after a training, so how beads are measured or drawn is left out.

@@ -1,0 +1,1 @@
+"""Image stacks on disk: what reads them, a module for each format."""

@@ -1,0 +1,250 @@
+"""A stack in a file, read crop by crop, and the meaning of its axes and units.
+
+A `Stack` knows a file's shape and voxel size and reads any crop of it at the crop's cost; nothing
+here holds a whole stack in memory.
+"""
+
+import math
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tenet.errors import TenetError, one_line
+
+Triple = tuple[int, int, int]
+VoxelSize = tuple[float, float, float]
+
+WHOLE = slice(None)
+
+#: Lengths in µm of the units met in OME-XML, OME-Zarr and ImageJ headers. Pixels, "reference
+#: frame" and inches (a printing resolution, not a calibration) are left out on purpose.
+# fmt: off
+MICROMETRES = {
+    "m": 1e6, "meter": 1e6, "metre": 1e6,
+    "cm": 1e4, "centimeter": 1e4, "centimetre": 1e4,
+    "mm": 1e3, "millimeter": 1e3, "millimetre": 1e3,
+    "µm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0,
+    "nm": 1e-3, "nanometer": 1e-3, "nanometre": 1e-3,
+    "Å": 1e-4, "angstrom": 1e-4,
+    "pm": 1e-6, "picometer": 1e-6, "picometre": 1e-6,
+}
+# fmt: on
+
+
+class Reader(Protocol):
+    """Reads a crop of a file, in the file's own data type."""
+
+    def read(self, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
+        """Read planes, rows and columns."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A three-dimensional image in a file, read crop by crop.
+
+    Attributes
+    ----------
+    path : Path
+        The file, or the folder of an OME-Zarr image.
+    zyx_shape : tuple of int
+        Planes, rows and columns.
+    dtype : numpy.dtype
+        Data type in the file.
+    voxel_size_um : tuple of float, or None
+        Voxel size along z, y and x in µm; None where the file does not say (it is never guessed).
+    """
+
+    path: Path
+    zyx_shape: Triple
+    dtype: np.dtype[Any]
+    voxel_size_um: VoxelSize | None
+    _reader: Reader
+
+    def read(self, z: slice = WHOLE, y: slice = WHOLE, x: slice = WHOLE) -> npt.NDArray[np.float32]:
+        """Read the raw intensities of a crop.
+
+        Parameters
+        ----------
+        z, y, x : slice
+            Planes, rows and columns, of step 1; the whole axis by default.
+
+        Returns
+        -------
+        ndarray of float32
+            Raw intensities in Z, Y, X; time and memory are those of the crop.
+
+        Raises
+        ------
+        TenetError
+            If the file cannot be read or decoded there.
+        """
+        spans = [s.indices(n) for s, n in zip((z, y, x), self.zyx_shape, strict=True)]
+        if any(step != 1 for *_, step in spans):
+            raise ValueError("a stack is read with slices of step 1")
+        z, y, x = (slice(start, max(start, stop)) for start, stop, _ in spans)
+        try:
+            crop = self._reader.read(z, y, x)
+        except (OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+            raise TenetError(
+                f"{self.path}: planes {z.start} to {z.stop - 1} cannot be read "
+                f"({one_line(error)}); the file is damaged or has changed: copy or export it again"
+            ) from error
+        return np.array(crop, dtype=np.float32, order="C")
+
+    def slabs(self, max_bytes: int = 2**24) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        """Go through the stack in groups of whole planes.
+
+        Parameters
+        ----------
+        max_bytes : int
+            Size of a group as float32; a group is never less than one plane.
+
+        Yields
+        ------
+        first_plane : int
+        slab : ndarray of float32
+            Raw intensities in Z, Y, X.
+        """
+        planes, rows, columns = self.zyx_shape
+        step = max(1, max_bytes // (4 * rows * columns))
+        for start in range(0, planes, step):
+            yield start, self.read(z=slice(start, start + step))
+
+
+# Axes ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a Z, Y, X crop is cut from an array with further axes.
+
+    `axes` holds, for each axis of the array, "Z", "Y" or "X", or the one index to take.
+    """
+
+    axes: tuple[int | str, ...]
+
+    def crop(self, array: Any, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
+        """Cut a crop, in Z, Y, X."""
+        spans = {"Z": z, "Y": y, "X": x}
+        key = tuple(spans[axis] if isinstance(axis, str) else axis for axis in self.axes)
+        kept = [axis for axis in self.axes if isinstance(axis, str)]
+        return np.asarray(array[key]).transpose([kept.index(axis) for axis in "ZYX"])
+
+
+def find_layout(
+    path: Path, axes: str, shape: Sequence[int], channel: int | None
+) -> tuple[Layout, Triple]:
+    """Find Z, Y and X among named axes, and refuse what is not one stack.
+
+    Axes are named as in tifffile: C channel, T time, S colour sample; I (pages of a file) and Q
+    (unnamed) stand for Z where there is no Z.
+    """
+    said = f"axes {axes} of lengths {'×'.join(map(str, shape))}"
+    if 0 in shape:
+        raise TenetError(f"{path}: the image is empty ({said}); export it again")
+    sizes = [(axis, size) for axis, size in zip(axes, shape, strict=True) if size > 1]
+    names = [axis for axis, _ in sizes]
+    if "S" in names:
+        raise TenetError(
+            f"{path}: this is a colour (RGB) image ({said}); "
+            "export the raw intensities of one channel as a greyscale stack"
+        )
+    unnamed = [axis for axis in names if axis in "IQ"]
+    if len(unnamed) + ("Z" in names) > 1:
+        raise TenetError(
+            f"{path}: the meaning of its axes is not recorded ({said}); "
+            "save one three-dimensional stack, or an OME-TIFF that names its axes"
+        )
+    if "T" in names:
+        raise TenetError(
+            f"{path}: this is a time series ({said}); export one time point "
+            "(if its frames are in truth planes, change T to Z in the file's properties)"
+        )
+    for axis in names:
+        if axis not in "ZYXCIQ":
+            raise TenetError(
+                f"{path}: axis {axis} cannot be read ({said}); export one Z, Y, X stack"
+            )
+    if unnamed:
+        axes = axes.replace(unnamed[0], "Z")
+        names = [axis.replace(unnamed[0], "Z") for axis in names]
+    if "Z" not in names:
+        raise TenetError(
+            f"{path}: this is a single two-dimensional image, not a stack ({said}); "
+            "give a file with several z planes"
+        )
+    channels = dict(zip(axes, shape, strict=True)).get("C", 1)
+    if channel is None and channels > 1:
+        raise TenetError(f"{path}: it has {channels} channels; choose one, 0 to {channels - 1}")
+    if channel is not None and not 0 <= channel < channels:
+        raise TenetError(
+            f"{path}: there is no channel {channel}; it has {channels}, counted from 0"
+        )
+    # An axis of length one may bear a name twice over (a Z of one beside unnamed pages): the
+    # longer one is meant.
+    found = {axis: max(s for a, s in zip(axes, shape, strict=True) if a == axis) for axis in "ZYX"}
+    template: list[int | str] = []
+    for axis, size in zip(axes, shape, strict=True):
+        if axis in "ZYX" and axis not in template and size == found[axis]:
+            template.append(axis)
+        else:
+            template.append((channel or 0) if axis == "C" else 0)
+    return Layout(tuple(template)), (found["Z"], found["Y"], found["X"])
+
+
+def check_dtype(path: Path, dtype: np.dtype[Any]) -> None:
+    """Refuse intensities that are not real numbers."""
+    if dtype.kind not in "buif":
+        raise TenetError(
+            f"{path}: intensities of type {dtype} are not real numbers; "
+            "export integers or floating-point numbers (of complex data, the magnitude)"
+        )
+
+
+def voxel_size_of_axes(z: float | None, y: float | None, x: float | None) -> VoxelSize | None:
+    """Return a voxel size only if all three lengths are given and make sense."""
+    if z is None or y is None or x is None:
+        return None
+    if not all(math.isfinite(size) and size > 0 for size in (z, y, x)):
+        return None
+    return z, y, x
+
+
+def micrometres(value: float | str | None, unit: str | None) -> float | None:
+    """Convert a length to µm; None where the value or its unit is missing or unknown."""
+    # Greek mu and the escape that ImageJ writes both stand for the micro sign.
+    unit = (unit or "").strip().replace("\u03bc", "µ").replace("\\u00B5", "µ")
+    factor = MICROMETRES.get(unit, MICROMETRES.get(unit.lower()))
+    if value is None or factor is None:
+        return None
+    try:
+        return float(value) * factor
+    except ValueError:
+        return None
+
+
+# Plain arrays ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ContiguousReader:
+    """Voxels that lie in the file as one plain array."""
+
+    path: Path
+    dtype: str
+    offset: int
+    shape: tuple[int, ...]
+    order: Literal["C", "F"]
+    layout: Layout
+
+    def read(self, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
+        """Read planes, rows and columns."""
+        # Mapped anew for each crop, so that the pages touched are given back.
+        array = np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
+        return np.array(self.layout.crop(array, z, y, x))
