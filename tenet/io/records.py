@@ -1,0 +1,139 @@
+"""Small files from outside: read within limits, and parsed in one place.
+
+Configurations, records beside a model, metadata and tables come from strangers. Every reader of
+them goes through here: what is no file, too large, too deep or no JSON ends in one line.
+"""
+
+import json
+import math
+import stat
+from pathlib import Path
+from typing import Any
+
+from tenet.errors import TenetError, one_line
+
+#: Bytes of a record, levels of its nesting, and digits of an integer in it, at most.
+MOST_BYTES, MOST_LEVELS, MOST_DIGITS = 16 * 2**20, 64, 18
+
+
+def regular_file(path: Path, *, most_bytes: int | None = None) -> int:
+    """Check that a path leads to a plain file, and return its size in bytes.
+
+    Devices and pipes, which may never end, are refused before anything is read.
+
+    Raises
+    ------
+    TenetError
+        If there is nothing, or something else than a file, or one that is larger than `most_bytes`.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise TenetError(f"{path}: no such file; check the path") from None
+    except (OSError, ValueError) as error:  # a loop of links, a name that is too long or has a NUL
+        raise TenetError(f"{str(path)!r}: cannot be opened ({one_line(error)})") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise TenetError(f"{path}: this is a folder, and a file is needed; check the path")
+    if not stat.S_ISREG(found.st_mode):
+        raise TenetError(f"{path}: this is a device or a pipe, not a file; copy it to a file")
+    if most_bytes is not None and found.st_size > most_bytes:
+        raise TenetError(
+            f"{path}: {found.st_size / 2**20:.0f} MiB are too many for what this file should be "
+            f"(at most {most_bytes / 2**20:g} MiB); check the path"
+        )
+    return found.st_size
+
+
+def read_text(path: Path, *, most_bytes: int = MOST_BYTES) -> str:
+    """Read a small text file in UTF-8 (a byte-order mark is left out).
+
+    Raises
+    ------
+    TenetError
+        As `regular_file`, or if the file cannot be read or is not UTF-8.
+    """
+    regular_file(path, most_bytes=most_bytes)
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TenetError(f"{path}: this is no text in UTF-8 ({one_line(error)})") from None
+    except OSError as error:
+        raise TenetError(f"{path}: cannot be read ({one_line(error)})") from None
+
+
+def read_json(path: Path, *, most_bytes: int = MOST_BYTES) -> Any:
+    """Read a JSON file; see `parse_json`."""
+    return parse_json(read_text(path, most_bytes=most_bytes), where=str(path))
+
+
+def read_json_object(path: Path, *, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
+    """Read a JSON file that holds an object; see `parse_json`."""
+    found = read_json(path, most_bytes=most_bytes)
+    if not isinstance(found, dict):
+        raise TenetError(f"{path}: a JSON object is needed, and it holds {_kind(found)}")
+    return found
+
+
+def parse_json(text: str, *, where: str) -> Any:
+    """Parse JSON of finite numbers and bounded depth.
+
+    Parameters
+    ----------
+    text : str
+    where : str
+        Names the text in errors.
+
+    Raises
+    ------
+    TenetError
+        If it is not JSON, is nested deeper than `MOST_LEVELS`, or holds NaN, infinity, a number
+        beyond the range of float64 or an integer of more than `MOST_DIGITS` digits.
+    """
+    try:
+        found = json.loads(
+            text, parse_int=_integer, parse_float=_finite, parse_constant=_no_constant
+        )
+    except RecursionError:
+        raise TenetError(_too_deep(where)) from None
+    except json.JSONDecodeError as error:
+        raise TenetError(f"{where} is not JSON: {one_line(error)}") from None
+    except ValueError as error:
+        raise TenetError(f"{where}: {one_line(error)}") from None
+    level = [found]
+    for _ in range(MOST_LEVELS + 1):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return found
+    raise TenetError(_too_deep(where))
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def _too_deep(where: str) -> str:
+    return f"{where}: nested more than {MOST_LEVELS} levels deep; no file of TENET is"
+
+
+def _integer(digits: str) -> int:
+    if len(digits.lstrip("-")) > MOST_DIGITS:
+        raise ValueError(f"the number {digits[:12]}… has more than {MOST_DIGITS} digits")
+    return int(digits)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {text[:24]} is beyond the range of float64")
+    return number
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
+    return "null" if value is None else names.get(type(value), "a number")

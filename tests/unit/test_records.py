@@ -1,0 +1,75 @@
+"""Small files from strangers end in one line, whatever they hold."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tenet.errors import TenetError
+from tenet.io.records import MOST_DIGITS, MOST_LEVELS, parse_json, read_json, read_json_object
+
+
+def test_what_json_holds_is_read_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b'\xef\xbb\xbf{"a": [1, -2.5e-3, "\\u00b5m", null, true], "b": {"c": 10}}')
+    assert read_json_object(path) == {"a": [1, -2.5e-3, "µm", None, True], "b": {"c": 10}}
+
+
+@pytest.mark.parametrize("levels", [MOST_LEVELS + 1, 900, 100_000])
+@pytest.mark.parametrize("brackets", [("[", "]"), ('{"a":', "}")])
+def test_deep_nesting_is_refused(levels: int, brackets: tuple[str, str]) -> None:
+    opening, closing = brackets
+    with pytest.raises(TenetError, match=rf"^x: nested more than {MOST_LEVELS} levels deep"):
+        parse_json(opening * levels + "1" + closing * levels, where="x")
+
+
+def test_the_deepest_nesting_is_read() -> None:
+    parse_json("[" * MOST_LEVELS + "1" + "]" * MOST_LEVELS, where="x")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("1" * (MOST_DIGITS + 1), "digits"),
+        ("-" + "9" * 400, "digits"),
+        ("9" * 5000, "digits"),
+        ("1e999", "beyond the range"),
+        ("NaN", "NaN is not a number"),
+        ('{"a": -Infinity}', "-Infinity is not a number"),
+        ('{"a": ', "is not JSON"),
+        ("", "is not JSON"),
+    ],
+)
+def test_numbers_and_grammar(text: str, reason: str) -> None:
+    with pytest.raises(TenetError, match=reason) as error:
+        parse_json(text, where="x.json")
+    assert str(error.value).startswith("x.json")
+    assert len(str(error.value)) < 250
+    assert "\n" not in str(error.value)
+
+
+def test_a_path_that_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "text").write_bytes(b"\xff\xfe{\x00")
+    (tmp_path / "list").write_text("[1]")
+    sparse = tmp_path / "large"
+    with sparse.open("wb") as file:
+        file.truncate(2**33)
+    reasons = {
+        "pipe": "a device or a pipe",
+        "loop": "cannot be opened",
+        "text": "no text in UTF-8",
+        "list": "a JSON object is needed, and it holds a list",
+        "large": "8192 MiB are too many",
+        "missing": "no such file",
+        ".": "this is a folder",
+        "n" * 300: "cannot be opened",
+        "a\0b": "cannot be opened",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(TenetError, match=reason) as error:
+            read_json_object(tmp_path / name)
+        assert "\n" not in str(error.value)
+    with pytest.raises(TenetError, match="a device or a pipe"):
+        read_json(Path("/dev/zero"))
