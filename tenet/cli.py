@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tenet.errors import TenetError
+from tenet.interruption import end_on_signals
 
 if TYPE_CHECKING:
     import torch
@@ -91,19 +92,21 @@ Align = Annotated[
     typer.Option("--align/--no-align", help="Align planes first; by default if the model can."),
 ]
 EXPERIMENTS = Path("config/experiments")
+#: What a signal leaves, and the commands that go on where they were.
+RESUMED = "the same command goes on after the last whole epoch"
+AGAIN = "what was not finished is removed: run the command again"
+TRAININGS = (["pretrain"], ["align"], ["finetune"], ["baseline", "train"])
 
 
 def main() -> None:
     """Run a command; a user's mistake ends in one line and status 2."""
     atexit.register(gc.freeze)  # all ends with the process: garbage need not be looked for
+    end_on_signals(RESUMED if sys.argv[1:2] in TRAININGS or sys.argv[1:3] in TRAININGS else AGAIN)
     try:
         app()
     except TenetError as error:
         print(f"tenet: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("tenet: interrupted; the same command goes on from the last epoch", file=sys.stderr)
-        raise SystemExit(130) from None
 
 
 # Settings -----------------------------------------------------------------------------------------

@@ -14,13 +14,13 @@ files.
 Arrays are Z, Y, X. Coordinates count voxels, an integer being the centre of a voxel.
 """
 
-import json
 import math
 import multiprocessing
 import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
@@ -33,6 +33,8 @@ from zarr.codecs import BloscCodec
 from zarr.storage import ZipStore
 
 from tenet.errors import TenetError
+from tenet.interruption import end_with_parent
+from tenet.io.atomic import replacing, save_json, writing
 
 SUFFIX = ".zarr.zip"
 SET_FILE = "phantoms.json"
@@ -670,33 +672,27 @@ def save_phantom(
     if not path.name.endswith(SUFFIX):
         raise TenetError(f"phantom file {path}: the name must end in {SUFFIX}")
     _check_volumes(shape, brightness, str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
     chunks = tuple(min(c, n) for c, n in zip(_CHUNKS, shape.shape, strict=True))
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with ZipStore(partial, mode="w") as store:
-            array: Any = zarr.create_array(
-                store,
-                shape=shape.shape,
-                dtype="uint16",
-                chunks=chunks,
-                compressors=BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle"),
-                attributes={
-                    "format": _FORMAT,
-                    "voxel_size_um": None if voxel_size_um is None else list(voxel_size_um),
-                    "attributes": dict(attributes or {}),
-                },
+    with replacing(path) as temporary, ZipStore(temporary, mode="w") as store:
+        array: Any = zarr.create_array(
+            store,
+            shape=shape.shape,
+            dtype="uint16",
+            chunks=chunks,
+            compressors=BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle"),
+            attributes={
+                "format": _FORMAT,
+                "voxel_size_um": None if voxel_size_um is None else list(voxel_size_um),
+                "attributes": dict(attributes or {}),
+            },
+        )
+        for start in range(0, shape.shape[0], chunks[0]):
+            slab = slice(start, start + chunks[0])
+            packed = np.rint(brightness[slab].astype(np.float32) * _BRIGHTNESS_STEPS).astype(
+                np.uint16
             )
-            for start in range(0, shape.shape[0], chunks[0]):
-                slab = slice(start, start + chunks[0])
-                packed = np.rint(brightness[slab].astype(np.float32) * _BRIGHTNESS_STEPS).astype(
-                    np.uint16
-                )
-                packed[shape[slab] != 0] |= _SHAPE_BIT
-                array[slab] = packed
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+            packed[shape[slab] != 0] |= _SHAPE_BIT
+            array[slab] = packed
     return open_phantom(path)
 
 
@@ -909,9 +905,10 @@ def generate_set(
             f"{out_folder} holds {min(strangers).name}, which is not of this set of {count}: "
             "remove it or choose another folder"
         )
-    out_folder.mkdir(parents=True, exist_ok=True)
     set_file = out_folder / SET_FILE
-    set_file.unlink(missing_ok=True)
+    with writing(set_file):
+        out_folder.mkdir(parents=True, exist_ok=True)
+        set_file.unlink(missing_ok=True)
 
     def report(done: int) -> None:
         if progress is not None:
@@ -924,7 +921,9 @@ def generate_set(
     else:
         # Fresh processes: forking one that has threads can deadlock.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers, count), mp_context=context) as pool:
+        with ProcessPoolExecutor(
+            min(workers, count), mp_context=context, initializer=end_with_parent
+        ) as pool:
             jobs = [
                 pool.submit(_generate, settings, path, seed, draw)
                 for path, draw in zip(paths, draws, strict=True)
@@ -933,6 +932,11 @@ def generate_set(
                 for done, job in enumerate(as_completed(jobs), start=1):
                     job.result()
                     report(done)
+            except BrokenProcessPool:
+                raise TenetError(
+                    f"{out_folder}: a process that drew phantoms was killed; is memory short? "
+                    "take fewer workers"
+                ) from None
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -943,9 +947,7 @@ def generate_set(
         "settings": asdict(settings),
         "volumes": [{"file": p.path.name, **p.attributes} for p in phantoms],
     }
-    partial = set_file.with_name(f".{set_file.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, set_file)
+    save_json(set_file, record)
     return phantoms
 
 

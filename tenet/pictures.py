@@ -5,9 +5,7 @@ Every view keeps its physical aspect ratio, whatever the voxel size. Grey levels
 Volumes are read slab by slab, so that memory is that of the projections and not of the stack.
 """
 
-import contextlib
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 
 from tenet import metrics
 from tenet.errors import TenetError
+from tenet.io.atomic import replacing
 from tenet.io.open import open_stack
 from tenet.io.stack import Stack
 
@@ -391,19 +390,11 @@ def save(figure: Figure, path: Path, *, dpi: int = 150) -> Path:
         If the file cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kind = path.suffix.removeprefix(".") or "png"
-        # Without a date the same figure is the same file.
-        metadata = {"CreationDate": None} if kind == "pdf" else None
+    kind = path.suffix.removeprefix(".") or "png"
+    # Without a date the same figure is the same file.
+    metadata = {"CreationDate": None} if kind == "pdf" else None
+    with replacing(path) as temporary:
         figure.savefig(temporary, format=kind, dpi=dpi, metadata=metadata)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise TenetError(f"{path}: cannot be written ({error}); check the folder") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
     return path
 
 

@@ -8,7 +8,6 @@ there are planes on one side only, they still are, a little. A slow drift stays:
 from a tilted structure.
 """
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -19,6 +18,7 @@ from pystackreg import StackReg
 from scipy.ndimage import gaussian_filter1d
 
 from tenet.errors import TenetError
+from tenet.io.atomic import copy_file
 from tenet.io.writing import write_ome_tiff
 from tenet.stacks import every_stack, voxel_size_of
 
@@ -128,10 +128,9 @@ def register_folder(
     for done, (stack, path) in enumerate(pairs, start=1):
         size_um = voxel_size_of(stack, stack.voxel_size_um or voxel_size_um)
         registered, _ = register_planes(stack.read(), motion)
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_ome_tiff(path, registered, size_um)
         if progress is not None:
             progress(done, len(pairs))
     for table in [*data.glob("*.csv"), *data.glob("*.json")]:
-        shutil.copy2(table, out / table.name)
+        copy_file(table, out / table.name)
     return len(pairs)

@@ -103,10 +103,6 @@ def restore_stack(
         return normalise(raw, range_)
 
     out = Path(out)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TenetError(f"{out.parent}: cannot be made a folder ({error.strerror})") from None
     scale = restorer.scale
     planes, rows, columns = stack.zyx_shape
     czyx_shape = (len(restorer.channels), planes * scale, rows, columns)

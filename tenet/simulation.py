@@ -1,15 +1,14 @@
 """Simulated acquisitions: phantoms seen by a microscope that the model need not know."""
 
-import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from tenet.config import Experiment, ModelParams, PhantomSet
 from tenet.imaging import NoiseModel, StridedBlur, centred_planes
+from tenet.io.atomic import save_json, save_table
 from tenet.io.writing import write_ome_tiff
 from tenet.metrics import fwhm
 from tenet.motion import shift_planes
@@ -95,7 +94,6 @@ def simulate_acquisitions(
         name = phantom.path.name.split(".")[0]
         for part in parts:
             path = out / part / f"{name}.ome.tif"
-            path.parent.mkdir(parents=True, exist_ok=True)
             data = images[part][0, 0].numpy()
             if experiment.train_dataset.normalisation != "none":
                 data = np.rint(OFFSET + GAIN * data).astype(np.uint16)
@@ -108,8 +106,8 @@ def simulate_acquisitions(
             coarse_z = (z - (scale - 1) / 2) / scale
             rois.append((len(rois), index, round(coarse_z), round(y), round(x), fold))
     if rois:
-        table = pd.DataFrame(rois, columns=["roi", "image", "z", "y", "x", "fold"])
-        table.to_csv(out / "rois.csv", index=False)
+        columns = ("roi", "image", "z", "y", "x", "fold")
+        save_table(out / "rois.csv", [dict(zip(columns, row, strict=True)) for row in rois])
     record = {
         "simulated": True,
         "experiment": experiment.name,
@@ -118,7 +116,7 @@ def simulate_acquisitions(
         "seed": seed,
         "fwhm_um": model_fwhm_um(refocused(params), params),
     }
-    (out / "acquisition.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    save_json(out / "acquisition.json", record)
     return written
 
 

@@ -1,44 +1,228 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that appear whole under their name, or not at all.
 
+What is being written has a hidden name beside the final one, and is locked while its writer lives.
+So two that write the same thing do not disturb each other, and what a killed one left is told from
+what is still being made: the next that writes into the folder removes it.
+"""
+
+import contextlib
 import csv
+import errno
+import fcntl
 import json
 import os
+import shutil
+import socket
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tenet.errors import TenetError
+from tenet.errors import TenetError, one_line
+
+#: What the hidden names end in, and the file that says who works in a folder.
+UNFINISHED, OLDER, LOCK = ".tenet-part", ".tenet-old", ".tenet-lock"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_unfinished: set[Path] = set()
+#: Held while something takes its final name, and for ever by who ends this process.
+_naming = threading.RLock()
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that takes its place only if all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+@contextlib.contextmanager
+def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that takes its place only if all went well.
+
+    Parameters
+    ----------
+    path : Path
+        Its own folder is made if need be.
+    folder : bool
+        The temporary path is an empty folder, not an empty file.
+
+    Raises
+    ------
+    TenetError
+        If the disk is full or not writable, or another process is writing the same thing.
+    """
+    temporary = path.with_name(f".{path.name}{UNFINISHED}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
+        if folder:
+            _recover(path)
+            temporary.mkdir(exist_ok=True)
+        lock = _lock(temporary)
+        if lock is None:
+            raise TenetError(f"{path}: another process is writing it; wait, or choose another name")
+        try:
+            _unfinished.add(temporary)
+            yield temporary
+            with _naming:
+                (_replace_folder if folder else os.replace)(temporary, path)
+                _unfinished.discard(temporary)
+        finally:
+            if temporary in _unfinished:
+                _remove(temporary)
+                _unfinished.discard(temporary)
+            os.close(lock)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a full disk, or one that is not writable, into one clear line about `path`."""
     try:
-        yield temporary
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        # torch reports a full disk as a RuntimeError of its zip writer.
-        if isinstance(error, OSError) or "PytorchStreamWriter" in str(error):
-            reason = str(error).splitlines()[0]
-            raise TenetError(f"cannot write {path}: {reason}; is the disk full?") from None
-        raise
+        yield
+    except OSError as error:
+        # NumPy reports a write that was cut short without its cause.
+        if error.errno in (None, *_NO_ROOM):
+            what = f"no room on the disk ({one_line(error)}); free some or choose another folder"
+        else:
+            what = f"cannot be written ({error.strerror or one_line(error)}); check the folder"
+        raise TenetError(f"{path}: {what}") from error
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold a folder, which is made if need be, for this process alone.
+
+    The lock ends with the process, however that ends, and with its machine.
+
+    Raises
+    ------
+    TenetError
+        If another process holds it (which, and where it runs, is said), or the folder cannot be
+        written.
+    """
+    path = folder / LOCK
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _lock(path)
+        if lock is None:
+            holder = path.read_text(encoding="utf-8", errors="replace")[:200].strip()
+            raise TenetError(
+                f"{folder}: {holder or 'another process'} is working there; wait until it is done, "
+                "or choose another folder"
+            )
+        try:
+            os.truncate(lock, 0)
+            os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        except OSError:
+            os.close(lock)
+            raise
+    try:
+        yield
     finally:
-        temporary.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def discard_unfinished() -> None:
+    """Remove what this process has not finished; from here on nothing takes its final name."""
+    _naming.acquire()
+    for path in list(_unfinished):
+        for _ in range(10):  # other threads may still be adding to a folder
+            _remove(path)
+            if not path.exists():
+                break
+
+
+def _lock(path: Path, *, sweeping: bool = False) -> int | None:
+    """Open a file or folder (a file is made) and lock it; None if another process has it.
+
+    One that sweeps holds a lock for an instant, so that it is tried a few times. On a file system
+    without locks nothing is locked, and nothing swept.
+    """
+    tries = 1 if sweeping else 20
+    while True:
+        kind = os.O_RDONLY | os.O_DIRECTORY if path.is_dir() else os.O_RDWR | os.O_CREAT
+        descriptor = os.open(path, kind | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            tries -= 1
+            if tries <= 0:
+                return None
+            time.sleep(0.01)
+            continue
+        except OSError:
+            if sweeping:
+                os.close(descriptor)
+                return None
+        # Who held it may have renamed or removed it in between.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False)):
+                return descriptor
+        os.close(descriptor)
+        if kind & os.O_DIRECTORY:
+            path.mkdir(exist_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left half-made."""
+    for path in folder.glob(f".*{UNFINISHED}"):
+        with contextlib.suppress(OSError):
+            lock = None if path in _unfinished else _lock(path, sweeping=True)
+            if lock is not None:
+                _remove(path)
+                os.close(lock)
+
+
+def _recover(path: Path) -> None:
+    """Give an older folder its name back, if its writer was killed while replacing it."""
+    older = path.with_name(f".{path.name}{OLDER}")
+    if older.exists() and not path.exists():
+        older.rename(path)
+    _remove(older)
+
+
+def _replace_folder(temporary: Path, path: Path) -> None:
+    older = path.with_name(f".{path.name}{OLDER}")
+    if path.exists():
+        path.rename(older)
+    temporary.rename(path)
+    _remove(older)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+# Small files --------------------------------------------------------------------------------------
 
 
 def save_json(path: Path, content: Any) -> None:
-    """Write JSON, atomically."""
+    """Write JSON.
+
+    Raises
+    ------
+    TenetError
+        If a number is not finite, which no reader would take, or `path` cannot be written.
+    """
+    try:
+        text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False)
+    except ValueError as error:
+        raise TenetError(f"{path}: a value is not a finite number ({one_line(error)})") from None
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        temporary.write_text(f"{text}\n", encoding="utf-8")
 
 
 def save_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV, atomically; the columns are those of the first row and any new ones."""
+    """Write rows as CSV; the columns are those of the first row and any new ones."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """Copy a file."""
+    with replacing(path) as temporary:
+        shutil.copyfile(source, temporary)

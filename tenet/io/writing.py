@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
@@ -16,7 +16,8 @@ import numpy.typing as npt
 import tifffile
 import zarr
 
-from tenet.errors import TenetError, one_line
+from tenet.errors import TenetError
+from tenet.io.atomic import replacing, writing
 
 Triple = tuple[int, int, int]
 VoxelSize = tuple[float, float, float]
@@ -39,7 +40,7 @@ def write_ome_tiff(
     Parameters
     ----------
     path : path-like
-        Its folder must exist.
+        Its folder is made if need be.
     data : ndarray
         Z, Y, X or C, Z, Y, X. Of the types OME-TIFF does not know, bool becomes uint8, float16
         float32, and 64-bit integers become 32-bit ones if their values fit.
@@ -59,7 +60,7 @@ def write_ome_tiff(
     data = _ome_storable(path, np.asarray(data))
     czyx_shape = data.shape if data.ndim == 4 else (1, *data.shape)
     metadata = _ome_metadata(path, data.ndim, czyx_shape, voxel_size_um, channel_names)
-    with _replacing(path) as temporary, _write_errors(path, data.nbytes):
+    with replacing(path) as temporary:
         tifffile.imwrite(
             temporary,
             data,
@@ -108,7 +109,7 @@ class OmeTiffWriter:
     Parameters
     ----------
     path : path-like
-        Its folder must exist.
+        Its folder is made if need be.
     czyx_shape : tuple of int
         Channels, planes, rows and columns.
     voxel_size_um : tuple of float
@@ -139,8 +140,8 @@ class OmeTiffWriter:
     def __enter__(self) -> Self:
         nbytes = 4 * math.prod(self.czyx_shape)
         with contextlib.ExitStack() as opening:
-            temporary = opening.enter_context(_replacing(self.path))
-            with _write_errors(self.path, nbytes):
+            temporary = opening.enter_context(replacing(self.path))
+            with writing(self.path):
                 # Asked first, since a failing allocation would fill the disk up on its way.
                 if shutil.disk_usage(temporary.parent).free < nbytes:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -177,7 +178,7 @@ class OmeTiffWriter:
         if self._temporary is None:
             raise RuntimeError("blocks are added inside the writer's with block")
         region = _region(self.czyx_shape, zyx_start, block)
-        with _write_errors(self.path, block.nbytes):
+        with writing(self.path):
             # Mapped anew for each block, so that memory is bounded by the block.
             image = np.memmap(
                 self._temporary, np.float32, "r+", self._offset, shape=self.czyx_shape
@@ -205,7 +206,7 @@ class OmeZarrWriter:
     Parameters
     ----------
     path : path-like
-        A folder that is made; its own folder must exist.
+        A folder; its own folder is made if need be.
     czyx_shape : tuple of int
         Channels, planes, rows and columns.
     voxel_size_um : tuple of float
@@ -233,15 +234,18 @@ class OmeZarrWriter:
         self.czyx_shape, self.voxel_size_um = czyx_shape, voxel_size_um
         _ome_metadata(self.path, 4, czyx_shape, voxel_size_um, channel_names)  # checks them
         self.channel_names = channel_names
-        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        self._open = contextlib.ExitStack()
         self._levels: list[zarr.Array[Any]] = []
 
     def __enter__(self) -> Self:
         if self.path.exists() and not _is_zarr(self.path):
             raise TenetError(f"{self.path} exists and is no OME-Zarr image: remove or rename it")
-        with _write_errors(self.path, 0):
-            self._group = zarr.open_group(self._temporary, mode="w", zarr_format=2)
-            self._add_level(self.czyx_shape)
+        with contextlib.ExitStack() as opening:
+            temporary = opening.enter_context(replacing(self.path, folder=True))
+            with writing(self.path):
+                self._group = zarr.create_group(temporary, zarr_format=2)
+                self._add_level(self.czyx_shape)
+            self._open = opening.pop_all()
         return self
 
     def _add_level(self, czyx_shape: tuple[int, ...]) -> None:
@@ -263,7 +267,7 @@ class OmeZarrWriter:
             raise RuntimeError("blocks are added inside the writer's with block")
         place = _region(self.czyx_shape, zyx_start, block)[1:]
         image = self._levels[0]
-        with _write_errors(self.path, block.nbytes):
+        with writing(self.path):
             for channel, added in enumerate(block):
                 window: Index = (channel, *place)
                 image[window] += added
@@ -276,18 +280,14 @@ class OmeZarrWriter:
     ) -> None:
         try:
             if kind is None:
-                with _write_errors(self.path, 0):
+                with self._open, writing(self.path):
                     while max(self._levels[-1].shape[1:]) > self.SMALLEST:
                         self._coarsen()
                     self._describe()
-                    older = self._temporary.with_suffix(".old")
-                    if self.path.exists():
-                        self.path.replace(older)
-                    self._temporary.replace(self.path)
-                    shutil.rmtree(older, ignore_errors=True)
+            else:
+                self._open.__exit__(kind, error, traceback)
         finally:
             self._levels = []
-            shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _coarsen(self) -> None:
         """Add a level of half the size, chunk by chunk."""
@@ -352,37 +352,6 @@ def _region(
     ):
         raise ValueError(f"block {block.shape} at {zyx_start} does not fit into {czyx_shape}")
     return (slice(None), *(slice(a, b) for a, b in zip(zyx_start, stop, strict=True)))
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`, which takes its place unless something is raised."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        with _write_errors(path, 0):
-            temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-
-
-@contextlib.contextmanager
-def _write_errors(path: Path, nbytes: int) -> Iterator[None]:
-    """Turn a full disk, or one that is not writable, into one clear line."""
-    try:
-        yield
-    except OSError as error:
-        # NumPy reports a write that was cut short without its cause.
-        if error.errno in (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            message = (
-                f"{path}: no room on the disk for {nbytes / 2**20:.0f} MiB "
-                f"({one_line(error)}); free some or choose another folder"
-            )
-        else:
-            message = f"{path}: cannot be written ({one_line(error)}); check the folder"
-        raise TenetError(message) from error
 
 
 def _ome_storable(path: Path, data: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -11,6 +11,7 @@ TENET = Path(__file__).parents[2] / "tenet"
 # A module imports only from floors below its own.
 FLOORS = [
     {"errors", "io"},
+    {"interruption"},
     {
         "config",
         "optics",

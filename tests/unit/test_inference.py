@@ -528,7 +528,7 @@ def test_bad_input_is_one_line_and_leaves_no_file(tmp_path: Path) -> None:
     np.save(tmp_path / "bare.npy", image)
     with pytest.raises(TenetError, match="no voxel size"):
         enhance_stack(model, open_stack(tmp_path / "bare.npy"), UNIT, tmp_path / "out.ome.tif")
-    with pytest.raises(TenetError, match="cannot be made a folder"):
+    with pytest.raises(TenetError, match="cannot be written"):
         enhance_stack(model, stack, UNIT, tmp_path / "bare.npy" / "out.ome.tif")
     with pytest.raises(TenetError, match="from 0 to 1"):
         enhance_array(model, np.full((2, 4, 4), 2.0))

@@ -840,7 +840,8 @@ def test_no_room_leaves_the_old_file(tmp_path: Path, voxels: np.ndarray, compres
     assert [p.name for p in tmp_path.iterdir()] == ["out.tif"]
 
 
-def test_folder_that_is_missing(tmp_path: Path, voxels: np.ndarray) -> None:
+def test_folder_that_is_a_file(tmp_path: Path, voxels: np.ndarray) -> None:
+    (tmp_path / "none").touch()
     path = tmp_path / "none" / "out.tif"
     with pytest.raises(TenetError, match="cannot be written") as error:
         write_ome_tiff(path, voxels, VOXEL)

@@ -1,0 +1,89 @@
+"""What a signal ends: at once, with one line, and with nothing half-made left behind.
+
+Python hands a signal to its main thread only between two of its own steps, and one call of PyTorch
+may take many seconds. So a thread of its own waits for signals, removes what is unfinished, and
+ends the process. What lies under its final name is whole, and stays.
+"""
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+
+import psutil
+
+from tenet.io.atomic import discard_unfinished
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SHOW_CURSOR = "\x1b[?25h"
+#: What has to live as long as the process.
+_kept: list[socket.socket] = []
+
+
+def end_on_signals(advice: str) -> None:
+    """End this process and its own with status 128 + n on SIGINT, SIGTERM and SIGHUP.
+
+    Called once, in the main thread.
+
+    Parameters
+    ----------
+    advice : str
+        What is told after the name of the signal, in the one line that is printed.
+    """
+
+    def end(number: int) -> None:
+        discard_unfinished()
+        _say(f"tenet: ended by {signal.Signals(number).name}; {advice}")
+        # They clean up by themselves. Nothing may come after: the main thread would see them end.
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
+        os._exit(128 + number)
+
+    _watch(end)
+
+
+def end_with_parent() -> None:
+    """In a worker process: end without a word on a signal, or when its parent is gone."""
+
+    def end(number: int) -> None:
+        discard_unfinished()
+        os._exit(128 + number)
+
+    def follow(parent: int) -> None:
+        multiprocessing.connection.wait([parent])
+        end(signal.SIGTERM)
+
+    _watch(end)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=follow, args=(parent.sentinel,), daemon=True).start()
+
+
+def _watch(end: Callable[[int], None]) -> None:
+    """Call `end` with the number of the first signal, in a thread of its own."""
+    told, tell = socket.socketpair()
+    tell.setblocking(False)
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(tell.fileno())
+    _kept.append(tell)
+
+    def wait() -> None:
+        end(told.recv(1)[0])
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
+
+
+def _say(line: str) -> None:
+    """Print a line past all buffers, below a progress bar, whose cursor comes back."""
+    with contextlib.suppress(OSError):
+        if sys.stdout.isatty() or sys.stderr.isatty():
+            line = f"{_SHOW_CURSOR}\n{line}"
+        os.write(2, f"{line}\n".encode())
