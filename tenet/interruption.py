@@ -74,11 +74,22 @@ def _watch(end: Callable[[int], None]) -> None:
             signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(tell.fileno())
     _kept.append(tell)
+    os.register_at_fork(after_in_child=_forget)
 
     def wait() -> None:
-        end(told.recv(1)[0])
+        while (number := told.recv(1)[0]) not in SIGNALS:
+            pass
+        end(number)
 
     threading.Thread(target=wait, name="signals", daemon=True).start()
+
+
+def _forget() -> None:
+    """In a fork, signals do what they do by default: they would end the parent, not the fork."""
+    signal.set_wakeup_fd(-1)
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _say(line: str) -> None:

@@ -177,6 +177,23 @@ def test_workers_end_with_their_parent(
     assert not names(tmp_path / "out")
 
 
+FORKING = """
+import multiprocessing, signal
+from tenet.interruption import end_on_signals
+end_on_signals("advice")
+worker = multiprocessing.get_context("fork").Process(target=signal.pause)
+worker.start()
+worker.terminate()
+worker.join(10)
+print(worker.exitcode)
+"""
+
+
+def test_a_signal_for_a_fork_ends_the_fork_alone() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"-{signal.SIGTERM}\n", "")
+
+
 def alive(pid: int) -> bool:
     """Whether a process runs (one that nobody has waited for does not)."""
     try:
