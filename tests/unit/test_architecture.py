@@ -13,6 +13,7 @@ FLOORS = [
     {"errors", "io"},
     {
         "config",
+        "config_files",
         "optics",
         "metrics",
         "phantoms",
@@ -49,6 +50,7 @@ BELOW_EVERYTHING = {"errors"}
 # On one floor, with a reason each.
 NEIGHBOURS = {
     ("config", "optics"),  # settings make the theoretical PSF that they describe
+    ("config_files", "config"),  # files are checked by the schema
     ("cost", "recording"),  # what is counted is done as it is
 }
 PATHS = sorted(path for path in TENET.rglob("*.py") if path.stat().st_size)
