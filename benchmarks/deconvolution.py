@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import tenet.convolution
-from tenet.config import load_experiment
+from tenet.config_files import load_experiment
 from tenet.imaging import LOST, BandLimitedBlur, StridedBlur, centred_planes, deconvolve
 from tenet.model import TENET
 from tenet.optics import psf_volume

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import torch
 
-from tenet.config import load_experiment
+from tenet.config_files import load_experiment
 from tenet.imaging import centred_planes
 from tenet.optics import RadialPSF, psf_volume
 from tenet.psf import NeurIPSF

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 
 from tenet.cli import _keep_freed_memory
-from tenet.config import load_experiment
+from tenet.config_files import load_experiment
 from tenet.enhancement import enhance_array
 from tenet.model import TENET
 

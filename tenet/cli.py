@@ -115,7 +115,7 @@ def main() -> None:
 def _experiment(
     name: str, overlays: list[str] | None, settings: list[str] | None, folder: Path
 ) -> "Experiment":
-    from tenet.config import load_experiment
+    from tenet.config_files import load_experiment
 
     return load_experiment(name, overlays=overlays or (), settings=_nested(settings), folder=folder)
 
@@ -173,7 +173,7 @@ def _keep_freed_memory() -> None:
 @config_app.command("list")
 def config_list(experiments: ExperimentsFolder = EXPERIMENTS) -> None:
     """List the experiments, with what each is for."""
-    from tenet.config import explanations
+    from tenet.config_files import explanations
 
     for name, explanation in explanations(experiments).items():
         print(f"{name:20} {explanation}")

@@ -14,6 +14,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor, nn
 
 from tenet.errors import TenetError
+from tenet.optics import lookup_padding
 from tenet.recording import replayed
 
 NoiseKind = Literal["published", "consistent"]
@@ -343,15 +344,6 @@ def _wrap(kernel: Tensor, dim: int, n: int) -> Tensor:
     padding = [0, 0] * (kernel.ndim - 1 - dim) + [0, target - size]
     kernel = nn.functional.pad(kernel, padding)
     return kernel.unflatten(dim, (target // n, n)).sum(dim)
-
-
-def lookup_padding(size_z: int, res_axial: float, res_lateral: float) -> int:
-    """Zero planes that the published code puts before and after the volume.
-
-    ⌊(size_z - (res_axial // res_lateral) + 1) / 2⌋ with Python's floating floor division, in which
-    0.5 // 0.05 is 9: the published geometry, kept for the published weights.
-    """
-    return int((size_z - (res_axial // res_lateral) + 1) // 2)
 
 
 def lookup_blur(

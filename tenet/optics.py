@@ -4,6 +4,7 @@ Every function evaluates a model at given axial positions and radii, so that the
 serves the published coarse grid and a fine, continuous one.
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -161,6 +162,24 @@ def centred(n: int, step: float = 1.0) -> Float:
 def radii_px(size_y: int, size_x: int) -> Float:
     """Distance of every pixel of a (size_y, size_x) plane from its centre, in pixels."""
     return np.hypot(centred(size_y)[:, None], centred(size_x)[None])
+
+
+def lookup_radii(size_y: int, size_x: int) -> int:
+    """Number of radii, a pixel apart, of the published table of a PSF.
+
+    The distance from the centre of a plane to a pixel beyond its corner, by Python's rounding; for
+    a square √2·(size + 1)/2. It reaches the corner of every plane of odd sizes.
+    """
+    return round(math.hypot((size_y + 1) / 2, (size_x + 1) / 2))
+
+
+def lookup_padding(size_z: int, res_axial: float, res_lateral: float) -> int:
+    """Zero planes that the published code puts before and after the volume.
+
+    ⌊(size_z - (res_axial // res_lateral) + 1) / 2⌋ with Python's floating floor division, in which
+    0.5 // 0.05 is 9: the published geometry, kept for the published weights.
+    """
+    return int((size_z - (res_axial // res_lateral) + 1) // 2)
 
 
 def psf_volume(

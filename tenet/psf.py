@@ -8,7 +8,7 @@ from scipy.special import expit
 from torch import Tensor, nn
 
 from tenet.errors import TenetError
-from tenet.optics import RadialPSF, centred, radii_px
+from tenet.optics import RadialPSF, centred, lookup_radii, radii_px
 
 PSFSampling = Literal["lookup", "continuous"]
 
@@ -37,10 +37,11 @@ class NeurIPSF(nn.Module):
         Units of the hidden layer.
     sampling : {"lookup", "continuous"}
         ``"lookup"`` is the published parameterisation: `size_z // s` planes one coarse step apart,
-        repeated to fine planes by nearest neighbour, and pixels that take the nearest radial
-        sample. ``"continuous"`` evaluates the network at every fine plane and radius; it is fitted
-        at every other plane and every half pixel, as it may be anything between radii that are a
-        pixel apart, and `SPARE` times as far.
+        repeated to fine planes by nearest neighbour, and pixels that take the nearest of
+        `lookup_radii` radial samples (no pixel lies halfway between two). ``"continuous"``
+        evaluates the network at every fine plane and radius; it is fitted at every other plane and
+        every half pixel, as it may be anything between radii that are a pixel apart, and `SPARE`
+        times as far.
 
     Attributes
     ----------
@@ -79,14 +80,17 @@ class NeurIPSF(nn.Module):
             nn.Sigmoid(),
         )
         size_z, size_y, size_x = zyx_shape
-        n_radii = int(np.ceil(np.hypot(size_y // 2, size_x // 2))) + 1
         radius_px = radii_px(size_y, size_x)
+        if sampling == "lookup":
+            n_radii = lookup_radii(size_y, size_x)
+        else:
+            n_radii = int(np.ceil(np.hypot(size_y // 2, size_x // 2))) + 1
         self.r_um = np.arange(n_radii) * voxel_size_um[2]
         self._radius_um = float(self.r_um[-1]) or 1.0
         if sampling == "lookup":
             planes = max(size_z // scale, 1)
             volume_z_um = self.z_um = centred(planes, scale * voxel_size_um[0])
-            plane_index = np.arange(size_z) * planes // size_z
+            plane_index = _nearest(planes, size_z)
             radii, radius_index = np.arange(n_radii), np.rint(radius_px).astype(np.int64)
         else:
             # The PSF is even in z: one half is evaluated, both are used.
@@ -186,6 +190,7 @@ class NeurIPSF(nn.Module):
         target = self.target(model).double().cpu().numpy().ravel()
         points = self.coordinates.reshape(-1, 2).double().cpu().numpy()
         mean, variance = points.mean(0), points.var(0)
+        variance[variance == 0] = 1  # of a coordinate that has but one value
         standard = (points - mean) / np.sqrt(variance)
         best = float("inf")
         for _ in range(attempts):
@@ -215,6 +220,16 @@ class NeurIPSF(nn.Module):
         first.bias.copy_(torch.from_numpy(weights[2 * n : 3 * n]))
         last.weight.copy_(torch.from_numpy(weights[None, 3 * n : 4 * n]))
         last.bias.fill_(weights[-1])
+
+
+def _nearest(planes: int, size_z: int) -> np.ndarray:
+    """Which of `planes` each of `size_z` planes repeats.
+
+    As torch does it, in float32, as the published code calls it: where a fine plane lies on the
+    border of two, rounding may give the one or the other.
+    """
+    coarse = torch.arange(planes, dtype=torch.float32)[None, None]
+    return nn.functional.interpolate(coarse, size_z)[0, 0].long().numpy()
 
 
 def _levenberg_marquardt(

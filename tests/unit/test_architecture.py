@@ -14,6 +14,7 @@ FLOORS = [
     {"interruption"},
     {
         "config",
+        "config_files",
         "optics",
         "metrics",
         "phantoms",
@@ -50,6 +51,7 @@ BELOW_EVERYTHING = {"errors"}
 # On one floor, with a reason each.
 NEIGHBOURS = {
     ("config", "optics"),  # settings make the theoretical PSF that they describe
+    ("config_files", "config"),  # files are checked by the schema
     ("cost", "recording"),  # what is counted is done as it is
 }
 PATHS = sorted(path for path in TENET.rglob("*.py") if path.stat().st_size)

@@ -13,7 +13,7 @@ import tifffile
 import torch
 
 from tenet import cli
-from tenet.config import load_experiment
+from tenet.config_files import load_experiment
 from tenet.io.open import open_stack
 from tenet.io.writing import write_ome_tiff
 from tenet.model import TENET

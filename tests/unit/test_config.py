@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tenet.config import Experiment, load_experiment, merge, parse_params
+from tenet.config import Experiment, merge, parse_params
+from tenet.config_files import load_experiment
 from tenet.errors import TenetError
 
 EXPERIMENTS = Path(__file__).parents[2] / "config/experiments"

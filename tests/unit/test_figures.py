@@ -12,7 +12,8 @@ from matplotlib.text import Text
 from scipy import ndimage
 
 from tenet import evaluation
-from tenet.config import Experiment, load_experiment
+from tenet.config import Experiment
+from tenet.config_files import load_experiment
 from tenet.errors import TenetError
 from tenet.figures import fig2, fig3, page
 from tenet.io.atomic import save_json, save_table

@@ -8,7 +8,7 @@ import pytest
 from test_figures import fits_the_page, no_empty_axes, words
 from test_structures import COARSE, FINE, SCALE, fibres, write_ome_tiff_at
 
-from tenet.config import load_experiment
+from tenet.config_files import load_experiment
 from tenet.errors import TenetError
 from tenet.evaluation import evaluate_segmentation, summary_table
 from tenet.figures.fig1 import figure1

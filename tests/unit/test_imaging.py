@@ -8,7 +8,8 @@ import torch
 from scipy.signal import fftconvolve
 from torch import Tensor
 
-from tenet.config import load_experiment, parse_params
+from tenet.config import parse_params
+from tenet.config_files import load_experiment
 from tenet.errors import TenetError
 from tenet.imaging import (
     START,

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tenet.errors import TenetError
-from tenet.imaging import StridedBlur
-from tenet.optics import Optics, gaussian, gibson_lanni, psf_volume
+from tenet.imaging import StridedBlur, lookup_blur
+from tenet.optics import Optics, gaussian, gibson_lanni, lookup_radii, psf_volume
 from tenet.psf import NeurIPSF, PSFSampling
 from tenet.simulation import psf_fwhm_um
 
@@ -184,3 +184,144 @@ def test_stretch_is_found_from_an_image_of_a_known_object() -> None:
 
 def test_published_sampling_has_no_stretch() -> None:
     assert fitted("lookup").log_stretch is None
+
+
+# The published parameterisation, written once more as the description has it
+
+
+class Published:
+    """Slow and literal: a table over planes and radii, its volume, and what it blurs."""
+
+    def __init__(
+        self, size_zyx: tuple[int, int, int], scale: int, axial: float, lateral: float
+    ) -> None:
+        self.size_zyx, self.scale, self.axial, self.lateral = size_zyx, scale, axial, lateral
+        size_z, size_y, size_x = size_zyx
+        planes = size_z // scale
+        self.z_um = [(plane - (planes - 1) / 2) * axial for plane in range(planes)]
+        corner = math.sqrt(((size_y + 1) / 2) ** 2 + ((size_x + 1) / 2) ** 2)
+        self.r_um = [radius * lateral for radius in range(round(corner))]
+
+    def coordinates(self) -> torch.Tensor:
+        """|z| as a fraction of the half depth, and r from -1 on the axis to 1."""
+        z = [abs(2 * plane / (len(self.z_um) - 1) - 1) for plane in range(len(self.z_um))]
+        r = [2 * radius / (len(self.r_um) - 1) - 1 for radius in range(len(self.r_um))]
+        return torch.tensor([[(depth, radius) for radius in r] for depth in z])
+
+    def volume(self, table: torch.Tensor) -> torch.Tensor:
+        _, size_y, size_x = self.size_zyx
+        radius_index = torch.zeros(size_y, size_x, dtype=torch.int64)
+        for y in range(size_y):
+            for x in range(size_x):
+                distance = self.lateral * math.hypot(y - (size_y - 1) / 2, x - (size_x - 1) / 2)
+                index = round(distance / self.lateral)
+                near = range(max(index - 1, 0), min(index + 2, len(self.r_um)))
+                gaps = sorted((abs(self.r_um[radius] - distance), radius) for radius in near)
+                assert len(gaps) == 1 or gaps[1][0] - gaps[0][0] > 1e-6 * self.lateral  # no tie
+                radius_index[y, x] = gaps[0][1]
+        coarse = table[:, radius_index][None, None]
+        fine = torch.nn.functional.interpolate(coarse, self.size_zyx, mode="nearest")[0, 0]
+        return fine / fine.sum()
+
+    def blur(self, fine: torch.Tensor, volume: torch.Tensor) -> torch.Tensor:
+        size_z, size_y, size_x = self.size_zyx
+        padding = math.floor((size_z - (self.axial // self.lateral) + 1) / 2)
+        return torch.nn.functional.conv3d(
+            fine,
+            volume[None, None],
+            stride=(self.scale, 1, 1),
+            padding=(padding, size_y // 2, size_x // 2),
+        )
+
+
+#: scale, axial and lateral step: exact ratios, and those whose floor is one less in floating point.
+RATIOS = [
+    (1, 0.3, 0.3), (2, 0.62, 0.31), (3, 1.0, 0.31), (3, 0.9, 0.3), (4, 1.4, 0.35), (5, 1.0, 0.2),
+    (6, 0.6, 0.1), (7, 0.7, 0.1), (8, 2.0, 0.25), (9, 0.9, 0.1), (10, 0.5, 0.05), (12, 12, 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", range(3, 102, 2))
+def test_lookup_is_the_published_parameterisation(size: int) -> None:
+    generator = torch.Generator().manual_seed(size)
+    for turn in range(5):
+        scale, axial, lateral = RATIOS[(size // 2 + 5 * turn) % len(RATIOS)]
+        other = (size, size, size, 3 + 2 * (size % 13), 51)[turn]
+        planes = 3 + turn if scale > 1 else 2 * turn + 3  # of an even number one too many comes out
+        size_zyx = (scale * planes + (size + turn) % scale, size, other)
+        published = Published(size_zyx, scale, axial, lateral)
+        torch.manual_seed(turn)
+        psf = NeurIPSF(size_zyx, (axial / scale, lateral, lateral), scale, sampling="lookup")
+        np.testing.assert_allclose(psf.z_um, published.z_um, atol=1e-9)
+        np.testing.assert_allclose(psf.r_um, published.r_um, atol=1e-9)
+        coordinates = published.coordinates()
+        assert torch.allclose(psf.coordinates, coordinates, atol=1e-6)
+        with torch.no_grad():
+            psf.layers[1].weight.mul_(4)  # a form that differs from voxel to voxel
+            volume = published.volume(
+                psf.layers(coordinates.flatten(0, 1)).view(*coordinates.shape[:2])
+            )
+            assert torch.allclose(psf(), volume, rtol=1e-4, atol=0)
+            shape = (2 * scale, 3, 4)
+            fine = torch.rand(1, 1, *shape, generator=generator)
+            blur = lookup_blur(volume, shape, scale, res_axial=axial, res_lateral=lateral)
+            expected = published.blur(fine, volume)
+            assert expected.shape[2] == 2
+            assert torch.allclose(blur(fine), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "radii"),
+    [
+        (11, 8),
+        (21, 16),
+        (35, 25),
+        (51, 37),
+        (59, 42),
+        (69, 49),
+        (93, 66),
+        (15, 11),
+        (9, 7),
+        (31, 23),
+    ],
+)
+def test_number_of_published_radii(size: int, radii: int) -> None:
+    assert lookup_radii(size, size) == radii
+    assert len(NeurIPSF((30, size, size), VOXEL, 3, sampling="lookup").r_um) == radii
+
+
+def test_every_pixel_has_a_published_radius() -> None:
+    for size_y in range(1, 102, 2):
+        for size_x in range(1, 102, 2):
+            corner = math.hypot(size_y // 2, size_x // 2)
+            assert lookup_radii(size_y, size_x) == lookup_radii(size_x, size_y) > round(corner)
+
+
+# Where rounding in float32 decides: fine plane i lies where a coarse one begins.
+@pytest.mark.parametrize(("size_z", "scale"), [(74, 3), (194, 3), (82, 5), (123, 5), (164, 5)])
+def test_planes_are_repeated_as_torch_repeats_them(size_z: int, scale: int) -> None:
+    planes = size_z // scale
+    table = torch.arange(planes, dtype=torch.float32)[None, None]
+    expected = torch.nn.functional.interpolate(table, size=size_z, mode="nearest")[0, 0]
+    psf = NeurIPSF((size_z, 5, 5), VOXEL, scale, sampling="lookup")
+    assert psf.plane_index.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("size", [11, 35, 59, 69, 93])
+def test_continuous_reaches_beyond_every_pixel(size: int) -> None:
+    """The number of radii of the published table cuts nothing off here."""
+    corner_um = math.hypot(size // 2, size // 2) * 0.1
+    psf = NeurIPSF((31, size, size), VOXEL, SCALE)
+    assert psf.r_um[-1] >= corner_um
+    assert float(psf.volume_coordinates[..., 1].max()) == pytest.approx(
+        2 * corner_um / (0.1 * math.ceil(corner_um / 0.1)) - 1, abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("shape", [(9, 5, 5), (12, 5, 5), (61, 1, 1)])
+def test_a_psf_with_one_distance_or_radius_is_fitted(shape: tuple[int, int, int]) -> None:
+    psf = NeurIPSF(shape, VOXEL, 5, sampling="lookup")
+    psf.fit(MODEL, np.random.default_rng(0), target_error=1e-4)
+    with torch.no_grad():
+        assert torch.isfinite(psf()).all()
+        assert (psf.radial() - psf.target(MODEL)).square().mean().item() <= 2e-4

@@ -18,7 +18,8 @@ from on_device import visible_gpus
 from validation import VOXEL_SIZE, check_config, experiments_of, read_samples
 from zenodo import read_manifest
 
-from tenet.config import Experiment, load_experiment
+from tenet.config import Experiment
+from tenet.config_files import load_experiment
 from tenet.errors import TenetError
 
 # Configuration and samples ------------------------------------------------------------------------
