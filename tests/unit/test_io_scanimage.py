@@ -3,6 +3,7 @@
 Each file holds the one scene, with the header that a version of ScanImage writes.
 """
 
+import contextlib
 import pickle
 from pathlib import Path
 from typing import Any
@@ -320,10 +321,8 @@ def test_no_value_of_a_header_is_trusted(
     tmp_path: Path, scene: np.ndarray, name: str, value: str
 ) -> None:
     path = write(tmp_path / "a.tif", pages_of(scene), header_2016() | {name: value})
-    try:
+    with contextlib.suppress(TenetError):  # any other error fails the test
         assert open_stack(path, channel=0).read().shape[1:] == (ROWS, COLUMNS)
-    except TenetError as error:
-        assert "\n" not in str(error)
 
 
 def test_headers_of_others_are_none() -> None:
