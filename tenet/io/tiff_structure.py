@@ -31,6 +31,7 @@ _TYPE_BYTES = {
     16: 8, 17: 8, 18: 8,
 }
 # fmt: on
+_INTEGERS = {1, 3, 4, 6, 7, 8, 9, 13, 16, 17, 18}
 _COLUMNS, _ROWS, _BITS, _COMPRESSION, _SAMPLES = 256, 257, 258, 259, 277
 _ROWS_PER_STRIP, _PLANAR, _TILE_COLUMNS, _TILE_ROWS = 278, 284, 322, 323
 _STRIP_OFFSETS, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES = 273, 279, 324, 325
@@ -162,11 +163,11 @@ def _read_page(path: Path, file: BinaryIO, offset: int, size: int, form: _Form) 
                     f"{path}: a header of {length / 2**20:.0f} MiB (tag {tag}) is no header of a "
                     "stack; export it again"
                 )
-        if tag in _READ:
+        if tag in _READ and kind in _INTEGERS and count:
             if start is not None:
                 file.seek(start)
                 value = file.read(length)
-            unsigned = f"{form.endian}u{_TYPE_BYTES.get(kind, 4)}"
+            unsigned = f"{form.endian}u{_TYPE_BYTES[kind]}"
             tags[tag] = np.frombuffer(value[:length], unsigned).astype(np.uint64)
     return tags, int(next_offset)
 
@@ -176,14 +177,14 @@ def _check_page(path: Path, tags: Tags, size: int) -> int:
 
     Returns its pixels in a plane.
     """
-    number = {tag: int(values[0]) for tag, values in tags.items() if values.size}
+    number = {tag: int(values[0]) for tag, values in tags.items()}
     rows, columns = number.get(_ROWS, 0), number.get(_COLUMNS, 0)
     if rows == 0 or columns == 0:
         raise TenetError(f"{path}: the image is empty (a page without pixels); export it again")
     tiled = _TILE_OFFSETS in tags
     offsets = tags.get(_TILE_OFFSETS if tiled else _STRIP_OFFSETS)
     lengths = tags.get(_TILE_BYTES if tiled else _STRIP_BYTES)
-    if offsets is None or not offsets.size:
+    if offsets is None:
         raise TenetError(f"{path}: a page does not say where its data lie; export it again")
     if lengths is not None:
         _check_places(path, offsets, lengths, size)

@@ -348,6 +348,11 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         ),
         "without pixels",
     ),
+    "bits without a number": (
+        raw({258: (3, [])}, data=bytes(128)),
+        "pixel type|cannot be read|empty",
+    ),
+    "places without a number": (raw({273: (4, [])}, data=bytes(128)), "where its data lie"),
     "strips lost": (raw({259: (3, [8]), 278: (4, [1])}, data=ZIPPED), "lacks 7 of its 8"),
     "compression 999": (raw({259: (3, [999])}, data=ZIPPED), "compression"),
     "20 bytes": (raw({}, data=bytes(128))[:20], "truncated"),
