@@ -1,5 +1,6 @@
 """What ImageJ writes into the header of a TIFF."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ def check_imagej_counts(path: Path, metadata: Mapping[str, Any]) -> int:
     TenetError
         If a number of planes, channels or time points is none.
     """
+    counts = {}
     for key in ("images", "slices", "channels", "frames"):
         found = metadata.get(key, 1)
         if not isinstance(found, int) or found < 1:
@@ -23,7 +25,8 @@ def check_imagej_counts(path: Path, metadata: Mapping[str, Any]) -> int:
                 f"{path}: its ImageJ header says {key}={str(found)[:24]}, which is no number of "
                 "planes; open it in ImageJ and save it again"
             )
-    return int(metadata.get("images", 1))
+        counts[key] = found
+    return max(counts.pop("images"), math.prod(counts.values()))
 
 
 def imagej_calibration(

@@ -80,7 +80,9 @@ def _open(path: Path, scanimage: bool) -> tifffile.TiffFile:
     """
     if not scanimage:
         return tifffile.TiffFile(path, is_scanimage=False)
-    return tifffile.TiffFile(path, is_scanimage=False, is_shaped=False)
+    return tifffile.TiffFile(
+        path, is_scanimage=False, is_shaped=False, is_imagej=False, is_ome=False
+    )
 
 
 # Series -------------------------------------------------------------------------------------------
@@ -98,7 +100,7 @@ class _Pixels:
     byteorder: str
     photometric: int
     bits: int
-    pages: int
+    stored: int
     complete: bool
 
 
@@ -196,7 +198,7 @@ def _find_pixels(path: Path, tiff: tifffile.TiffFile) -> _Pixels:
             byteorder=tiff.byteorder,
             photometric=int(page.photometric),
             bits=int(np.max(page.bitspersample)),
-            pages=len(series.pages),
+            stored=len(series.pages) * int(page.size),
             complete=all(page is not None for page in series.pages),
         )
         compression, known = int(page.compression), _decodable(page)
@@ -237,6 +239,8 @@ def _check_pixels(path: Path, pixels: _Pixels) -> None:
         )
     size = math.prod(pixels.shape) * pixels.dtype.itemsize
     if pixels.offset is not None and pixels.offset + size > path.stat().st_size:
+        raise TenetError(truncated(path))
+    if pixels.offset is None and math.prod(pixels.shape) > pixels.stored:
         raise TenetError(truncated(path))
     if pixels.photometric == _WHITE_IS_ZERO and pixels.dtype.kind == "f":
         raise TenetError(

@@ -428,6 +428,7 @@ def test_hostile_ome_xml(tmp_path: Path, voxels: np.ndarray, old: str, new: str,
         ("images=6\nslices=-6\n", "slices=-6"),
         ("images=6\nslices=1,5\n", "slices=1,5"),
         ("images=1000000000\nslices=1000000000\n", "truncated"),
+        ("images=6\nslices=6\nchannels=1000000\n", "truncated"),
         ("images=6\nslices=6\nunit=\\u00zz\n", ""),
     ],
 )
@@ -435,13 +436,13 @@ def test_hostile_ome_xml(tmp_path: Path, voxels: np.ndarray, old: str, new: str,
 def test_hostile_imagej_headers(tmp_path: Path, voxels: np.ndarray, header: str, said: str) -> None:
     path = tmp_path / "a.tif"
     description = f"ImageJ=1.54f\n{header}"
-    tifffile.imwrite(
-        path, voxels, description=description, metadata=None, software=False, photometric=1
-    )
-    if said:
-        refused(path, said)
-    else:
-        np.testing.assert_array_equal(open_stack(path).read(), voxels)
+    for compression in (None, "zlib"):
+        options: dict[str, Any] = {"metadata": None, "software": False, "photometric": 1}
+        tifffile.imwrite(path, voxels, description=description, compression=compression, **options)
+        if said:
+            refused(path, said, channel=0)
+        else:
+            np.testing.assert_array_equal(open_stack(path).read(), voxels)
 
 
 @pytest.mark.usefixtures("little_memory")
