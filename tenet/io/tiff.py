@@ -201,14 +201,8 @@ def _find_pixels(path: Path, tiff: tifffile.TiffFile) -> _Pixels:
             stored=len(series.pages) * int(page.size),
             complete=all(page is not None for page in series.pages),
         )
-        compression, known = int(page.compression), _decodable(page)
         palette = page.tags.valueof(320)
         indexed = pixels.photometric == _PALETTE and not (tiff.is_imagej or tiff.is_ome)
-    if not known:
-        raise TenetError(
-            f"{path}: its compression (number {compression}) cannot be decoded; "
-            "save it without, or with zlib or LZW"
-        )
     if indexed and not _is_ramp(palette):
         raise TenetError(
             f"{path}: its pixels are numbers of colours in a palette, not intensities; "
@@ -216,10 +210,6 @@ def _find_pixels(path: Path, tiff: tifffile.TiffFile) -> _Pixels:
         )
     _check_pixels(path, pixels)
     return pixels
-
-
-def _decodable(page: tifffile.TiffPage) -> bool:
-    return int(page.compression) == 1 or int(page.compression) in tifffile.TIFF.DECOMPRESSORS
 
 
 def _is_ramp(palette: Any) -> bool:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from tenet.errors import TenetError
 from tenet.io.records import MOST_BYTES, regular_file
+from tenet.io.tiff_codes import check_codes
 
 #: Pages of a stack, tags of a page, at most.
 MOST_PAGES, MOST_TAGS = 2**17, 4096
@@ -97,7 +98,7 @@ def check_tiff_structure(path: Path) -> TiffStructure:
                     )
                 seen.add(offset)
                 tags, offset = _read_page(path, file, offset, size, form)
-                fewest_pixels = min(fewest_pixels, _check_page(path, tags, size))
+                fewest_pixels = min(fewest_pixels, _check_page(path, file, tags, size))
         except (struct.error, EOFError) as error:
             raise TenetError(truncated(path)) from error
     if not seen:
@@ -172,7 +173,7 @@ def _read_page(path: Path, file: BinaryIO, offset: int, size: int, form: _Form) 
     return tags, int(next_offset)
 
 
-def _check_page(path: Path, tags: Tags, size: int) -> int:
+def _check_page(path: Path, file: BinaryIO, tags: Tags, size: int) -> int:
     """Check that a page's data lie in the file and are as many as its size needs.
 
     Returns its pixels in a plane.
@@ -194,13 +195,14 @@ def _check_page(path: Path, tags: Tags, size: int) -> int:
     pixel_bits = sum(map(int, bits)) if bits.size == samples else int(bits[0]) * samples
     depth = max(1, number.get(_DEPTH, 1))
     plane_bytes = depth * rows * math.ceil(columns * pixel_bits / 8)
-    if number.get(_COMPRESSION, 1) != 1:
+    if (compression := number.get(_COMPRESSION, 1)) != 1:
         if plane_bytes > max(PLANE_BYTES, MOST_RATIO * size):
             raise TenetError(
                 f"{path}: a plane of {rows} × {columns} pixels cannot be in a file of {size} "
                 "bytes; export it again"
             )
-        _check_pieces(path, number, offsets.size, pixel_bits)
+        piece_pixels = _check_pieces(path, number, offsets.size, pixel_bits)
+        check_codes(path, file, compression, offsets.tolist(), piece_pixels)
         return rows * columns
     stored = int(lengths.sum()) if lengths is not None else size - int(offsets[0])
     if stored < plane_bytes:
@@ -211,8 +213,11 @@ def _check_page(path: Path, tags: Tags, size: int) -> int:
     return rows * columns
 
 
-def _check_pieces(path: Path, number: Mapping[int, int], found: int, pixel_bits: int) -> None:
-    """Check how large the strips or tiles of a compressed page are, and that none is missing."""
+def _check_pieces(path: Path, number: Mapping[int, int], found: int, pixel_bits: int) -> int:
+    """Check how large the strips or tiles of a compressed page are, and that none is missing.
+
+    Returns the pixels of one.
+    """
     depth = max(1, number.get(_DEPTH, 1))
     plane = (depth, number[_ROWS], number[_COLUMNS])
     piece = (1, min(number.get(_ROWS_PER_STRIP, plane[1]), plane[1]), plane[2])
@@ -236,6 +241,7 @@ def _check_pieces(path: Path, number: Mapping[int, int], found: int, pixel_bits:
             f"{path}: a plane lacks {pieces - found} of its {pieces} strips or tiles; "
             "export it again"
         )
+    return math.prod(piece)
 
 
 def _check_places(path: Path, offsets: Numbers, lengths: Numbers, size: int) -> None:

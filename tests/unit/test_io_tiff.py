@@ -368,6 +368,32 @@ def test_hostile_pages(tmp_path: Path, name: str) -> None:
     refused(path, said)
 
 
+@pytest.mark.parametrize(
+    ("compression", "header", "place"),
+    [
+        ("jpeg", b"\xff\xc0\x00\x0b\x08", ">HH"),
+        ("jpeg2000", b"\xff\x4f\xff\x51\x00\x29\0\0", ">II"),
+    ],
+)
+@pytest.mark.usefixtures("little_memory")
+def test_image_in_a_strip_has_the_size_of_the_strip(
+    tmp_path: Path, voxels: np.ndarray, compression: str, header: bytes, place: str
+) -> None:
+    path = tmp_path / "a.tif"
+    scene = (voxels % 256).astype(np.uint8)
+    options: dict[str, Any] = {"photometric": "minisblack", "compression": compression}
+    tifffile.imwrite(
+        path, scene, compressionargs={"level": 0 if "2" in compression else 100}, **options
+    )
+    np.testing.assert_allclose(
+        open_stack(path).read(), scene, atol=3 if compression == "jpeg" else 0
+    )
+    content = bytearray(path.read_bytes())
+    struct.pack_into(place, content, content.rindex(header) + len(header), 65500, 65500)
+    path.write_bytes(content)
+    refused(path, "far larger than itself")
+
+
 @pytest.mark.usefixtures("little_memory")
 def test_header_of_many_megabytes(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
