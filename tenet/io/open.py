@@ -46,6 +46,8 @@ def open_stack(
     if not path.exists():
         raise TenetError(f"{path}: no such file; check the path")
     name = path.name.lower()
+    if planes_are is not None and not name.endswith((".tif", ".tiff", ".btf")):
+        raise TenetError(f"{path}: --planes-are is for TIFF files; export the stack as a TIFF")
     if path.is_dir():
         refuse_folder_of_tiffs(path)
     if path.is_dir() or name.endswith((".zarr.zip", ".ozx")):

@@ -125,7 +125,7 @@ def find_recording(
     pages : int
         Pages of the file.
     planes_are : {"C", "T"}, optional
-        "T": the frames of a recording without slices are planes.
+        What are planes in a recording without slices: its channels, or its frames.
 
     Raises
     ------
@@ -135,8 +135,12 @@ def find_recording(
     plan = _plan(header)
     frames_found, rest = divmod(pages, plan.channels)
     said = f"{pages} pages, {plan.channels} channels, {plan.slices} slices"
-    if plan.slices == 1 and planes_are == "T":
+    if planes_are and plan.slices > 1:
+        raise TenetError(f"{path}: it has planes besides those along axis {planes_are} ({said})")
+    if planes_are == "T":
         return Recording(plan.channels, frames_found, 1)
+    if planes_are == "C" and frames_found == 1:
+        return Recording(1, plan.channels, 1)
     if plan.slices == 1 and frames_found > 1:
         raise TenetError(
             f"{path}: this is a time series of one plane from ScanImage ({said}); give a z stack, "

@@ -272,7 +272,8 @@ class _TiffReader:
         # A decoder meets damaged data with whatever it runs into.
         except Exception as error:
             bad = next((k for k in planes if not self._decodes(k, y, x)), z.start)
-            raise ValueError(f"plane {bad}, counted from 0: {one_line(error)}") from error
+            what = "page" if self.scanimage else "plane"
+            raise ValueError(f"{what} {bad}, counted from 0: {one_line(error)}") from error
 
     def _decode(self, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
         with _open(self.path, self.scanimage) as tiff:

@@ -280,6 +280,13 @@ def test_frames_that_are_in_truth_planes(tmp_path: Path, scene: np.ndarray) -> N
     header = header_2016(2, SI__hStackManager__enable="false")
     path = write(tmp_path / "a.tif", pages_of(scene, 2), header)
     np.testing.assert_array_equal(open_stack(path, channel=1, planes_are="T").read(), scene + 10)
+    path = write(tmp_path / "b.tif", pages_of(scene), header_2016(6) | {
+        "SI.hStackManager.actualNumSlices": "1"
+    })  # fmt: skip
+    np.testing.assert_array_equal(open_stack(path, planes_are="C").read(), scene)
+    write(path, pages_of(scene), header_2016())
+    with pytest.raises(TenetError, match="planes besides"):
+        open_stack(path, planes_are="T")
 
 
 def test_regions_are_counted_where_the_header_names_them(tmp_path: Path, scene: np.ndarray) -> None:
