@@ -20,7 +20,8 @@ from tenet.io.calibration import Calibration
 from tenet.io.records import parse_json
 from tenet.io.stack import Reader
 
-_ENTRY = re.compile(r"^\s*(?:scanimage\.)?((?:SI\d?|state)\.[\w.]+)[ \t]*=[ \t]*(.*?)[ \t]*$", re.M)
+# Spaces are taken off afterwards: a pattern that does so takes the square of their number.
+_ENTRY = re.compile(r"^[ \t]*(?:scanimage\.)?((?:SI\d?|state)\.[\w.]+)[ \t]*=(.*)$", re.M)
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|\.\d+|inf\b|nan\b)|\btrue\b|\bfalse\b", re.I)
 _WORDS = {"true": 1.0, "false": 0.0}
 
@@ -98,8 +99,9 @@ def scanimage_header(software: str, description: str) -> Header | None:
         Tags of the first page.
     """
     for text in (software, description):
-        if re.search(r"^\s*(?:scanimage\.SI|SI\.|state\.)", text, re.M):
-            return Header(_ENTRY.findall(text.replace("\r", "\n"))) or None
+        entries = _ENTRY.findall(text.replace("\r", "\n"))
+        if entries:
+            return Header((name, value.strip()) for name, value in entries)
     return None
 
 

@@ -161,11 +161,13 @@ def _read_calibration(
     """
     with _stranger(path):
         first = tiff.pages.first
-        xml = first.description if "<OME" in first.description[:4096] else ""
+        xml = first.description if tiff.is_ome or "<OME" in first.description[:4096] else ""
         metadata = tiff.imagej_metadata if tiff.is_imagej and not xml else None
         x, y = (first.tags.valueof(f"{axis}Resolution") for axis in "XY")
     if xml:
         ome = parse_ome(path, xml)
+        if not tiff.is_ome:  # tifffile would take the pages for planes, whatever the XML says
+            raise TenetError(f"{path}: its OME-XML does not end with </OME>; export it again")
         check_ome(path, ome, structure)
         return ome_calibration(ome), 0
     if metadata:

@@ -332,6 +332,15 @@ def test_no_value_of_a_header_is_trusted(
         assert open_stack(path, channel=0).read().shape[1:] == (ROWS, COLUMNS)
 
 
+@pytest.mark.parametrize("filling", ["\n", " ", "\r\n", "a.", "1", "[", "= "])
+def test_long_headers_take_no_time(filling: str) -> None:
+    """A pattern that goes back over what it has read would need minutes for each of these."""
+    long = filling * 10**6
+    header = scanimage_header(f"SI.a = {long}x\nSI.b = 1\n{long}\nSI.c = 1 {long}", "")
+    assert header is not None
+    header.numbers("SI.a", "SI.c")
+
+
 def test_headers_of_others_are_none() -> None:
     assert scanimage_header("Fiji", "ImageJ=1.54f\nimages=3\n") is None
     assert scanimage_header("", "") is None

@@ -438,6 +438,7 @@ MODULO = (
         ("<OME", f"{ENTITIES}<OME", "entities"),
         ("</OME>", "<x></OME>", "broken"),
         ("</OME>", "", "broken"),
+        ("</OME>", "</OME><!-- the end -->", "does not end with"),
         ("</OME>", MODULO, "Modulo"),
         ("</OME>", "<a/>" * 600_000 + "</OME>", "too large"),
     ],
@@ -447,6 +448,16 @@ MODULO = (
 def test_hostile_ome_xml(tmp_path: Path, voxels: np.ndarray, old: str, new: str, said: str) -> None:
     path = with_xml(tmp_path / "a.ome.tif", voxels, lambda xml: xml.replace(old, new, 1))
     refused(path, said)
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_hostile_ome_xml_behind_a_long_comment(tmp_path: Path, voxels: np.ndarray) -> None:
+    def change(xml: str) -> str:
+        return f"<!--{'x' * 5000}-->{xml[xml.index('<OME') :]}".replace(
+            'SizeZ="6"', 'SizeZ="99999999"'
+        )
+
+    refused(with_xml(tmp_path / "a.ome.tif", voxels, change), "SizeZ=")
 
 
 @pytest.mark.parametrize(
