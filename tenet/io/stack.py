@@ -26,6 +26,7 @@ WHOLE = slice(None)
 # fmt: off
 MICROMETRES = {
     "m": 1e6, "meter": 1e6, "metre": 1e6,
+    "dm": 1e5, "decimeter": 1e5, "decimetre": 1e5,
     "cm": 1e4, "centimeter": 1e4, "centimetre": 1e4,
     "mm": 1e3, "millimeter": 1e3, "millimetre": 1e3,
     "µm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0,
@@ -58,6 +59,8 @@ class Stack:
         Data type in the file.
     voxel_size_um : tuple of float, or None
         Voxel size along z, y and x in µm; None where the file does not say (it is never guessed).
+    voxel_size_note : str
+        What the file does not say of it, to follow the file's name.
     """
 
     path: Path
@@ -65,6 +68,7 @@ class Stack:
     dtype: np.dtype[Any]
     voxel_size_um: VoxelSize | None
     _reader: Reader
+    voxel_size_note: str = "does not say its voxel size"
 
     def read(self, z: slice = WHOLE, y: slice = WHOLE, x: slice = WHOLE) -> npt.NDArray[np.float32]:
         """Read the raw intensities of a crop.
@@ -137,6 +141,36 @@ class Layout:
         return np.asarray(array[key]).transpose([kept.index(axis) for axis in "ZYX"])
 
 
+def axes_with_planes(path: Path, axes: str, shape: Sequence[int], planes_are: str | None) -> str:
+    """Name the axis Z that holds planes under the name of channels (C) or of time (T).
+
+    Parameters
+    ----------
+    path : Path
+    axes : str
+        Names of the axes, as in `find_layout`.
+    shape : sequence of int
+    planes_are : {"C", "T"}, optional
+        The axis whose entries are in truth planes; None leaves all as they are.
+
+    Raises
+    ------
+    TenetError
+        If there is no such axis, or there are planes besides.
+    """
+    if planes_are is None:
+        return axes
+    sizes = dict(zip(axes, shape, strict=True))
+    said = f"axes {axes} of lengths {'×'.join(map(str, shape))}"
+    if sizes.get(planes_are, 1) < 2:
+        raise TenetError(
+            f"{path}: there is no axis {planes_are} whose entries may be planes ({said})"
+        )
+    if any(sizes.get(axis, 1) > 1 for axis in "ZIQ"):
+        raise TenetError(f"{path}: it has planes besides those along axis {planes_are} ({said})")
+    return axes.translate({ord("Z"): planes_are, ord(planes_are): "Z"})
+
+
 def find_layout(
     path: Path, axes: str, shape: Sequence[int], channel: int | None
 ) -> tuple[Layout, Triple]:
@@ -163,8 +197,8 @@ def find_layout(
         )
     if "T" in names:
         raise TenetError(
-            f"{path}: this is a time series ({said}); export one time point "
-            "(if its frames are in truth planes, change T to Z in the file's properties)"
+            f"{path}: this is a time series ({said}); export one time point, or give "
+            "--planes-are T if its frames are in truth planes"
         )
     for axis in names:
         if axis not in "ZYXCIQ":
@@ -174,6 +208,11 @@ def find_layout(
     if unnamed:
         axes = axes.replace(unnamed[0], "Z")
         names = [axis.replace(unnamed[0], "Z") for axis in names]
+    if "C" in names and "Z" not in names:
+        raise TenetError(
+            f"{path}: this is a two-dimensional image of several channels, not a stack ({said}); "
+            "give --planes-are C if its channels are in truth planes"
+        )
     if "Z" not in names:
         raise TenetError(
             f"{path}: this is a single two-dimensional image, not a stack ({said}); "
@@ -225,7 +264,7 @@ def micrometres(value: float | str | None, unit: str | None) -> float | None:
         return None
     try:
         return float(value) * factor
-    except ValueError:
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
