@@ -1002,3 +1002,17 @@ def test_ome_zarr_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     ):
         pass
     assert (other / "dear.txt").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_nothing_is_written_that_is_not_finite(tmp_path: Path, value: float) -> None:
+    block = np.zeros((2, 3, 4, 5), np.float32)
+    block[1, 2, 3, 4] = value
+    with pytest.raises(TenetError, match="planes 0 to 2, rows 0 to 3, columns 0 to 4"):
+        write_ome_tiff(tmp_path / "a.tif", block, VOXEL)
+    for name in ("b.tif", "b.zarr"):
+        place = "planes 7 to 9, rows 1 to 4, columns 2 to 6"
+        writer = writer_for(tmp_path / name, (2, 10, 10, 10), VOXEL)
+        with pytest.raises(TenetError, match=place), writer:
+            writer.add((7, 1, 2), block)
+    assert not list(tmp_path.iterdir())
