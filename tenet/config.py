@@ -27,6 +27,7 @@ from tenet.ranges import (
     Seed,
     Signed,
     Thickness,
+    Width,
     check_activity,
     check_length,
     check_network,
@@ -93,8 +94,8 @@ class ModelParams(Section):
     res_lateral: Positive
     res_axial: Positive
     pZ: Thickness = 0
-    bet_z: Positive = 5.0
-    bet_xy: Positive = 10.0
+    bet_z: Width = 5.0
+    bet_xy: Width = 10.0
     # noise
     poisson_weight: Annotated[float, Field(gt=0, lt=1)] = 0.001
     sig_eps: Annotated[float, Field(gt=0, lt=1)] = 0.001
@@ -113,6 +114,8 @@ class ModelParams(Section):
     def _physical(self) -> "ModelParams":
         if self.NA <= 0:
             raise ValueError(f"NA is {self.NA:g}; it must be above 0")
+        if self.NA < 0.01:
+            raise ValueError(f"NA is {self.NA:g}; objectives have 0.01 and more")
         if min(self.ni, self.ni0) < self.NA:
             raise ValueError(
                 f"NA {self.NA:g} is above the immersion index {min(self.ni, self.ni0):g}: "
@@ -334,7 +337,7 @@ class PhantomSet(Section):
     train_object_num_max: PositiveInt = 2500
     valid_object_num_min: PositiveInt = 1500
     valid_object_num_max: PositiveInt = 2500
-    object_scale: Annotated[float, Field(gt=0, le=100)] = 1.0
+    object_scale: Annotated[float, Field(ge=0.01, le=100)] = 1.0
     line_fraction: Fraction = 0.95
     line_thickness: tuple[AtLeastOne, AtLeastOne] = (7.0, 7.0)
 

@@ -18,6 +18,7 @@ Signed = Annotated[float, Field(ge=-1e6, le=1e6)]
 Rate = Annotated[float, Field(gt=0, le=100)]
 RefractiveIndex = Annotated[float, Field(ge=1, le=4)]
 Thickness = Annotated[float, Field(ge=0, le=1e5)]  # µm
+Width = Annotated[float, Field(ge=0.01, le=1e4)]  # planes or pixels
 PositiveInt = Annotated[int, Field(gt=0, le=10**6)]
 Count = Annotated[
     int,
