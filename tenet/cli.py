@@ -126,21 +126,9 @@ def _experiment(
 
 def _nested(settings: list[str] | None) -> dict[str, Any]:
     """The values of `--set` options, KEY.KEY=VALUE."""
-    nested: dict[str, Any] = {}
-    for item in settings or ():
-        key, equals, text = item.partition("=")
-        if not equals:
-            raise TenetError(f"--set {item}: write KEY=VALUE, as params.NA=0.8")
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        *parents, last = key.split(".")
-        target = nested
-        for parent in parents:
-            target = target.setdefault(parent, {})
-        target[last] = value
-    return nested
+    from tenet.config_files import nested_settings
+
+    return nested_settings(settings or ())
 
 
 def _device(name: str, threads: int | None) -> "torch.device":
@@ -179,7 +167,7 @@ def config_list(experiments: ExperimentsFolder = EXPERIMENTS) -> None:
     """List the experiments, with what each is for."""
     from tenet.config_files import explanations
 
-    for name, explanation in explanations(experiments).items():
+    for name, explanation in explanations(experiments):
         print(f"{name:20} {explanation}")
 
 

@@ -1,7 +1,8 @@
 """Settings for a user's own stack, from its voxel size and optics."""
 
-from tenet.config import DATASETS, Experiment, ModelParams, merge, parse_experiment
+from tenet.config import DATASETS, Experiment, ModelParams, parse_experiment, parse_params
 from tenet.errors import TenetError
+from tenet.sections import merge
 from tenet.simulation import model_fwhm_um
 
 
@@ -59,7 +60,7 @@ def sample_experiment(
         "scale": max(round(z_um / x_um), 1),
     }
     data = merge(base.model_dump(mode="json"), {"params": params})
-    fitted = ModelParams.model_validate(data["params"])
+    fitted = parse_params(data["params"], where=f"{where}: params")
     size_z, size_yx = _psf_size(fitted)
     data = merge(data, {"params": {"size_z": size_z, "size_y": size_yx, "size_x": size_yx}})
     for section in DATASETS:

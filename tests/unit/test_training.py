@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tenet.config import Experiment, Microscopes, Optimisation, merge, parse_experiment
+from tenet.config import Experiment, Microscopes, Optimisation, parse_experiment
 from tenet.enhancement import choose_alignment, enhance_array
 from tenet.errors import TenetError
 from tenet.io.intensities import IntensityRange, normalise
@@ -22,6 +22,7 @@ from tenet.io.open import open_stack
 from tenet.io.stack import Stack
 from tenet.model import TENET
 from tenet.phantoms import open_phantoms
+from tenet.sections import merge
 from tenet.simulation import psf_fwhm_um, refocused
 from tenet.training import intensity
 from tenet.training.align import alignment_terms, train_alignment
