@@ -331,7 +331,7 @@ def test_no_command_for_folders_replaces_raw_stacks(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     tuned = tmp_path / "rltv.json"
-    part = {"iterations": 2, "tv_weight": 0.0, "threshold": 0.5, "iou": 0.5}
+    part = {"iterations": 2, "tv_weight": 0.0, "threshold": 0.5, "score": 0.5}
     tuned.write_text(json.dumps({"rltv": part, "rltv_paper": part}))
     data = tmp_path / "data"
     data.mkdir()
