@@ -4,8 +4,8 @@ A `Stack` knows a file's shape and voxel size and reads any crop of it at the cr
 here holds a whole stack in memory.
 """
 
+import functools
 import math
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ WHOLE = slice(None)
 # fmt: off
 MICROMETRES = {
     "m": 1e6, "meter": 1e6, "metre": 1e6,
+    "dm": 1e5, "decimeter": 1e5, "decimetre": 1e5,
     "cm": 1e4, "centimeter": 1e4, "centimetre": 1e4,
     "mm": 1e3, "millimeter": 1e3, "millimetre": 1e3,
     "µm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0,
@@ -34,6 +35,11 @@ MICROMETRES = {
     "pm": 1e-6, "picometer": 1e-6, "picometre": 1e-6,
 }
 # fmt: on
+
+#: What a voxel may measure, in µm: pixels of light microscopes, and steps between planes.
+PIXEL_UM, STEP_UM = (0.01, 10.0), (0.01, 100.0)
+#: The largest plane, in bytes as float32, and the most voxels that are read at all.
+MOST_PLANE_BYTES, MOST_VOXELS = 2**31, 2**40
 
 
 class Reader(Protocol):
@@ -58,6 +64,8 @@ class Stack:
         Data type in the file.
     voxel_size_um : tuple of float, or None
         Voxel size along z, y and x in µm; None where the file does not say (it is never guessed).
+    voxel_size_note : str
+        What the file does not say of it, to follow the file's name.
     """
 
     path: Path
@@ -65,9 +73,32 @@ class Stack:
     dtype: np.dtype[Any]
     voxel_size_um: VoxelSize | None
     _reader: Reader
+    voxel_size_note: str = "does not say its voxel size"
+
+    @functools.cached_property
+    def offset(self) -> float:
+        """Intensity that `read` subtracts, so that float32 can tell the others apart.
+
+        0 for nearly all stacks. Where the intensities of a wider type lie so high that the step of
+        float32 there is above a sixteenth of their spread, it is their median, both in a sample.
+        """
+        if np.can_cast(self.dtype, np.float32):
+            return 0.0
+        planes, rows, columns = self.zyx_shape
+        places = np.unique(np.linspace(0, planes - 1, 5).astype(int)).tolist()
+        middle = [slice(max(n // 2 - 64, 0), n // 2 + 64) for n in (rows, columns)]
+        sample = np.concatenate(
+            [self._crop(slice(k, k + 1), *middle).ravel() for k in places], dtype=np.float64
+        )
+        with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinity have no step
+            level = np.median(sample)
+            spread = np.median(np.abs(sample - level))
+            step = np.spacing(np.float32(np.abs(level)))
+        # The step must also be above 1/32: a sample without any spread says nothing.
+        return float(np.floor(level)) if step > max(spread / 16, 1 / 32) else 0.0
 
     def read(self, z: slice = WHOLE, y: slice = WHOLE, x: slice = WHOLE) -> npt.NDArray[np.float32]:
-        """Read the raw intensities of a crop.
+        """Read the intensities of a crop.
 
         Parameters
         ----------
@@ -77,7 +108,7 @@ class Stack:
         Returns
         -------
         ndarray of float32
-            Raw intensities in Z, Y, X; time and memory are those of the crop.
+            Raw intensities minus `offset` in Z, Y, X; time and memory are those of the crop.
 
         Raises
         ------
@@ -88,14 +119,24 @@ class Stack:
         if any(step != 1 for *_, step in spans):
             raise ValueError("a stack is read with slices of step 1")
         z, y, x = (slice(start, max(start, stop)) for start, stop, _ in spans)
+        crop = self._crop(z, y, x)
+        with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite
+            if self.offset:
+                found = np.empty(crop.shape, np.float32)
+                return np.subtract(crop, self.offset, found, dtype=np.float64, casting="unsafe")
+            return np.array(crop, dtype=np.float32, order="C")
+
+    def _crop(self, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
         try:
-            crop = self._reader.read(z, y, x)
-        except (OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+            return self._reader.read(z, y, x)
+        except TenetError:
+            raise
+        # Decoders of many packages meet damaged data with whatever they run into.
+        except Exception as error:
             raise TenetError(
                 f"{self.path}: planes {z.start} to {z.stop - 1} cannot be read "
                 f"({one_line(error)}); the file is damaged or has changed: copy or export it again"
             ) from error
-        return np.array(crop, dtype=np.float32, order="C")
 
     def slabs(self, max_bytes: int = 2**24) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
         """Go through the stack in groups of whole planes.
@@ -109,7 +150,7 @@ class Stack:
         ------
         first_plane : int
         slab : ndarray of float32
-            Raw intensities in Z, Y, X.
+            Raw intensities minus `offset` in Z, Y, X.
         """
         planes, rows, columns = self.zyx_shape
         step = max(1, max_bytes // (4 * rows * columns))
@@ -135,6 +176,36 @@ class Layout:
         key = tuple(spans[axis] if isinstance(axis, str) else axis for axis in self.axes)
         kept = [axis for axis in self.axes if isinstance(axis, str)]
         return np.asarray(array[key]).transpose([kept.index(axis) for axis in "ZYX"])
+
+
+def axes_with_planes(path: Path, axes: str, shape: Sequence[int], planes_are: str | None) -> str:
+    """Name the axis Z that holds planes under the name of channels (C) or of time (T).
+
+    Parameters
+    ----------
+    path : Path
+    axes : str
+        Names of the axes, as in `find_layout`.
+    shape : sequence of int
+    planes_are : {"C", "T"}, optional
+        The axis whose entries are in truth planes; None leaves all as they are.
+
+    Raises
+    ------
+    TenetError
+        If there is no such axis, or there are planes besides.
+    """
+    if planes_are is None:
+        return axes
+    sizes = dict(zip(axes, shape, strict=True))
+    said = f"axes {axes} of lengths {'×'.join(map(str, shape))}"
+    if sizes.get(planes_are, 1) < 2:
+        raise TenetError(
+            f"{path}: there is no axis {planes_are} whose entries may be planes ({said})"
+        )
+    if any(sizes.get(axis, 1) > 1 for axis in "ZIQ"):
+        raise TenetError(f"{path}: it has planes besides those along axis {planes_are} ({said})")
+    return axes.translate({ord("Z"): planes_are, ord(planes_are): "Z"})
 
 
 def find_layout(
@@ -163,8 +234,8 @@ def find_layout(
         )
     if "T" in names:
         raise TenetError(
-            f"{path}: this is a time series ({said}); export one time point "
-            "(if its frames are in truth planes, change T to Z in the file's properties)"
+            f"{path}: this is a time series ({said}); export one time point, or give "
+            "--planes-are T if its frames are in truth planes"
         )
     for axis in names:
         if axis not in "ZYXCIQ":
@@ -174,10 +245,16 @@ def find_layout(
     if unnamed:
         axes = axes.replace(unnamed[0], "Z")
         names = [axis.replace(unnamed[0], "Z") for axis in names]
+    if "C" in names and "Z" not in names:
+        raise TenetError(
+            f"{path}: this is a two-dimensional image of several channels, not a stack ({said}); "
+            "give --planes-are C if its channels are in truth planes"
+        )
     if "Z" not in names:
         raise TenetError(
             f"{path}: this is a single two-dimensional image, not a stack ({said}); "
-            "give a file with several z planes"
+            "give a file with several z planes (if each plane is a file of its own, join them: "
+            "in Fiji, File > Import > Image Sequence, and save as TIFF)"
         )
     channels = dict(zip(axes, shape, strict=True)).get("C", 1)
     if channel is None and channels > 1:
@@ -189,22 +266,81 @@ def find_layout(
     # An axis of length one may bear a name twice over (a Z of one beside unnamed pages): the
     # longer one is meant.
     found = {axis: max(s for a, s in zip(axes, shape, strict=True) if a == axis) for axis in "ZYX"}
+    zyx_shape = found["Z"], found["Y"], found["X"]
+    check_shape(path, zyx_shape)
     template: list[int | str] = []
     for axis, size in zip(axes, shape, strict=True):
         if axis in "ZYX" and axis not in template and size == found[axis]:
             template.append(axis)
         else:
             template.append((channel or 0) if axis == "C" else 0)
-    return Layout(tuple(template)), (found["Z"], found["Y"], found["X"])
+    return Layout(tuple(template)), zyx_shape
+
+
+def check_shape(path: Path, zyx_shape: Triple) -> None:
+    """Refuse what no memory holds: a stack is read by whole planes, and voxel by voxel."""
+    plane = 4 * zyx_shape[1] * zyx_shape[2]
+    if plane > MOST_PLANE_BYTES or math.prod(zyx_shape) > MOST_VOXELS:
+        size = "×".join(map(str, zyx_shape))
+        raise TenetError(
+            f"{path}: {size} voxels are more than can be read (a plane of "
+            f"{plane / 2**30:.3g} GiB, and at most {MOST_PLANE_BYTES // 2**30} GiB are); "
+            "cut the stack into parts, or export it again if its header is wrong"
+        )
 
 
 def check_dtype(path: Path, dtype: np.dtype[Any]) -> None:
     """Refuse intensities that are not real numbers."""
     if dtype.kind not in "buif":
+        name = str(dtype)
         raise TenetError(
-            f"{path}: intensities of type {dtype} are not real numbers; "
-            "export integers or floating-point numbers (of complex data, the magnitude)"
+            f"{path}: intensities of type {name if len(name) < 40 else dtype.kind} are not real "
+            "numbers; export integers or floating-point numbers (of complex data, the magnitude)"
         )
+
+
+def check_voxel_size(zyx_um: VoxelSize, where: str) -> None:
+    """Refuse a voxel size that no light microscope has, with the unit that was likely meant.
+
+    Parameters
+    ----------
+    zyx_um : tuple of float
+        Along z, y and x in µm: pixels in `PIXEL_UM`, steps in `STEP_UM`, z the coarsest.
+    where : str
+        Whose voxel size it is, for errors.
+
+    Raises
+    ------
+    TenetError
+        If a side is not finite, not above 0 or out of these ranges, or planes are closer than
+        pixels.
+    """
+    z, y, x = zyx_um
+    said = f"{where}: a voxel of {z:g} × {y:g} × {x:g} µm (z, y, x)"
+    if not all(math.isfinite(size) and size > 0 for size in zyx_um):
+        raise TenetError(f"{said}: every side must be finite and above 0")
+    if not _is_of_a_microscope(zyx_um):
+        for unit in ("nm", "mm", "cm", "m"):
+            meant = tuple(size * MICROMETRES[unit] for size in (z, y, x))
+            if _is_of_a_microscope(meant):
+                given = " ".join(f"{size:g}" for size in meant)
+                raise TenetError(
+                    f"{said} is not one of a light microscope; is it {unit}? then give {given}"
+                )
+        raise TenetError(
+            f"{said} is not one of a light microscope (pixels of {PIXEL_UM[0]:g} to "
+            f"{PIXEL_UM[1]:g} µm, planes at most {STEP_UM[1]:g} µm apart); check the unit"
+        )
+    if z < x:
+        raise TenetError(
+            f"{where}: its planes are {z:g} µm apart, finer than its pixels of {x:g} µm: axial "
+            "super-resolution has nothing to do; check the order Z Y X"
+        )
+
+
+def _is_of_a_microscope(zyx_um: Sequence[float]) -> bool:
+    ranges = (STEP_UM, PIXEL_UM, PIXEL_UM)
+    return all(low <= size <= high for size, (low, high) in zip(zyx_um, ranges, strict=True))
 
 
 def voxel_size_of_axes(z: float | None, y: float | None, x: float | None) -> VoxelSize | None:
@@ -225,7 +361,7 @@ def micrometres(value: float | str | None, unit: str | None) -> float | None:
         return None
     try:
         return float(value) * factor
-    except ValueError:
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
