@@ -108,7 +108,7 @@ def voxel_size_of(stack: Stack, given: VoxelSize | None = None) -> VoxelSize:
     size = given or stack.voxel_size_um
     if size is None:
         raise TenetError(
-            f"{stack.path} does not say its voxel size: give --voxel-size Z Y X in µm "
+            f"{stack.path} {stack.voxel_size_note}: give --voxel-size Z Y X in µm "
             "(voxel_z_um, voxel_y_um, voxel_x_um in the sample table)"
         )
     if min(size) <= 0:

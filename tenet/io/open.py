@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from tenet.errors import TenetError
 from tenet.io.nd2 import open_nd2
@@ -9,9 +10,15 @@ from tenet.io.npy import open_npy
 from tenet.io.ome_zarr import open_ome_zarr
 from tenet.io.stack import Stack
 from tenet.io.tiff import open_tiff
+from tenet.io.tiff_series import refuse_folder_of_tiffs
 
 
-def open_stack(path: str | os.PathLike[str], *, channel: int | None = None) -> Stack:
+def open_stack(
+    path: str | os.PathLike[str],
+    *,
+    channel: int | None = None,
+    planes_are: Literal["C", "T"] | None = None,
+) -> Stack:
     """Open a stack without reading its voxels.
 
     TIFF (plain, ImageJ, OME; classic and Big), NPY, ND2 and OME-Zarr (a folder, or `.zarr.zip`)
@@ -23,6 +30,8 @@ def open_stack(path: str | os.PathLike[str], *, channel: int | None = None) -> S
         The file, or the folder of an OME-Zarr image.
     channel : int, optional
         Channel to read, from 0; needed where there is more than one.
+    planes_are : {"C", "T"}, optional
+        For a TIFF whose planes are recorded as channels (C) or as time points (T).
 
     Returns
     -------
@@ -37,12 +46,14 @@ def open_stack(path: str | os.PathLike[str], *, channel: int | None = None) -> S
     if not path.exists():
         raise TenetError(f"{path}: no such file; check the path")
     name = path.name.lower()
+    if path.is_dir():
+        refuse_folder_of_tiffs(path)
     if path.is_dir() or name.endswith((".zarr.zip", ".ozx")):
         return open_ome_zarr(path, channel)
     if path.stat().st_size == 0:
         raise TenetError(f"{path}: the file is empty; copy or export it again")
     if name.endswith((".tif", ".tiff", ".btf")):
-        return open_tiff(path, channel)
+        return open_tiff(path, channel, planes_are)
     if name.endswith(".npy"):
         return open_npy(path, channel)
     if name.endswith(".nd2"):

@@ -1,12 +1,12 @@
-"""TIFF: plain, ImageJ and OME, classic and Big."""
+"""TIFF: plain, ImageJ, OME and ScanImage, classic and Big."""
 
+import logging
 import math
-import struct
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,17 +14,251 @@ import tifffile
 import zarr
 
 from tenet.errors import TenetError, one_line
+from tenet.io.calibration import Calibration
+from tenet.io.imagej import check_imagej_counts, imagej_calibration
+from tenet.io.ome_tiff import check_ome, ome_calibration, parse_ome
+from tenet.io.scanimage import (
+    Header,
+    ScanImageReader,
+    check_one_region,
+    find_recording,
+    scanimage_calibration,
+    scanimage_header,
+)
 from tenet.io.stack import (
     ContiguousReader,
     Layout,
     Reader,
     Stack,
-    VoxelSize,
+    axes_with_planes,
     check_dtype,
     find_layout,
-    micrometres,
-    voxel_size_of_axes,
 )
+from tenet.io.tiff_series import one_of_a_series
+from tenet.io.tiff_structure import TiffStructure, check_tiff_structure, truncated
+
+# What tifffile logs of strange files is told in the error; without a handler it would be printed.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+_WHITE_IS_ZERO, _PALETTE = 0, 3
+
+
+def open_tiff(
+    path: Path, channel: int | None, planes_are: Literal["C", "T"] | None = None
+) -> Stack:
+    """Open a TIFF; see `tenet.io.open.open_stack`."""
+    structure = check_tiff_structure(path)
+    with _stranger(path):
+        tiff = _open(path, scanimage=False)
+        header = scanimage_header(tiff.pages.first.software, tiff.pages.first.description)
+    with tiff:
+        if header is None:
+            return _open_series(path, tiff, structure, channel, planes_are)
+    with _stranger(path):
+        tiff = _open(path, scanimage=True)
+    with tiff:
+        return _open_scanimage(path, tiff, header, channel, planes_are)
+
+
+@contextmanager
+def _stranger(path: Path) -> Iterator[None]:
+    """Turn whatever tifffile meets a strange file with into one line."""
+    try:
+        yield
+    # Its parsers raise many kinds: struct.error, KeyError, TypeError, AssertionError, MemoryError …
+    except Exception as error:
+        raise TenetError(
+            f"{path}: the TIFF cannot be read ({one_line(error)}); copy or export it again"
+        ) from error
+
+
+def _open(path: Path, scanimage: bool) -> tifffile.TiffFile:
+    """Open a TIFF; that of ScanImage as a plain sequence of pages.
+
+    tifffile would take pages of ScanImage as equally spaced in the file, and averaged frames as
+    further slices.
+    """
+    if not scanimage:
+        return tifffile.TiffFile(path, is_scanimage=False)
+    return tifffile.TiffFile(path, is_scanimage=False, is_shaped=False)
+
+
+# Series -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """The one image of a file: where it is, its axes, and how its numbers are meant."""
+
+    series: int
+    shape: tuple[int, ...]
+    axes: str
+    dtype: np.dtype[Any]
+    offset: int | None
+    byteorder: str
+    photometric: int
+    bits: int
+    pages: int
+    complete: bool
+
+
+def _open_series(
+    path: Path,
+    tiff: tifffile.TiffFile,
+    structure: TiffStructure,
+    channel: int | None,
+    planes_are: str | None,
+) -> Stack:
+    """Open a TIFF whose axes are named by ImageJ, OME or tifffile, or not at all."""
+    found, declared = _read_calibration(path, tiff, structure)
+    pixels = _find_pixels(path, tiff)
+    # ImageJ writes large stacks as one page and a number: a short file then looks like one plane.
+    if declared > math.prod(pixels.shape[:-2]):
+        raise TenetError(truncated(path))
+    if math.prod(pixels.shape[:-2]) == 1 and (said := one_of_a_series(path)):
+        raise TenetError(said)
+    axes = axes_with_planes(path, pixels.axes, pixels.shape, planes_are)
+    layout, zyx_shape = find_layout(path, axes, pixels.shape, channel)
+    reader = _reader(path, pixels, layout)
+    return Stack(path, zyx_shape, pixels.dtype, found.voxel_size_um, reader, found.note)
+
+
+def _open_scanimage(
+    path: Path,
+    tiff: tifffile.TiffFile,
+    header: Header,
+    channel: int | None,
+    planes_are: str | None,
+) -> Stack:
+    """Open a TIFF of ScanImage, whose pages are channels, frames and slices by turns."""
+    with _stranger(path):
+        artist = tiff.pages.first.tags.get(315)
+        rois = "" if artist is None else str(artist.value)
+    check_one_region(path, header, rois)
+    pixels = _find_pixels(path, tiff)
+    *_, rows, columns = pixels.shape
+    recording = find_recording(path, header, math.prod(pixels.shape[:-2]), planes_are)
+    shape = (recording.slices, recording.channels, rows, columns)
+    _, zyx_shape = find_layout(path, "ZCYX", shape, channel)
+    layout = Layout(("Z", *(0 for _ in pixels.shape[1:-2]), "Y", "X"))
+    reader = ScanImageReader(_reader(path, pixels, layout, scanimage=True), recording, channel or 0)
+    found = scanimage_calibration(header, rows, columns)
+    dtype = pixels.dtype
+    if recording.frames > 1:  # a mean has fractions; 16 bits of sums and more need all of float64
+        dtype = np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
+    return Stack(path, zyx_shape, dtype, found.voxel_size_um, reader, found.note)
+
+
+def _read_calibration(
+    path: Path, tiff: tifffile.TiffFile, structure: TiffStructure
+) -> tuple[Calibration, int]:
+    """Return the voxel size of an OME or ImageJ TIFF, and how many planes it declares.
+
+    The TIFF resolution alone is no voxel size: it is in dots per inch or without a unit, and knows
+    no z.
+    """
+    with _stranger(path):
+        first = tiff.pages.first
+        xml = first.description if "<OME" in first.description[:4096] else ""
+        metadata = tiff.imagej_metadata if tiff.is_imagej and not xml else None
+        x, y = (first.tags.valueof(f"{axis}Resolution") for axis in "XY")
+    if xml:
+        ome = parse_ome(path, xml)
+        check_ome(path, ome, structure)
+        return ome_calibration(ome), 0
+    if metadata:
+        return imagej_calibration(metadata, x, y), check_imagej_counts(path, metadata)
+    return Calibration(), 0
+
+
+def _find_pixels(path: Path, tiff: tifffile.TiffFile) -> _Pixels:
+    """Find the one stack in a file (which may hold a preview or a label beside it)."""
+    with _stranger(path):
+        shapes = [tuple(series.shape) for series in tiff.series]
+    stacks = [k for k, shape in enumerate(shapes) if math.prod(shape[:-2]) > 1]
+    if not shapes:
+        raise TenetError(f"{path}: there is no image in the file; export it again")
+    if len(stacks) > 1 or (not stacks and len(shapes) > 1):
+        said = ", ".join("×".join(map(str, shape)) for shape in shapes[:4])
+        raise TenetError(
+            f"{path}: it holds {len(shapes)} images ({said}, …); export one stack by itself"
+        )
+    number = stacks[0] if stacks else 0
+    with _stranger(path):
+        series = tiff.series[number]
+        page = series.keyframe
+        pixels = _Pixels(
+            series=number,
+            shape=shapes[number],
+            axes=str(series.axes),
+            dtype=np.dtype(series.dtype or "V1"),
+            offset=series.dataoffset,
+            byteorder=tiff.byteorder,
+            photometric=int(page.photometric),
+            bits=int(np.max(page.bitspersample)),
+            pages=len(series.pages),
+            complete=all(page is not None for page in series.pages),
+        )
+        compression, known = int(page.compression), _decodable(page)
+        palette = page.tags.valueof(320)
+        indexed = pixels.photometric == _PALETTE and not (tiff.is_imagej or tiff.is_ome)
+    if not known:
+        raise TenetError(
+            f"{path}: its compression (number {compression}) cannot be decoded; "
+            "save it without, or with zlib or LZW"
+        )
+    if indexed and not _is_ramp(palette):
+        raise TenetError(
+            f"{path}: its pixels are numbers of colours in a palette, not intensities; "
+            "export the raw intensities as a greyscale stack"
+        )
+    _check_pixels(path, pixels)
+    return pixels
+
+
+def _decodable(page: tifffile.TiffPage) -> bool:
+    return int(page.compression) == 1 or int(page.compression) in tifffile.TIFF.DECOMPRESSORS
+
+
+def _is_ramp(palette: Any) -> bool:
+    """Whether each colour of a palette rises with its number, so that numbers are intensities."""
+    return palette is not None and bool((np.diff(np.int64(palette)) >= 0).all())
+
+
+def _check_pixels(path: Path, pixels: _Pixels) -> None:
+    """Refuse planes that are not there, and numbers that are no intensities."""
+    if pixels.dtype.kind == "V":
+        raise TenetError(f"{path}: its pixel type is not known; export it as integers")
+    check_dtype(path, pixels.dtype)
+    if not pixels.complete:
+        raise TenetError(
+            f"{path}: planes are missing or stand in other files that are not beside it; "
+            "copy all files of the image"
+        )
+    size = math.prod(pixels.shape) * pixels.dtype.itemsize
+    if pixels.offset is not None and pixels.offset + size > path.stat().st_size:
+        raise TenetError(truncated(path))
+    if pixels.photometric == _WHITE_IS_ZERO and pixels.dtype.kind == "f":
+        raise TenetError(
+            f"{path}: it says that 0 is white, and floating-point numbers have no black to count "
+            "from; save it with black as 0"
+        )
+
+
+# Voxels -------------------------------------------------------------------------------------------
+
+
+def _reader(path: Path, pixels: _Pixels, layout: Layout, scanimage: bool = False) -> Reader:
+    reader: Reader
+    if pixels.offset is None:
+        reader = _TiffReader(path, pixels.series, layout, scanimage)
+    else:
+        stored = np.dtype(pixels.byteorder + pixels.dtype.char).str
+        reader = ContiguousReader(path, stored, pixels.offset, pixels.shape, "C", layout)
+    if pixels.photometric != _WHITE_IS_ZERO:
+        return reader
+    signed = pixels.dtype.kind == "i"
+    return _InvertedReader(reader, -1 if signed else 2**pixels.bits - 1)
 
 
 @dataclass(frozen=True)
@@ -34,200 +268,45 @@ class _TiffReader:
     path: Path
     series: int
     layout: Layout
+    scanimage: bool
 
     def read(self, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
-        with tifffile.TiffFile(self.path) as tiff:
+        """Read planes, rows and columns."""
+        planes = range(*z.indices(z.stop))
+        try:
+            return self._decode(z, y, x)
+        # A decoder meets damaged data with whatever it runs into.
+        except Exception as error:
+            bad = next((k for k in planes if not self._decodes(k, y, x)), z.start)
+            raise ValueError(f"plane {bad}, counted from 0: {one_line(error)}") from error
+
+    def _decode(self, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
+        with _open(self.path, self.scanimage) as tiff:
             store = tiff.series[self.series].aszarr(level=0)
             return self.layout.crop(zarr.open_array(store, mode="r"), z, y, x)
 
-
-def open_tiff(path: Path, channel: int | None) -> Stack:
-    """Open a TIFF; see `tenet.io.open.open_stack`."""
-    _check_tiff_structure(path)
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            number, series = _tiff_series(path, tiff)
-            shape, axes, dtype = tuple(series.shape), str(series.axes), series.dtype
-            if dtype is None:
-                raise TenetError(f"{path}: its pixel type is not known; export it as integers")
-            layout, zyx_shape = find_layout(path, axes, shape, channel)
-            check_dtype(path, dtype)
-            if any(page is None for page in series.pages):
-                raise TenetError(
-                    f"{path}: planes are missing or stand in other files that are not beside it; "
-                    "copy all files of the image"
-                )
-            offset = series.dataoffset
-            if offset is not None and offset + math.prod(shape) * dtype.itemsize > (
-                path.stat().st_size
-            ):
-                raise TenetError(_truncated(path))
-            reader: Reader
-            if offset is None:
-                reader = _TiffReader(path, number, layout)
-            else:
-                stored = np.dtype(tiff.byteorder + dtype.char).str
-                reader = ContiguousReader(path, stored, offset, shape, "C", layout)
-            return Stack(path, zyx_shape, dtype, _tiff_voxel_size(tiff), reader)
-    except (tifffile.TiffFileError, ValueError, IndexError, KeyError, struct.error) as error:
-        raise TenetError(
-            f"{path}: the TIFF cannot be read ({one_line(error)}); copy or export it again"
-        ) from error
-
-
-def _tiff_series(path: Path, tiff: tifffile.TiffFile) -> tuple[int, tifffile.TiffPageSeries]:
-    """Return the one stack in a file (which may hold a preview or a label beside it)."""
-    if not tiff.series:
-        raise TenetError(f"{path}: there is no image in the file; export it again")
-    stacks = [(k, s) for k, s in enumerate(tiff.series) if math.prod(s.shape[:-2]) > 1]
-    if len(stacks) > 1 or (not stacks and len(tiff.series) > 1):
-        shapes = ", ".join("×".join(map(str, s.shape)) for s in tiff.series[:4])
-        raise TenetError(
-            f"{path}: it holds {len(tiff.series)} images ({shapes}, …); export one stack by itself"
-        )
-    number, series = stacks[0] if stacks else (0, tiff.series[0])
-    # ImageJ writes large stacks as one page and a number: a short file then looks like one plane.
-    declared = int((tiff.imagej_metadata or {}).get("images", 1)) if tiff.is_imagej else 1
-    if declared * tiff.pages.first.size > series.size:
-        raise TenetError(_truncated(path))
-    return number, series
-
-
-def _truncated(path: Path) -> str:
-    return f"{path}: the file is truncated (its header promises more data); copy or export it again"
-
-
-#: Bytes per value of each TIFF data type.
-# fmt: off
-_TIFF_TYPE_BYTES = {
-    1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4,
-    16: 8, 17: 8, 18: 8,
-}
-# fmt: on
-_STRIP_OFFSETS, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES = 273, 279, 324, 325
-
-
-def _check_tiff_structure(path: Path) -> None:
-    """Follow a TIFF's chain of pages and check that all they point at lies in the file.
-
-    tifffile logs a broken chain and returns the planes it found, so that a truncated stack would
-    pass as a shorter one.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        magic = file.read(4)
-        endian = {b"II": "<", b"MM": ">"}.get(magic[:2])
-        version = struct.unpack(f"{endian}H", magic[2:])[0] if endian and len(magic) == 4 else 0
-        if version not in (42, 43):
-            raise TenetError(f"{path}: this is not a TIFF file, whatever its name says")
-        big = version == 43
-        file.seek(8 if big else 4)
-        number = f"{endian}{'Q' if big else 'I'}"
+    def _decodes(self, plane: int, y: slice, x: slice) -> bool:
         try:
-            (offset,) = struct.unpack(number, file.read(struct.calcsize(number)))
-            seen: set[int] = set()
-            while offset and offset not in seen:
-                seen.add(offset)
-                offset = _check_tiff_page(path, file, offset, size, str(endian), big)
-        except (struct.error, EOFError) as error:
-            raise TenetError(_truncated(path)) from error
+            self._decode(slice(plane, plane + 1), y, x)
+        except Exception:
+            return False
+        return True
 
 
-def _check_tiff_page(
-    path: Path, file: BinaryIO, offset: int, size: int, endian: str, big: bool
-) -> int:
-    """Check one page and return the offset of the next (0 after the last).
+@dataclass(frozen=True)
+class _InvertedReader:
+    """Pixels of which 0 is white: `white` less each, in their own type.
 
-    Raises
-    ------
-    EOFError, struct.error
-        If something that the page needs lies beyond the end of the file.
+    `white` is the highest value of unsigned integers, and −1 for signed ones, whose lowest value
+    then becomes the highest.
     """
-    count_format, entry_format, number = (
-        (f"{endian}Q", f"{endian}HHQ8s", f"{endian}Q")
-        if big
-        else (f"{endian}H", f"{endian}HHI4s", f"{endian}I")
-    )
-    file.seek(offset)
-    (entries,) = struct.unpack(count_format, file.read(struct.calcsize(count_format)))
-    entry_bytes = struct.calcsize(entry_format)
-    if offset + entries * entry_bytes > size:
-        raise EOFError
-    directory = file.read(entries * entry_bytes)
-    (next_offset,) = struct.unpack(number, file.read(struct.calcsize(number)))
-    places: dict[int, npt.NDArray[np.int64]] = {}
-    for tag, kind, count, value in struct.iter_unpack(entry_format, directory):
-        length = count * _TIFF_TYPE_BYTES.get(kind, 0)
-        if length > len(value):
-            (start,) = struct.unpack(number, value)
-            if start + length > size:
-                raise EOFError
-        if tag in (_STRIP_OFFSETS, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES):
-            if length > len(value):
-                file.seek(start)
-                value = file.read(length)
-            unsigned = f"{endian}u{_TIFF_TYPE_BYTES.get(kind, 4)}"
-            places[tag] = np.frombuffer(value[:length], unsigned).astype(np.int64)
-    for offsets, lengths in ((_STRIP_OFFSETS, _STRIP_BYTES), (_TILE_OFFSETS, _TILE_BYTES)):
-        if offsets in places and lengths in places:
-            if np.any(places[lengths] <= 0):
-                raise TenetError(f"{path}: a plane holds no data; export the stack again")
-            if np.any(places[offsets] + places[lengths] > size):
-                raise EOFError
-    return int(next_offset)
 
+    reader: Reader
+    white: int
 
-def _tiff_voxel_size(tiff: tifffile.TiffFile) -> VoxelSize | None:
-    """Return the voxel size of an OME or ImageJ TIFF.
-
-    The TIFF resolution alone is none: it is in dots per inch or without a unit, and knows no z.
-    """
-    if tiff.is_ome and tiff.ome_metadata:
-        return _ome_xml_voxel_size(tiff.ome_metadata)
-    if tiff.is_imagej and tiff.imagej_metadata:
-        tags = tiff.pages.first.tags
-        resolutions = {
-            axis: tags[f"{axis}Resolution"].value if f"{axis}Resolution" in tags else (0, 1)
-            for axis in "XY"
-        }
-        return _imagej_voxel_size(tiff.imagej_metadata, resolutions["X"], resolutions["Y"])
-    return None
-
-
-def _ome_xml_voxel_size(xml: str) -> VoxelSize | None:
-    """Return the voxel size of the images in OME-XML, where they agree."""
-    try:
-        root = ElementTree.fromstring(xml)
-    except ElementTree.ParseError:
-        return None
-    sizes = set()
-    for pixels in root.iter():
-        if pixels.tag.rpartition("}")[2] == "Pixels":
-            # µm is the schema's default unit.
-            z, y, x = (
-                micrometres(
-                    pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")
-                )
-                for axis in "ZYX"
-            )
-            sizes.add(voxel_size_of_axes(z, y, x))
-    return sizes.pop() if len(sizes) == 1 else None
-
-
-def _imagej_voxel_size(
-    metadata: Mapping[str, Any], x_resolution: tuple[int, int], y_resolution: tuple[int, int]
-) -> VoxelSize | None:
-    """Return the voxel size of an ImageJ TIFF: `spacing` along z, 1 / resolution along y and x.
-
-    All are in `unit`, unless `yunit` or `zunit` stand beside it.
-    """
-    unit = metadata.get("unit")
-    z_unit, y_unit = metadata.get("zunit", unit), metadata.get("yunit", unit)
-    if "spacing" not in metadata or not x_resolution[0] or not y_resolution[0]:
-        return None
-    return voxel_size_of_axes(
-        # ImageJ gives stacks taken downwards a negative spacing.
-        micrometres(abs(float(metadata["spacing"])), z_unit),
-        micrometres(y_resolution[1] / y_resolution[0], y_unit),
-        micrometres(x_resolution[1] / x_resolution[0], unit),
-    )
+    def read(self, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
+        """Read planes, rows and columns."""
+        crop = self.reader.read(z, y, x)
+        if crop.dtype.kind == "b":
+            return ~crop
+        return np.asarray(np.array(self.white, crop.dtype) - crop)

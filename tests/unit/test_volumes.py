@@ -24,12 +24,13 @@ import zarr
 from ome_zarr.writer import write_image
 
 from tenet.errors import TenetError
+from tenet.io.imagej import imagej_calibration
 from tenet.io.intensities import IntensityRange, check_intensities, intensity_range, normalise
 from tenet.io.nd2 import _nd2_voxel_size
+from tenet.io.ome_tiff import ome_calibration, parse_ome
 from tenet.io.ome_zarr import _multiscale_axes
 from tenet.io.open import open_stack
 from tenet.io.stack import Stack, find_layout
-from tenet.io.tiff import _imagej_voxel_size, _ome_xml_voxel_size
 from tenet.io.writing import OmeTiffWriter, OmeZarrWriter, write_ome_tiff, writer_for
 
 VOXEL = (0.5, 0.1, 0.2)
@@ -387,7 +388,7 @@ def test_voxel_size_of_ome_tiff(tmp_path: Path, voxels: np.ndarray) -> None:
 def test_voxel_size_of_ome_xml(attributes: str, expected: tuple[float, ...] | None) -> None:
     schema = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
     xml = f'<OME xmlns="{schema}"><Image><Pixels {attributes}/></Image></OME>'
-    found = _ome_xml_voxel_size(xml)
+    found = ome_calibration(parse_ome(Path("a.ome.tif"), xml)).voxel_size_um
     assert found == (pytest.approx(expected) if expected else None)
 
 
@@ -396,9 +397,10 @@ def test_ome_images_that_disagree_have_no_voxel_size() -> None:
         f'<Image><Pixels PhysicalSizeX="{x}" PhysicalSizeY="1" PhysicalSizeZ="1"/></Image>'
         for x in (1, 2)
     ]
-    assert _ome_xml_voxel_size(f"<OME>{pixels[0]}{pixels[0]}</OME>") == (1.0, 1.0, 1.0)
-    assert _ome_xml_voxel_size(f"<OME>{''.join(pixels)}</OME>") is None
-    assert _ome_xml_voxel_size("<OME>") is None
+    path = Path("a.ome.tif")
+    same = ome_calibration(parse_ome(path, f"<OME>{pixels[0]}{pixels[0]}</OME>"))
+    assert same.voxel_size_um == (1.0, 1.0, 1.0)
+    assert ome_calibration(parse_ome(path, f"<OME>{''.join(pixels)}</OME>")).voxel_size_um is None
 
 
 @pytest.mark.parametrize("unit", ["micron", "um", "\\u00B5m"])
@@ -418,7 +420,7 @@ def test_voxel_size_of_imagej_tiff(tmp_path: Path, voxels: np.ndarray, unit: str
         ({"unit": "\u03bcm", "spacing": 0.5}, VOXEL),
         ({"unit": "microns", "spacing": 0.5}, VOXEL),
         ({"unit": "um", "zunit": "nm", "spacing": 500.0}, VOXEL),
-        ({"unit": "um"}, None),
+        ({"unit": "um"}, (1.0, 0.1, 0.2)),  # ImageJ leaves a spacing of 1 out
         ({"spacing": 0.5}, None),
         ({"unit": "pixel", "spacing": 0.5}, None),
         ({"unit": "inch", "spacing": 0.5}, None),
@@ -427,9 +429,9 @@ def test_voxel_size_of_imagej_tiff(tmp_path: Path, voxels: np.ndarray, unit: str
 def test_voxel_size_of_imagej_metadata(
     metadata: dict[str, Any], expected: tuple[float, ...] | None
 ) -> None:
-    found = _imagej_voxel_size(metadata, (5, 1), (10, 1))
+    found = imagej_calibration(metadata, (5, 1), (10, 1)).voxel_size_um
     assert found == (pytest.approx(expected) if expected else None)
-    assert _imagej_voxel_size(metadata, (0, 1), (10, 1)) is None
+    assert imagej_calibration(metadata, (0, 1), (10, 1)).voxel_size_um is None
 
 
 def test_resolution_for_printing_is_no_voxel_size(tmp_path: Path, voxels: np.ndarray) -> None:
@@ -916,6 +918,7 @@ def test_memory_is_that_of_the_block(tmp_path: Path) -> None:
     """Write and read 256 MiB in blocks of 32, with a peak well under the whole."""
     code = f"""
 import os, resource, numpy as np
+from tenet.io.ome_tiff import ome_calibration, parse_ome
 from tenet.io.open import open_stack
 from tenet.io.writing import OmeTiffWriter
 def peak():

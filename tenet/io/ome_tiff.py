@@ -1,0 +1,167 @@
+"""OME-XML in a TIFF, checked before it decides how much is allocated and which files are read."""
+
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+from xml.etree.ElementTree import Element
+
+from tenet.errors import TenetError, one_line
+from tenet.io.calibration import Calibration, calibration
+from tenet.io.tiff_structure import MOST_PAGES, TiffStructure, check_tiff_structure
+
+#: Elements of a description, at most.
+_MOST_ELEMENTS = 4 * MOST_PAGES
+_PLACES = ("IFD", "PlaneCount", "NumPlanes", "FirstZ", "FirstC", "FirstT")
+
+
+def parse_ome(path: Path, xml: str) -> Element:
+    """Parse OME-XML.
+
+    Parameters
+    ----------
+    path : Path
+        The file that it stands in, for errors.
+    xml : str
+
+    Raises
+    ------
+    TenetError
+        If it is broken, too large, or has entities (which can grow without limit).
+    """
+    if re.search(r"<!(DOCTYPE|ENTITY)", xml, re.IGNORECASE):
+        raise TenetError(
+            f"{path}: its OME-XML declares entities, which none needs; export it again"
+        )
+    if xml.count("<") > _MOST_ELEMENTS:
+        raise TenetError(f"{path}: its OME-XML is too large for a stack; export it again")
+    try:
+        return ElementTree.fromstring(xml)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise TenetError(
+            f"{path}: its OME-XML is broken ({one_line(error)}); export it again"
+        ) from error
+
+
+def check_ome(path: Path, ome: Element, structure: TiffStructure) -> None:
+    """Check what OME-XML declares against the files that there are.
+
+    Parameters
+    ----------
+    path : Path
+    ome : Element
+    structure : TiffStructure
+        What is in the file.
+
+    Raises
+    ------
+    TenetError
+        If the file is one of a set and not its first, files of the set are missing or damaged, or
+        fewer planes were recorded than are declared.
+    """
+    binary_only = next(_elements(ome, "BinaryOnly"), None)
+    if binary_only is not None:
+        first = binary_only.get("MetadataFile", "")[:200]
+        raise TenetError(
+            f"{path}: this is one file of a set that {first} describes; "
+            + (
+                f"give {first}, with all files of the set beside it"
+                if first.lower().endswith((".tif", ".tiff", ".btf"))
+                else "open the set in Fiji (Bio-Formats) and save one TIFF"
+            )
+        )
+    if next(_elements(ome, "ModuloAlongZ", "ModuloAlongC", "ModuloAlongT"), None) is not None:
+        raise TenetError(
+            f"{path}: its axes are divided (a Modulo annotation); export one Z, Y, X stack"
+        )
+    declared = sum(_declared_planes(path, pixels) for pixels in _elements(ome, "Pixels"))
+    others = _check_files(path, _other_files(path, ome))
+    if not others and declared > structure.pages:
+        raise TenetError(
+            f"{path}: the recording stopped early: {declared} planes are declared and the file "
+            f"holds {structure.pages}; export the complete planes as a new TIFF"
+        )
+    fewest_pixels = min(found.fewest_pixels for found in (structure, *others))
+    for pixels in _elements(ome, "Pixels"):
+        size = [_count(path, pixels, f"Size{axis}", 1, 2**31) for axis in "ZCTYX"]
+        if math.prod(size) // fewest_pixels > MOST_PAGES:
+            raise TenetError(
+                f"{path}: its OME-XML declares planes of {size[3]} × {size[4]} pixels, and those "
+                "in the file are far smaller; export it again"
+            )
+
+
+def _declared_planes(path: Path, pixels: Element) -> int:
+    """Return the number of planes of an image; 0 where they are not greyscale."""
+    sizes = [_count(path, pixels, f"Size{axis}", 1) for axis in "ZCT"]
+    for data in _elements(pixels, "TiffData"):
+        for name in _PLACES:
+            _count(path, data, name, 0)
+    declared = math.prod(sizes)
+    if 0 in sizes or declared > MOST_PAGES:
+        raise TenetError(
+            f"{path}: its OME-XML declares {' × '.join(map(str, sizes))} planes, channels and time "
+            "points, which no file holds; export it again"
+        )
+    colour = any(c.get("SamplesPerPixel", "1") != "1" for c in _elements(pixels, "Channel"))
+    return 0 if colour else declared
+
+
+def _count(path: Path, element: Element, name: str, missing: int, most: int = MOST_PAGES) -> int:
+    text = element.get(name, str(missing))
+    if not re.fullmatch(r"\d{1,12}", text, re.ASCII) or int(text) > most:
+        raise TenetError(f"{path}: its OME-XML says {name}={text[:24]!r}; export it again")
+    return int(text)
+
+
+def _other_files(path: Path, ome: Element) -> list[str]:
+    """Names of the other files that hold planes."""
+    names: dict[str, None] = {}
+    for uuid in _elements(ome, "UUID"):
+        name = uuid.get("FileName", "")
+        own = name.lower() == path.name.lower() or uuid.text == ome.get("UUID")
+        if name and not own:
+            names[name] = None
+    return list(names)
+
+
+def _check_files(path: Path, names: list[str]) -> list[TiffStructure]:
+    """Check the other files of a set before they are opened."""
+    if len(names) > MOST_PAGES:
+        raise TenetError(f"{path}: it names {len(names)} other files, too many for a stack")
+    for name in names:
+        if PurePath(name).is_absolute() or ".." in PurePath(name).parts or "\0" in name:
+            raise TenetError(
+                f"{path}: it names the file {name[:80]!r} outside its folder; "
+                "copy all files of the image into one folder and export them again"
+            )
+    lost = [name for name in names if not (path.parent / name).exists()]
+    if lost:
+        raise TenetError(
+            f"{path}: {len(lost)} of the {len(names) + 1} files that hold its planes are not "
+            f"beside it ({lost[0][:80]}, …); copy all files of the image into one folder"
+        )
+    return [check_tiff_structure(path.parent / name) for name in names]
+
+
+def ome_calibration(ome: Element) -> Calibration:
+    """Return the voxel size of the images in OME-XML, where they agree."""
+    found = {
+        calibration(
+            # µm is the schema's default unit.
+            *(
+                (pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+                for axis in "ZYX"
+            )
+        )
+        for pixels in _elements(ome, "Pixels")
+    }
+    if len(found) > 1:
+        return Calibration(trouble="holds images of different voxel sizes")
+    return found.pop() if found else Calibration()
+
+
+def _elements(inside: Element, *names: str) -> Iterator[Element]:
+    """Go through the elements of some names, in whatever version of the schema."""
+    return (element for element in inside.iter() if element.tag.rpartition("}")[2] in names)
