@@ -245,6 +245,10 @@ def find_layout(
     if unnamed:
         axes = axes.replace(unnamed[0], "Z")
         names = [axis.replace(unnamed[0], "Z") for axis in names]
+    if len(set(names)) < len(names) or not {"Y", "X"} <= set(axes):
+        raise TenetError(
+            f"{path}: an axis is named twice, or Y or X not at all ({said}); export it again"
+        )
     if "C" in names and "Z" not in names:
         raise TenetError(
             f"{path}: this is a two-dimensional image of several channels, not a stack ({said}); "
