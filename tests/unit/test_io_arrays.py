@@ -6,16 +6,19 @@ import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numcodecs
 import numpy as np
 import pytest
 import zarr
 from numpy.typing import NDArray
 
 from tenet.errors import TenetError
+from tenet.io import zarr_files
 from tenet.io.open import open_stack
 from tenet.io.stack import check_shape, check_voxel_size
 from tenet.stacks import every_stack, stack_files
@@ -392,32 +395,75 @@ def test_chunks_that_are_no_files(tmp_path: Path, voxels: NDArray[Any]) -> None:
     refused(path, "no file, and so no chunk")
 
 
-def test_a_bomb_in_an_archive_takes_no_memory(tmp_path: Path) -> None:
-    """A chunk of 640 MiB of zeros in a small archive is refused, not read."""
-    path = declared(tmp_path / "a.zarr", [4, 64, 64], [4, 64, 64])
-    shutil.rmtree(path / "0/0", ignore_errors=True)
-    (path / "0/0.0.0").unlink(missing_ok=True)
-    archive = zipped(path)
-    zeros = bytes(2**24)
-    with (
-        zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as file,
-        file.open("0/0.0.0", "w") as chunk,
-    ):
-        for _ in range(40):
-            chunk.write(zeros)
+def refused_within(path: Path, said: str) -> None:
+    """A path is refused by a process that never takes 600 MiB."""
     code = f"""
 import resource
 from tenet.errors import TenetError
 from tenet.io.open import open_stack
 try:
-    open_stack({str(archive)!r}).read()
+    open_stack({str(path)!r}).read()
 except TenetError as error:
-    assert "too large for a chunk" in str(error), error
+    assert {said!r} in str(error), error
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 600 * 1024
 else:
     raise SystemExit("it was read")
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_bomb_in_an_archive_takes_no_memory(tmp_path: Path) -> None:
+    """A chunk of 640 MiB of zeros in a small archive is refused, not read."""
+    path = declared(tmp_path / "a.zarr", [4, 64, 64], [4, 64, 64])
+    (path / "0/0.0.0").unlink()
+    archive = zipped(path)
+    with (
+        zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as file,
+        file.open("0/0.0.0", "w") as chunk,
+    ):
+        for _ in range(40):
+            chunk.write(bytes(2**24))
+    refused_within(archive, "too much for a chunk")
+
+
+@pytest.mark.parametrize("codec", ["zlib", "gzip", "bz2", "lzma", "zstd", "blosc"])
+def test_a_chunk_that_unpacks_to_more_than_is_declared(
+    tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = declared(tmp_path / "a.zarr", [4, 64, 64], [4, 64, 64])
+    described = json.loads((path / "0/.zarray").read_text())
+    described["compressor"] = {"id": codec}
+    (path / "0/.zarray").write_text(json.dumps(described))
+    packed = numcodecs.get_codec({"id": codec}).encode(np.zeros(2**23, np.uint8))
+    (path / "0/0.0.0").write_bytes(packed)
+    monkeypatch.setattr(zarr_files, "MOST_CHUNK_BYTES", 2**22)
+    refused(path, "too much for a chunk")
+
+
+def test_a_bomb_in_a_chunk_takes_no_memory(tmp_path: Path) -> None:
+    """Zeros of 640 MiB where 16 KiB are declared, and a sparse file of 12 GiB."""
+    path = declared(tmp_path / "a.zarr", [4, 64, 64], [4, 64, 64])
+    described = json.loads((path / "0/.zarray").read_text())
+    for compressor in ({"id": "zlib", "level": 1}, None):
+        (path / "0/.zarray").write_text(json.dumps(described | {"compressor": compressor}))
+        with (path / "0/0.0.0").open("wb") as file:
+            if compressor:
+                packer = zlib.compressobj(1)
+                file.writelines(packer.compress(bytes(2**24)) for _ in range(40))
+                file.write(packer.flush())
+            else:
+                file.truncate(12 * 2**30)
+        refused_within(path, "too much for a chunk")
+
+
+@pytest.mark.parametrize("codec", ["zlib", "gzip", "bz2", "lzma", "zstd", "blosc", "lz4"])
+def test_compressed_chunks_are_read(tmp_path: Path, codec: str) -> None:
+    compressor = numcodecs.get_codec({"id": codec})
+    voxels = np.random.default_rng(0).integers(0, 65536, (4, 600, 600)).astype(np.uint16)
+    path = write_zarr(
+        tmp_path / "a.zarr", voxels, multiscales(), chunks=voxels.shape, compressors=compressor
+    )
+    np.testing.assert_array_equal(open_stack(path).read(), voxels)
 
 
 def cut(archive: Path) -> None:
