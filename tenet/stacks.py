@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -31,7 +32,7 @@ def _names(path: Path) -> list[str]:
     """Names of the stack's file or folder, and of the groups inside it that lead to the image."""
     parts = Path(os.path.abspath(path)).parts  # "." and "x/.." have a name too
     inside = [k for k, part in enumerate(parts) if part.lower().endswith(".zarr")]
-    return list(parts[inside[-1] :] if inside else parts[-1:])
+    return list(parts[inside[-1] :] if inside and not _SUFFIX.search(parts[-1]) else parts[-1:])
 
 
 def stack_files(path: Path) -> list[Path]:
@@ -78,6 +79,7 @@ def every_stack(
     fold: int | None = None,
     *,
     channel: int | None = None,
+    planes_are: Literal["C", "T"] | None = None,
 ) -> list[tuple[Stack, Path]]:
     """Open the stacks of a folder, or of its sub-folders, each with the file for its result.
 
@@ -93,6 +95,8 @@ def every_stack(
         Only images with a region in this fold of the table.
     channel : int, optional
         Channel of stacks with several.
+    planes_are : {"C", "T"}, optional
+        As in `open_stack`.
 
     Raises
     ------
@@ -110,7 +114,8 @@ def every_stack(
         for file in stack_files(folder):
             if wanted is None or image_number(file) in wanted:
                 target = out / folder.relative_to(data) / f"{stack_name(file)}.ome.tif"
-                pairs.append((open_stack(file, channel=channel), target))
+                stack = open_stack(file, channel=channel, planes_are=planes_are)
+                pairs.append((stack, target))
     if not pairs:
         raise TenetError(f"{data} holds none of the images that {rois} names")
     return pairs

@@ -125,7 +125,8 @@ class IntensityRange:
 
     def describe(self) -> str:
         """Return the range used, and what was left out, in one line."""
-        parts = [f"{self.low:.6g} to {self.high:.6g} become 0 to 1 ({self.method})"]
+        digits = 12 if self.offset else 6
+        parts = [f"{self.low:.{digits}g} to {self.high:.{digits}g} become 0 to 1 ({self.method})"]
         if self.fill is not None:
             parts.append(f"{_percent(self.fill_share)} of {self.fill:g} left out as fill")
         if self.hot is not None:

@@ -89,15 +89,14 @@ def find_hot(stack: Stack, histogram: Histogram, low: float, percent: float) -> 
     percent : float
         The percentile that hot voxels would set.
     """
-    below = np.cumsum(histogram.counts)[:-1]
-    hot = histogram.size - below
-    # The percentile of what lies up to each intensity, against the next intensity.
+    cumulative = np.cumsum(histogram.counts)
+    # The percentile of what lies up to each of the highest intensities, against the next one.
+    first = int(np.searchsorted(cumulative, (1 - MOST_HOT) * histogram.size))
+    below, following = cumulative[first:-1], histogram.values[first + 1 :]
     ranks = (percent / 100 * (below - 1)).astype(np.int64)
-    rest = histogram.values[np.searchsorted(below, ranks, side="right")]
-    following = histogram.values[1:]
+    rest = histogram.values[np.searchsorted(cumulative, ranks, side="right")]
     apart = (rest > low) & (following - low > HOT_GAP * (rest - low))
-    # Fewer do not reach the percentile.
-    apart &= (hot <= MOST_HOT * histogram.size) & (following <= histogram.percentile(percent))
+    apart &= following <= histogram.percentile(percent)  # fewer do not reach the percentile
     if not apart.any():
         return None
     level = float(following[np.argmax(apart)])

@@ -79,13 +79,16 @@ class ZarrFiles:
 
     def inside(self, group: str = "") -> list[str]:
         """List the names in a group, without those of its own metadata."""
-        if not self.zipped:
-            found = os.listdir(self.path / group)
-        else:
-            parent = PurePosixPath(group)
-            with zipfile.ZipFile(self.path) as archive:
-                files = [PurePosixPath(name) for name in archive.namelist()]
-            found = [f.relative_to(parent).parts[0] for f in files if parent in f.parents]
+        try:
+            if not self.zipped:
+                found = os.listdir(self.path / group)
+            else:
+                parent = PurePosixPath(group)
+                with zipfile.ZipFile(self.path) as archive:
+                    files = [PurePosixPath(name) for name in archive.namelist()]
+                found = [f.relative_to(parent).parts[0] for f in files if parent in f.parents]
+        except (OSError, zipfile.BadZipFile) as error:
+            raise TenetError(f"{self.path / group}: cannot be read ({one_line(error)})") from error
         return sorted(set(found) - {*METADATA})
 
     @contextmanager

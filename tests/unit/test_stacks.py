@@ -143,6 +143,7 @@ def test_a_fold_without_its_table_is_an_error(folder: Path) -> None:
         ("x/03.ome.zarr/A/2", "03_A_2", 3),
         ("x/03.zarr/1/..", "03", 3),
         ("a.tif.tif", "a.tif", None),
+        ("x.zarr/03.tif", "03", 3),
     ],
 )
 def test_name_of_a_stack_has_no_suffix(path: str, name: str, number: int | None) -> None:
