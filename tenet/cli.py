@@ -202,7 +202,7 @@ def samples_experiment(
     from tenet.io.atomic import save_json
     from tenet.io.open import open_stack
     from tenet.io.outputs import check_outputs
-    from tenet.samples import sample_experiment
+    from tenet.samples import sample_experiment, uneven_voxels
     from tenet.stacks import voxel_size_of
 
     check_outputs([file], [out])
@@ -211,6 +211,7 @@ def samples_experiment(
         _experiment(base, overlay, settings, experiments),
         voxel_size_of(stack, voxel_size),
         where=str(file),
+        zyx_shape=stack.zyx_shape,
         na=na,
         wavelength_um=wavelength,
         immersion_index=ni,
@@ -219,6 +220,9 @@ def samples_experiment(
     save_json(out, experiment.model_dump(mode="json"))
     params = experiment.params
     print(f"scale {params.scale}, fine voxels {params.fine_voxel_size_um} µm -> {out}")
+    uneven = uneven_voxels(params)
+    if uneven:
+        print(f"note: {file}: {uneven}", file=sys.stderr)
 
 
 # Simulated data -----------------------------------------------------------------------------------
@@ -576,12 +580,16 @@ def enhance(
     sizes = [voxel_size_of(stack, voxel_size) for stack in opened]
     network, experiment = _model(model, device, threads, align)
     certainty = Certainty.read(model) if uncertainty else None
+    chosen = read_threshold(model)
+    threshold = experiment.params.threshold if chosen is None else chosen
     for number, (stack, size, path) in enumerate(zip(opened, sizes, results, strict=True)):
         _warn_of_voxels(stack, size, experiment)
+        range_ = model_range(stack, experiment, model, device=network.initial_psf.device)
+        print(f"{stack.path}: {range_.describe()}", file=sys.stderr)
         enhance_stack(
             network,
             stack,
-            model_range(stack, experiment, model, device=network.initial_psf.device),
+            range_,
             path,
             voxel_size_um=size,
             tile_zyx_shape=tile,
@@ -590,6 +598,8 @@ def enhance(
             device=_device(device, threads),
             progress=_report,
         )
+        for warning in warnings_of(range_, segmented_share(path, threshold)):
+            print(f"warning: {stack.path}: {warning}", file=sys.stderr)
         print(path)
         if sheet:
             enhanced_sheet(network, stack, path, pictures[number], voxel_size_um=size)

@@ -324,7 +324,7 @@ class Inference:
                 ("shape × brightness", COLOURS["brightness"], fine_size),
             )
         ):
-            levels = (result.range_.low, result.range_.high) if name == "raw" else (0.0, 1.0)
+            levels = result.range_.as_read if name == "raw" else (0.0, 1.0)
             rows[0].append(Panel(slabs[i], (dy, dx), levels, colours, f"{name}, {where}"))
             rows[1].append(Panel(cuts[i], (dz, dy), levels, colours, f"{name}, zy at x = {x}"))
         return rows
