@@ -21,8 +21,9 @@ def open_stack(
 ) -> Stack:
     """Open a stack without reading its voxels.
 
-    TIFF (plain, ImageJ, OME; classic and Big), NPY, ND2 and OME-Zarr (a folder, or `.zarr.zip`)
-    are understood. Pages of a TIFF without axis names, and the first axis of an NPY, are planes.
+    TIFF (plain, ImageJ, OME, ScanImage; classic and Big), NPY, ND2 and OME-Zarr (a folder, or
+    `.zarr.zip`) are understood. Pages of a TIFF without axis names, and the first axis of an NPY,
+    are planes. Where ScanImage has kept several frames of a slice, their mean is read.
 
     Parameters
     ----------
