@@ -562,8 +562,9 @@ def enhance(
 ) -> None:
     """Deblur, super-resolve and segment stacks: OME-TIFF with channels shape and brightness."""
     from tenet.certainty import Certainty
-    from tenet.enhancement import enhance_stack
+    from tenet.enhancement import enhance_stack, read_threshold, segmented_share
     from tenet.inference import enhanced_sheet
+    from tenet.io.intensities import warnings_of
     from tenet.io.open import open_stack
     from tenet.io.outputs import check_outputs, plain_name
     from tenet.stacks import stack_name, voxel_size_of
