@@ -28,15 +28,10 @@ def open_stack(
 ) -> Stack:
     """Open a stack without reading its voxels.
 
-    <<<<<<< HEAD
-    TIFF (plain, ImageJ, OME; classic and Big), NPY, ND2 and OME-Zarr (a folder, or `.zarr.zip`)
-    are understood; what is a Zarr is known by its content. Pages of a TIFF without axis names, and
-    the first axis of an NPY or of a bare Zarr array, are planes.
-    =======
     TIFF (plain, ImageJ, OME, ScanImage; classic and Big), NPY, ND2 and OME-Zarr (a folder, or
-    `.zarr.zip`) are understood. Pages of a TIFF without axis names, and the first axis of an NPY,
-    are planes. Where ScanImage has kept several frames of a slice, their mean is read.
-    >>>>>>> part-tiff
+    `.zarr.zip`) are understood; what is a Zarr is known by its content. Pages of a TIFF without
+    axis names, and the first axis of an NPY or of a bare Zarr array, are planes. Where ScanImage
+    has kept several frames of a slice, their mean is read.
 
     Parameters
     ----------

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tenet.config import Experiment, load_experiment
+from tenet.config import Experiment
+from tenet.config_files import load_experiment
 from tenet.errors import TenetError
 from tenet.samples import LEAST_PLANES, fitted_to, sample_experiment, uneven_voxels
 
