@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from tenet.atomic import save_json
 from tenet.config import Optimisation, validated
-from tenet.convolution import faster_in_float32
+from tenet.convolution import half_precision
 from tenet.errors import TenetError
 from tenet.imaging import NoiseModel
 from tenet.metrics import best_threshold
@@ -143,8 +143,7 @@ class LearnedBaseline(nn.Module):
 
     def autocast(self) -> torch.autocast:
         """Half precision inside, where the settings say so and it is fast."""
-        half = self.settings.precision == "bfloat16" and not faster_in_float32(self.device)
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
+        return half_precision(self.device, self.settings.precision == "bfloat16")
 
     def fine_tile(self) -> tuple[int, int]:
         """Most fine voxels along each side of a tile, and how many neighbours share."""
