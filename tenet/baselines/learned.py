@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -245,7 +245,7 @@ class LearnedBaseline(nn.Module):
         Raises
         ------
         TenetError
-            If a file is missing, damaged or of another method.
+            If a file is missing, damaged or of another method, or a weight is not finite.
         """
         path = folder / SETTINGS
         try:
@@ -256,12 +256,25 @@ class LearnedBaseline(nn.Module):
         if record.get("method") != cls.name:
             raise TenetError(f"{folder} holds {record.get('method')}, not {cls.name}")
         network = cls(validated(cls.settings_type, settings, str(path)), scale)
+        weights = read_weights(folder / MODEL)
+        if (wrong := _unusable(weights)) is not None:
+            raise TenetError(f"{folder / MODEL}: {wrong}; train again")
         try:
-            network.load_state_dict(read_weights(folder / MODEL))
+            network.load_state_dict(weights)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise TenetError(f"{folder / MODEL} does not fit its settings ({reason})") from None
         return network.to(device).eval(), record
+
+
+def _unusable(weights: Mapping[str, Any]) -> str | None:
+    """What is wrong with the first of some weights that are no finite floats, or None."""
+    for name, value in weights.items():
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return f"{name} is no tensor of floating-point numbers"
+        if not bool(value.isfinite().all()):
+            return f"{name} is not finite"
+    return None
 
 
 def fit(
@@ -286,6 +299,8 @@ def fit(
         keep_last=keep_last,
     )
     train(task, plan)
+    if (wrong := _unusable(network.state_dict())) is not None:
+        raise TenetError(f"{folder}: training of {network.name} failed: {wrong}; lower lr")
     network.eval()
     network.register([_middle(stack, range_) for stack, range_ in data[:_REGISTERED]])
 
