@@ -78,7 +78,7 @@ Channel = Annotated[
 ]
 PlanesAre = Annotated[
     Literal["C", "T"] | None,
-    typer.Option("--planes-are", help="For a TIFF with planes recorded as channels or as time."),
+    typer.Option("--planes-are", help="Where planes are recorded as channels or as time points."),
 ]
 ModelFolder = Annotated[Path, typer.Option("--model", help="Folder of a trained model.")]
 Rois = Annotated[

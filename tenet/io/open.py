@@ -66,6 +66,8 @@ def open_stack(
     if name.endswith((".tif", ".tiff", ".btf")):
         return open_tiff(path, channel, planes_are)
     if name.endswith(".npy"):
+        if planes_are is not None:
+            raise TenetError(f"{path}: NPY names no axes, the first is z: leave --planes-are out")
         return open_npy(path, channel)
     if name.endswith(".nd2"):
         return open_nd2(path, channel, planes_are)
