@@ -4,6 +4,9 @@ All of it comes from held-out phantoms blurred by the model's own PSF, never fro
 model will be judged on.
 """
 
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +16,24 @@ from numpy.typing import NDArray
 
 from tenet.certainty import Counts
 from tenet.enhancement import enhance_array, psf_before_and_after
+from tenet.errors import TenetError
 from tenet.io.atomic import save_json, save_table
 from tenet.metrics import best_threshold, threshold_grid
 from tenet.model import TENET
 from tenet.phantoms import open_phantoms
 from tenet.simulation import psf_fwhm_um
 from tenet.training.intensity import BRIGHTEST_PERCENT, deconvolved_peak, reconstruction_gain
-from tenet.training.store import THRESHOLD
+from tenet.training.store import (
+    MODEL,
+    MOST_LEVEL,
+    PSF_TABLE,
+    THRESHOLD,
+    digest,
+    digest_of,
+    phantoms_digest,
+    read_calibration,
+)
 
-PSF_TABLE = "psf.csv"
 Pair = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
 
@@ -65,10 +77,11 @@ def calibrate(model: TENET, phantoms: Path, folder: Path, *, seed: int = 0) -> d
         `threshold` (of the highest mean IoU), `iou`, `n`; `signal_level` and `deconvolved_level`:
         the intensity that the brightest 0.01 % of the voxels of a phantom's image reach, before and
         after deconvolution; `gain`, see `reconstruction_gain`. Raw stacks are scaled to the last
-        two. `inside`: what the probabilities meant, see `certainty`.
+        two; a level that has no meaning, as where nothing is seen, is left out. `inside`: what the
+        probabilities meant, see `certainty`. `weights`: SHA-256 of the weights in the folder.
     """
     levels = [
-        np.percentile(image, BRIGHTEST_PERCENT)
+        float(np.percentile(image, BRIGHTEST_PERCENT))
         for image, _ in phantom_images(model, phantoms, noise=False, seed=seed)
     ]
     pairs = phantom_images(model, phantoms, noise=True, seed=seed)
@@ -81,14 +94,51 @@ def calibrate(model: TENET, phantoms: Path, folder: Path, *, seed: int = 0) -> d
         "threshold": round(float(choice.threshold), 4),
         "iou": round(float(choice.iou), 4),
         "n": len(pairs),
-        "signal_level": round(float(np.median(levels)), 6),
-        "deconvolved_level": round(float(np.median(peaks)), 6),
-        "gain": round(float(np.median(gains)), 6),
+        **_known({"signal_level": levels, "deconvolved_level": peaks, "gain": gains}),
         "inside": counts.shares(),
         "how": "highest mean IoU on held-out phantoms blurred by the model's own PSF and noise",
     }
+    weights = folder / MODEL
+    if weights.exists():
+        own = digest(weights)
+        record |= {"weights": own, "identity": _identity(own, phantoms, seed)}
     save_json(folder / THRESHOLD, record)
     return record
+
+
+def _known(found: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The medians of levels, but for those that have no meaning."""
+    medians = {kind: round(float(np.median(values)), 6) for kind, values in found.items()}
+    return {k: v for k, v in medians.items() if math.isfinite(v) and 0 < v <= MOST_LEVEL}
+
+
+def _identity(weights: str, phantoms: Path, seed: int) -> str:
+    """What a calibration follows from."""
+    return digest_of(f"{weights} {phantoms_digest(phantoms)} {seed}")
+
+
+def complete(model: TENET, phantoms: Path | None, folder: Path, *, seed: int = 0) -> None:
+    """Add to a trained model in a folder what it lacks: calibration and table of the PSF.
+
+    Parameters
+    ----------
+    model : TENET
+        What lies in the folder, in evaluation mode.
+    phantoms : Path or None
+        Held-out phantoms; None leaves the model without a calibration, or with the one it has.
+    folder : Path
+    seed : int
+        As for `calibrate`.
+    """
+    if phantoms is not None:
+        found = None
+        with contextlib.suppress(TenetError):  # one that is damaged, or of other weights, is redone
+            found = read_calibration(folder)
+        wanted = _identity(digest(folder / MODEL), phantoms, seed)
+        if found is None or found.identity != wanted:
+            print(calibrate(model, phantoms, folder, seed=seed))
+    if not (folder / PSF_TABLE).exists():
+        write_psf_table(model, folder)
 
 
 def write_psf_table(model: TENET, folder: Path) -> None:

@@ -1,18 +1,14 @@
 """How sure a model is: the probability that a voxel of its segmentation is wrong."""
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tenet.errors import TenetError
-from tenet.training.store import THRESHOLD
-
-BINS = 50
+from tenet.training.store import BINS, THRESHOLD, read_calibration
 
 
 class Counts:
@@ -68,25 +64,20 @@ class Certainty:
         Raises
         ------
         TenetError
-            If the model was not calibrated, or what was written is damaged.
+            If the model was not calibrated, or what was written is damaged or of another model.
         """
-        path = folder / THRESHOLD
-        try:
-            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            threshold = float(record["threshold"])
-            shares = tuple(float(share) for share in record["inside"])
-        except FileNotFoundError:
+        found = read_calibration(folder)
+        if found is None:
             raise TenetError(
                 f"{folder} was never calibrated (it has no {THRESHOLD}): it cannot tell how sure "
                 "it is; give --tuning phantoms when training"
-            ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            )
+        if found.inside is None:
             raise TenetError(
-                f"{path} does not say what probabilities mean ({error}); evaluate the model again"
-            ) from None
-        if len(shares) != BINS or not all(0 <= share <= 1 for share in shares):
-            raise TenetError(f"{path}: inside must be {BINS} shares from 0 to 1")
-        return cls(threshold, shares)
+                f"{folder / THRESHOLD} does not say what probabilities mean (it has no inside): "
+                "give --tuning phantoms when training"
+            )
+        return cls(found.threshold, found.inside)
 
     def wrong(self, probability: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probability that a voxel with this probability is on the wrong side of the threshold.

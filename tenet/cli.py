@@ -413,14 +413,11 @@ def pretrain(
 
     Run the same command again after an interruption: it goes on where it was.
     """
-    from tenet.calibration import calibrate, write_psf_table
-    from tenet.training.pretrain import pretrain as run
+    from tenet import tasks
 
     chosen = _experiment(experiment, overlay, settings, experiments)
-    model = run(chosen, phantoms, out, device=_device(device, threads), seed=seed)
-    if tuning is not None:
-        print(calibrate(model, tuning, out, seed=seed))
-    write_psf_table(model, out)
+    where = _device(device, threads)
+    tasks.pretrain(chosen, phantoms, out, tuning=tuning, device=where, seed=seed)
 
 
 @app.command()
@@ -441,16 +438,11 @@ def align(
 
     The result is the pre-trained model with it: fine-tune from there.
     """
-    from tenet.calibration import calibrate, write_psf_table
-    from tenet.training.align import train_alignment
+    from tenet import tasks
 
     chosen = _experiment(experiment, overlay, settings, experiments)
-    model = train_alignment(
-        chosen, pretrained, phantoms, out, device=_device(device, threads), seed=seed
-    )
-    if tuning is not None:
-        print(calibrate(model, tuning, out, seed=seed))
-    write_psf_table(model, out)
+    where = _device(device, threads)
+    tasks.train_alignment(chosen, pretrained, phantoms, out, tuning=tuning, device=where, seed=seed)
 
 
 @app.command()
@@ -490,14 +482,13 @@ def finetune(
 
     With --rois and --fold the images that hold the regions of that fold are left out.
     """
-    from tenet.calibration import calibrate, write_psf_table
+    from tenet import tasks
     from tenet.io.open import open_stack
     from tenet.stacks import outside_fold, stack_files
-    from tenet.training import finetune as training
 
     chosen = _experiment(experiment, overlay, settings, experiments)
     where = _device(device, threads)
-    raw, names = None, []
+    stacks = None
     if simulation == bool(data):
         raise TenetError("give either --data with raw stacks, or --simulation")
     if data:
@@ -506,25 +497,26 @@ def finetune(
         stacks = outside_fold(stacks, fold, rois, chosen.test_dataset.test_images)
         for stack in stacks:
             _warn_of_voxels(stack, voxel_size, chosen)
-        names = [stack.path.name for stack in stacks]
-        raw = training.raw_data(stacks, chosen, pretrained, device=where)
-    arguments: dict[str, Any] = {
-        "data": raw,
-        "phantoms": phantoms,
-        "device": where,
-        "seed": seed,
-    }
     if evaluate_only:
-        losses = training.evaluate(chosen, out, pretrained, **arguments)
+        losses = tasks.evaluate(
+            chosen, out, pretrained, stacks, phantoms=phantoms, device=where, seed=seed
+        )
         print(json.dumps(losses, indent=2))
         return
-    provenance = {"pretrained": str(pretrained), "fold": fold, "images": names}
-    model = training.finetune(
-        chosen, pretrained, out, mode=train, align=align, provenance=provenance, **arguments
+    names = [stack.path.name for stack in stacks or ()]
+    tasks.fine_tune(
+        chosen,
+        pretrained,
+        out,
+        stacks,
+        tuning=tuning,
+        provenance={"pretrained": str(pretrained), "fold": fold, "images": names},
+        device=where,
+        seed=seed,
+        phantoms=phantoms,
+        mode=train,
+        align=align,
     )
-    if tuning is not None:
-        print(calibrate(model, tuning, out, seed=seed))
-    write_psf_table(model, out)
 
 
 # Inference ----------------------------------------------------------------------------------------
@@ -722,9 +714,9 @@ def baseline_train(
 
     Run the same command again after an interruption: it goes on where it was.
     """
-    from tenet.comparison.learned import train_baseline
     from tenet.io.open import open_stack
     from tenet.stacks import outside_fold, stack_files
+    from tenet.tasks import train_baseline
 
     files = [file for path in data for file in stack_files(path)]
     stacks = [open_stack(file, channel=channel) for file in files]

@@ -1,7 +1,6 @@
 """Enhancing arrays and stacks of any size with a model, tile by tile."""
 
 import copy
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +25,12 @@ from tenet.network import CoarseNet
 from tenet.optics import psf_volume
 from tenet.restoration import Progress, restore_array, restore_stack
 from tenet.tiles import Tile, halves, round_up, tile_plan, weigh
-from tenet.training.store import THRESHOLD, read_experiment
+from tenet.training.store import (
+    THRESHOLD,
+    read_calibration,
+    read_experiment,
+    read_provenance,
+)
 
 Triple = tuple[int, int, int]
 VoxelSize = tuple[float, float, float]
@@ -443,24 +447,22 @@ def read_threshold(folder: Path) -> float | None:
     Raises
     ------
     TenetError
-        If threshold.json holds no threshold from 0 to 1.
+        If threshold.json is damaged, or of another model.
     """
-    path = folder / THRESHOLD
-    if not path.exists():
-        return None
-    try:
-        threshold = float(json.loads(path.read_text(encoding="utf-8"))["threshold"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TenetError(f"{path} holds no threshold ({error}); evaluate the model again") from None
-    if not 0 <= threshold <= 1:
-        raise TenetError(f"{path} holds the threshold {threshold:g}; it must be from 0 to 1")
-    return threshold
+    found = read_calibration(folder)
+    return None if found is None else found.threshold
 
 
 def missing_calibration(folder: Path) -> str | None:
     """Say in one line what stands in for the calibration of a model, or None if it has one."""
-    if (folder / THRESHOLD).exists():
-        return None
+    found = read_calibration(folder)
+    if found is not None:
+        if found.weights is not None or not read_provenance(folder).files:
+            return None
+        return (
+            f"{folder / THRESHOLD} does not say which weights it is for: it was written by hand, "
+            "or by an earlier version"
+        )
     threshold = read_experiment(folder).params.threshold
     return (
         f"{folder} was never calibrated (it has no {THRESHOLD}): stacks are not brought to the "

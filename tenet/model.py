@@ -2,6 +2,8 @@
 
 import pickle
 import re
+import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
@@ -12,8 +14,9 @@ from torch import Tensor, nn
 
 from tenet.config import AlignParams, ModelParams, parse_params
 from tenet.convolution import half_precision
-from tenet.errors import TenetError
+from tenet.errors import TenetError, one_line
 from tenet.imaging import NoiseModel, StridedBlur, centred_planes, deconvolve, lookup_blur
+from tenet.io.records import regular_file
 from tenet.losses import psf_loss as psf_loss_of
 from tenet.losses import quantisation_loss
 from tenet.motion import fit_displacement, shift_planes
@@ -22,6 +25,8 @@ from tenet.psf import NeurIPSF
 
 #: How often the planes of a stack are laid on what the alignment network makes of it.
 ALIGNMENT_ROUNDS = 3
+#: Bytes of a file of weights, at most.
+MOST_BYTES = 16 * 2**30
 
 
 class Enhanced(TypedDict):
@@ -281,26 +286,9 @@ class TENET(nn.Module):
         model.load_weights(published_names(read_weights(weights)), where=str(weights))
         return model.eval().to(device)
 
-    def load_weights(self, state: Mapping[str, Tensor], *, where: str) -> None:
+    def load_weights(self, state: Mapping[str, Any], *, where: str) -> None:
         """Load a state dictionary of this architecture; `where` names its file in errors."""
-        own = self.state_dict()
-        missing = sorted(own.keys() - state.keys())
-        surplus = sorted(state.keys() - own.keys())
-        wrong = [
-            f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"
-            for name, value in own.items()
-            if name in state and state[name].shape != value.shape
-        ]
-        if missing or surplus or wrong:
-            first = (
-                wrong
-                or [f"{name} is missing" for name in missing]
-                or [f"{name} is unknown" for name in surplus]
-            )[0]
-            raise TenetError(
-                f"{where} holds weights of another architecture ({first}): "
-                "use the configuration and the version that it was trained with"
-            )
+        check_weights(self.state_dict(), state, where=where)
         self.load_state_dict(dict(state))
 
 
@@ -325,19 +313,94 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise TenetError(f"no weights at {path}") from None
+        regular_file(path, most_bytes=MOST_BYTES)
+    except TenetError as error:
+        if isinstance(error.__context__, FileNotFoundError):
+            raise TenetError(f"no weights at {path}") from None
+        raise
+    try:
+        _check_archive(path)
+        with warnings.catch_warnings(action="ignore"):  # of what is refused below, or does no harm
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise TenetError(
             f"{path} is not a plain weights file: it is damaged, or holds code, which is never run"
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TenetError(f"{path} cannot be read as weights: {reason}") from None
-    if not isinstance(state, dict):
-        raise TenetError(f"{path} holds a {type(state).__name__}, not a dictionary of weights")
+    except Exception as error:  # a stranger's file, at which PyTorch fails in many ways
+        raise TenetError(f"{path} cannot be read as weights: {one_line(error)}") from None
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        kind = "dictionary without names" if isinstance(state, dict) else type(state).__name__
+        raise TenetError(f"{path} holds a {kind}, not a dictionary of weights")
     return state
+
+
+def _check_archive(path: Path) -> None:
+    """Compare the contents of a file with their checksums, which PyTorch writes but never reads."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise ValueError("it promises more than it holds")
+        if damaged := archive.testzip():
+            raise ValueError(f"{damaged} in it is damaged")
+
+
+def check_weights(own: Mapping[str, Tensor], state: Mapping[str, Any], *, where: str) -> None:
+    """Check that weights from outside are those of an architecture, dense and finite.
+
+    Parameters
+    ----------
+    own : mapping
+        Weights of that architecture.
+    state : mapping
+        What takes their place.
+    where : str
+        Names the file in errors.
+
+    Raises
+    ------
+    TenetError
+        If a name is missing or unknown, or a weight is no tensor, of another shape or kind of
+        number, not held in memory as a whole, or not finite.
+    """
+    missing = [f"{name} is missing" for name in sorted(own.keys() - state.keys())]
+    surplus = [f"{name} is unknown" for name in sorted(state.keys() - own.keys())]
+    wrong = [
+        f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"
+        for name, value in own.items()
+        if isinstance(state.get(name), Tensor) and state[name].shape != value.shape
+    ]
+    if first := next(iter(wrong + missing + surplus), None):
+        raise TenetError(
+            f"{where} holds weights of another architecture ({first}): "
+            "use the configuration and the version that it was trained with"
+        )
+    for name, value in own.items():
+        if (fault := _fault(state[name], value)) is not None:
+            raise TenetError(
+                f"{where}: {name} {fault}; weights are dense tensors of finite numbers: take "
+                "another copy of the file, or train again"
+            )
+
+
+def _fault(value: Any, own: Tensor) -> str | None:
+    """What keeps a value from being the weight `own`, of the same shape."""
+    if not isinstance(value, Tensor):
+        return f"is no tensor but {'nothing' if value is None else f'a {type(value).__name__}'}"
+    if value.layout != torch.strided or value.is_meta or value.is_quantized:
+        kind = "without values" if value.is_meta else "sparse or quantised"
+        return f"is {kind}"
+    if _kind_of_number(value.dtype) != _kind_of_number(own.dtype):
+        return f"holds numbers of the type {value.dtype}, not {own.dtype}".replace("torch.", "")
+    # As the model will hold it: a large float64 is infinite in float32.
+    return None if bool(value.to(own.dtype).isfinite().all()) else "is not finite"
+
+
+def _kind_of_number(dtype: torch.dtype) -> str:
+    if dtype.is_complex or dtype == torch.bool:
+        return str(dtype)
+    return "float" if dtype.is_floating_point else "integer"
 
 
 #: Published name -> name here; patterns are tried in order on each dotted name.

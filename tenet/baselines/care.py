@@ -86,7 +86,8 @@ class CARE(LearnedBaseline):
                 "CARE needs larger stacks"
             )
         crops = StackCrops(stacks, ranges, (1, side, side), augment=True)
-        fit(network, CARETask(network, crops, rows, assumed), folder, seed=seed, data=data)
+        task = CARETask(network, crops, rows, assumed)
+        fit(network, task, folder, seed=seed, data=data, told=assumed.digest())
         return network
 
     def forward(self, image: Tensor) -> Tensor:

@@ -1,32 +1,34 @@
 """What the baselines that learn from raw stacks share: crops, thresholds, files and tiles."""
 
-import json
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import PositiveFloat, PositiveInt
 from scipy import ndimage
 from skimage.registration import phase_cross_correlation
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tenet.config import Optimisation, validated
+from tenet.config import Optimisation, Section, validated
 from tenet.convolution import half_precision
 from tenet.errors import TenetError
 from tenet.imaging import NoiseModel
-from tenet.io.atomic import save_json
+from tenet.io.atomic import save_json, writing
 from tenet.io.intensities import IntensityRange, normalise
+from tenet.io.records import read_json_object
 from tenet.io.stack import Stack
 from tenet.metrics import best_threshold
 from tenet.model import read_weights
 from tenet.restoration import restore_array
 from tenet.tiles import Tile, Triple, tile_plan
-from tenet.training.loop import Plan, Task, train
-from tenet.training.store import MODEL, save_tensors, software
+from tenet.training.loop import CHECKPOINT, Plan, Task, train
+from tenet.training.store import MODEL, digest, read_record, save_tensors, software
 
 Data = Sequence[tuple[Stack, IntensityRange]]
 SETTINGS = "settings.json"
@@ -41,6 +43,22 @@ class LearnedSettings(Optimisation):
 
     steps_per_epoch: int = 400
     warmup_epochs: int = 0
+
+
+class BaselineRecord(Section):
+    """``settings.json``, of which the rest is for people.
+
+    `weights` is the SHA-256 of the weights beside it, `identity` that of what they follow from.
+    """
+
+    method: str
+    scale: PositiveInt
+    settings: dict[str, Any]
+    threshold: float = 0.5
+    normalisation: Literal["none", "minmax", "percentile"] = "percentile"
+    voxel_size_um: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    weights: str | None = None
+    identity: str | None = None
 
 
 def upsample(image: Tensor, scale: int) -> Tensor:
@@ -73,6 +91,13 @@ class Assumed(NamedTuple):
     psf: Tensor
     noise: NoiseModel
     signal_level: float = 1.0
+
+    def digest(self) -> str:
+        """What tells this microscope from others."""
+        whole = hashlib.sha256(self.psf.cpu().numpy().tobytes())
+        for value in self.noise.state_dict().values():
+            whole.update(value.cpu().numpy().tobytes())
+        return whole.hexdigest()
 
 
 class LearnedBaseline(nn.Module):
@@ -145,6 +170,11 @@ class LearnedBaseline(nn.Module):
     def autocast(self) -> torch.autocast:
         """Half precision inside, where the settings say so and it is fast."""
         return half_precision(self.device, self.settings.precision == "bfloat16")
+
+    @classmethod
+    def forget(cls, folder: Path) -> None:
+        """Delete what a training would go on from: all that it makes is written."""
+        (folder / CHECKPOINT).unlink(missing_ok=True)
 
     def fine_tile(self) -> tuple[int, int]:
         """Most fine voxels along each side of a tile, and how many neighbours share."""
@@ -220,7 +250,7 @@ class LearnedBaseline(nn.Module):
             self.shift_zyx.copy_(median.where(median.abs() > _LEAST_SHIFT, 0.0))
 
     def save(self, folder: Path, record: dict[str, Any]) -> None:
-        """Write weights and settings, the weights last."""
+        """Write weights, and the settings that make them a model, last."""
         content = {
             "method": self.name,
             "scale": self.scale,
@@ -231,8 +261,11 @@ class LearnedBaseline(nn.Module):
             "shift_zyx": self.shift_zyx.tolist(),
             "correlation_with_image": None if math.isnan(self.correlation) else self.correlation,
         }
-        save_json(folder / SETTINGS, content | record | {"software": software()})
+        with writing(folder):  # what described other weights goes before these come
+            (folder / SETTINGS).unlink(missing_ok=True)
         save_tensors(folder / MODEL, self.state_dict())
+        content["weights"] = digest(folder / MODEL)
+        save_json(folder / SETTINGS, content | record | {"software": software()})
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> tuple[Self, dict[str, Any]]:
@@ -250,13 +283,12 @@ class LearnedBaseline(nn.Module):
         """
         path = folder / SETTINGS
         try:
-            record = dict(json.loads(path.read_text(encoding="utf-8")))
-            scale, settings = int(record["scale"]), dict(record["settings"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TenetError(f"{path}: no settings of {cls.name} ({error}); train again") from None
-        if record.get("method") != cls.name:
-            raise TenetError(f"{folder} holds {record.get('method')}, not {cls.name}")
-        network = cls(validated(cls.settings_type, settings, str(path)), scale)
+            found = read_record(BaselineRecord, path)
+        except TenetError as error:
+            raise TenetError(f"{error}; train again") from None
+        if found.method != cls.name:
+            raise TenetError(f"{folder} holds {found.method}, not {cls.name}")
+        network = cls(validated(cls.settings_type, found.settings, str(path)), found.scale)
         weights = read_weights(folder / MODEL)
         if (wrong := _unusable(weights)) is not None:
             raise TenetError(f"{folder / MODEL}: {wrong}; train again")
@@ -265,6 +297,12 @@ class LearnedBaseline(nn.Module):
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise TenetError(f"{folder / MODEL} does not fit its settings ({reason})") from None
+        if found.weights is not None and found.weights != digest(folder / MODEL):
+            raise TenetError(
+                f"{path} does not belong to the weights in {MODEL}: train again, or copy the whole "
+                "folder"
+            )
+        record = {**read_json_object(path), **found.model_dump()}
         return network.to(device).eval(), record
 
 
@@ -286,8 +324,12 @@ def fit(
     seed: int,
     data: Data,
     keep_last: bool = False,
+    told: str = "",
 ) -> None:
-    """Train with the loop that TENET is trained with: resumable, logged, with progress."""
+    """Train with the loop that TENET is trained with: resumable, logged, with progress.
+
+    `told` is what else the weights follow from.
+    """
     settings = network.settings
     seen = " ".join(f"{s.path.name} {s.path.stat().st_size} {r}" for s, r in data)
     plan = Plan(
@@ -296,7 +338,8 @@ def fit(
         steps_per_epoch=network.settings.steps_per_epoch,
         seed=seed,
         best_over=1,
-        identity=f"{network.name} {seed} {settings.model_dump_json()} {seen}",
+        identity=f"{network.name} {seed} {settings.model_dump_json()} {seen} "
+        f"{float(network.signal_level)} {told}",
         keep_last=keep_last,
     )
     train(task, plan)

@@ -17,14 +17,13 @@ super-resolution for volumetric fluorescence microscopy"; Zhu et al., ICCV 2017,
 Isola et al., CVPR 2017, for the discriminators; Mao et al., ICCV 2017, for the squared loss.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from tenet.baselines.learned import (
@@ -37,11 +36,15 @@ from tenet.baselines.learned import (
     square_crop,
     upsample,
 )
+from tenet.config import Section
 from tenet.convolution import Conv, ZeroPaddedConv
 from tenet.errors import TenetError
 from tenet.io.atomic import save_json
 from tenet.patches import StackCrops
 from tenet.training.loop import generator_for
+from tenet.training.store import read_record
+
+FAILED = "failed.json"
 
 LATERAL, XZ, YZ = 2, 3, 4  # axis of (N, C, Z, Y, X) that a plane is perpendicular to
 
@@ -124,8 +127,14 @@ class Neuroclear(LearnedBaseline):
             if network.registered or attempt + 1 == settings.attempts:
                 break
             done.add()
-        done.forget()
+            super().forget(folder)
         return network
+
+    @classmethod
+    def forget(cls, folder: Path) -> None:
+        """Delete what a training would go on from, and how many failed."""
+        (folder / FAILED).unlink(missing_ok=True)
+        super().forget(folder)
 
     @classmethod
     def _initial(cls, settings: NeuroclearSettings, assumed: Assumed, seed: int) -> Self:
@@ -168,21 +177,25 @@ class Neuroclear(LearnedBaseline):
         return restored.float()
 
 
+class FailedRecord(Section):
+    """``failed.json``: of which trainings how many came to nothing."""
+
+    identity: str
+    count: Annotated[int, Field(ge=0)]
+
+
 class _Failed:
     """How many trainings came to nothing, on disk: an interrupted one goes on where it was."""
 
     def __init__(self, folder: Path, identity: str) -> None:
-        self.path, self.identity, self.count = folder / "failed.json", identity, 0
+        self.path, self.identity, self.count = folder / FAILED, identity, 0
         if self.path.exists():
-            record = json.loads(self.path.read_text(encoding="utf-8"))
-            self.count = record["count"] if record["identity"] == identity else 0
+            record = read_record(FailedRecord, self.path)
+            self.count = record.count if record.identity == identity else 0
 
     def add(self) -> None:
         self.count += 1
         save_json(self.path, {"identity": self.identity, "count": self.count})
-
-    def forget(self) -> None:
-        self.path.unlink(missing_ok=True)
 
 
 class _Level(nn.Module):

@@ -15,11 +15,20 @@ from tenet.baselines.learned import Assumed, LearnedBaseline, choose_threshold
 from tenet.baselines.neuroclear import Neuroclear
 from tenet.calibration import phantom_images
 from tenet.config import validated
+from tenet.errors import TenetError
 from tenet.io.atomic import save_json
 from tenet.io.stack import Stack
 from tenet.restoration import restore_stack
 from tenet.training.intensity import model_range, recorded_level
-from tenet.training.store import load_model, read_experiment
+from tenet.training.store import (
+    MODEL,
+    digest,
+    digest_of,
+    load_model,
+    phantoms_digest,
+    read_experiment,
+    say_finished,
+)
 
 Learned = Literal["care", "neuroclear"]
 LEARNED: Mapping[str, type[LearnedBaseline]] = {"care": CARE, "neuroclear": Neuroclear}
@@ -82,6 +91,15 @@ def train_baseline(
     psf, scale = network.psf().detach(), network.params.scale
     level = recorded_level(model, "signal_level") or 1.0
     assumed = Assumed(scale, psf, network.noise.requires_grad_(False), level)
+    seen = " ".join(f"{s.path.name} {s.path.stat().st_size} {range_}" for s, range_ in data)
+    identity = digest_of(
+        f"{method} {seed} {chosen.model_dump_json()} {normalisation} {digest(model / MODEL)} "
+        f"{phantoms_digest(tuning)} {seen}"
+    )
+    done = _finished(kind, out, identity, device)
+    if done is not None:
+        say_finished(out)
+        return done
     trained = kind.learn(chosen, data, assumed, out, device=device, seed=seed)
     pairs = phantom_images(network, tuning, noise=True, seed=seed)
     record = {
@@ -91,10 +109,23 @@ def train_baseline(
         "signal_level": level,
         "voxel_size_um": list(network.params.coarse_voxel_size_um),
         "seed": seed,
+        "identity": identity,
         **(provenance or {}),
     }
     trained.save(out, record)
+    kind.forget(out)
     return record
+
+
+def _finished(
+    kind: type[LearnedBaseline], out: Path, identity: str, device: torch.device
+) -> dict[str, Any] | None:
+    """What a folder holds, if the training of this identity made it."""
+    try:
+        _, record = kind.load(out, device)
+    except TenetError:
+        return None
+    return record if record["identity"] == identity else None
 
 
 def run_baseline(

@@ -1,6 +1,5 @@
 """The alignment network: misaligned phantoms as input, the same images still as the target."""
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,8 @@ from torch import Tensor
 from tenet.config import AlignParams, Experiment
 from tenet.convolution import half_precision
 from tenet.errors import TenetError
+from tenet.io.atomic import copy_file
+from tenet.io.records import regular_file
 from tenet.losses import SHAPE_LOSSES
 from tenet.model import TENET, alignment_network
 from tenet.network import AlignmentNet
@@ -21,8 +22,13 @@ from tenet.training.pretrain import Batch, Drawn, Simulator, psfs
 from tenet.training.store import (
     FISHER,
     HISTORY,
+    MODEL,
     OPTIMISER,
+    digest,
+    is_trained,
+    load_beside,
     load_model,
+    phantoms_digest,
     read_experiment,
     save_model,
 )
@@ -76,9 +82,21 @@ def train_alignment(
             f"{pretrained} was trained for scale {source.params.scale}, {experiment.name} has "
             f"{experiment.params.scale}: pre-train for this scale"
         )
+    identity = (
+        f"align {seed} {digest(pretrained / MODEL)} {experiment.model_dump_json()} "
+        f"{phantoms_digest(phantoms)}"
+    )
+    half_precision = experiment.pretrain_loop.precision == "bfloat16"
+    if is_trained(folder, identity):
+        model, _ = load_model(folder, device=device)
+        model.half_precision = half_precision
+        return model
+    # What fine-tuning goes on from, and the encoder's own history.
+    beside = {name: load_beside(pretrained, name) for name in (OPTIMISER, FISHER)}
+    regular_file(pretrained / HISTORY)
     torch.manual_seed(int(generator_for(seed, 4).integers(2**31)))
     model.aligner = alignment_network(model.params, experiment.align_params).to(device)
-    model.half_precision = experiment.pretrain_loop.precision == "bfloat16"
+    model.half_precision = half_precision
     task = AlignmentTask(model, model.aligner, experiment, open_phantoms(phantoms), seed)
     settings = experiment.pretrain_loop
     plan = Plan(
@@ -87,12 +105,10 @@ def train_alignment(
         steps_per_epoch=settings.steps_of(experiment.pretrain_dataset.I),
         seed=seed,
         best_over=3,
-        identity=f"align {seed} {pretrained} {experiment.model_dump_json()}",
+        identity=identity,
     )
     train(task, plan)
-    # The encoder's own history, and what fine-tuning goes on from.
-    for name in (HISTORY, OPTIMISER, FISHER):
-        shutil.copyfile(pretrained / name, folder / name)
+    copy_file(pretrained / HISTORY, folder / HISTORY)
     own = read_experiment(pretrained)
     own = own.model_copy(
         update={
@@ -101,7 +117,8 @@ def train_alignment(
             "vibration": experiment.vibration,
         }
     )
-    save_model(folder, model.eval(), own, {"kind": "align", "seed": seed, "from": str(pretrained)})
+    record = {"kind": "align", "seed": seed, "from": str(pretrained)}
+    save_model(folder, model.eval(), own, record, identity=identity, beside=beside)
     return model
 
 

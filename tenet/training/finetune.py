@@ -25,14 +25,25 @@ from tenet.losses import (
     reconstruction_loss,
     unscaled_reconstruction_loss,
 )
-from tenet.model import TENET, Enhanced
+from tenet.model import TENET, Enhanced, check_weights
 from tenet.patches import StackCrops, windows_of
 from tenet.phantoms import Phantom, open_phantoms
 from tenet.training.intensity import inside, model_range, stack_range
 from tenet.training.loop import Plan, generator_for, train
 from tenet.training.pretrain import Drawn, Simulator, mask, supervised_terms
 from tenet.training.scan import lowest
-from tenet.training.store import FISHER, MODEL, OPTIMISER, load_model, load_tensors, save_model
+from tenet.training.store import (
+    FISHER,
+    LOSSES,
+    MODEL,
+    OPTIMISER,
+    digest,
+    is_trained,
+    load_beside,
+    load_model,
+    phantoms_digest,
+    save_model,
+)
 
 #: Windows of the stacks on which lengths of the PSF are tried, their least size in rows and columns
 #: (where a stack has as many), and the size of the parts whose losses are compared.
@@ -118,23 +129,30 @@ def finetune(
     Returns
     -------
     TENET
-        The best model, in evaluation mode.
+        The best model, in evaluation mode; that of the folder where it was trained already.
     """
     experiment = _with_alignment(experiment, align)
     task = finetune_task(
         experiment, pretrained, data=data, phantoms=phantoms, mode=mode, device=device, seed=seed
     )
     settings = experiment.train_loop
-    inputs = hashlib.sha256((pretrained / MODEL).read_bytes())
+    inputs = hashlib.sha256(digest(pretrained / MODEL).encode())
+    if phantoms is not None:
+        inputs.update(phantoms_digest(phantoms).encode())
     for path, range_ in sorted(data.ranges.items()) if data is not None else ():
         inputs.update(f"{path.name} {path.stat().st_size} {range_}".encode())
+    identity = f"finetune {seed} {mode} {inputs.hexdigest()} {experiment.model_dump_json()}"
+    if is_trained(folder, identity):
+        model, _ = load_model(folder, device=device)
+        model.half_precision = task.model.half_precision
+        return model
     plan = Plan(
         settings=settings,
         folder=folder,
         steps_per_epoch=settings.steps_of(experiment.train_dataset.I),
         seed=seed,
         best_over=1,
-        identity=f"finetune {seed} {mode} {inputs.hexdigest()} {experiment.model_dump_json()}",
+        identity=identity,
     )
     state = None
     if (
@@ -142,14 +160,15 @@ def finetune(
         and settings.optimizer == "adam"
         and (pretrained / OPTIMISER).exists()
     ):
-        state = load_tensors(pretrained / OPTIMISER)
+        state = load_beside(pretrained, OPTIMISER)
     scanned = scan_stretch(task, seed) if task.scans_stretch else None
     train(task, plan, optimiser_state=state)
     ranges = {} if data is None else {p.name: r.to_dict() for p, r in data.ranges.items()}
     record = {"kind": "finetune", "seed": seed, "mode": mode, "intensity_ranges": ranges}
     if scanned:
         record["psf"] = scanned
-    save_model(folder, task.model.eval(), experiment, {**record, **(provenance or {})})
+    record |= provenance or {}
+    save_model(folder, task.model.eval(), experiment, record, identity=identity)
     return task.model
 
 
@@ -176,7 +195,7 @@ def evaluate(
         ]
     losses = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
     losses["total"] = sum(losses.values())
-    save_json(model_folder / "losses.json", losses)
+    save_json(model_folder / LOSSES, losses)
     return losses
 
 
@@ -289,8 +308,7 @@ def finetune_task(
         raise TenetError("fine-tuning on simulation needs phantoms: give their folder")
     elastic = None
     if experiment.train_loop.ewc and experiment.train_loop.ewc_weight > 0:
-        saved = load_tensors(pretrained / FISHER)
-        elastic = ElasticWeights(saved["parameters"], saved["fisher"]).to(device)
+        elastic = _elastic_weights(pretrained, model).to(device)
     rehearsal = None
     if experiment.train_loop.rehearsal_weight > 0 and mode != "decoder":
         if not volumes:
@@ -306,6 +324,23 @@ def finetune_task(
             microscopes=experiment.microscopes,
         )
     return FinetuneTask(model, experiment, images, elastic, rehearsal, mode)
+
+
+def _elastic_weights(pretrained: Path, model: TENET) -> ElasticWeights:
+    """What pre-training found important in the encoder."""
+    saved = load_beside(pretrained, FISHER)
+    own = dict(model.encoder.named_parameters())
+    where = str(pretrained / FISHER)
+    parameters, fisher = (_mapping(saved.get(part)) for part in ("parameters", "fisher"))
+    for part in (parameters, fisher):
+        check_weights(own, part, where=where)
+    if any(bool((value < 0).any()) for value in fisher.values()):
+        raise TenetError(f"{where} holds negative Fisher information: pre-train again")
+    return ElasticWeights(parameters, fisher)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 class Crops(Protocol):

@@ -9,9 +9,9 @@ instead.
 """
 
 import dataclasses
-import json
 import math
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from tenet.io.intensities import IntensityRange, check_intensities, intensity_ra
 from tenet.io.stack import Stack
 from tenet.model import TENET
 from tenet.patches import windows_of
-from tenet.training.store import THRESHOLD, load_model
+from tenet.training.store import load_model, read_calibration
 
 #: The brightest voxels are this percentile, as they are for the range of a raw stack.
 BRIGHTEST_PERCENT = 99.99
@@ -67,7 +67,9 @@ def stack_range(stack: Stack, method: str) -> IntensityRange:
     return intensity_range(stack, "percentile")
 
 
-def recorded_level(folder: Path, kind: str) -> float | None:
+def recorded_level(
+    folder: Path, kind: Literal["signal_level", "deconvolved_level", "gain"]
+) -> float | None:
     """A level of the phantoms that is recorded beside a model, or None if it was not calibrated.
 
     Parameters
@@ -81,19 +83,10 @@ def recorded_level(folder: Path, kind: str) -> float | None:
     Raises
     ------
     TenetError
-        If the record is damaged.
+        If the record is damaged, or of another model.
     """
-    path = folder / THRESHOLD
-    if not path.exists():
-        return None
-    try:
-        level = json.loads(path.read_text(encoding="utf-8")).get(kind)
-        level = None if level is None else float(level)
-    except (ValueError, AttributeError, TypeError):
-        raise TenetError(f"{path} is damaged: train the model again, or delete it") from None
-    if level is not None and not level > 0:
-        raise TenetError(f"{path}: {kind} is {level:g}; it must be above 0")
-    return level
+    found = read_calibration(folder)
+    return None if found is None else getattr(found, kind)
 
 
 def deconvolved_peak(model: TENET, image_zyx: NDArray[np.float32] | Tensor) -> float:

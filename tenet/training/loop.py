@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -31,13 +31,20 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tenet.config import Optimisation
-from tenet.errors import TenetError
+from tenet.errors import TenetError, one_line
 from tenet.io.atomic import save_table
+from tenet.io.records import parse_json
+from tenet.model import check_weights
 from tenet.network import checkpoint_blocks, hasten_encoders
-from tenet.training.store import HISTORY, load_tensors, on_cpu, save_tensors
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+from tenet.training.log import EventLog, event_log
+from tenet.training.store import (
+    HISTORY,
+    digest_of,
+    load_tensors,
+    not_finite,
+    on_cpu,
+    save_tensors,
+)
 
 CHECKPOINT = "checkpoint.pt"
 #: Counts the ways in which its contents have been laid out.
@@ -110,6 +117,9 @@ def train(
 ) -> dict[str, Any]:
     """Train, keeping the best weights.
 
+    The checkpoint stays, so that the same training goes straight to its end: whoever has written
+    all that comes of it calls `forget`.
+
     Parameters
     ----------
     task : Task
@@ -127,10 +137,8 @@ def train(
     Raises
     ------
     TenetError
-        If the loss is not finite.
+        If a loss or a weight is not finite, or the checkpoint is damaged.
     """
-    from torch.utils.tensorboard import SummaryWriter  # takes time, and nothing else needs it
-
     settings, model = plan.settings, task.model
     checkpoint_blocks(model, settings.checkpoint)
     optimiser = _optimiser(task, settings)
@@ -147,10 +155,7 @@ def train(
     elif on_gpu and settings.accumulate == 1 and not settings.checkpoint:
         hasten_encoders(model, "recorded")
     readers = min(MOST_READERS, torch.get_num_threads()) if on_gpu else 1
-    with (
-        _progress() as bar,
-        SummaryWriter(str(plan.folder / "tensorboard"), purge_step=run.epoch) as log,
-    ):
+    with _progress() as bar, event_log(plan.folder, run.epoch) as log:
         total_steps = settings.n_epochs * plan.steps_per_epoch
         bar_id = bar.add_task(
             "training", total=total_steps, completed=run.epoch * plan.steps_per_epoch
@@ -179,19 +184,39 @@ def train(
                     average.update_parameters(model)
                 bar.advance(bar_id)
             sums = {name: total.item() for name, total in totals.items()}
-            if not all(math.isfinite(value) for value in sums.values()):
-                raise TenetError(
-                    f"the loss is not finite in epoch {run.epoch + 1} ({sums}): lower lr, "
-                    "or check the intensities of the data"
-                )
+            _check_losses("loss", sums, run.epoch)
             validation = _validate(task, average.module if average is not None else model)
+            _check_losses("validation loss", validation, run.epoch)
             schedule.after_epoch(sum(validation.values()))
             run.finish_epoch(sums, validation, log, time.monotonic() - started)
             bar.update(bar_id, description=f"validation {run.history[-1]['validation']:.4g}")
     model.load_state_dict(run.best_weights)
     hasten_encoders(model, None)
-    (plan.folder / CHECKPOINT).unlink(missing_ok=True)
     return dict(optimiser.state_dict())
+
+
+def forget(folder: Path, made: str | None) -> None:
+    """Delete the checkpoint of a training, of which everything is written.
+
+    Parameters
+    ----------
+    folder : Path
+        Of its plan.
+    made : str or None
+        The `digest` of its identity, as the record of what it made says; the checkpoint of another
+        training stays.
+    """
+    path = folder / CHECKPOINT
+    if path.exists() and digest_of(str(load_tensors(path).get("identity"))) == made:
+        path.unlink()
+
+
+def _check_losses(name: str, losses: Mapping[str, float], epoch: int) -> None:
+    if not all(math.isfinite(value) for value in losses.values()):
+        raise TenetError(
+            f"the {name} is not finite in epoch {epoch + 1} ({dict(losses)}): lower lr, "
+            "or check the intensities of the data"
+        )
 
 
 def averaged(model: nn.Module, most: float) -> AveragedModel:
@@ -258,10 +283,16 @@ class _Run:
         self,
         training: Mapping[str, float],
         validation: Mapping[str, float],
-        log: "SummaryWriter",
+        log: EventLog,
         seconds: float,
     ) -> None:
         """Record an epoch, keep the weights if they are the best, write everything."""
+        for module in (self.model, self._evaluated()):
+            if (name := not_finite(module.state_dict())) is not None:
+                raise TenetError(
+                    f"the weight {name} is not finite after epoch {self.epoch + 1}: lower lr, or "
+                    "check the intensities of the data"
+                )
         row: dict[str, Any] = {
             "epoch": self.epoch + 1,
             "training": sum(training.values()),
@@ -278,9 +309,14 @@ class _Run:
         if score < self.best or self.plan.keep_last:
             self.best, self.best_epoch = score, self.epoch
             self.best_weights = on_cpu(self._evaluated().state_dict())
-        for name, value in row.items():
-            if name not in ("epoch", "seconds"):
-                log.add_scalar(name.replace("_", "/", 1), value, self.epoch)
+        log.add(
+            {
+                name.replace("_", "/", 1): value
+                for name, value in row.items()
+                if name not in ("epoch", "seconds")
+            },
+            self.epoch,
+        )
         save_table(self.plan.folder / HISTORY, self.history)
         save_tensors(
             self.plan.folder / CHECKPOINT,
@@ -304,10 +340,23 @@ class _Run:
         path = self.plan.folder / CHECKPOINT
         if not path.exists():
             return
-        state = load_tensors(path)
+        try:
+            state = load_tensors(path)
+        except TenetError as error:
+            raise TenetError(f"{error}; delete it to train from the beginning") from None
         if (state.get("layout"), state.get("identity")) != (LAYOUT, self.plan.identity):
             print(f"{path} is of another version, other settings or data: training starts afresh")
             return
+        try:
+            self._adopt(state, where=str(path))
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise TenetError(
+                f"{path} is damaged ({one_line(error)}); delete it to train from the beginning"
+            ) from None
+        save_table(self.plan.folder / HISTORY, self.history)
+        print(f"going on after epoch {self.epoch} of {self.plan.settings.n_epochs}")
+
+    def _adopt(self, state: Mapping[str, Any], *, where: str) -> None:
         self.epoch = state["epoch"]
         self.model.load_state_dict(state["model"])
         if self.average is not None:
@@ -316,8 +365,7 @@ class _Run:
         self.schedule.load_state_dict(state["schedule"])
         self.best, self.best_epoch = state["best"], state["best_epoch"]
         self.best_weights = state["best_weights"]
-        self.history = json.loads(state["history"])
-        print(f"going on after epoch {self.epoch} of {self.plan.settings.n_epochs}")
+        self.history = parse_json(state["history"], where=where)
 
 
 def _torch_seed(*key: int) -> int:
@@ -335,12 +383,25 @@ def _optimiser(task: Task, settings: Optimisation) -> torch.optim.Optimizer:
     return kind(task.parameter_groups(), lr=settings.lr, weight_decay=settings.weight_decay)
 
 
+#: What Adam and AdamW remember of a parameter.
+_MOMENTS = {"exp_avg", "exp_avg_sq"}
+
+
 def _adopt(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
     """Take over the moments of an earlier Adam or AdamW, but not its learning rates."""
-    own = optimiser.state_dict()
-    indices = {index for group in own["param_groups"] for index in group["params"]}
-    moments = {k: v for k, v in state["state"].items() if k in indices and "exp_avg_sq" in v}
-    optimiser.load_state_dict({"state": moments, "param_groups": own["param_groups"]})
+    groups = optimiser.state_dict()["param_groups"]
+    parameters = [p.detach() for group in optimiser.param_groups for p in group["params"]]
+    earlier = state.get("state")
+    if not isinstance(earlier, dict):
+        raise TenetError("the optimiser's state of the pre-trained model is damaged: train again")
+    moments = {
+        k: v for k, v in earlier.items() if k in range(len(parameters)) and set(v) >= _MOMENTS
+    }
+    for index, moment in moments.items():
+        found = {name: moment[name] for name in _MOMENTS}
+        where = f"the pre-trained model's optimiser, parameter {index}"
+        check_weights(dict.fromkeys(_MOMENTS, parameters[index]), found, where=where)
+    optimiser.load_state_dict({"state": moments, "param_groups": groups})
 
 
 class _Schedule:

@@ -20,7 +20,14 @@ from tenet.patches import PhantomCrops, mask_boxes
 from tenet.phantoms import Phantom, import_phantoms, open_phantoms
 from tenet.simulation import refocused
 from tenet.training.loop import Plan, generator_for, train
-from tenet.training.store import FISHER, OPTIMISER, save_model, save_tensors
+from tenet.training.store import (
+    FISHER,
+    OPTIMISER,
+    is_trained,
+    load_model,
+    phantoms_digest,
+    save_model,
+)
 
 
 def pretrain(
@@ -50,14 +57,20 @@ def pretrain(
     Returns
     -------
     TENET
-        The best model, in evaluation mode.
+        The best model, in evaluation mode; that of the folder where it was trained already.
     """
+    identity = f"pretrain {seed} {experiment.model_dump_json()} {phantoms_digest(phantoms)}"
+    half_precision = experiment.pretrain_loop.precision == "bfloat16"
+    if is_trained(folder, identity):
+        model, _ = load_model(folder, device=device)
+        model.half_precision = half_precision
+        return model
     volumes = _volumes(phantoms, folder)
     model = TENET(experiment.params)
     error = model.initialise(generator_for(seed, 1))
     print(f"PSF network fitted to its model: mean squared error {error:.2g}")
     model.to(device)
-    model.half_precision = experiment.pretrain_loop.precision == "bfloat16"
+    model.half_precision = half_precision
     task = PretrainTask(model, experiment, volumes, seed)
     settings = experiment.pretrain_loop
     plan = Plan(
@@ -66,16 +79,23 @@ def pretrain(
         steps_per_epoch=settings.steps_of(experiment.pretrain_dataset.I),
         seed=seed,
         best_over=3,
-        identity=f"pretrain {seed} {experiment.model_dump_json()} {[v.path.name for v in volumes]}",
+        identity=identity,
     )
     optimiser_state = train(task, plan)
     model.eval()
-    save_tensors(folder / OPTIMISER, optimiser_state)
     elastic = task.fisher_information(experiment.train_loop.ewc_batches)
-    save_tensors(folder / FISHER, {"parameters": elastic.parameters, "fisher": elastic.fisher})
-    provenance = {"kind": "pretrain", "seed": seed, "psf_fit_error": error}
-    # Alignment is trained afterwards, into a model of its own.
-    save_model(folder, model, experiment.model_copy(update={"align_params": None}), provenance)
+    save_model(
+        folder,
+        model,
+        # Alignment is trained afterwards, into a model of its own.
+        experiment.model_copy(update={"align_params": None}),
+        {"kind": "pretrain", "seed": seed, "psf_fit_error": error},
+        identity=identity,
+        beside={
+            OPTIMISER: optimiser_state,
+            FISHER: {"parameters": elastic.parameters, "fisher": elastic.fisher},
+        },
+    )
     return model
 
 

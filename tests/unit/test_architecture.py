@@ -45,6 +45,7 @@ FLOORS = [
     {"inference", "structures", "calibration", "published"},
     {"figures"},
     {"comparison"},
+    {"tasks"},
     {"cli"},
     {"__main__"},
 ]

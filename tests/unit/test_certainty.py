@@ -57,7 +57,7 @@ def test_shares_rise_and_no_bin_is_empty() -> None:
         (None, "never calibrated"),
         ({"threshold": 0.5}, "inside"),
         ({"threshold": 0.5, "inside": [0.5]}, "50 shares"),
-        ({"threshold": 0.5, "inside": [2.0] * BINS}, "from 0 to 1"),
+        ({"threshold": 0.5, "inside": [2.0] * BINS}, "less than or equal to 1"),
         ({"threshold": "high", "inside": []}, "high"),
     ],
 )
