@@ -176,6 +176,21 @@ def test_hot_voxels_do_not_set_the_range(
     )
 
 
+def test_fill_and_hot_voxels_of_a_stack_that_is_read_in_parts(tmp_path: Path) -> None:
+    """A part of it has none of either."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(380, 421, (150, 256, 256), dtype=np.uint16)
+    image[20:24, 100:140, 100:200] = 900
+    image[:12] = 0
+    image[30][rng.random((256, 256)) < 0.02] = 60_000
+    stack = stack_of(tmp_path, image)
+    assert len(list(stack.slabs())) == 3
+    found = intensity_range(stack)
+    assert (found.low, found.high, found.fill, found.hot) == (390, 900, 0, 60_000)
+    assert found.fill_share == 12 / 150
+    assert found.hot_share == np.mean(image == 60_000)
+
+
 @pytest.mark.parametrize("pixels", [1.5, 2.0, 3.0])
 def test_small_beads_are_not_hot(tmp_path: Path, pixels: float) -> None:
     """A few bright voxels above a gap are light if their neighbours see it too."""
@@ -206,6 +221,15 @@ def test_a_large_offset_loses_nothing(
     np.testing.assert_allclose(normalise(stack.read(), found), plain, atol=1e-6)
     assert IntensityRange.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     assert intensity_range(stack, "minmax").high == offset + int(base.max())
+
+
+def test_fill_beside_a_large_offset(tmp_path: Path, base: NDArray[Any]) -> None:
+    image = base.astype(np.int64) + 2**31
+    image[:, :30] = 0
+    found = intensity_range(stack_of(tmp_path, image))
+    assert found.fill == 0
+    assert found.fill_share == 30 / 96
+    assert found.low - 2**31 == pytest.approx(intensity_range(stack_of(tmp_path, base)).low, abs=1)
 
 
 @pytest.mark.parametrize("dtype", ["uint32", "int32", "int64", "float64"])
