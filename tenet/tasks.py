@@ -144,6 +144,8 @@ def _fitted(experiment: Experiment, stacks: Sequence[Stack] | None) -> Experimen
     """The experiment with crops that its stacks have room for."""
     if not stacks:
         return experiment
+    for stack in stacks:
+        fitted_to(experiment, [stack.zyx_shape], where=str(stack.path))
     fitted = fitted_to(experiment, [stack.zyx_shape for stack in stacks])
     if fitted == experiment:
         return experiment

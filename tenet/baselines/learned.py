@@ -27,8 +27,8 @@ from tenet.metrics import best_threshold
 from tenet.model import read_weights
 from tenet.restoration import restore_array
 from tenet.tiles import Tile, Triple, tile_plan
-from tenet.training.loop import CHECKPOINT, Plan, Task, train
-from tenet.training.store import MODEL, digest, read_record, save_tensors, software
+from tenet.training.loop import Plan, Task, train
+from tenet.training.store import MODEL, digest, digest_of, read_record, save_tensors, software
 
 Data = Sequence[tuple[Stack, IntensityRange]]
 SETTINGS = "settings.json"
@@ -48,7 +48,8 @@ class LearnedSettings(Optimisation):
 class BaselineRecord(Section):
     """``settings.json``, of which the rest is for people.
 
-    `weights` is the SHA-256 of the weights beside it, `identity` that of what they follow from.
+    `weights` is the SHA-256 of the weights beside it, `identity` that of what they and the
+    threshold follow from, `checkpoint` that of what their checkpoint was of.
     """
 
     method: str
@@ -59,6 +60,7 @@ class BaselineRecord(Section):
     voxel_size_um: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
     weights: str | None = None
     identity: str | None = None
+    checkpoint: str | None = None
 
 
 def upsample(image: Tensor, scale: int) -> Tensor:
@@ -123,6 +125,7 @@ class LearnedBaseline(nn.Module):
         self.registered = False
         self.correlation = math.nan
         self.trainings = 1
+        self.checkpoint: str | None = None
 
     @classmethod
     def learn(
@@ -170,11 +173,6 @@ class LearnedBaseline(nn.Module):
     def autocast(self) -> torch.autocast:
         """Half precision inside, where the settings say so and it is fast."""
         return half_precision(self.device, self.settings.precision == "bfloat16")
-
-    @classmethod
-    def forget(cls, folder: Path) -> None:
-        """Delete what a training would go on from: all that it makes is written."""
-        (folder / CHECKPOINT).unlink(missing_ok=True)
 
     def fine_tile(self) -> tuple[int, int]:
         """Most fine voxels along each side of a tile, and how many neighbours share."""
@@ -258,6 +256,7 @@ class LearnedBaseline(nn.Module):
             "parameters": sum(p.numel() for p in self.parameters()),
             "registered": self.registered,
             "trainings": self.trainings,
+            "checkpoint": self.checkpoint,
             "shift_zyx": self.shift_zyx.tolist(),
             "correlation_with_image": None if math.isnan(self.correlation) else self.correlation,
         }
@@ -343,6 +342,7 @@ def fit(
         keep_last=keep_last,
     )
     train(task, plan)
+    network.checkpoint = digest_of(plan.identity)
     if (wrong := _unusable(network.state_dict())) is not None:
         raise TenetError(f"{folder}: training of {network.name} failed: {wrong}; lower lr")
     network.eval()

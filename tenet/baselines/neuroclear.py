@@ -41,7 +41,7 @@ from tenet.convolution import Conv, ZeroPaddedConv
 from tenet.errors import TenetError
 from tenet.io.atomic import save_json
 from tenet.patches import StackCrops
-from tenet.training.loop import generator_for
+from tenet.training.loop import forget, generator_for
 from tenet.training.store import read_record
 
 FAILED = "failed.json"
@@ -127,14 +127,8 @@ class Neuroclear(LearnedBaseline):
             if network.registered or attempt + 1 == settings.attempts:
                 break
             done.add()
-            super().forget(folder)
+            forget(folder, network.checkpoint)
         return network
-
-    @classmethod
-    def forget(cls, folder: Path) -> None:
-        """Delete what a training would go on from, and how many failed."""
-        (folder / FAILED).unlink(missing_ok=True)
-        super().forget(folder)
 
     @classmethod
     def _initial(cls, settings: NeuroclearSettings, assumed: Assumed, seed: int) -> Self:

@@ -12,7 +12,7 @@ import torch
 
 from tenet.baselines.care import CARE
 from tenet.baselines.learned import Assumed, LearnedBaseline, choose_threshold
-from tenet.baselines.neuroclear import Neuroclear
+from tenet.baselines.neuroclear import FAILED, Neuroclear
 from tenet.calibration import phantom_images
 from tenet.config import validated
 from tenet.errors import TenetError
@@ -20,6 +20,7 @@ from tenet.io.atomic import save_json
 from tenet.io.stack import Stack
 from tenet.restoration import restore_stack
 from tenet.training.intensity import model_range, recorded_level
+from tenet.training.loop import forget
 from tenet.training.store import (
     MODEL,
     digest,
@@ -99,6 +100,7 @@ def train_baseline(
     done = _finished(kind, out, identity, device)
     if done is not None:
         say_finished(out)
+        forget(out, done["checkpoint"])
         return done
     trained = kind.learn(chosen, data, assumed, out, device=device, seed=seed)
     pairs = phantom_images(network, tuning, noise=True, seed=seed)
@@ -113,7 +115,8 @@ def train_baseline(
         **(provenance or {}),
     }
     trained.save(out, record)
-    kind.forget(out)
+    (out / FAILED).unlink(missing_ok=True)
+    forget(out, trained.checkpoint)
     return record
 
 

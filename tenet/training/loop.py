@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from pydantic import PositiveInt
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -30,13 +31,14 @@ from rich.progress import (
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from tenet.config import Optimisation
+from tenet.config import Optimisation, Section, validated
 from tenet.errors import TenetError, one_line
 from tenet.io.atomic import save_table
 from tenet.io.records import parse_json
 from tenet.model import check_weights
 from tenet.network import checkpoint_blocks, hasten_encoders
 from tenet.training.log import EventLog, event_log
+from tenet.training.schedule import Schedule
 from tenet.training.store import (
     HISTORY,
     digest_of,
@@ -144,7 +146,7 @@ def train(
     optimiser = _optimiser(task, settings)
     if optimiser_state is not None:
         _adopt(optimiser, optimiser_state)
-    schedule = _Schedule(optimiser, settings, plan.steps_per_epoch)
+    schedule = Schedule(optimiser, settings, plan.steps_per_epoch)
     average = averaged(model, settings.ema_decay) if settings.ema_decay else None
     run = _Run(plan, model, optimiser, schedule, average)
     run.resume()
@@ -252,6 +254,15 @@ def _drawn_ahead(
             yield now
 
 
+class Count(Section):
+    """How far a training has come, as its checkpoint says."""
+
+    epoch: PositiveInt
+    best: float
+    best_epoch: PositiveInt
+    history: str
+
+
 class _Run:
     """The state of a training between two epochs, and its file."""
 
@@ -260,7 +271,7 @@ class _Run:
         plan: Plan,
         model: nn.Module,
         optimiser: torch.optim.Optimizer,
-        schedule: "_Schedule",
+        schedule: Schedule,
         average: AveragedModel | None,
     ) -> None:
         self.plan, self.model, self.optimiser = plan, model, optimiser
@@ -349,6 +360,8 @@ class _Run:
             return
         try:
             self._adopt(state, where=str(path))
+        except TenetError as error:
+            raise TenetError(f"{error}; delete it to train from the beginning") from None
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise TenetError(
                 f"{path} is damaged ({one_line(error)}); delete it to train from the beginning"
@@ -357,15 +370,20 @@ class _Run:
         print(f"going on after epoch {self.epoch} of {self.plan.settings.n_epochs}")
 
     def _adopt(self, state: Mapping[str, Any], *, where: str) -> None:
-        self.epoch = state["epoch"]
-        self.model.load_state_dict(state["model"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+        count = validated(Count, {name: state.get(name) for name in Count.model_fields}, where)
+        history = parse_json(count.history, where=where)
+        if len([float(row["validation"]) for row in history]) != count.epoch:
+            raise ValueError("its history is not that of its epochs")
+        for module, name in ((self.model, "model"), (self.average, "average")):
+            if module is not None:
+                check_weights(module.state_dict(), state[name], where=where)
+                module.load_state_dict(state[name])
+        check_weights(self._evaluated().state_dict(), state["best_weights"], where=where)
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
-        self.best, self.best_epoch = state["best"], state["best_epoch"]
+        self.epoch, self.history = count.epoch, history
+        self.best, self.best_epoch = count.best, count.best_epoch
         self.best_weights = state["best_weights"]
-        self.history = parse_json(state["history"], where=where)
 
 
 def _torch_seed(*key: int) -> int:
@@ -402,62 +420,6 @@ def _adopt(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
         where = f"the pre-trained model's optimiser, parameter {index}"
         check_weights(dict.fromkeys(_MOMENTS, parameters[index]), found, where=where)
     optimiser.load_state_dict({"state": moments, "param_groups": groups})
-
-
-class _Schedule:
-    """Learning rate over steps and epochs.
-
-    ``"cosine"`` rises linearly over `warmup_steps` and falls to 0 by the end; ``"plateau"`` rises
-    over `warmup_epochs` and divides by ten whenever ten epochs bring nothing; ``"constant"`` stays.
-    """
-
-    def __init__(
-        self, optimiser: torch.optim.Optimizer, settings: Optimisation, steps_per_epoch: int
-    ) -> None:
-        self.settings, self.steps = settings, 0
-        self.total = settings.n_epochs * steps_per_epoch
-        self.steps_per_epoch = steps_per_epoch
-        self.optimiser = optimiser
-        self.bases = [group["lr"] for group in optimiser.param_groups]
-        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, patience=10)
-        self._set(self._factor())
-
-    def _factor(self) -> float:
-        settings = self.settings
-        if settings.schedule == "constant":
-            return 1.0
-        if settings.schedule == "plateau":
-            return min(
-                1.0, (self.steps // self.steps_per_epoch + 1) / max(settings.warmup_epochs, 1)
-            )
-        if self.steps < settings.warmup_steps:
-            return (self.steps + 1) / settings.warmup_steps
-        done = (self.steps - settings.warmup_steps) / max(self.total - settings.warmup_steps, 1)
-        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-    def _set(self, factor: float) -> None:
-        for group, base in zip(self.optimiser.param_groups, self.bases, strict=True):
-            group["lr"] = base * factor
-
-    def after_step(self) -> None:
-        self.steps += 1
-        if self.settings.schedule == "cosine":
-            self._set(self._factor())
-
-    def after_epoch(self, validation: float) -> None:
-        if self.settings.schedule != "plateau":
-            return
-        if self.steps // self.steps_per_epoch < self.settings.warmup_epochs:
-            self._set(self._factor())
-        else:
-            self.plateau.step(validation)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"steps": self.steps, "plateau": self.plateau.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.steps = state["steps"]
-        self.plateau.load_state_dict(state["plateau"])
 
 
 def _validate(task: Task, model: nn.Module) -> dict[str, float]:

@@ -19,7 +19,7 @@ from tenet.io.open import open_stack
 from tenet.io.writing import OmeZarrWriter, write_ome_tiff
 from tenet.model import TENET
 from tenet.phantoms import save_phantom
-from tenet.training.store import save_model
+from tenet.training.store import digest, save_model
 
 VOXELS = ("--voxel-size", "1", "0.31", "0.31")
 TINY = {
@@ -229,13 +229,20 @@ def test_a_stack_smaller_than_a_crop(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    experiment = _tiny_experiment(tmp_path, train_dataset={"cropsize": [18, 64, 64]})
-    line = refused(
-        monkeypatch, capsys, "finetune", experiment, "--pretrained", model, "--data", stack,
-        "--out", tmp_path / "out",
-    )  # fmt: skip
-    assert stack.name in line
-    assert "64" in line
+    """Crops are made smaller, and nothing is trained where they would be too small."""
+    experiment = _tiny_experiment(
+        tmp_path,
+        train_dataset={"cropsize": [18, 64, 64]},
+        train_loop={**TINY["train_loop"], "ewc_weight": 0, "rehearsal_weight": 0},
+    )
+    words = ("finetune", experiment, "--pretrained", model, "--out", tmp_path / "out", "--data")
+    assert not run(monkeypatch, *words, stack)
+    assert "crops are (18, 20, 20) fine voxels" in capsys.readouterr().out
+    least = tmp_path / "least.ome.tif"
+    write_ome_tiff(least, np.zeros((2, 20, 20), np.uint16), (1.0, 0.31, 0.31))
+    line = refused(monkeypatch, capsys, *words, stack, "--data", least)
+    assert str(least) in line
+    assert "too few" in line
 
 
 @pytest.mark.parametrize("kind", ["architecture", "code", "truncated"])
@@ -475,7 +482,12 @@ def test_a_model_without_calibration_is_noted_once(
     assert notes(capsys) == [note]
     calibrated = tmp_path / "calibrated"
     shutil.copytree(model, calibrated)
-    (calibrated / "threshold.json").write_text('{"threshold": 0.3, "deconvolved_level": 0.5}')
+    record = {
+        "threshold": 0.3,
+        "deconvolved_level": 0.5,
+        "weights": digest(calibrated / "model.pt"),
+    }
+    (calibrated / "threshold.json").write_text(json.dumps(record))
     assert not run(monkeypatch, "enhance", stack, "--model", calibrated, "--out", out, *quiet)
     assert notes(capsys) == []
 
