@@ -1,6 +1,7 @@
 """How the learning rate changes while a network is trained."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -63,5 +64,6 @@ class Schedule:
         return {"steps": self.steps, "plateau": self.plateau.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
         self.steps = state["steps"]
         self.plateau.load_state_dict(state["plateau"])
