@@ -8,16 +8,16 @@ scores (the shape, or an intensity). A `settings.json` beside them has the metho
 chosen on held-out phantoms.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import Field
 
 from tenet import metrics
 from tenet.errors import TenetError
@@ -26,6 +26,7 @@ from tenet.io.records import read_table
 from tenet.io.stack import Stack
 from tenet.phantoms import SUFFIX as PHANTOM
 from tenet.phantoms import open_phantom, open_phantoms
+from tenet.sections import Section, read_record
 
 VoxelSize = tuple[float, float, float]
 
@@ -668,6 +669,20 @@ def _psf_rows(
         )
 
 
+class Acquisition(Section):
+    """``acquisition.json``: what is known of simulated stacks."""
+
+    microscope: dict[str, Any]
+    fwhm_um: dict[str, Annotated[float, Field(gt=0)]]
+    motion_px: Annotated[float, Field(ge=0)] | None = None
+
+
+class PredictionSettings(Section):
+    """``settings.json`` beside predictions: from which value on a voxel belongs to the shape."""
+
+    threshold: float
+
+
 def read_acquisition(path: Path) -> dict[str, Any]:
     """Read what is known of a simulated acquisition: microscope, fwhm_um, motion_px.
 
@@ -677,13 +692,9 @@ def read_acquisition(path: Path) -> dict[str, Any]:
         If the file cannot be read or lacks one of them.
     """
     try:
-        record = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise TenetError(f"{path}: the acquisition cannot be read ({error})") from None
-    missing = {"microscope", "fwhm_um"} - record.keys()
-    if missing:
-        raise TenetError(f"{path} lacks {', '.join(sorted(missing))}: simulate again")
-    return record
+        return read_record(Acquisition, path).model_dump()
+    except TenetError as error:
+        raise TenetError(f"{error}; simulate again") from None
 
 
 def read_psf_widths(path: Path) -> pd.DataFrame:
@@ -804,12 +815,9 @@ def read_threshold(folder: Path, top: Path) -> float:
         if not path.exists():
             continue
         try:
-            threshold = float(json.loads(path.read_text(encoding="utf-8"))["threshold"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TenetError(f"{path} holds no threshold ({error}); predict again") from None
-        if not np.isfinite(threshold):
-            raise TenetError(f"{path} holds the threshold {threshold}; predict again")
-        return threshold
+            return read_record(PredictionSettings, path).threshold
+        except TenetError as error:
+            raise TenetError(f"{error}; predict again") from None
     raise TenetError(f"{folder}: there is no {SETTINGS} with the method's threshold; predict again")
 
 

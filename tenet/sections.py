@@ -3,12 +3,13 @@
 import difflib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tenet.errors import TenetError, one_line
-from tenet.io.records import parse_json
+from tenet.io.records import parse_json, read_json_object
 
 
 class Section(BaseModel):
@@ -45,6 +46,20 @@ def validated(kind: type[SectionT], data: Mapping[str, Any], where: str) -> Sect
         return kind.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         raise TenetError(f"{where}: {_first(error)}") from None
+
+
+def read_record(kind: type[SectionT], path: Path) -> SectionT:
+    """Read a JSON file that TENET wrote, and check what is known of it.
+
+    Other keys are for people, or of other versions, and are left out.
+
+    Raises
+    ------
+    TenetError
+        As `read_json_object`, or if a value is impossible.
+    """
+    known = {k: v for k, v in read_json_object(path).items() if k in kind.model_fields}
+    return validated(kind, known, str(path))
 
 
 def _as_json(data: Any, where: str) -> dict[str, Any]:

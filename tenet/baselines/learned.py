@@ -15,7 +15,7 @@ from skimage.registration import phase_cross_correlation
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tenet.config import Optimisation, Section, validated
+from tenet.config import Optimisation, validated
 from tenet.convolution import half_precision
 from tenet.errors import TenetError
 from tenet.imaging import NoiseModel
@@ -26,9 +26,10 @@ from tenet.io.stack import Stack
 from tenet.metrics import best_threshold
 from tenet.model import read_weights
 from tenet.restoration import restore_array
+from tenet.sections import Section, read_record
 from tenet.tiles import Tile, Triple, tile_plan
 from tenet.training.loop import Plan, Task, train
-from tenet.training.store import MODEL, digest, digest_of, read_record, save_tensors, software
+from tenet.training.store import MODEL, digest, digest_of, save_tensors, software
 
 Data = Sequence[tuple[Stack, IntensityRange]]
 SETTINGS = "settings.json"

@@ -36,13 +36,12 @@ from tenet.baselines.learned import (
     square_crop,
     upsample,
 )
-from tenet.config import Section
 from tenet.convolution import Conv, ZeroPaddedConv
 from tenet.errors import TenetError
 from tenet.io.atomic import save_json
 from tenet.patches import StackCrops
+from tenet.sections import Section, read_record
 from tenet.training.loop import forget, generator_for
-from tenet.training.store import read_record
 
 FAILED = "failed.json"
 

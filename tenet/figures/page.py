@@ -5,7 +5,6 @@ one colour (told apart by colour-blind readers, after Okabe & Ito) and one marke
 Images that stand side by side have one physical scale.
 """
 
-import json
 import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
+from pydantic import PositiveInt
 
 from tenet import metrics, pictures
 from tenet.errors import TenetError
@@ -31,6 +31,7 @@ from tenet.io.records import read_table
 from tenet.io.stack import Stack
 from tenet.phantoms import SUFFIX as PHANTOM
 from tenet.phantoms import open_phantom
+from tenet.sections import Section, read_record, validated
 
 VoxelSize = tuple[float, float, float]
 
@@ -452,6 +453,28 @@ def notes(
     return wrapped([*winners(table, quantity), *budget_note(results, experiment), *simulation])
 
 
+class _Training(Section):
+    """How long a baseline was trained."""
+
+    n_epochs: PositiveInt
+    steps_per_epoch: PositiveInt
+    batch_size: PositiveInt
+
+
+class _Told(Section):
+    """The part of ``experiment.json`` that notes tell of."""
+
+    params: dict[str, Any]
+
+
+class _Budget(Section):
+    """The part of a baseline's ``settings.json`` that notes tell of."""
+
+    settings: dict[str, Any]
+    registered: bool
+    trainings: PositiveInt = 1
+
+
 def budget_note(results: Path, experiment: str) -> list[str]:
     """How long the baselines were trained that learn, and which results lie elsewhere."""
     words, elsewhere = [], []
@@ -459,14 +482,15 @@ def budget_note(results: Path, experiment: str) -> list[str]:
         folds = sorted((results / f"baselines/{method}/{experiment}").glob("*/settings.json"))
         if not folds:
             continue
-        records = [json.loads(path.read_text(encoding="utf-8")) for path in folds]
-        settings = records[0]["settings"]
-        steps = settings["n_epochs"] * settings["steps_per_epoch"]
+        records = [read_record(_Budget, path) for path in folds]
+        told = {key: records[0].settings.get(key) for key in _Training.model_fields}
+        training = validated(_Training, told, str(folds[0]))
+        steps = training.n_epochs * training.steps_per_epoch
         label = METHODS[method].label
-        most = max(int(record.get("trainings", 1)) for record in records)
+        most = max(record.trainings for record in records)
         again = f", up to {most} times" if most > 1 else ""
-        words.append(f"{label} for {steps} steps (batch size {settings['batch_size']}){again}")
-        if not all(record["registered"] for record in records):
+        words.append(f"{label} for {steps} steps (batch size {training.batch_size}){again}")
+        if not all(record.registered for record in records):
             elsewhere.append(label)
     lines = [f"Trained: {', '.join(words)}."] if words else []
     if elsewhere:
@@ -567,7 +591,7 @@ def _assumed(results: Path, experiment: str) -> dict[str, Any]:
     """The microscope that the fine-tuned model was told of."""
     for path in sorted((results / f"models/{experiment}").glob("*/experiment.json")):
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8"))["params"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TenetError(f"{path} cannot be read ({error}); fine-tune again") from None
+            return read_record(_Told, path).params
+        except TenetError as error:
+            raise TenetError(f"{error}; fine-tune again") from None
     return {}

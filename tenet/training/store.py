@@ -12,18 +12,19 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from zipfile import BadZipFile, ZipFile
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from tenet.config import Experiment, Section, parse_experiment, validated
+from tenet.config import Experiment, parse_experiment
 from tenet.errors import TenetError, one_line
 from tenet.io.atomic import replacing, save_json, writing
 from tenet.io.records import read_json_object, regular_file
 from tenet.model import TENET, read_weights
+from tenet.sections import Section, read_record
 
 MODEL, OPTIMISER, FISHER = "model.pt", "optimiser.pt", "fisher.pt"
 EXPERIMENT, PROVENANCE, HISTORY = "experiment.json", "provenance.json", "history.csv"
@@ -70,9 +71,6 @@ class Provenance(Section):
     input: int | None = None
     identity: str | None = None
     files: dict[str, str] = Field(default_factory=dict)
-
-
-RecordT = TypeVar("RecordT", bound=Section)
 
 
 # Files that belong together -----------------------------------------------------------------------
@@ -139,12 +137,6 @@ def read_calibration(folder: Path) -> Calibration | None:
             "--tuning again, or copy the whole folder of a model"
         )
     return found
-
-
-def read_record(kind: type[RecordT], path: Path) -> RecordT:
-    """Read a JSON record and check what is known of it; other versions may write more."""
-    known = {k: v for k, v in read_json_object(path).items() if k in kind.model_fields}
-    return validated(kind, known, str(path))
 
 
 def check_belongs(folder: Path, *names: str) -> None:

@@ -124,7 +124,7 @@ def test_missing_or_misfitting_predictions_are_refused(segmented: Path) -> None:
         evaluation.evaluate_segmentation(*arguments)
     lost.write_bytes(kept)
     (segmented / "predictions/tenet/settings.json").write_text('{"threshold": null}')
-    with pytest.raises(TenetError, match="no threshold"):
+    with pytest.raises(TenetError, match="threshold: Input should be a valid number"):
         evaluation.evaluate_segmentation(*arguments)
     (segmented / "predictions/tenet/settings.json").unlink()
     with pytest.raises(TenetError, match=r"settings\.json"):
