@@ -21,6 +21,7 @@ from tenet.io.stack import Stack
 from tenet.samples import fitted_to
 from tenet.training import align, finetune
 from tenet.training import pretrain as pretraining
+from tenet.training.crops import RawData
 from tenet.training.loop import forget
 from tenet.training.store import read_provenance
 
@@ -158,7 +159,7 @@ def _fitted(experiment: Experiment, stacks: Sequence[Stack] | None) -> Experimen
 
 def _raw_data(
     stacks: Sequence[Stack] | None, experiment: Experiment, pretrained: Path, device: torch.device
-) -> finetune.RawData | None:
+) -> RawData | None:
     if stacks is None:
         return None
     return finetune.raw_data(stacks, experiment, pretrained, device=device)

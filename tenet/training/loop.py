@@ -5,6 +5,7 @@ interrupted training that goes on from its checkpoint ends with the same weights
 stopped.
 """
 
+import contextlib
 import json
 import math
 import time
@@ -209,8 +210,9 @@ def forget(folder: Path, made: str | None) -> None:
         training stays.
     """
     path = folder / CHECKPOINT
-    if path.exists() and digest_of(str(load_tensors(path).get("identity"))) == made:
-        path.unlink()
+    with contextlib.suppress(TenetError):  # a damaged one is no one's
+        if path.exists() and digest_of(str(load_tensors(path).get("identity"))) == made:
+            path.unlink()
 
 
 def _check_losses(name: str, losses: Mapping[str, float], epoch: int) -> None:
@@ -413,7 +415,9 @@ def _adopt(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
     if not isinstance(earlier, dict):
         raise TenetError("the optimiser's state of the pre-trained model is damaged: train again")
     moments = {
-        k: v for k, v in earlier.items() if k in range(len(parameters)) and set(v) >= _MOMENTS
+        k: v
+        for k, v in earlier.items()
+        if k in range(len(parameters)) and isinstance(v, dict) and v.keys() >= _MOMENTS
     }
     for index, moment in moments.items():
         found = {name: moment[name] for name in _MOMENTS}

@@ -171,7 +171,8 @@ def is_trained(folder: Path, identity: str) -> bool:
         if not found.files or found.identity != digest_of(identity):
             return False
         check_belongs(folder, *found.files)
-    except TenetError:  # files are missing or of other trainings
+    except TenetError as error:
+        print(f"{error}: it is trained anew, or from its checkpoint")
         return False
     say_finished(folder)
     return True

@@ -4,6 +4,7 @@ import math
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -89,6 +90,11 @@ def pretrained(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 def commands(pretrained: Path, phantom_folder: Path, stack: Stack) -> dict[str, Command]:
     """Each command that trains, as a function of its --out."""
     care = {"channels_2d": [2, 4], "n_epochs": 2, "steps_per_epoch": 2, "batch_size": 1, "crop": 16}
+    neuroclear = {
+        "channels_3d": [2, 4], "linear_channels": 2, "discriminator_channels": 2, "crop": 16,
+        "discriminator_layers": 1, "depths": [2, 4], "n_epochs": 1, "steps_per_epoch": 1,
+        "batch_size": 1, "attempts": 2,
+    }  # fmt: skip
     shared: dict[str, Any] = {"device": CPU, "seed": 0}
     return {
         "pretrain": lambda out: pretrain(phantom_folder, out),
@@ -101,6 +107,9 @@ def commands(pretrained: Path, phantom_folder: Path, stack: Stack) -> dict[str, 
         ),
         "care": lambda out: tasks.train_baseline(
             "care", pretrained, [stack], phantom_folder, out, settings=care, **shared
+        ),
+        "neuroclear": lambda out: tasks.train_baseline(
+            "neuroclear", pretrained, [stack], phantom_folder, out, settings=neuroclear, **shared
         ),
     }  # fmt: skip
 
@@ -161,7 +170,7 @@ def killed_after(changes: int) -> Iterator[list[str]]:
         yield done
 
 
-@pytest.mark.parametrize("name", ["pretrain", "align", "finetune", "care"])
+@pytest.mark.parametrize("name", ["pretrain", "align", "finetune", "care", "neuroclear"])
 def test_a_training_that_is_killed_anywhere_ends_with_the_same_files(
     name: str, commands: dict[str, Command], tmp_path: Path
 ) -> None:
@@ -178,6 +187,33 @@ def test_a_training_that_is_killed_anywhere_ends_with_the_same_files(
             command(out)
         command(out)
         assert_equal(expected, contents(out), f"{name} killed after {changes[number - 1]}")
+
+
+def test_what_a_killed_process_leaves_is_no_obstacle(
+    pretrained: Path, phantom_folder: Path, tmp_path: Path
+) -> None:
+    """Killed while the threshold is half written: lock and temporary file stay behind."""
+    code = f"""
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import torch
+import test_checkpoint
+torch.set_num_threads(1)
+replace = os.replace
+def killed(source, target):
+    if Path(target).name == "threshold.json":
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+os.replace = killed
+test_checkpoint.pretrain(Path({str(phantom_folder)!r}), Path({str(tmp_path)!r}))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    assert (tmp_path / f".{THRESHOLD}{UNFINISHED}").exists()
+    assert (tmp_path / LOCK).exists()
+    pretrain(phantom_folder, tmp_path)
+    assert_equal(contents(pretrained), contents(tmp_path))
 
 
 def stamps(folder: Path) -> dict[Path, tuple[int, int]]:
@@ -381,6 +417,33 @@ def test_a_full_disk_ends_in_one_line_and_training_goes_on_later(
     assert not list(tmp_path.rglob(f"*{UNFINISHED}"))
     pretrain(phantom_folder, tmp_path)
     assert_equal(contents(pretrained), contents(tmp_path))
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A disk that has room for the log, but not for a training."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("a small file system can only be mounted by root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_that_gets_room(small: Path, pretrained: Path, phantom_folder: Path) -> None:
+    sizes = [f"{n}k" for n in (48, 64, 80, 96, 128, 160)]
+    for size in sizes:
+        with pytest.raises(TenetError, match="no room on the disk"):
+            pretrain(phantom_folder, small / "out")
+        assert not list(small.rglob(f"*{UNFINISHED}"))
+        words = ["mount", "-o", f"remount,size={size}", str(small)]
+        subprocess.run(words, check=True, capture_output=True)
+    subprocess.run(["mount", "-o", "remount,size=2m", str(small)], check=True)
+    pretrain(phantom_folder, small / "out")
+    assert_equal(contents(pretrained), contents(small / "out"))
 
 
 @pytest.mark.parametrize("filled", [MODEL, "optimiser.pt", "fisher.pt", THRESHOLD])

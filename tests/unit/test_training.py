@@ -26,11 +26,9 @@ from tenet.sections import merge
 from tenet.simulation import psf_fwhm_um, refocused
 from tenet.training import intensity
 from tenet.training.align import alignment_terms, train_alignment
+from tenet.training.crops import Crops, RawData, SimulatedCrops
 from tenet.training.finetune import (
-    Crops,
     FinetuneTask,
-    RawData,
-    SimulatedCrops,
     evaluate,
     finetune,
     finetune_task,
