@@ -232,7 +232,7 @@ def test_a_stack_smaller_than_a_crop(
     """Crops are made smaller, and nothing is trained where they would be too small."""
     experiment = _tiny_experiment(
         tmp_path,
-        train_dataset={"cropsize": [18, 64, 64]},
+        train_dataset={**TINY["train_dataset"], "cropsize": [18, 64, 64]},
         train_loop={**TINY["train_loop"], "ewc_weight": 0, "rehearsal_weight": 0},
     )
     words = ("finetune", experiment, "--pretrained", model, "--out", tmp_path / "out", "--data")
