@@ -364,7 +364,7 @@ class _Run:
             self._adopt(state, where=str(path))
         except TenetError as error:
             raise TenetError(f"{error}; delete it to train from the beginning") from None
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise TenetError(
                 f"{path} is damaged ({one_line(error)}); delete it to train from the beginning"
             ) from None

@@ -374,6 +374,7 @@ def test_a_checkpoint_with_flipped_bytes_is_refused(place: float, tmp_path: Path
     [
         {"epoch": None}, {"model": {}}, {"optimiser": 3}, {"schedule": []}, {"history": "[NaN]"},
         {"history": 7}, {"best_weights": None}, {"best": "low"}, {"epoch": "2"},
+        {"schedule": torch.zeros(1)},
     ],
     ids=str,
 )  # fmt: skip
