@@ -10,8 +10,8 @@ QUALITY := quality$(if $(QUICK),_quick)$(if $(GPU),_gpu)
 
 demo: .venv/.installed
 	$(BIN)/snakemake --configfile config/demo.yaml
-	@echo "Figures:  $(CURDIR)/$(DEMO)/*.pdf  (and .png)"
-	@echo "Tables:   $(CURDIR)/$(DEMO)/tables/"
+	@echo "Figures:  $$PWD/$(DEMO)/*.pdf  (and .png)"
+	@echo "Tables:   $$PWD/$(DEMO)/tables/"
 	@echo "Report:   $(BIN)/snakemake --configfile config/demo.yaml --report $(DEMO)/report.html"
 
 quality: .venv/.installed
@@ -20,8 +20,8 @@ quality: .venv/.installed
 	$(BIN)/snakemake results/$(QUALITY)/quality.pdf \
 		--configfile config/demo.yaml config/quality.yaml \
 		$(if $(filter-out quality,$(QUALITY)),config/$(QUALITY).yaml)
-	@echo "Figure:  $(CURDIR)/results/$(QUALITY)/quality.pdf  (and .png)"
-	@echo "Table:   $(CURDIR)/results/$(QUALITY)/tables/quality.csv"
+	@echo "Figure:  $$PWD/results/$(QUALITY)/quality.pdf  (and .png)"
+	@echo "Table:   $$PWD/results/$(QUALITY)/tables/quality.csv"
 
 test:
 	PYTHON=$(PYTHON) bash .ci/run

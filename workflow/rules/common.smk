@@ -15,7 +15,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "workflow/scripts")]
 
 from code_hash import code_hash
 from on_device import visible_gpus
-from validation import VOXEL_SIZE, check_config, experiments_of, read_samples
+from validation import OPTICS, VOXEL_SIZE, check_config, experiments_of, read_samples
 from zenodo import read_manifest
 
 from tenet.config import Experiment
@@ -54,7 +54,17 @@ LEARN_FROM_STACKS = ("tenet", "care", "neuroclear")
 # Phantoms that stand in for tissue.
 TISSUES = ("neurons", "microglia", "tumour")
 EXPERIMENTS = experiments_of(config)
-OVERLAYS = " ".join(f"--overlay {name}" for name in config["overlays"])
+
+
+def repeated(option, values):
+    """Words of a command: an option once for each value.
+
+    Options are lists of words, each of which Snakemake quotes where a command says `:q`.
+    """
+    return [word for value in values for word in (option, str(value))]
+
+
+OVERLAYS = repeated("--overlay", config["overlays"])
 
 
 # Where it runs ------------------------------------------------------------------------------------
@@ -195,7 +205,7 @@ def seed(name):
 
 def assignments(values):
     """`--set` options of a mapping."""
-    return " ".join(f"--set {shlex.quote(f'{k}={json.dumps(v)}')}" for k, v in values.items())
+    return repeated("--set", (f"{key}={json.dumps(value)}" for key, value in values.items()))
 
 
 def without_suffix(path):
@@ -222,21 +232,17 @@ def phantom_command(wildcards):
     """The command and options that draw a set of phantoms."""
     spec = phantom_set(wildcards.set)
     if spec["kind"] == "import":
-        return f"import {shlex.quote(spec['folder'])}"
-    words = [f"tissue {spec['kind']}" if spec["kind"] in TISSUES else spec["kind"]]
+        return ["import", spec["folder"]]
+    words = ["tissue", spec["kind"]] if spec["kind"] in TISSUES else [spec["kind"]]
     if "experiment" in spec:
-        words += [spec["experiment"], OVERLAYS]
+        words += [spec["experiment"], *OVERLAYS]
     if "size" in spec:
         words += ["--size", *map(str, spec["size"])]
-    words += [
-        f"--{key} {spec[key]}"
-        for key in ("angle", "lines", "beads", "cells", "count")
-        if key in spec
-    ]
+    for key in ("angle", "lines", "beads", "cells", "count"):
+        words += repeated(f"--{key}", [spec[key]] if key in spec else [])
     if spec["kind"] == "angle":
-        words += [f"--draw {number}" for number in config["seeds"]]
-    words += [assignments(spec.get("set", {})), f"--seed {seed(wildcards.set)}"]
-    return " ".join(filter(None, words))
+        words += repeated("--draw", config["seeds"])
+    return [*words, *assignments(spec.get("set", {})), "--seed", str(seed(wildcards.set))]
 
 
 def own_phantoms(wildcards):
@@ -279,15 +285,12 @@ def phantoms_of(experiment):
 def simulate_options(wildcards):
     """What the model is not told: the microscope, motion; and the parts and folds to make."""
     spec = EXPERIMENTS[wildcards.experiment]
-    words = [
-        assignments(spec.get("microscope", {})),
-        f"--motion {spec.get('motion', 0)}",
-    ]
+    words = [*assignments(spec.get("microscope", {})), "--motion", str(spec.get("motion", 0))]
     if spec.get("no_noise"):
         words.append("--no-noise-part")
     if spec["evaluation"] == "beads":
-        words.append(f"--folds {spec['number_of_folds']}")
-    return " ".join(filter(None, words))
+        words += ["--folds", str(spec["number_of_folds"])]
+    return words
 
 
 def is_simulated(experiment):
@@ -318,7 +321,7 @@ def taken(experiment):
 def mirror_option():
     """The place that holds the record's files, where it is not Zenodo: another one, another list."""
     mirror = config["zenodo"]["mirror"] or os.environ.get("TENET_ZENODO_URL", "")
-    return f"--mirror {shlex.quote(mirror)}" if mirror else ""
+    return ["--mirror", mirror] if mirror else []
 
 
 def zenodo_files(wildcards):
@@ -350,14 +353,13 @@ def image_options(experiment, checksums, fold="all"):
     """Options that confine a command to a channel, to the beads, or to those of a fold."""
     channel = EXPERIMENTS[experiment].get("channel")
     if channel is not None and not is_simulated(experiment):
-        return f"--channel {channel}"
+        return ["--channel", str(channel)]
     if not is_beads(experiment):
-        return ""
-    table = rois(experiment) or f"{without_suffix(checksums)}/rois.csv"
-    words = [f"--rois {shlex.quote(table)}"]
+        return []
+    words = ["--rois", rois(experiment) or f"{without_suffix(checksums)}/rois.csv"]
     if fold.startswith("fold"):
-        words.append(f"--fold {fold.removeprefix('fold')}")
-    return " ".join(words)
+        words += ["--fold", fold.removeprefix("fold")]
+    return words
 
 
 # Models -------------------------------------------------------------------------------------------
@@ -395,7 +397,7 @@ def experiment_name(path):
 
 def experiment_argument(path, own):
     """EXPERIMENT of a command, with the overlays that a file of own settings already holds."""
-    return shlex.quote(own) if own else f"{experiment_name(path)} {OVERLAYS}".rstrip()
+    return [str(own)] if own else [experiment_name(path), *OVERLAYS]
 
 
 def pretrained_of(path):
@@ -444,40 +446,34 @@ def finetune_data(wildcards):
 def train_option(path):
     """What fine-tuning changes: the whole model, unless the configuration says else."""
     chosen = EXPERIMENTS.get(path, config["sample"])
-    return f"--train {chosen.get('train', 'old')}"
+    return ["--train", chosen.get("train", "old")]
 
 
 def finetune_options(wildcards, input):
     """Options that tell fine-tuning what to learn from."""
     row = sample_of(wildcards.experiment)
     if row is not None:
-        return f"--data {shlex.quote(row['file'])} {reading_options(row)}".rstrip()
+        return ["--data", row["file"], *reading_options(row)]
     if is_simulation_variant(wildcards.experiment):
-        return "--simulation"
+        return ["--simulation"]
     folder = noisy_stacks(wildcards.experiment, input.data)
     beads = image_options(wildcards.experiment, input.data, wildcards.fold)
-    return f"--data {shlex.quote(folder)} {beads}".rstrip()
+    return ["--data", folder, *beads]
 
 
 def reading_options(row):
     """How to read a sample's file: what the file does not say itself."""
     words = []
     if VOXEL_SIZE[0] in row:
-        words.append("--voxel-size " + " ".join(str(row[name]) for name in VOXEL_SIZE))
+        words += ["--voxel-size", *(str(row[name]) for name in VOXEL_SIZE)]
     if "channel" in row:
-        words.append(f"--channel {row['channel']}")
-    return " ".join(words)
+        words += ["--channel", str(row["channel"])]
+    return words
 
 
 def optics_options(row):
     """The microscope of a sample."""
-    options = {
-        "NA": "--na",
-        "wavelength": "--wavelength",
-        "ni": "--ni",
-        "photons": "--photons",
-    }
-    return " ".join(f"{option} {row[key]}" for key, option in options.items() if key in row)
+    return [word for key in OPTICS if key in row for word in (f"--{key.lower()}", str(row[key]))]
 
 
 # Pre-trained models that are another one with a network that aligns planes.
@@ -520,7 +516,7 @@ def methods_of(experiment):
 
 def method_options(wildcards):
     """The same for a command."""
-    return " ".join(f"--method {method}" for method in methods_of(wildcards.experiment))
+    return repeated("--method", methods_of(wildcards.experiment))
 
 
 def runs(experiment):
@@ -542,10 +538,9 @@ def with_sweep(experiment):
 def truth_option(experiment, option="--phantoms"):
     """The phantoms behind simulated stacks."""
     if experiment is None or not is_simulated(experiment):
-        return ""
+        return []
     name = EXPERIMENTS[experiment].get("phantoms", experiment)
-    path = f"{config['results']}/phantoms/{name}"
-    return f"{option} {shlex.quote(path)}"
+    return [option, f"{config['results']}/phantoms/{name}"]
 
 
 def tumour_of(experiment):
@@ -555,7 +550,7 @@ def tumour_of(experiment):
 
 def normalisation(experiment):
     """The same for every method: that of the experiment, not of the model that a method borrows."""
-    return f"--normalisation {resolved(experiment).train_dataset.normalisation}"
+    return ["--normalisation", resolved(experiment).train_dataset.normalisation]
 
 
 def predictions(experiment):
@@ -590,8 +585,8 @@ def acquisition_option(figure):
     for name in shown_in(figure):
         if is_beads(name) and is_simulated(name):
             folder = f"{config['results']}/acquisitions/{EXPERIMENTS[name].get('images', name)}"
-            return f"--acquisition {shlex.quote(f'{folder}/acquisition.json')}"
-    return ""
+            return ["--acquisition", f"{folder}/acquisition.json"]
+    return []
 
 
 def training_words(name):
@@ -624,7 +619,7 @@ def budget_options(figure):
         batch = f" of {spec['batch_size']}" if "batch_size" in spec else ""
         again = ", again if results do not show what the image shows" * (method == "neuroclear")
         words[method] = f"trained for {steps} steps{batch}{again}"
-    return " ".join(f"--budget {shlex.quote(f'{m}={w}')}" for m, w in words.items())
+    return repeated("--budget", (f"{method}={said}" for method, said in words.items()))
 
 
 def compared_in(figure):
@@ -678,7 +673,7 @@ def figure_parameters(wildcards, input):
         known["published_beads"] = input.published
     if wildcards.figure == "supp_training":
         known["histories"] = list(input.histories)
-    return json.dumps(known)
+    return json.dumps(known, ensure_ascii=False)  # YAML has no escapes for letters beyond 16 bits
 
 
 def figure_inputs(wildcards):

@@ -17,14 +17,14 @@ rule sample_experiment:
         mem_mb=4000,
         runtime=30,
     params:
-        base=f"--base {config['sample']['experiment']} {OVERLAYS}",
+        base=["--base", config["sample"]["experiment"], *OVERLAYS],
         optics=lambda wildcards: optics_options(sample(wildcards.sample)),
         reading=lambda wildcards: reading_options(sample(wildcards.sample)),
         settings=lambda wildcards: resolved(config["sample"]["experiment"]).model_dump(mode="json"),
         code=code("sample"),
     shell:
-        "python -m tenet samples experiment --file {input.stack:q} {params.reading}"
-        " {params.optics} {params.base} --out {output.experiment:q} > {log} 2>&1"
+        "python -m tenet samples experiment --file {input.stack:q} {params.reading:q}"
+        " {params.optics:q} {params.base:q} --out {output.experiment:q} > {log:q} 2>&1"
 
 
 rule enhance:
@@ -59,6 +59,6 @@ rule enhance:
         out=subpath(output.stack, parent=True),
     shell:
         "python workflow/scripts/on_device.py {resources.gpu}"
-        " python -m tenet enhance {input.stack:q} {params.reading} --model {params.model:q}"
-        " --name {wildcards.sample} --sheet --out {params.out:q} --threads {threads}"
-        " > {log} 2>&1"
+        " python -m tenet enhance {input.stack:q} {params.reading:q} --model {params.model:q}"
+        " --name {wildcards.sample:q} --sheet --out {params.out:q} --threads {threads}"
+        " > {log:q} 2>&1"
