@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from tenet.baselines.care import CARE, CARESettings
 from tenet.baselines.neuroclear import Neuroclear, NeuroclearSettings, neuroclear_terms
 from tenet.config import Experiment, ModelParams, parse_experiment
-from tenet.cost import peaks, work_of
+from tenet.convolution import faster_in_float32
+from tenet.cost import NO_BFLOAT16, peaks, work_of
 from tenet.errors import TenetError
 from tenet.imaging import StridedBlur, deconvolve
 from tenet.io.atomic import save_table
@@ -43,7 +44,7 @@ from tenet.training.finetune import FinetuneTask, RawCrops
 Triple = tuple[int, int, int]
 Action = Callable[[], Any]
 COLUMNS: tuple[str, ...] = ("name", "median_s", "calibration_s", "units", "peak_mib", "device")
-COLUMNS += ("gflop", "gbyte", "floor_s", "of_peak")
+COLUMNS += ("gflop", "gbyte", "floor_s", "of_peak", "note")
 
 #: The beads: ×10, 0.05 µm, PSF of 201×51×51.
 BEADS: dict[str, Any] = {
@@ -76,6 +77,9 @@ class Row:
         Calibration steps: wanted at most, and what the published code takes.
     on_gpu : bool
         Whether there is anything to measure on a GPU.
+    half : bool
+        Whether it is to run in bfloat16. Where a processor does not multiply that, it runs in
+        float32, as training does, and its note says so.
     """
 
     name: str
@@ -84,10 +88,15 @@ class Row:
     target: float | None = None
     published: float | None = None
     on_gpu: bool = True
+    half: bool = False
 
 
 def run_bench(
-    out: Path, *, rows: Sequence[str] | None = None, device: str = "auto"
+    out: Path,
+    *,
+    rows: Sequence[str] | None = None,
+    device: str = "auto",
+    repeats: int | None = None,
 ) -> list[dict[str, Any]]:
     """Measure and write a table; prints it with targets and published costs beside.
 
@@ -96,12 +105,15 @@ def run_bench(
     out : Path
         CSV file with columns name, median_s, calibration_s, units (median / calibration), peak_mib,
         device, gflop (of convolutions and transforms) and gbyte (read and written), floor_s (time
-        of these operations at the peak of the machine) and of_peak (floor_s / median_s). On a GPU
-        `peak_mib` is what was allocated there.
+        of these operations at the peak of the machine), of_peak (floor_s / median_s) and note (why
+        a value is missing, or in which precision it is). On a GPU `peak_mib` is what was allocated
+        there.
     rows : sequence of str, optional
         Names of rows; by default all of them.
     device : {"auto", "cpu", "cuda"}
         Where to measure; by default on the CPU and, if there is one, on a GPU.
+    repeats : int, optional
+        How often each row is timed; by default as often as the row says.
 
     Returns
     -------
@@ -125,15 +137,15 @@ def run_bench(
         for row in wanted:
             if measured == "cpu" or row.on_gpu:
                 print(f"measuring {row.name} on {measured} …", flush=True)
-                results.append(_in_own_process(row.name, measured))
+                results.append(_in_own_process(row.name, measured, repeats or row.repeats))
     save_table(out, results)
     _print(results)
     return results
 
 
-def _in_own_process(name: str, device: str) -> dict[str, Any]:
+def _in_own_process(name: str, device: str, repeats: int) -> dict[str, Any]:
     """Peak memory is that of a process, so each row has one to itself."""
-    command = [sys.executable, "-m", "tenet.bench", name, device]
+    command = [sys.executable, "-m", "tenet.bench", name, device, str(repeats)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode:
         last = (run.stderr.strip().splitlines() or ["no message"])[-1]
@@ -141,7 +153,7 @@ def _in_own_process(name: str, device: str) -> dict[str, Any]:
     return dict(json.loads(run.stdout.splitlines()[-1]))
 
 
-def measure(name: str, device: torch.device) -> dict[str, Any]:
+def measure(name: str, device: torch.device, repeats: int) -> dict[str, Any]:
     """Measure one row in this process."""
     row = ROWS[name]
     action, divisor = row.prepare(device)
@@ -150,7 +162,7 @@ def measure(name: str, device: torch.device) -> dict[str, Any]:
     calibrate()
     timings: list[float] = []
     calibrations: list[float] = []
-    for _ in range(row.repeats):  # in turns, so that both see the same load
+    for _ in range(repeats):  # in turns, so that both see the same load
         timings.append(_seconds(action, device) / divisor)
         calibrations.extend(_seconds(calibrate, device) for _ in range(3))
     median, calibration = statistics.median(timings), statistics.median(calibrations)
@@ -160,7 +172,9 @@ def measure(name: str, device: torch.device) -> dict[str, Any]:
         unit = 1 if sys.platform == "darwin" else 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
     work, rates = work_of(action), peaks(device)
-    floor = rates.floor_s(work) / divisor
+    floor = rates.floor_s(work)
+    emulated = row.half and faster_in_float32(device)
+    notes = [f"in float32: {NO_BFLOAT16}" if emulated else "", rates.missing(work)]
     return {
         "name": name,
         "median_s": round(median, 6),
@@ -170,8 +184,9 @@ def measure(name: str, device: torch.device) -> dict[str, Any]:
         "device": device.type,
         "gflop": round(work.total / divisor / 1e9, 3),
         "gbyte": round(work.bytes / divisor / 1e9, 3),
-        "floor_s": round(floor, 6),
-        "of_peak": round(floor / median, 3),
+        "floor_s": None if floor is None else round(floor / divisor, 6),
+        "of_peak": None if floor is None else round(floor / divisor / median, 3),
+        "note": "; ".join(filter(None, notes)),
     }
 
 
@@ -387,27 +402,38 @@ ROWS = {
         Row("phantom_object", _phantom_object, 5, 0.024, 33, on_gpu=False),
         Row("crop_from_disk", _crop_from_disk, 9, 0.2, 35, on_gpu=False),
         Row("psf_fit", _psf_fit, 5, 10, 530, on_gpu=False),
-        Row("train_step", _train_step("jnet", "bfloat16"), 5, 28, 115),
+        Row("train_step", _train_step("jnet", "bfloat16"), 5, 28, 115, half=True),
         Row(
             "train_step_checkpoint",
             _train_step("jnet", "bfloat16", checkpointed=True),
             5,
             None,
             115,
+            half=True,
         ),
-        Row("train_step_compiled", _train_step("jnet", "bfloat16", compiled=True), 5, None, 115),
+        Row(
+            "train_step_compiled",
+            _train_step("jnet", "bfloat16", compiled=True),
+            5,
+            None,
+            115,
+            half=True,
+        ),
         Row("train_step_float32", _train_step("jnet", "float32"), 5, None, 115),
-        Row("train_step_coarse", _train_step("coarse", "bfloat16"), 7, 10, 115),
+        Row("train_step_coarse", _train_step("coarse", "bfloat16"), 7, 10, 115, half=True),
         Row(
             "train_step_coarse_compiled",
             _train_step("coarse", "bfloat16", compiled=True),
             7,
             None,
             115,
+            half=True,
         ),
-        Row("encoder_forward", _encoder_forward("jnet", "bfloat16"), 7, 7, 13),
+        Row("encoder_forward", _encoder_forward("jnet", "bfloat16"), 7, 7, 13, half=True),
         Row("encoder_forward_float32", _encoder_forward("jnet", "float32"), 7, None, 13),
-        Row("encoder_forward_coarse", _encoder_forward("coarse", "bfloat16"), 9, None, 13),
+        Row(
+            "encoder_forward_coarse", _encoder_forward("coarse", "bfloat16"), 9, None, 13, half=True
+        ),
         Row("blur", _blur, 15, 1.0, 2.0),
         Row("deconvolve", _deconvolve, 5),
         Row("care_step", _care_step, 3),
@@ -419,7 +445,7 @@ ROWS = {
 def _print(results: Sequence[dict[str, Any]]) -> None:
     """Show the table with what was wanted and what the published code takes."""
     heads = ("name", "seconds", "units", "wanted", "published", "peak MiB", "device")
-    table = Table(*heads, "GFLOP", "GB", "of the peak")
+    table = Table(*heads, "GFLOP", "GB", "of the peak", "note")
     for result in results:
         row = ROWS[result["name"]]
         on_gpu = result["device"] == "cuda"  # another crop
@@ -433,7 +459,8 @@ def _print(results: Sequence[dict[str, Any]]) -> None:
             result["device"],
             f"{result['gflop']:.3g}" if result["gflop"] else "",
             f"{result['gbyte']:.3g}" if result["gflop"] else "",
-            f"{result['of_peak']:.0%}" if result["gflop"] else "",
+            "" if result["of_peak"] is None or not result["gflop"] else f"{result['of_peak']:.0%}",
+            result["note"],
         )
     console = Console()
     console.width = max(console.width, 120)  # a file or a log has room for the whole table
@@ -441,4 +468,4 @@ def _print(results: Sequence[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1], torch.device(sys.argv[2]))))
+    print(json.dumps(measure(sys.argv[1], torch.device(sys.argv[2]), int(sys.argv[3]))))

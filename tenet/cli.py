@@ -76,6 +76,10 @@ VoxelSize = Annotated[
 Channel = Annotated[
     int | None, typer.Option("--channel", min=0, help="Channel of a stack with several; from 0.")
 ]
+PlanesAre = Annotated[
+    Literal["C", "T"] | None,
+    typer.Option("--planes-are", help="Where planes are recorded as channels or as time points."),
+]
 ModelFolder = Annotated[Path, typer.Option("--model", help="Folder of a trained model.")]
 Rois = Annotated[
     Path | None,
@@ -122,21 +126,9 @@ def _experiment(
 
 def _nested(settings: list[str] | None) -> dict[str, Any]:
     """The values of `--set` options, KEY.KEY=VALUE."""
-    nested: dict[str, Any] = {}
-    for item in settings or ():
-        key, equals, text = item.partition("=")
-        if not equals:
-            raise TenetError(f"--set {item}: write KEY=VALUE, as params.NA=0.8")
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        *parents, last = key.split(".")
-        target = nested
-        for parent in parents:
-            target = target.setdefault(parent, {})
-        target[last] = value
-    return nested
+    from tenet.config_files import nested_settings
+
+    return nested_settings(settings or ())
 
 
 def _device(name: str, threads: int | None) -> "torch.device":
@@ -175,7 +167,7 @@ def config_list(experiments: ExperimentsFolder = EXPERIMENTS) -> None:
     """List the experiments, with what each is for."""
     from tenet.config_files import explanations
 
-    for name, explanation in explanations(experiments).items():
+    for name, explanation in explanations(experiments):
         print(f"{name:20} {explanation}")
 
 
@@ -201,6 +193,7 @@ def samples_experiment(
     photons: Annotated[int | None, typer.Option(help="2 for two-photon excitation.")] = None,
     voxel_size: VoxelSize = None,
     channel: Channel = None,
+    planes_are: PlanesAre = None,
     overlay: Overlays = None,
     settings: Settings = None,
     experiments: ExperimentsFolder = EXPERIMENTS,
@@ -208,14 +201,17 @@ def samples_experiment(
     """Write the settings for a stack of your own from its voxel size and optics."""
     from tenet.io.atomic import save_json
     from tenet.io.open import open_stack
-    from tenet.samples import sample_experiment
+    from tenet.io.outputs import check_outputs
+    from tenet.samples import sample_experiment, uneven_voxels
     from tenet.stacks import voxel_size_of
 
-    stack = open_stack(file, channel=channel)
+    check_outputs([file], [out])
+    stack = open_stack(file, channel=channel, planes_are=planes_are)
     experiment = sample_experiment(
         _experiment(base, overlay, settings, experiments),
         voxel_size_of(stack, voxel_size),
         where=str(file),
+        zyx_shape=stack.zyx_shape,
         na=na,
         wavelength_um=wavelength,
         immersion_index=ni,
@@ -224,6 +220,9 @@ def samples_experiment(
     save_json(out, experiment.model_dump(mode="json"))
     params = experiment.params
     print(f"scale {params.scale}, fine voxels {params.fine_voxel_size_um} µm -> {out}")
+    uneven = uneven_voxels(params)
+    if uneven:
+        print(f"note: {file}: {uneven}", file=sys.stderr)
 
 
 # Simulated data -----------------------------------------------------------------------------------
@@ -479,6 +478,7 @@ def finetune(
     ] = False,
     voxel_size: VoxelSize = None,
     channel: Channel = None,
+    planes_are: PlanesAre = None,
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = None,
@@ -502,7 +502,7 @@ def finetune(
         raise TenetError("give either --data with raw stacks, or --simulation")
     if data:
         files = [file for path in data for file in stack_files(path)]
-        stacks = [open_stack(file, channel=channel) for file in files]
+        stacks = [open_stack(file, channel=channel, planes_are=planes_are) for file in files]
         stacks = outside_fold(stacks, fold, rois, chosen.test_dataset.test_images)
         for stack in stacks:
             _warn_of_voxels(stack, voxel_size, chosen)
@@ -556,43 +556,55 @@ def enhance(
     align: Align = None,
     voxel_size: VoxelSize = None,
     channel: Channel = None,
+    planes_are: PlanesAre = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
     """Deblur, super-resolve and segment stacks: OME-TIFF with channels shape and brightness."""
     from tenet.certainty import Certainty
-    from tenet.enhancement import enhance_stack
+    from tenet.enhancement import enhance_stack, read_threshold, segmented_share
     from tenet.inference import enhanced_sheet
+    from tenet.io.intensities import warnings_of
     from tenet.io.open import open_stack
+    from tenet.io.outputs import check_outputs, plain_name
     from tenet.stacks import stack_name, voxel_size_of
     from tenet.training.intensity import model_range
 
     if name is not None and len(stacks) > 1:
         raise TenetError("--name goes with a single stack")
-    opened = [open_stack(path, channel=channel) for path in stacks]
+    stems = [stack_name(path) for path in stacks] if name is None else [plain_name(name)]
+    suffix = "ome.zarr" if as_zarr else "ome.tif"
+    results = [out / f"{stem}.{suffix}" for stem in stems]
+    pictures = [out / f"{stem}.png" for stem in stems] if sheet else []
+    check_outputs(stacks, [*results, *pictures])
+    opened = [open_stack(path, channel=channel, planes_are=planes_are) for path in stacks]
+    sizes = [voxel_size_of(stack, voxel_size) for stack in opened]
     network, experiment = _model(model, device, threads, align)
-    for stack in opened:
-        size = voxel_size_of(stack, voxel_size)
+    certainty = Certainty.read(model) if uncertainty else None
+    chosen = read_threshold(model)
+    threshold = experiment.params.threshold if chosen is None else chosen
+    for number, (stack, size, path) in enumerate(zip(opened, sizes, results, strict=True)):
         _warn_of_voxels(stack, size, experiment)
-        stem = name or stack_name(stack.path)
-        path = out / f"{stem}.ome.{'zarr' if as_zarr else 'tif'}"
+        range_ = model_range(stack, experiment, model, device=network.initial_psf.device)
+        print(f"{stack.path}: {range_.describe()}", file=sys.stderr)
         enhance_stack(
             network,
             stack,
-            model_range(stack, experiment, model, device=network.initial_psf.device),
+            range_,
             path,
             voxel_size_um=size,
             tile_zyx_shape=tile,
             flips=flips,
-            certainty=Certainty.read(model) if uncertainty else None,
+            certainty=certainty,
             device=_device(device, threads),
             progress=_report,
         )
+        for warning in warnings_of(range_, segmented_share(path, threshold)):
+            print(f"warning: {stack.path}: {warning}", file=sys.stderr)
         print(path)
         if sheet:
-            picture = out / f"{stem}.png"
-            enhanced_sheet(network, stack, path, picture, voxel_size_um=size)
-            print(picture)
+            enhanced_sheet(network, stack, path, pictures[number], voxel_size_um=size)
+            print(pictures[number])
 
 
 @app.command()
@@ -614,13 +626,14 @@ def predict(
     from tenet.stacks import every_stack
     from tenet.training.intensity import model_range
 
+    pairs = _pairs(every_stack(data, out, rois, fold, channel=channel), out)
     network, experiment = _model(model, device, threads, align)
+    threshold = read_threshold(model)
     where = network.initial_psf.device
-    for stack, path in every_stack(data, out, rois, fold, channel=channel):
+    for stack, path in pairs:
         range_ = model_range(stack, experiment, model, normalisation, device=where)
         size = stack.voxel_size_um or experiment.params.coarse_voxel_size_um
         enhance_stack(network, stack, range_, path, voxel_size_um=size)
-    threshold = read_threshold(model)
     chosen = experiment.params.threshold if threshold is None else threshold
     save_json(out / "settings.json", {"threshold": chosen, "model": str(model)})
 
@@ -676,7 +689,7 @@ def rltv_run(
     run_rltv(
         model,
         read_tuning(settings),
-        every_stack(data, out, rois, channel=channel),
+        _pairs(every_stack(data, out, rois, channel=channel), out),
         out,
         paper=paper,
         normalisation=normalisation,
@@ -752,7 +765,7 @@ def baseline_run(
     from tenet.comparison.learned import run_baseline
     from tenet.stacks import every_stack
 
-    pairs = every_stack(data, out, rois, fold, channel=channel)
+    pairs = _pairs(every_stack(data, out, rois, fold, channel=channel), out)
     run_baseline(method, model, pretrained, pairs, out, device=_device(device, threads))
 
 
@@ -803,7 +816,9 @@ def evaluate_beads(
 ) -> None:
     """Volume, sphericity, z/xy ratio and widths of every bead."""
     from tenet import evaluation
+    from tenet.io.outputs import check_outputs
 
+    check_outputs([rois], [out, sweep])
     chosen = _experiment(experiment, overlay, settings, experiments)
     tables = evaluation.evaluate_beads(
         chosen.name,
@@ -895,11 +910,15 @@ def table(
 ) -> None:
     """Means, intervals and the paper's numbers side by side."""
     import numpy as np
-    import pandas as pd
 
     from tenet.evaluation import summary_table
+    from tenet.io.outputs import check_outputs
+    from tenet.io.records import read_table
 
-    tables = [pd.read_csv(path) for path in metrics]
+    check_outputs(
+        [*metrics, published, *(psf or ()), *([acquisition] if acquisition else [])], [out]
+    )
+    tables = [read_table(path) for path in metrics]
     rng = np.random.default_rng(seed)
     budgets = {}
     for words in budget or ():
@@ -924,8 +943,10 @@ def published_table(
     """Every number of the paper beside this run's, by the paper's definition and by a fair one."""
     import numpy as np
 
+    from tenet.io.outputs import check_outputs
     from tenet.published import published_vs_run
 
+    check_outputs([published, *metrics, *(sweep or ())], [out])
     found = published_vs_run(published, metrics, sweep or (), np.random.default_rng(seed))
     _write_tables([found], (out,))
 
@@ -966,6 +987,15 @@ def _warn_of_voxels(
     warning = voxel_size_mismatch(experiment.params, size) if size else None
     if warning:
         print(f"warning: {stack.path}: {warning}", file=sys.stderr)
+
+
+def _pairs(pairs: "list[tuple[Stack, Path]]", out: Path) -> "list[tuple[Stack, Path]]":
+    """Stacks and the files for their results, none of which replaces a stack."""
+    from tenet.io.outputs import check_outputs
+
+    targets = [target for _, target in pairs]
+    check_outputs([stack.path for stack, _ in pairs], [*targets, out / "settings.json"])
+    return pairs
 
 
 def _model(

@@ -5,31 +5,38 @@ A key that a file omits means what the published code did, so that users' own fi
 ``$`` is a comment. `tenet.config_files` reads the files.
 """
 
-import difflib
-import json
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
+from pydantic import BeforeValidator, Field, model_validator
+
+from tenet.optics import Optics, RadialPSF, gaussian, gibson_lanni, lookup_padding
+from tenet.ranges import (
+    ZYX,
+    AtLeastOne,
+    Blocks,
+    Channels,
+    Count,
+    Fraction,
+    NotNegative,
+    Positive,
+    PositiveInt,
+    Rate,
+    RefractiveIndex,
+    Seed,
+    Signed,
+    Thickness,
+    Width,
+    check_activity,
+    check_length,
+    check_network,
+    check_psf,
+    check_psfs,
+    check_volume,
 )
+from tenet.sections import Section, validated
 
-from tenet.errors import TenetError
-from tenet.optics import Optics, RadialPSF, gaussian, gibson_lanni
-
-Positive = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-NotNegative = Annotated[float, Field(ge=0)]
-AtLeastOne = Annotated[float, Field(ge=1)]
-PositiveInt = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0), BeforeValidator(lambda value: 0 if value is False else value)]
-ZYX = tuple[PositiveInt, PositiveInt, PositiveInt]
 ShapeLoss = Literal[
     "nn.BCELoss()", "nn.BCEWithLogitsLoss()", "nn.MSELoss()", "bce", "bce_dice", "mse"
 ]
@@ -46,40 +53,25 @@ COMPATIBILITY: dict[str, tuple[Any, ...]] = {
 }
 
 
-class Section(BaseModel):
-    """A part of a configuration: unknown keys are errors, comments are dropped, nothing changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-SectionT = TypeVar("SectionT", bound=Section)
-
-
 class ModelParams(Section):
     """`params`: the network, the microscope and the noise."""
 
     # network
     network: Literal["jnet", "coarse"] = "jnet"
-    hidden_channels_list: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (
-        16,
-        32,
-        64,
-        128,
-        256,
-    )
+    hidden_channels_list: Annotated[Channels, Field(max_length=8)] = (16, 32, 64, 128, 256)
     attn_list: tuple[bool, ...] = ()
-    nblocks: PositiveInt = 2
+    nblocks: Blocks = 2
     activation: Literal["nn.ReLU(inplace=True)", "nn.ReLU()", "relu"] = "relu"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     superres: Literal[True] = True
     partial: Literal["encoder", "decoder"] | None = None  # read for compatibility; does nothing
-    deconvolution_steps: Count = 0
+    deconvolution_steps: Annotated[int, Field(ge=0, le=10_000)] = 0
     reconstruct: bool = True
     apply_vq: bool = True
     use_x_quantized: bool = True
     threshold: Fraction = 0.5
     use_fftconv: bool = True
-    mu_z: float = 1.2
+    mu_z: Signed = 1.2
     sig_z: Positive = 0.3
     # point spread function
     blur_mode: Literal["gibsonlanni", "gaussian"] = "gibsonlanni"
@@ -88,33 +80,33 @@ class ModelParams(Section):
     size_x: PositiveInt = 51
     size_y: PositiveInt = 51
     size_z: PositiveInt = 201
-    NA: float
+    NA: Annotated[float, Field(le=2)]
     wavelength: Positive
-    M: Positive = 20
-    ns: Positive = 1.4
-    ng0: Positive = 1.5
-    ng: Positive = 1.5
-    ni0: Positive = 1.33
-    ni: Positive = 1.33
-    ti0: NotNegative = 150
-    tg0: NotNegative = 170
-    tg: NotNegative = 170
+    M: Annotated[float, Field(gt=0, le=1000)] = 20
+    ns: RefractiveIndex = 1.4
+    ng0: RefractiveIndex = 1.5
+    ng: RefractiveIndex = 1.5
+    ni0: RefractiveIndex = 1.33
+    ni: RefractiveIndex = 1.33
+    ti0: Thickness = 150
+    tg0: Thickness = 170
+    tg: Thickness = 170
     res_lateral: Positive
     res_axial: Positive
-    pZ: NotNegative = 0
-    bet_z: Positive = 5.0
-    bet_xy: Positive = 10.0
+    pZ: Thickness = 0
+    bet_z: Width = 5.0
+    bet_xy: Width = 10.0
     # noise
     poisson_weight: Annotated[float, Field(gt=0, lt=1)] = 0.001
     sig_eps: Annotated[float, Field(gt=0, lt=1)] = 0.001
     noise: Literal["published", "consistent"] = "published"
     background: NotNegative = 0.01
-    scale: PositiveInt
+    scale: Annotated[int, Field(gt=0, le=100)]
     # fit of the PSF network
-    mid: PositiveInt = 40
+    mid: Annotated[int, Field(gt=0, le=1024)] = 40
     loss_fn: Literal["nn.MSELoss()", "mse"] = "mse"
-    lr: Positive = 1e-2
-    num_iter_psf_pretrain: PositiveInt = 20_000
+    lr: Rate = 1e-2
+    num_iter_psf_pretrain: Annotated[int, Field(gt=0, le=10**7)] = 20_000
     nipsf_loss_target: Positive = 1e-5
     device: str = "auto"
 
@@ -122,11 +114,16 @@ class ModelParams(Section):
     def _physical(self) -> "ModelParams":
         if self.NA <= 0:
             raise ValueError(f"NA is {self.NA:g}; it must be above 0")
+        if self.NA < 0.01:
+            raise ValueError(f"NA is {self.NA:g}; objectives have 0.01 and more")
         if min(self.ni, self.ni0) < self.NA:
             raise ValueError(
                 f"NA {self.NA:g} is above the immersion index {min(self.ni, self.ni0):g}: "
                 "no objective can do that; check NA and ni"
             )
+        check_length("wavelength", self.wavelength, (0.1, 10))
+        check_length("res_lateral", self.res_lateral, (0.01, 10))
+        check_length("res_axial", self.res_axial, (0.01, 100))
         if self.res_axial < self.res_lateral:
             raise ValueError(
                 f"res_axial {self.res_axial:g} is finer than res_lateral {self.res_lateral:g} µm: "
@@ -136,6 +133,33 @@ class ModelParams(Section):
             raise ValueError(f"size_y, size_x are {self.size_y}, {self.size_x}; both must be odd")
         if self.attn_list and len(self.attn_list) != len(self.hidden_channels_list):
             raise ValueError("attn_list and hidden_channels_list differ in length")
+        levels = zip(self.hidden_channels_list, self.attn_list, strict=False)
+        if any(channels % 8 for channels, attended in levels if attended):
+            raise ValueError("attn_list: attention has 8 heads, which must divide its channels")
+        return self
+
+    @model_validator(mode="after")
+    def _planes_come_out_as_they_went_in(self) -> "ModelParams":
+        if self.psf_sampling != "lookup":
+            return self
+        if self.size_z < 2 * self.scale:
+            raise ValueError(
+                f"size_z {self.size_z} holds fewer than two coarse planes of {self.scale}: raise "
+                'it, or choose psf_sampling "continuous"'
+            )
+        beyond = self.size_z - 2 * lookup_padding(self.size_z, self.res_axial, self.res_lateral)
+        if not 0 < beyond <= self.scale:
+            raise ValueError(
+                f"res_axial // res_lateral is {self.res_axial // self.res_lateral:g}, scale "
+                f'{self.scale}, size_z {self.size_z}: with psf_sampling "lookup" the blurred stack '
+                'has other planes than the raw one; mend one of them, or choose "continuous"'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_into_memory(self) -> "ModelParams":
+        check_psf((self.size_z, self.size_y, self.size_x), self.mid)
+        check_network("", self.hidden_channels_list, self.nblocks)
         return self
 
     @property
@@ -196,7 +220,7 @@ class Dataset(Section):
     size: ZYX | None = None
     cropsize: ZYX = (240, 112, 112)
     margin: tuple[Count, Count, Count] = (0, 0, 0)
-    I: PositiveInt = 200  # noqa: E741
+    I: Annotated[int, Field(gt=0, le=10**7)] = 200  # noqa: E741
     low: Count = 0
     high: Count = 16
     scale: PositiveInt | None = None
@@ -206,7 +230,7 @@ class Dataset(Section):
     mask_num: Count = 0
     surround: bool = False  # read for compatibility; does nothing
     surround_size: ZYX = (32, 4, 4)  # read for compatibility; does nothing
-    seed: int = 0
+    seed: Seed = 0
     augment: bool = True
     normalisation: Literal["none", "minmax", "percentile"] = "minmax"
     min_foreground: Fraction = 0.001
@@ -221,9 +245,9 @@ class TestDataset(Section):
 class Optimisation(Section):
     """How weights move: shared by `pretrain_loop` and `train_loop`."""
 
-    batch_size: PositiveInt = 1
+    batch_size: Annotated[int, Field(gt=0, le=4096)] = 1
     n_epochs: PositiveInt = 100
-    lr: Positive = 1e-3
+    lr: Rate = 1e-3
     path: str = "model"
     savefig_path: str = "train"
     # read for compatibility; does nothing: what is trained is chosen by `finetune --train`
@@ -234,7 +258,7 @@ class Optimisation(Section):
     weight_decay: NotNegative = 0.0
     schedule: Literal["plateau", "cosine", "constant"] = "plateau"
     warmup_epochs: Count = 10
-    warmup_steps: Count = 0
+    warmup_steps: Annotated[int, Field(ge=0, le=10**9)] = 0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     # batches whose mean gradient makes a step: a large batch in the memory of a small one
@@ -271,10 +295,10 @@ class PretrainLoop(Optimisation):
 class MRFWeights(Section):
     """`mrfloss_weights`: the four configurations of a voxel and its neighbour."""
 
-    l_00: float = 0.0
-    l_01: float = 0.0
-    l_10: float = 0.0
-    l_11: float = 0.0
+    l_00: Signed = 0.0
+    l_01: Signed = 0.0
+    l_10: Signed = 0.0
+    l_11: Signed = 0.0
 
 
 class TrainLoop(Optimisation):
@@ -292,13 +316,13 @@ class TrainLoop(Optimisation):
     qloss_weight: NotNegative = 1.0
     ploss_weight: NotNegative = 1.0
     mrfloss_order: Literal[1] = 1
-    mrfloss_dilation: PositiveInt = 1
+    mrfloss_dilation: Annotated[int, Field(gt=0, le=100)] = 1
     mrfloss_weights: MRFWeights = MRFWeights()
     rehearsal_weight: NotNegative = 0.0
     freeze_norm: bool = False
     encoder_learns_from: Literal["raw", "rehearsal"] = "raw"
-    psf_lr: Positive | None = None
-    stretch_lr: Positive | None = None
+    psf_lr: Rate | None = None
+    stretch_lr: Rate | None = None
     scan_stretch: bool = False
 
 
@@ -313,9 +337,21 @@ class PhantomSet(Section):
     train_object_num_max: PositiveInt = 2500
     valid_object_num_min: PositiveInt = 1500
     valid_object_num_max: PositiveInt = 2500
-    object_scale: Positive = 1.0
+    object_scale: Annotated[float, Field(ge=0.01, le=100)] = 1.0
     line_fraction: Fraction = 0.95
-    line_thickness: tuple[Positive, Positive] = (7.0, 7.0)
+    line_thickness: tuple[AtLeastOne, AtLeastOne] = (7.0, 7.0)
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> "PhantomSet":
+        for name, (least, most) in {
+            "train_object_num": (self.train_object_num_min, self.train_object_num_max),
+            "valid_object_num": (self.valid_object_num_min, self.valid_object_num_max),
+            "line_thickness": self.line_thickness,
+        }.items():
+            if least > most:
+                raise ValueError(f"{name}: at least {least:g} but at most {most:g}; exchange them")
+        check_volume(self.image_size)
+        return self
 
 
 class Range(Section):
@@ -355,8 +391,8 @@ class AlignParams(Section):
     loss_mode: Annotated[
         tuple[AlignmentLoss, ...], Field(min_length=1), BeforeValidator(_summands)
     ] = ("pixelwise",)
-    hidden_channels_list: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = None
-    nblocks: PositiveInt | None = None
+    hidden_channels_list: Channels | None = None
+    nblocks: Blocks | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
 
 
@@ -374,14 +410,14 @@ class Microscopes(Section):
     dim objects dimmer.
     """
 
-    count: Count = 0
+    count: Annotated[int, Field(ge=0, le=1000)] = 0
     na_spread: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    depth: NotNegative = 0.0
+    depth: Annotated[float, Field(ge=0, le=1e5)] = 0.0
     most_haze: Fraction = 0.0
     least_light: Annotated[float, Field(gt=0, le=1)] = 1.0
     least_ceiling: Annotated[float, Field(gt=0, le=1)] = 1.0
     noise_spread: AtLeastOne = 1.0
-    most_contrast: AtLeastOne = 1.0
+    most_contrast: Annotated[float, Field(ge=1, le=100)] = 1.0
 
 
 class Visualization(Section):
@@ -428,13 +464,27 @@ class Experiment(Section):
                     f"by {params.divisor_zyx} for scale {params.scale} and "
                     f"{len(params.hidden_channels_list)} levels"
                 )
+            self._check_activity(section)
         own = self.align_params and self.align_params.hidden_channels_list
         if own and len(own) > len(params.hidden_channels_list):
             raise ValueError(
                 f"align_params.hidden_channels_list has {len(own)} levels; at most as many as the "
                 f"encoder's {len(params.hidden_channels_list)} fit its crops"
             )
+        if self.align_params:
+            channels = own or params.hidden_channels_list
+            check_network("align_params.", channels, self.align_params.nblocks or params.nblocks)
+        check_psfs(self.microscopes.count, (params.size_z, params.size_y, params.size_x))
         return self
+
+    def _check_activity(self, section: str) -> None:
+        """Refuse crops whose first level no memory holds."""
+        params, dataset = self.params, getattr(self, section)
+        loop = self.pretrain_loop if section.startswith("pretrain") else self.train_loop
+        crop = [n + 2 * margin for n, margin in zip(dataset.cropsize, dataset.margin, strict=True)]
+        if params.network == "coarse":
+            crop[0] = -(-crop[0] // params.scale)
+        check_activity(section, crop, loop.batch_size, params.hidden_channels_list[0])
 
 
 def parse_experiment(data: Mapping[str, Any], *, where: str = "settings") -> Experiment:
@@ -445,52 +495,3 @@ def parse_experiment(data: Mapping[str, Any], *, where: str = "settings") -> Exp
 def parse_params(data: Mapping[str, Any], *, where: str = "params") -> ModelParams:
     """Check a `params` section alone."""
     return validated(ModelParams, data, where)
-
-
-def validated(kind: type[SectionT], data: Mapping[str, Any], where: str) -> SectionT:
-    """Check a mapping and make it a section; `where` names it in errors."""
-    data = without_comments(data)
-    _check_keys(kind, data, where)
-    try:
-        # Through JSON, so that a list is a tuple but "3" is not 3.
-        return kind.model_validate_json(json.dumps(data), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        got = "" if isinstance(first["input"], dict) else f" (got {json.dumps(first['input'])})"
-        raise TenetError(f"{where}: {key + ': ' if key else ''}{message}{got}") from None
-
-
-def _check_keys(kind: type[Section], data: Mapping[str, Any], where: str) -> None:
-    """Refuse unknown keys, at any depth, with the nearest right one."""
-    for key, value in data.items():
-        field = kind.model_fields.get(key)
-        if field is None:
-            nearest = difflib.get_close_matches(key, kind.model_fields, 1, cutoff=0.5)
-            known = ", ".join(kind.model_fields)
-            hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {known}"
-            raise TenetError(f"{where}: unknown key '{key}'; {hint}")
-        section = field.annotation
-        if (
-            isinstance(value, Mapping)
-            and isinstance(section, type)
-            and issubclass(section, Section)
-        ):
-            _check_keys(section, value, f"{where}: {key}")
-
-
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `over` over `base`: mappings merge key by key, anything else replaces."""
-    merged = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = merge(merged[key], value) if both else value
-    return merged
-
-
-def without_comments(value: Any) -> Any:
-    """Drop every key with a ``$``, at any depth."""
-    if isinstance(value, Mapping):
-        return {key: without_comments(item) for key, item in value.items() if "$" not in key}
-    return value

@@ -1,6 +1,7 @@
 """3-D convolutions, as fast as the processor at hand can do them."""
 
 import math
+import os
 from typing import Any
 
 import torch
@@ -15,13 +16,34 @@ Triple = tuple[int, int, int]
 LEAST_OF_ONEDNN = 20480
 
 
+#: Limits that a user may set to what oneDNN uses of a processor, and under which it does not
+#: multiply bfloat16: https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html
+WITHOUT_BFLOAT16 = frozenset(
+    ["SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"]
+)
+
+
 def faster_in_float32(device: torch.device) -> bool:
     """Whether convolutions are faster in float32 than in bfloat16: on CPUs that do not multiply it.
 
-    Those with AMX or AVX512_BF16 do: AMD's since Zen 4, Intel's Xeons since Sapphire Rapids.
+    Those with AMX or AVX512_BF16 do: AMD's since Zen 4, Intel's Xeons since Sapphire Rapids; unless
+    ``ONEDNN_MAX_CPU_ISA`` forbids it.
     """
+    if device.type != "cpu":
+        return False
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA", "")
     able = torch.cpu.get_capabilities()
-    return device.type == "cpu" and not (able.get("amx_bf16") or able.get("avx512_bf16"))
+    native = able.get("amx_bf16") or able.get("avx512_bf16")
+    return not native or limit.upper() in WITHOUT_BFLOAT16
+
+
+def half_precision(device: torch.device, wanted: bool) -> torch.autocast:
+    """The context of networks: bfloat16 inside, where it is wanted and `faster_in_float32` is not.
+
+    All that may run in bfloat16 runs in this, so that one rule decides.
+    """
+    half = wanted and not faster_in_float32(device)
+    return torch.autocast(device.type, torch.bfloat16, enabled=half)
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -155,12 +177,6 @@ class Conv(nn.Conv3d):
         self.border_zyx = (z // 2, y // 2, x // 2)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: D102
-        if torch.is_autocast_enabled("cpu") and faster_in_float32(input.device):
-            with torch.autocast("cpu", enabled=False):
-                return self._convolve(input.float())
-        return self._convolve(input)
-
-    def _convolve(self, input: Tensor) -> Tensor:
         if not any(self.border_zyx):
             return convolve(input, self.weight, self.bias)
         padded = _Replicate.apply(input, self.border_zyx)

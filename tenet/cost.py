@@ -11,7 +11,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,12 +21,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from tenet.convolution import faster_in_float32
 from tenet.recording import as_it_is
 
 _FFT = torch.ops.aten
 _TRANSFORMS = {_FFT._fft_c2c: 1.0, _FFT._fft_r2c: 0.5, _FFT._fft_c2r: 0.5}
 KINDS = ("bfloat16", "float32", "fft")
 Action = Callable[[], Any]
+#: Seconds that a run of a large operation may take, and all runs of it together.
+MOST_S = 2.0
+NO_BFLOAT16 = "this processor does not multiply bfloat16"
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,23 @@ class Work:
 
 @dataclass(frozen=True)
 class Peaks:
-    """The rates that a machine reached: operations a second by kind."""
+    """The rates that a machine reached, operations a second by kind; why others are left out."""
 
     operations: dict[str, float]
+    left_out: dict[str, str] = field(default_factory=dict)
 
-    def floor_s(self, work: Work) -> float:
-        """Seconds that the operations take at these rates, one kind after the other."""
-        return sum(work.operations[kind] / self.operations[kind] for kind in KINDS)
+    def floor_s(self, work: Work) -> float | None:
+        """Seconds that the operations take at these rates, one kind after the other.
+
+        None if there are operations of a kind that is left out.
+        """
+        if self.missing(work):
+            return None
+        return sum(work.operations[kind] / rate for kind, rate in self.operations.items())
+
+    def missing(self, work: Work) -> str:
+        """Why there is no `floor_s` of this work; empty if there is."""
+        return "; ".join(why for kind, why in self.left_out.items() if work.operations[kind])
 
 
 class _Count(TorchDispatchMode):
@@ -90,28 +104,48 @@ def work_of(action: Action) -> Work:
 
 
 def peaks(device: torch.device) -> Peaks:
-    """Measure the highest rates of a device: the best of several short runs of each kind."""
-    channels, side = (128, 96) if device.type == "cuda" else (32, 64)  # enough to fill it
-    image = torch.rand(1, channels, side, side, side, device=device)
+    """Measure the highest rates of a device: the best of several short runs of each kind.
+
+    What it does not do by itself, or so slowly that a small probe foretells more than `MOST_S`
+    seconds for a run, is left out.
+    """
+    reached, left_out = {}, {}
+    for kind in KINDS:
+        if kind == "bfloat16" and faster_in_float32(device):
+            left_out[kind] = NO_BFLOAT16
+            continue
+        with torch.no_grad():
+            probe, whole = _one(kind, device, parts=4), _one(kind, device, parts=1)
+            rate = work_of(probe).total / _fastest(probe, device)
+            work = 4**3 * work_of(probe).total
+            if work / rate > MOST_S:
+                left_out[kind] = f"a {kind} operation takes about {work / rate:.0f} s: not timed"
+                continue
+            reached[kind] = work_of(whole).total / _fastest(whole, device)
+    return Peaks(reached, left_out)
+
+
+def _one(kind: str, device: torch.device, parts: int) -> Action:
+    """A convolution or a transform that fills a device, or one of a part of each side."""
+    if kind == "fft":
+        line = torch.rand(*[128 // parts] * 3, device=device, dtype=torch.complex64)
+        return lambda: torch.fft.fft(line)
+    channels, side = (128, 96) if device.type == "cuda" else (32, 64)
+    image = torch.rand(1, channels, *[side // parts] * 3, device=device)
     weight = torch.rand(channels, channels, 3, 3, 3, device=device)
-    channels_last = torch.channels_last_3d
-    half, kernel = (t.bfloat16().contiguous(memory_format=channels_last) for t in (image, weight))
-    line = torch.rand(128, 128, 128, device=device, dtype=torch.complex64)
-    actions: dict[str, Action] = {
-        "bfloat16": lambda: functional.conv3d(half, kernel, padding=1),
-        "float32": lambda: functional.conv3d(image, weight, padding=1),
-        "fft": lambda: torch.fft.fft(line),
-    }
-    with torch.no_grad():
-        return Peaks(
-            {kind: work_of(act).total / _fastest(act, device) for kind, act in actions.items()}
-        )
+    if kind == "bfloat16":
+        layout = torch.channels_last_3d
+        image, weight = (t.bfloat16().contiguous(memory_format=layout) for t in (image, weight))
+    return lambda: functional.conv3d(image, weight, padding=1)
 
 
 def _fastest(action: Action, device: torch.device, repeats: int = 8) -> float:
-    """Seconds of the fastest of several runs, after one that is not counted."""
-    times = []
-    for _ in range(repeats + 1):
+    """Seconds of the fastest of several runs, after one that is not counted; few if they are slow.
+
+    Runs stop after `MOST_S` seconds.
+    """
+    times: list[float] = []
+    while len(times) <= repeats and (len(times) < 2 or sum(times) < MOST_S):
         started = time.perf_counter()
         action()
         if device.type == "cuda":

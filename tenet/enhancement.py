@@ -19,6 +19,7 @@ from tenet.certainty import Certainty
 from tenet.config import ModelParams
 from tenet.errors import TenetError
 from tenet.io.intensities import IntensityRange
+from tenet.io.open import open_stack
 from tenet.io.stack import Stack
 from tenet.model import TENET
 from tenet.network import CoarseNet
@@ -232,6 +233,13 @@ def enhance_stack(
     """
     tenet = _Tiled(model, tile_zyx_shape, overlap_zyx, _devices(model, device), flips, certainty)
     return restore_stack(tenet, stack, range_, out, voxel_size_um=voxel_size_um, progress=progress)
+
+
+def segmented_share(enhanced: Path, threshold: float) -> float:
+    """Part of the voxels of an enhanced stack whose shape reaches a threshold."""
+    shape = open_stack(enhanced, channel=CHANNELS.index("shape"))
+    reached = sum(int(np.count_nonzero(slab >= threshold)) for _, slab in shape.slabs())
+    return reached / math.prod(shape.zyx_shape)
 
 
 def enhance_array(

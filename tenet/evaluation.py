@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tenet import metrics
 from tenet.errors import TenetError
 from tenet.io.open import open_stack
+from tenet.io.records import read_table
 from tenet.io.stack import Stack
 from tenet.phantoms import SUFFIX as PHANTOM
 from tenet.phantoms import open_phantom, open_phantoms
@@ -216,16 +217,7 @@ def read_rois(path: Path) -> pd.DataFrame:
     TenetError
         If the table cannot be read, is empty or lacks a column.
     """
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise TenetError(f"{path}: the table of ROIs cannot be read ({error})") from None
-    missing = {"roi", "image", "z", "y", "x", "fold"} - set(table.columns)
-    if missing or table.empty:
-        raise TenetError(
-            f"{path}: the table of ROIs "
-            + (f"lacks the columns {', '.join(sorted(missing))}" if missing else "is empty")
-        )
+    table = read_table(path, numbers=("roi", "image", "z", "y", "x", "fold"))
     return table.drop_duplicates(["image", "z", "y", "x"], ignore_index=True)
 
 
@@ -696,20 +688,15 @@ def read_acquisition(path: Path) -> dict[str, Any]:
 
 def read_psf_widths(path: Path) -> pd.DataFrame:
     """Read a ``psf.csv``: which (initial, learned, true), axis (axial, lateral), fwhm_um."""
-    try:
-        return pd.read_csv(path)[["which", "axis", "fwhm_um"]]
-    except (OSError, ValueError, KeyError) as error:
-        raise TenetError(f"{path}: the widths of the PSF cannot be read ({error})") from None
+    return read_table(path, ("which", "axis"), numbers=("fwhm_um",))[["which", "axis", "fwhm_um"]]
 
 
 def _read_published(path: Path) -> Mapping[tuple[str, str, str, str], float]:
     """Published numbers by figure, quantity, condition and method."""
-    try:
-        table = pd.read_csv(path)
-        keys = zip(*(table[c] for c in ("figure", "quantity", "condition", "method")), strict=True)
-        return dict(zip(keys, table["value"].astype(float), strict=True))
-    except (OSError, ValueError, KeyError) as error:
-        raise TenetError(f"{path}: the published numbers cannot be read ({error})") from None
+    columns = ("figure", "quantity", "condition", "method")
+    table = read_table(path, columns, numbers=("value",))
+    keys = zip(*(table[column] for column in columns), strict=True)
+    return dict(zip(keys, table["value"].astype(float), strict=True))
 
 
 def _published_key(

@@ -23,6 +23,7 @@ from tenet.enhancement import (
 from tenet.errors import TenetError
 from tenet.io.intensities import IntensityRange
 from tenet.io.open import open_stack
+from tenet.io.records import read_table
 from tenet.io.stack import Stack
 from tenet.model import TENET
 from tenet.phantoms import SUFFIX as PHANTOM_SUFFIX
@@ -323,7 +324,7 @@ class Inference:
                 ("shape × brightness", COLOURS["brightness"], fine_size),
             )
         ):
-            levels = (result.range_.low, result.range_.high) if name == "raw" else (0.0, 1.0)
+            levels = result.range_.as_read if name == "raw" else (0.0, 1.0)
             rows[0].append(Panel(slabs[i], (dy, dx), levels, colours, f"{name}, {where}"))
             rows[1].append(Panel(cuts[i], (dz, dy), levels, colours, f"{name}, zy at x = {x}"))
         return rows
@@ -406,7 +407,7 @@ class BeadsInference(Inference):
         if rois is None:
             yield result.name, (slice(None),) * 3, None
             return
-        table = rois if isinstance(rois, pd.DataFrame) else pd.read_csv(rois)
+        table = rois if isinstance(rois, pd.DataFrame) else read_table(rois)
         missing = {"roi", "image", "z", "y", "x"} - set(table.columns)
         if missing:
             raise TenetError(f"the table of ROIs lacks the columns {', '.join(sorted(missing))}")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tenet.config import AlignParams, ModelParams, parse_params
+from tenet.convolution import half_precision
 from tenet.errors import TenetError
 from tenet.imaging import NoiseModel, StridedBlur, centred_planes, deconvolve, lookup_blur
 from tenet.losses import psf_loss as psf_loss_of
@@ -62,7 +63,7 @@ class TENET(nn.Module):
     freeze_norm : bool
         Whether batch normalisation keeps its statistics while training goes on.
     half_precision : bool
-        Whether the encoder runs in bfloat16. The physics never does.
+        Whether networks run in bfloat16 where that is fast. The physics never does.
     """
 
     initial_psf: Tensor
@@ -143,7 +144,7 @@ class TENET(nn.Module):
         displacement = None
         moved = stack[None, None]
         for _ in range(ALIGNMENT_ROUNDS):
-            with torch.autocast(stack.device.type, torch.bfloat16, enabled=self.half_precision):
+            with half_precision(stack.device, self.half_precision):
                 still = self.aligner(moved)
             displacement = fit_displacement(stack, still[0, 0], displacement)
             moved = shift_planes(stack[None, None], displacement)
@@ -199,7 +200,7 @@ class TENET(nn.Module):
         Enhanced
             A mapping; see there.
         """
-        with torch.autocast(image.device.type, torch.bfloat16, enabled=self.half_precision):
+        with half_precision(image.device, self.half_precision):
             encoded = self.encoder(image, estimate)
         probability = encoded.shape_logits.float().sigmoid()
         brightness = encoded.brightness_logits.float().sigmoid()

@@ -335,6 +335,6 @@ def _first_accepted(attempt: Callable[[], tuple[Crop, float, bool]], max_tries: 
 
 
 def _mean_intensity(stack: Stack, range_: IntensityRange) -> float:
-    """Return the mean of a whole stack in [0, 1]."""
+    """Return the mean of a stack in [0, 1], where there is an image."""
     total = sum(float(normalise(slab, range_).sum(dtype=np.float64)) for _, slab in stack.slabs())
-    return total / math.prod(stack.zyx_shape)
+    return total / (math.prod(stack.zyx_shape) * (1 - range_.fill_share))

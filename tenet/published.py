@@ -16,6 +16,7 @@ import pandas as pd
 
 from tenet.errors import TenetError
 from tenet.evaluation import PUBLISHED_ABLATIONS, PUBLISHED_DEFINITION, sweep_intervals
+from tenet.io.records import read_table
 from tenet.metrics import bootstrap_interval
 
 COLUMNS = (
@@ -76,7 +77,7 @@ def published_vs_run(
     TenetError
         If a table cannot be read.
     """
-    numbers = _read(published)
+    numbers = read_table(published)
     tables = {path.stem: path for path in (*metrics, *sweeps)}
     for path in tables.values():
         if not path.is_file():
@@ -95,13 +96,6 @@ def published_vs_run(
     except KeyError as error:
         raise TenetError(f"{published}: the published numbers lack the column {error}") from None
     return pd.DataFrame(found, columns=list(COLUMNS))
-
-
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise TenetError(f"{path}: this table cannot be read ({error})") from None
 
 
 def _place(figure: str, quantity: str, condition: str, method: str) -> _Place | None:
@@ -147,7 +141,7 @@ def _counterpart(
         return empty | {"note": "no such quantity here"}
     if place.experiment not in tables:
         return empty | {"note": f"{place.experiment} is not part of this run"}
-    table = _of(place, _read(tables[place.experiment]))
+    table = _of(place, read_table(tables[place.experiment]))
     if table.empty:
         return empty | {"note": f"{place.method} is not part of this run"}
     fair = table[table["quantity"] == place.fair]["value"]
@@ -161,7 +155,7 @@ def _counterpart(
     name = f"{place.experiment}_sweep"
     if name not in tables:
         return empty | known | {"note": f"no thresholds of {place.experiment} were swept here"}
-    sweep = _of(place, _read(tables[name]))
+    sweep = _of(place, read_table(tables[name]))
     sweep = sweep[sweep["quantity"] == place.quantity]
     lines = sweep_intervals(sweep, rng)
     # TENET's shape is a probability. Sweeps of beads end at 95 % of a method's range.

@@ -19,6 +19,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from tenet.errors import TenetError
 from tenet.io.atomic import copy_file
+from tenet.io.outputs import check_outputs
 from tenet.io.writing import write_ome_tiff
 from tenet.stacks import every_stack, voxel_size_of
 
@@ -125,12 +126,17 @@ def register_folder(
         If there is no stack, the voxel size of one is not known, or one cannot be registered.
     """
     pairs = every_stack(data, out, channel=channel)
+    tables = [*data.glob("*.csv"), *data.glob("*.json")]
+    check_outputs(
+        [*(stack.path for stack, _ in pairs), *tables],
+        [*(path for _, path in pairs), *(out / table.name for table in tables)],
+    )
     for done, (stack, path) in enumerate(pairs, start=1):
         size_um = voxel_size_of(stack, stack.voxel_size_um or voxel_size_um)
         registered, _ = register_planes(stack.read(), motion)
         write_ome_tiff(path, registered, size_um)
         if progress is not None:
             progress(done, len(pairs))
-    for table in [*data.glob("*.csv"), *data.glob("*.json")]:
+    for table in tables:
         copy_file(table, out / table.name)
     return len(pairs)

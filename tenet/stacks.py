@@ -1,45 +1,60 @@
 """Raw stacks on disk: which there are, how large their voxels are, and which a fold leaves out."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
 from tenet.config import ModelParams
-from tenet.errors import TenetError
+from tenet.errors import TenetError, one_line
+from tenet.io.ome_zarr import is_zarr
 from tenet.io.open import open_stack
-from tenet.io.stack import Stack
+from tenet.io.stack import Stack, VoxelSize, check_voxel_size
 
-VoxelSize = tuple[float, float, float]
-
-_STACK_SUFFIXES = (".tif", ".tiff", ".btf", ".npy", ".nd2", ".zarr", ".zarr.zip", ".ozx")
+_FILE_SUFFIXES = (".tif", ".tiff", ".btf", ".npy", ".nd2", ".zarr.zip", ".ozx")
+_SUFFIX = re.compile(
+    r"(\.ome)?(\.tiff?|\.btf|\.npy|\.nd2|\.zarr|\.zarr\.zip|\.ozx)$", re.IGNORECASE
+)
 
 
 def stack_name(path: Path) -> str:
-    """File name without the suffixes of an image file: ``03.ome.tif`` is 03."""
-    return re.sub(r"(\.ome)?(\.tiff?|\.btf|\.npy|\.nd2|\.zarr|\.zarr\.zip|\.ozx)$", "", path.name)
+    """Name of a stack without the suffixes of an image file: ``03.ome.tif`` is 03.
+
+    An image inside an OME-Zarr is named after both: ``03.zarr/1`` is 03_1.
+    """
+    return "_".join([_SUFFIX.sub("", name) for name in _names(path)])
+
+
+def _names(path: Path) -> list[str]:
+    """Names of the stack's file or folder, and of the groups inside it that lead to the image."""
+    parts = Path(os.path.abspath(path)).parts  # "." and "x/.." have a name too
+    inside = [k for k, part in enumerate(parts) if part.lower().endswith(".zarr")]
+    return list(parts[inside[-1] :] if inside and not _SUFFIX.search(parts[-1]) else parts[-1:])
 
 
 def stack_files(path: Path) -> list[Path]:
-    """List the stacks of a folder by name; of a file, itself.
+    """List the stacks of a folder by name; of a file or a Zarr, itself.
 
     Raises
     ------
     TenetError
         If there is nothing to read, or two files have one name but for the suffix.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         raise TenetError(f"{path}: no such folder or file; check the path")
-    if path.is_file() or path.name.endswith(".zarr"):
+    if not path.is_dir() or is_zarr(path):
         return [path]
-    files = sorted(
-        f
-        for f in path.iterdir()
-        if f.name.lower().endswith(_STACK_SUFFIXES) and not f.name.startswith(".")
-    )
+    inside = _inside(path)
+    files = [f for f in inside if f.name.lower().endswith(_FILE_SUFFIXES) or is_zarr(f)]
     if not files:
-        raise TenetError(f"{path}: there is no stack in it (one of {', '.join(_STACK_SUFFIXES)})")
+        held = f"holds {len(inside)} other files or folders" if inside else "is empty"
+        raise TenetError(
+            f"{path}: there is no stack in this folder, which {held}; give one with a stack "
+            f"(OME-Zarr, or a file that ends in {', '.join(_FILE_SUFFIXES)})"
+        )
     names = [stack_name(f) for f in files]
     for name in names:
         if names.count(name) > 1:
@@ -49,6 +64,14 @@ def stack_files(path: Path) -> list[Path]:
     return files
 
 
+def _inside(folder: Path) -> list[Path]:
+    """List what a folder holds by name, but for hidden files."""
+    try:
+        return sorted(f for f in folder.iterdir() if not f.name.startswith("."))
+    except OSError as error:
+        raise TenetError(f"{folder}: the folder cannot be read ({one_line(error)})") from None
+
+
 def every_stack(
     data: Path,
     out: Path,
@@ -56,6 +79,7 @@ def every_stack(
     fold: int | None = None,
     *,
     channel: int | None = None,
+    planes_are: Literal["C", "T"] | None = None,
 ) -> list[tuple[Stack, Path]]:
     """Open the stacks of a folder, or of its sub-folders, each with the file for its result.
 
@@ -71,6 +95,8 @@ def every_stack(
         Only images with a region in this fold of the table.
     channel : int, optional
         Channel of stacks with several.
+    planes_are : {"C", "T"}, optional
+        As in `open_stack`.
 
     Raises
     ------
@@ -79,16 +105,17 @@ def every_stack(
     """
     if fold is not None and rois is None:
         raise TenetError("--fold needs --rois, the table that says which image is in which fold")
-    if not data.is_dir():
+    if not os.path.isdir(data):
         raise TenetError(f"{data} is not a folder")
-    folders = [path for path in sorted(data.iterdir()) if path.is_dir() and path.suffix != ".zarr"]
+    folders = [] if is_zarr(data) else [f for f in _inside(data) if f.is_dir() and not is_zarr(f)]
     wanted = images_of(rois, fold) if rois is not None else None
     pairs = []
     for folder in folders or [data]:
         for file in stack_files(folder):
             if wanted is None or image_number(file) in wanted:
                 target = out / folder.relative_to(data) / f"{stack_name(file)}.ome.tif"
-                pairs.append((open_stack(file, channel=channel), target))
+                stack = open_stack(file, channel=channel, planes_are=planes_are)
+                pairs.append((stack, target))
     if not pairs:
         raise TenetError(f"{data} holds none of the images that {rois} names")
     return pairs
@@ -103,7 +130,7 @@ def voxel_size_of(stack: Stack, given: VoxelSize | None = None) -> VoxelSize:
     Raises
     ------
     TenetError
-        If neither is known, or axial super-resolution has nothing to do.
+        If neither is known, or it is none of a microscope (`check_voxel_size`).
     """
     size = given or stack.voxel_size_um
     if size is None:
@@ -111,13 +138,7 @@ def voxel_size_of(stack: Stack, given: VoxelSize | None = None) -> VoxelSize:
             f"{stack.path} {stack.voxel_size_note}: give --voxel-size Z Y X in µm "
             "(voxel_z_um, voxel_y_um, voxel_x_um in the sample table)"
         )
-    if min(size) <= 0:
-        raise TenetError(f"{stack.path}: voxel size {size} µm; every side must be above 0")
-    if size[0] < size[2]:
-        raise TenetError(
-            f"{stack.path}: its planes are {size[0]:g} µm apart, finer than its pixels of "
-            f"{size[2]:g} µm: axial super-resolution has nothing to do; check the order Z Y X"
-        )
+    check_voxel_size(size, str(stack.path))
     return size
 
 
@@ -145,8 +166,8 @@ def voxel_size_mismatch(
 
 
 def image_number(path: Path) -> int:
-    """Number of an image: the digits that its name ends with."""
-    digits = re.search(r"(\d+)$", stack_name(path))
+    """Number of an image: the digits that the name of its file or folder ends with."""
+    digits = re.search(r"(\d+)$", _SUFFIX.sub("", _names(path)[0]))
     if digits is None:
         raise TenetError(f"{path}: its name does not end with the number of the image")
     return int(digits.group())

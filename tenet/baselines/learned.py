@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tenet.config import Optimisation, validated
-from tenet.convolution import faster_in_float32
+from tenet.convolution import half_precision
 from tenet.errors import TenetError
 from tenet.imaging import NoiseModel
 from tenet.io.atomic import save_json
@@ -144,8 +144,7 @@ class LearnedBaseline(nn.Module):
 
     def autocast(self) -> torch.autocast:
         """Half precision inside, where the settings say so and it is fast."""
-        half = self.settings.precision == "bfloat16" and not faster_in_float32(self.device)
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
+        return half_precision(self.device, self.settings.precision == "bfloat16")
 
     def fine_tile(self) -> tuple[int, int]:
         """Most fine voxels along each side of a tile, and how many neighbours share."""
@@ -247,7 +246,7 @@ class LearnedBaseline(nn.Module):
         Raises
         ------
         TenetError
-            If a file is missing, damaged or of another method.
+            If a file is missing, damaged or of another method, or a weight is not finite.
         """
         path = folder / SETTINGS
         try:
@@ -258,12 +257,25 @@ class LearnedBaseline(nn.Module):
         if record.get("method") != cls.name:
             raise TenetError(f"{folder} holds {record.get('method')}, not {cls.name}")
         network = cls(validated(cls.settings_type, settings, str(path)), scale)
+        weights = read_weights(folder / MODEL)
+        if (wrong := _unusable(weights)) is not None:
+            raise TenetError(f"{folder / MODEL}: {wrong}; train again")
         try:
-            network.load_state_dict(read_weights(folder / MODEL))
+            network.load_state_dict(weights)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise TenetError(f"{folder / MODEL} does not fit its settings ({reason})") from None
         return network.to(device).eval(), record
+
+
+def _unusable(weights: Mapping[str, Any]) -> str | None:
+    """What is wrong with the first of some weights that are no finite floats, or None."""
+    for name, value in weights.items():
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return f"{name} is no tensor of floating-point numbers"
+        if not bool(value.isfinite().all()):
+            return f"{name} is not finite"
+    return None
 
 
 def fit(
@@ -288,6 +300,8 @@ def fit(
         keep_last=keep_last,
     )
     train(task, plan)
+    if (wrong := _unusable(network.state_dict())) is not None:
+        raise TenetError(f"{folder}: training of {network.name} failed: {wrong}; lower lr")
     network.eval()
     network.register([_middle(stack, range_) for stack, range_ in data[:_REGISTERED]])
 

@@ -16,6 +16,7 @@ Bertero & Boccacci, Astron. Astrophys. 437, 369 (2005) for light from outside of
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -25,9 +26,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from tenet.baselines.observation import Observation
 from tenet.baselines.total_variation import curvature, published_curvature, relative_spacing
 from tenet.errors import TenetError
-from tenet.imaging import BandLimitedBlur, StridedBlur, centred_planes, momentum
+from tenet.imaging import centred_planes, momentum
 
 Volume = Tensor | NDArray[Any]
 Progress = Callable[[int, int], None]
@@ -81,8 +83,9 @@ def rltv(
         image over the background.
     accelerated
         Start each iteration ahead of the last estimate, as `imaging.momentum` says, and blur as
-        `imaging.BandLimitedBlur` does. Thirty such iterations go about as far as a hundred plain
-        ones, but the likelihood need not rise in each.
+        `imaging.BandLimitedBlur` does, as long as the weights that it makes negative do no harm.
+        Thirty such iterations go about as far as a hundred plain ones, but the likelihood need not
+        rise in each.
     progress
         Called as ``progress(done, iterations)`` after every iteration.
     device
@@ -97,13 +100,18 @@ def rltv(
     ------
     TenetError
         If the image or the PSF is negative, not finite or of the wrong shape, the PSF does not sum
-        to 1 or cannot be centred, or a parameter is out of range.
+        to 1 or cannot be centred, a parameter is out of range, or the result is not finite.
 
     Notes
     -----
     The estimate extends half a PSF beyond the image on every side, where it takes up light that
     reaches the image from outside; this margin is cut off in the end. A voxel that the image cannot
     see (Aᵀ1 below 1e-3 of its maximum) stays at zero.
+
+    The iteration needs weights that are not negative. `imaging.BandLimitedBlur` rings where the PSF
+    is cut off, so that Aᵀ may amplify the ratios y / (A o + b) instead of averaging them, and what
+    is bright may make A o negative elsewhere; from there on the estimate grows without bound. Where
+    a model of recorded light is not positive, the run begins again with all frequencies.
     """
     *_, (_, estimate) = rltv_iterates(
         image,
@@ -119,7 +127,7 @@ def rltv(
         progress=progress,
         device=device,
     )
-    return estimate
+    return _finite(estimate)
 
 
 def rltv_iterates(
@@ -147,6 +155,7 @@ def rltv_iterates(
     Yields
     ------
     tuple of int and Tensor of float32, shape (Z·s, Y, X)
+        Not checked to be finite.
 
     See Also
     --------
@@ -303,7 +312,16 @@ def rltv_paper(
         accelerated=False,
         progress=progress,
     )
-    return estimate.repeat_interleave(scale, dim=0)
+    return _finite(estimate).repeat_interleave(scale, dim=0)
+
+
+def _finite(estimate: Tensor) -> Tensor:
+    if bool(estimate.isfinite().all()):
+        return estimate
+    raise TenetError(
+        "RLTV diverged, its result is not finite: take fewer iterations or a lower weight of the "
+        "total variation"
+    )
 
 
 def coarse_psf(psf: Tensor, scale: int) -> Tensor:
@@ -333,50 +351,6 @@ def coarse_psf(psf: Tensor, scale: int) -> Tensor:
 # ---------------------------------------------------------------------------------------------
 
 
-class _Observation:
-    """A from the fine grid with its margin of half a PSF to the coarse stack, and its adjoint."""
-
-    def __init__(
-        self, psf: Tensor, coarse_shape_zyx: torch.Size, scale: int, *, band_limited: bool
-    ) -> None:
-        self.margin_zyx = tuple(size // 2 for size in psf.shape)
-        margin_z, margin_y, margin_x = self.margin_zyx
-        planes, rows, columns = coarse_shape_zyx
-        self.fine_shape_zyx = (
-            planes * scale + 2 * margin_z,
-            rows + 2 * margin_y,
-            columns + 2 * margin_x,
-        )
-        blur = StridedBlur(
-            psf,
-            self.fine_shape_zyx,
-            scale,
-            first=margin_z + (scale - 1 + psf.shape[0] - 1) // 2,
-            coarse_planes=planes,
-            inner_only=True,
-        )
-        self._blur = BandLimitedBlur.of(blur) if band_limited else blur
-
-    def forward(self, fine: Tensor) -> Tensor:
-        """Blur and sample: (Z·s, Y, X) with margin to (Z, Y, X) without."""
-        _, margin_y, margin_x = self.margin_zyx
-        coarse = self._blur.forward(fine[None, None])[0, 0]
-        rows, columns = coarse.shape[1:]
-        return coarse[:, margin_y : rows - margin_y, margin_x : columns - margin_x]
-
-    def adjoint(self, coarse: Tensor) -> Tensor:
-        """Spread back: (Z, Y, X) without margin to (Z·s, Y, X) with."""
-        _, margin_y, margin_x = self.margin_zyx
-        padded = functional.pad(coarse, (margin_x, margin_x, margin_y, margin_y))
-        return self._blur.adjoint(padded[None, None])[0, 0]
-
-    def inside(self, fine: Tensor) -> Tensor:
-        """Cut the margin off."""
-        return fine[
-            tuple(slice(m, n - m) for m, n in zip(self.margin_zyx, fine.shape, strict=True))
-        ]
-
-
 @torch.no_grad()
 def _iterates(
     image: Tensor,
@@ -394,36 +368,62 @@ def _iterates(
 
     `penalty` gives what the regularisation adds to Aᵀ1 in the denominator for an estimate.
     """
+    run = partial(_run, image, psf, scale, penalty, background, initial, accelerated=accelerated)
+    done = 0
+    for band_limited in (True, False) if accelerated else (False,):
+        for iteration, estimate in run(steps=snapshots[-1], band_limited=band_limited):
+            if iteration > done and progress is not None:
+                progress(iteration, snapshots[-1])
+            if iteration > done and iteration in snapshots:
+                yield iteration, estimate.clone()
+            done = max(done, iteration)
+        if done == snapshots[-1]:
+            return
+
+
+def _run(
+    image: Tensor,
+    psf: Volume,
+    scale: int,
+    penalty: Callable[[Tensor], Tensor] | None,
+    background: float,
+    initial: Volume | float | None,
+    *,
+    accelerated: bool,
+    steps: int,
+    band_limited: bool,
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield each iteration; a band-limited run ends where its model of recorded light is dark."""
     if background < 0:
         raise TenetError(f"the background must not be negative, got {background}")
     psf = _as_psf(psf, scale, image.device)
-    observation = _Observation(psf, image.shape, scale, band_limited=accelerated)
+    observation = Observation(psf, image.shape, scale, band_limited=band_limited)
     sensitivity = observation.adjoint(torch.ones_like(image))
     seen = sensitivity > _LEAST_SENSITIVITY * sensitivity.max()
     sensitivity.clamp_(min=_LEAST_SENSITIVITY * float(sensitivity.max()))
     estimate = _first_estimate(image, observation, scale, background, initial).mul_(seen)
     least_model = _LEAST_MODEL * max(float(image.max()), 1e-30)
-    last = estimate
-    for iteration in range(1, snapshots[-1] + 1):
+    recorded, last = image > 0, estimate
+    for iteration in range(1, steps + 1):
         ahead = estimate.clone()
         if accelerated:
             ahead = torch.lerp(last, estimate, 1 + momentum(iteration)).clamp_(min=0)
-        model = observation.forward(ahead).add_(background).clamp_(min=least_model)
+        model = observation.forward(ahead).add_(background)
+        if band_limited and not bool((model > least_model)[recorded].all()):
+            return
+        model.clamp_(min=least_model)
         correction = observation.adjoint(torch.div(image, model, out=model)).clamp_(min=0)
         denominator = sensitivity
         if penalty is not None:
             denominator = penalty(ahead).add_(sensitivity)
             torch.maximum(denominator, _LEAST_DENOMINATOR * sensitivity, out=denominator)
         last, estimate = estimate, ahead.mul_(correction.div_(denominator)).mul_(seen)
-        if progress is not None:
-            progress(iteration, snapshots[-1])
-        if iteration in snapshots:
-            yield iteration, observation.inside(estimate).clone()
+        yield iteration, observation.inside(estimate)
 
 
 def _first_estimate(
     image: Tensor,
-    observation: _Observation,
+    observation: Observation,
     scale: int,
     background: float,
     initial: Volume | float | None,

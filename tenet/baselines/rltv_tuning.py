@@ -110,12 +110,13 @@ def tune(
         fewest iterations.
     table : DataFrame
         Columns ``tv_weight``, ``iterations``, ``threshold``, ``iou``: every point of the grid
-        at its own best threshold.
+        at its own best threshold, without those where a result is not finite.
 
     Raises
     ------
     TenetError
-        If there are no pairs or the grid is empty, and as `rltv` and `metrics.threshold_sweep`.
+        If there are no pairs, the grid is empty or no setting gives finite results, and as `rltv`
+        and `metrics.threshold_sweep`.
 
     Notes
     -----
@@ -144,14 +145,17 @@ def tune(
                 accelerated=True,
                 device=device,
             ):
-                sweep = metrics.threshold_sweep(estimate.cpu().numpy(), mask, thresholds)
-                sweeps[step].append(sweep["iou"].to_numpy())
+                if bool(estimate.isfinite().all()):
+                    sweep = metrics.threshold_sweep(estimate.cpu().numpy(), mask, thresholds)
+                    sweeps[step].append(sweep["iou"].to_numpy())
             if progress is not None:
                 progress(run * len(pairs) + phantom, len(weights) * len(pairs))
-        for step in steps:
+        for step in (step for step in steps if len(sweeps[step]) == len(pairs)):
             mean_iou = np.mean(sweeps[step], axis=0)
             best = int(mean_iou.argmax())
             rows.append((weight, step, float(thresholds[best]), float(mean_iou[best])))
+    if not rows:
+        raise TenetError("no setting of RLTV gives a finite result: tune with fewer iterations")
     table = pd.DataFrame(rows, columns=["tv_weight", "iterations", "threshold", "iou"])
     weight, step, threshold, score = max(rows, key=lambda row: row[-1])
     return RLTVSettings(step, weight, threshold, score), table

@@ -5,10 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from tenet.baselines.rltv import rltv_paper, rltv_tiled
 from tenet.baselines.rltv_tuning import Tuning, tune, tune_published
 from tenet.calibration import phantom_images
+from tenet.errors import TenetError
 from tenet.io.atomic import save_json
 from tenet.io.intensities import normalise
 from tenet.io.stack import Stack
@@ -59,25 +61,36 @@ def run_rltv(
     """Deconvolve stacks with the PSF of a model and what `tune_rltv` chose.
 
     `paper` takes the settings of the published figures instead, with a threshold chosen likewise.
+
+    Raises
+    ------
+    TenetError
+        As `rltv` and `rltv_paper`, with the path of the stack.
     """
     network, experiment = load_model(model, device=device)
     psf, params = network.psf().detach(), experiment.params
+
+    def deconvolved(image: Tensor) -> Tensor:
+        if paper:
+            return rltv_paper(image, psf, scale=params.scale, device=device)
+        return rltv_tiled(
+            image,
+            psf,
+            scale=params.scale,
+            iterations=chosen.rltv.iterations,
+            tv_weight=chosen.rltv.tv_weight,
+            fine_voxel_size_um=params.fine_voxel_size_um,
+            accelerated=True,
+            device=device,
+        )
+
     for stack, path in pairs:
         range_ = model_range(stack, experiment, model, normalisation, device=device)
         image = torch.from_numpy(normalise(stack.read(), range_))
-        if paper:
-            result = rltv_paper(image, psf, scale=params.scale, device=device)
-        else:
-            result = rltv_tiled(
-                image,
-                psf,
-                scale=params.scale,
-                iterations=chosen.rltv.iterations,
-                tv_weight=chosen.rltv.tv_weight,
-                fine_voxel_size_um=params.fine_voxel_size_um,
-                accelerated=True,
-                device=device,
-            )
+        try:
+            result = deconvolved(image)
+        except TenetError as error:
+            raise TenetError(f"{stack.path}: {error}") from None
         path.parent.mkdir(parents=True, exist_ok=True)
         write_ome_tiff(path, result.cpu().numpy(), params.fine_voxel_size_um, ["intensity"])
     part = chosen.rltv_paper if paper else chosen.rltv

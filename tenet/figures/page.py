@@ -27,6 +27,7 @@ from tenet.evaluation import (
     published_as_method,
     read_acquisition,
 )
+from tenet.io.records import read_table
 from tenet.io.stack import Stack
 from tenet.phantoms import SUFFIX as PHANTOM
 from tenet.phantoms import open_phantom
@@ -430,10 +431,7 @@ def all_metrics(results: Path, figure: str) -> pd.DataFrame:
 
 def read_csv(path: Path) -> pd.DataFrame:
     """Read a table, or say that it has to be made first."""
-    try:
-        return pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise TenetError(f"{path}: the table cannot be read ({error}); make it first") from None
+    return read_table(existing(path))
 
 
 def existing(path: Path) -> Path:

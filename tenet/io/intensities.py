@@ -1,5 +1,6 @@
 """Raw intensities: which become 0 and 1, and which cannot be an image."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -7,13 +8,23 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter, ValidationError
 
 from tenet.errors import TenetError
+from tenet.io.outliers import Histogram, find_fill, find_hot, without_hot
 from tenet.io.stack import Stack, Triple
 
+#: Parts of a result's voxels, below and above which its segmentation is doubtful.
+LEAST_SEGMENTED, MOST_SEGMENTED = 1e-5, 0.5
 
-def check_intensities(stack: Stack) -> None:
+
+def check_intensities(stack: Stack) -> tuple[float, float]:
     """Go through a stack once and refuse what cannot be an image.
+
+    Returns
+    -------
+    low, high : float
+        The lowest and the highest raw intensity.
 
     Raises
     ------
@@ -26,6 +37,7 @@ def check_intensities(stack: Stack) -> None:
         low, high = min(low, float(slab.min())), max(high, float(slab.max()))
     if low == high:
         raise TenetError(_constant(stack, low))
+    return low + stack.offset, high + stack.offset
 
 
 def _check_finite(stack: Stack, start: int, slab: npt.NDArray[np.float32]) -> None:
@@ -40,7 +52,7 @@ def _check_finite(stack: Stack, start: int, slab: npt.NDArray[np.float32]) -> No
 
 def _constant(stack: Stack, value: float) -> str:
     return (
-        f"{stack.path}: all intensities are {value:g}, so there is nothing to see; "
+        f"{stack.path}: all intensities are {value + stack.offset:g}, so there is nothing to see; "
         "check the channel and the export"
     )
 
@@ -57,12 +69,30 @@ class IntensityRange:
         How they were found, for the record.
     saturated : bool
         Whether the detector's highest value is among them, and piled up.
+    saturated_share : float
+        Part of the voxels that have it, where it is.
+    offset : float
+        What `Stack.read` subtracts from raw intensities.
+    fill : float or None
+        Raw intensity that stands where there is no image, and decides nothing.
+    fill_share : float
+        Part of the voxels that have it.
+    hot : float or None
+        Raw intensity from which voxels that stand alone are the detector's, and decide nothing.
+    hot_share : float
+        Part of the voxels that reach it.
     """
 
     low: float
     high: float
     method: str
     saturated: bool = False
+    saturated_share: float = 0.0
+    offset: float = 0.0
+    fill: float | None = None
+    fill_share: float = 0.0
+    hot: float | None = None
+    hot_share: float = 0.0
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
@@ -71,7 +101,7 @@ class IntensityRange:
                 "compute it again from the stack"
             )
 
-    def to_dict(self) -> dict[str, float | str | bool]:
+    def to_dict(self) -> dict[str, float | str | bool | None]:
         """Return the range as it is kept in JSON."""
         return asdict(self)
 
@@ -82,20 +112,66 @@ class IntensityRange:
         Raises
         ------
         TenetError
-            If an entry is missing or is not a number.
+            If an entry is missing or of the wrong kind.
         """
         try:
-            saturated = record.get("saturated", False)
-            if not isinstance(saturated, bool):
-                raise TypeError
-            return cls(
-                float(record["low"]), float(record["high"]), str(record["method"]), saturated
-            )
-        except (KeyError, TypeError, ValueError) as error:
+            # Through JSON, where a number may stand for a float, but "3" is not 3.
+            return TypeAdapter(cls).validate_json(json.dumps(dict(record)), strict=True)
+        except (ValidationError, TypeError, ValueError) as error:
             raise TenetError(
-                f"an intensity range needs low, high and method, and has {dict(record)}; "
+                f"an intensity range needs low, high and method, and has {str(record)[:200]}; "
                 "compute it again from the stack"
             ) from error
+
+    def describe(self) -> str:
+        """Return the range used, and what was left out, in one line."""
+        digits = 12 if self.offset else 6
+        parts = [f"{self.low:.{digits}g} to {self.high:.{digits}g} become 0 to 1 ({self.method})"]
+        if self.fill is not None:
+            parts.append(f"{_percent(self.fill_share)} of {self.fill:g} left out as fill")
+        if self.hot is not None:
+            parts.append(f"{_percent(self.hot_share)} from {self.hot:g} on left out as hot voxels")
+        if self.saturated:
+            parts.append(f"{_percent(self.saturated_share)} saturated")
+        return "intensities " + ", ".join(parts)
+
+    @property
+    def as_read(self) -> tuple[float, float]:
+        """What `Stack.read` returns for `low` and `high`."""
+        return self.low - self.offset, self.high - self.offset
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
+
+
+def warnings_of(range_: IntensityRange, segmented: float | None = None) -> list[str]:
+    """Say what makes a result doubtful, in one line each.
+
+    Parameters
+    ----------
+    range_ : IntensityRange
+        Of the stack.
+    segmented : float, optional
+        Part of the result's voxels that reach the threshold.
+    """
+    said = []
+    if range_.saturated:
+        said.append(
+            f"{_percent(range_.saturated_share)} of the voxels are saturated: how bright they are "
+            "cannot be seen; record with less gain or light"
+        )
+    if segmented is not None and segmented < LEAST_SEGMENTED:
+        said.append(
+            f"nearly nothing is segmented ({_percent(segmented)} of the voxels): "
+            "check the channel, the voxel size and the range of intensities"
+        )
+    if segmented is not None and segmented > MOST_SEGMENTED:
+        said.append(
+            f"{_percent(segmented)} of the voxels are segmented, which is no sparse structure: "
+            "check the channel, the voxel size and the range of intensities"
+        )
+    return said
 
 
 def intensity_range(
@@ -112,7 +188,8 @@ def intensity_range(
     background goes to nearly 0 however strong the noise or the detector's offset; and no signal
     is clipped as long as a quarter of the stack is background. The upper percentile leaves out one
     voxel in 10 000, so no hot pixel sets the contrast, while a single bead still spans the range.
-    Percentiles are order statistics rounded down: the highest voxel is always left out.
+    Percentiles are order statistics rounded down: the highest voxel is always left out. What fills
+    the place of no image, and more hot voxels than that, are left out first (`tenet.io.outliers`).
 
     Percentiles are exact for integers of 8 and 16 bits; for other types they are those of a
     regular subset of at most 8 million voxels. If more than one voxel in 10 000 has the highest
@@ -142,6 +219,46 @@ def intensity_range(
             f"percentiles {low_percent:g} and {high_percent:g} are no range; "
             "choose 0 ≤ low < high < 100"
         )
+    if method == "minmax":
+        low, high = check_intensities(stack)
+        return IntensityRange(low, high, "minmax", offset=stack.offset)
+    everything, highest = _histogram(stack)
+    found, offset = everything, stack.offset
+    fill = find_fill(stack, everything)
+    if fill is not None:
+        found = found.part(found.values > fill)
+    lower = found.percentile(low_percent)
+    hot = find_hot(stack, found, lower, high_percent)
+    if hot is not None:
+        found = found.part(found.values < hot)
+        highest = float(found.values[-1])
+        lower = found.percentile(low_percent)
+    upper = found.percentile(high_percent)
+    if lower >= upper:
+        raise TenetError(
+            f"{stack.path}: all but a few voxels have the intensity {lower + offset:g} "
+            f"(percentiles {low_percent:g} to {high_percent:g}); "
+            "take a nearer crop or the method minmax"
+        )
+    top = int(found.counts[-1])
+    saturated = bool(upper == highest and top > found.counts[-2])
+    size = everything.size
+    return IntensityRange(
+        lower + offset,
+        upper + offset,
+        f"percentile {low_percent:g} to {high_percent:g}",
+        saturated,
+        top / size if saturated else 0.0,
+        offset,
+        None if fill is None else fill + offset,
+        0.0 if fill is None else float(everything.counts[0]) / size,
+        None if hot is None else hot + offset,
+        0.0 if hot is None else everything.part(everything.values >= hot).size / size,
+    )
+
+
+def _histogram(stack: Stack) -> tuple[Histogram, float]:
+    """Go through a stack for its histogram and its highest intensity; see `intensity_range`."""
     exact = stack.dtype.kind in "bui" and stack.dtype.itemsize <= 2
     counts = np.zeros(2**16, dtype=np.int64)
     zero = 2**15 if stack.dtype.kind == "i" else 0
@@ -152,8 +269,6 @@ def intensity_range(
     for start, slab in stack.slabs():
         _check_finite(stack, start, slab)
         low, high = min(low, float(slab.min())), max(high, float(slab.max()))
-        if method == "minmax":
-            continue
         if exact:
             counts += np.bincount(slab.ravel().astype(np.int64) + zero, minlength=2**16)
         else:
@@ -161,29 +276,11 @@ def intensity_range(
             samples.append(slab.ravel()[-start * plane_voxels % step :: step].copy())
     if low == high:
         raise TenetError(_constant(stack, low))
-    if method == "minmax":
-        return IntensityRange(low, high, "minmax")
     if exact:
-        cumulative = np.cumsum(counts)
-        ranks = [int(p / 100 * (cumulative[-1] - 1)) for p in (low_percent, high_percent)]
-        lower, upper = (float(v) - zero for v in np.searchsorted(cumulative, ranks, side="right"))
-        next_to_last, last = counts[np.flatnonzero(counts)[-2:]]
-    else:
-        drawn = np.concatenate(samples)
-        ranks = [int(p / 100 * (drawn.size - 1)) for p in (low_percent, high_percent)]
-        drawn.partition(ranks)
-        lower, upper = (float(drawn[rank]) for rank in ranks)
-        top, below = drawn == upper, drawn[drawn < upper]
-        last = top.sum()
-        next_to_last = (below == below.max(initial=-math.inf)).sum()
-    if lower >= upper:
-        raise TenetError(
-            f"{stack.path}: all but a few voxels have the intensity {lower:g} (percentiles "
-            f"{low_percent:g} to {high_percent:g}); take a nearer crop or the method minmax"
-        )
-    method_used = f"percentile {low_percent:g} to {high_percent:g}"
-    saturated = bool(upper == high and last > next_to_last)
-    return IntensityRange(lower, upper, method_used, saturated)
+        values = np.flatnonzero(counts)
+        return Histogram(values.astype(np.float64) - zero, counts[values]), high
+    found, numbers = np.unique(np.concatenate(samples), return_counts=True)
+    return Histogram(found.astype(np.float64), numbers.astype(np.int64)), high
 
 
 def _sampling_step(zyx_shape: Triple, most: int = 2**23) -> int:
@@ -198,8 +295,14 @@ def _sampling_step(zyx_shape: Triple, most: int = 2**23) -> int:
 
 
 def normalise(array: npt.ArrayLike, range_: IntensityRange) -> npt.NDArray[np.float32]:
-    """Scale raw intensities to [0, 1], clipping what lies outside the range."""
+    """Scale intensities, as `Stack.read` returns them, to [0, 1], clipping what lies outside.
+
+    Hot voxels (of an image whose last axes are Y and X) become the median of their neighbours.
+    """
+    low, high = range_.as_read
     scaled = np.array(array, dtype=np.float32)
-    scaled -= np.float32(range_.low)
-    scaled /= np.float32(range_.high - range_.low)
+    if range_.hot is not None:
+        scaled = without_hot(scaled, range_.hot - range_.offset, low)
+    scaled -= np.float32(low)
+    scaled /= np.float32(high - low)
     return np.clip(scaled, 0.0, 1.0, out=scaled)

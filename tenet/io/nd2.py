@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tenet.errors import TenetError, one_line
-from tenet.io.stack import Stack, VoxelSize, check_dtype, find_layout, voxel_size_of_axes
+from tenet.io.calibration import Calibration
+from tenet.io.stack import Stack, axes_with_planes, check_dtype, find_layout
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,12 @@ class _Nd2Reader:
         return frame if frame.ndim == 2 else frame[self.channel]
 
 
-def open_nd2(path: Path, channel: int | None) -> Stack:
+def open_nd2(path: Path, channel: int | None, planes_are: str | None = None) -> Stack:
     """Open an ND2 file; see `tenet.io.open.open_stack`."""
     try:
         with nd2.ND2File(path) as file:
-            sizes, dtype = dict(file.sizes), np.dtype(file.dtype)
+            axes, shape = "".join(file.sizes), tuple(file.sizes.values())
+            dtype = np.dtype(file.dtype)
             frames = file.attributes.sequenceCount
             volume = _nd2_volume(file)
     # The package meets damaged files with whatever its parser runs into.
@@ -43,15 +45,19 @@ def open_nd2(path: Path, channel: int | None) -> Stack:
             f"{path}: the ND2 file is damaged or not ND2 ({one_line(error)}); "
             "copy or export it again"
         ) from error
-    _, zyx_shape = find_layout(path, "".join(sizes), tuple(sizes.values()), channel)
+    if planes_are == "C":
+        raise TenetError(f"{path}: channels of an ND2 cannot be planes; export it as OME-TIFF")
+    axes = axes_with_planes(path, axes, shape, planes_are)
+    _, zyx_shape = find_layout(path, axes, shape, channel)
     check_dtype(path, dtype)
     if frames < zyx_shape[0]:
         raise TenetError(
             f"{path}: only {frames} of {zyx_shape[0]} planes were recorded; "
             "export the complete planes as a TIFF"
         )
-    voxel_size_um = _nd2_voxel_size(volume) if volume else None
-    return Stack(path, zyx_shape, dtype, voxel_size_um, _Nd2Reader(path, channel or 0))
+    found = _nd2_calibration(volume) if volume else Calibration()
+    reader = _Nd2Reader(path, channel or 0)
+    return Stack(path, zyx_shape, dtype, found.voxel_size_um, reader, found.note)
 
 
 def _nd2_volume(file: nd2.ND2File) -> Any:
@@ -63,9 +69,10 @@ def _nd2_volume(file: nd2.ND2File) -> Any:
     return None
 
 
-def _nd2_voxel_size(volume: Any) -> VoxelSize | None:
-    """Return the voxel size of an ND2 volume (x, y, z there, 1.0 where uncalibrated)."""
-    if not all(volume.axesCalibrated):
-        return None
-    x, y, z = volume.axesCalibration
-    return voxel_size_of_axes(float(z), float(y), float(x))
+def _nd2_calibration(volume: Any) -> Calibration:
+    """Return the lengths of an ND2 volume (x, y, z there, 1.0 where uncalibrated)."""
+    x, y, z = (
+        float(size) if sure and float(size) > 0 else None
+        for size, sure in zip(volume.axesCalibration, volume.axesCalibrated, strict=True)
+    )
+    return Calibration(z, y, x)

@@ -1,30 +1,70 @@
 """NPY: an array whose first axis is z."""
 
+import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
+from numpy.lib import format as npy_format
 
 from tenet.errors import TenetError, one_line
 from tenet.io.stack import ContiguousReader, Stack, check_dtype, find_layout
 
+#: Bytes of a header at most: that of a plain array has 118.
+MOST_HEADER = 4096
+
 
 def open_npy(path: Path, channel: int | None) -> Stack:
     """Open an NPY file; see `tenet.io.open.open_stack`."""
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    with path.open("rb") as file:
+        shape, fortran, dtype = _read_header(path, file)
+        offset = file.tell()
+    if len(shape) < 2:
+        raise TenetError(f"{path}: an array of shape {shape} is no stack; save Z, Y, X")
+    axes = {2: "YX", 3: "ZYX"}.get(len(shape), "Q" * len(shape))
+    check_dtype(path, dtype)
+    layout, zyx_shape = find_layout(path, axes, shape, channel)
+    size = path.stat().st_size
+    promised = offset + math.prod(shape) * dtype.itemsize
+    if promised > size:
         raise TenetError(
-            f"{path}: the NPY file is truncated, empty or not NPY ({one_line(error)}); "
-            "save it again"
-        ) from error
-    if not isinstance(array, np.memmap):
+            f"{path}: the NPY file is truncated (its header promises {promised} bytes, and it has "
+            f"{size}); save it again"
+        )
+    order: Literal["C", "F"] = "F" if fortran else "C"
+    reader = ContiguousReader(path, dtype.str, offset, shape, order, layout)
+    return Stack(path, zyx_shape, dtype, None, reader)
+
+
+def _read_header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read an NPY's header, and leave the file where its data begin."""
+    start = file.read(12)
+    if start.startswith(b"PK"):
+        raise TenetError(
+            f"{path}: this is an NPZ archive, whatever its name says; save the stack alone as .npy"
+        )
+    if not start.startswith(npy_format.MAGIC_PREFIX):
         raise TenetError(f"{path}: this is not an NPY file, whatever its name says")
-    axes = {2: "YX", 3: "ZYX"}.get(array.ndim, "Q" * max(array.ndim, 2))
-    if array.ndim < 2:
-        raise TenetError(f"{path}: an array of shape {array.shape} is no stack; save Z, Y, X")
-    layout, zyx_shape = find_layout(path, axes, array.shape, channel)
-    check_dtype(path, array.dtype)
-    order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
-    reader = ContiguousReader(path, array.dtype.str, array.offset, array.shape, order, layout)
-    return Stack(path, zyx_shape, array.dtype, None, reader)
+    length = int.from_bytes(start[8:10] if start[6:7] == b"\x01" else start[8:12], "little")
+    if length > MOST_HEADER:
+        raise TenetError(
+            f"{path}: the NPY file is damaged (a header of {length} bytes); save it again"
+        )
+    file.seek(0)
+    try:
+        version = npy_format.read_magic(file)
+        read = {
+            (1, 0): npy_format.read_array_header_1_0,
+            (2, 0): npy_format.read_array_header_2_0,
+        }.get(version)
+        if read is None:
+            raise ValueError(f"version {version[0]}.{version[1]}")
+        shape, fortran, dtype = read(file)
+        if any(isinstance(size, bool) or size < 0 for size in shape):
+            raise ValueError(f"shape {shape}")
+        return shape, fortran, dtype
+    # numpy parses the header as Python, and fails as Python's parser does.
+    except Exception as error:
+        raise TenetError(
+            f"{path}: the NPY file is truncated or damaged ({one_line(error)}); save it again"
+        ) from error

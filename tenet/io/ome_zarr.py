@@ -1,100 +1,217 @@
 """OME-Zarr: a folder, or one in a zip archive."""
 
-import contextlib
+import math
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
-import zarr.storage
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WrapValidator
 
 from tenet.errors import TenetError, one_line
-from tenet.io.stack import (
-    Layout,
-    Stack,
-    VoxelSize,
-    check_dtype,
-    find_layout,
-    micrometres,
-    voxel_size_of_axes,
-)
+from tenet.io.calibration import Calibration, calibration
+from tenet.io.stack import Layout, Stack, axes_with_planes, check_dtype, find_layout
+from tenet.io.zarr_files import MOST_CHUNK_BYTES, ZarrFiles, is_zarr
+
+__all__ = ["is_zarr", "open_ome_zarr"]
+
+
+# Metadata, as far as they are used. Those of the voxel size may be wrong: then it has to be given.
+
+
+def _or_none(value: Any, handler: Callable[[Any], Any]) -> Any:
+    try:
+        return handler(value)
+    except ValidationError:
+        return None
+
+
+IfRight = WrapValidator(_or_none)
+
+
+class _Axis(BaseModel):
+    name: str = Field(min_length=1)
+    unit: Annotated[str | None, IfRight] = None
+
+
+class _Transformation(BaseModel):
+    type: str
+    scale: Annotated[list[Annotated[float, Field(strict=True)]] | None, IfRight] = None
+
+
+Transformations = Annotated[list[_Transformation] | None, IfRight]
+#: Version 0.3 has names of axes alone.
+Axis = Annotated[_Axis, BeforeValidator(lambda a: {"name": a} if isinstance(a, str) else a)]
+
+
+class _Dataset(BaseModel):
+    path: str
+    coordinateTransformations: Transformations = None
+
+
+class _Image(BaseModel):
+    #: Axes came with version 0.3 (names) and 0.4 (names and units); before, all was t, c, z, y, x.
+    axes: Annotated[list[Axis] | None, IfRight] = Field([_Axis(name=name) for name in "tczyx"])
+    datasets: Annotated[list[_Dataset], Field(min_length=1)]
+    coordinateTransformations: Transformations = None
+
+
+class _Attributes(BaseModel):
+    multiscales: list[_Image] | None = None
+    layout: Annotated[Any, Field(alias="bioformats2raw.layout")] = None
 
 
 @dataclass(frozen=True)
 class _ZarrReader:
-    path: Path
+    files: ZarrFiles
     dataset: str
     layout: Layout
 
     def read(self, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
-        with _zarr_group(self.path) as group:
-            return self.layout.crop(group[self.dataset], z, y, x)
+        with self.files.array(self.dataset) as array:
+            return self.layout.crop(array, z, y, x)
 
 
-@contextlib.contextmanager
-def _zarr_group(path: Path) -> Iterator[zarr.Group]:
-    if path.is_dir():
-        yield zarr.open_group(path, mode="r")
-        return
-    if not zipfile.is_zipfile(path):
-        raise zipfile.BadZipFile("it is not a zip archive")
-    store = zarr.storage.ZipStore(path, mode="r")
-    try:
-        yield zarr.open_group(store, mode="r")
-    finally:
-        store.close()
-
-
-def open_ome_zarr(path: Path, channel: int | None) -> Stack:
-    """Open an OME-Zarr image; see `tenet.io.open.open_stack`."""
-    try:
-        with _zarr_group(path) as group:
-            attributes: dict[str, Any] = group.attrs.asdict()
-            # Version 0.5 keeps its metadata under "ome".
-            images = attributes.get("ome", attributes).get("multiscales")
-            if not images:
-                raise TenetError(
-                    f"{path}: no OME-Zarr image is described here; "
-                    "give the folder that holds the image's 'multiscales' metadata"
-                )
-            dataset = str(images[0]["datasets"][0]["path"])
-            array = group[dataset]
-            if not isinstance(array, zarr.Array):
-                raise TenetError(f"{path}: {dataset} is not an array; write the image again")
-            shape, dtype = tuple(array.shape), np.dtype(array.dtype)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile) as error:
-        raise TenetError(
-            f"{path}: the OME-Zarr image cannot be opened ({one_line(error)}); write it again"
-        ) from error
-    names, voxel_size_um = _multiscale_axes(images[0], len(shape))
+def open_ome_zarr(path: Path, channel: int | None, planes_are: str | None = None) -> Stack:
+    """Open an OME-Zarr image, or a bare Zarr array; see `tenet.io.open.open_stack`."""
+    files = ZarrFiles(path)
+    if files.zipped and not zipfile.is_zipfile(path):
+        raise TenetError(f"{path}: it is not a zip archive, or was cut; copy or write it again")
+    found = _find_image(files)
+    dataset, image = found if found else ("", None)
+    shape, dtype = _check_array(files, dataset)
+    if image is None:
+        names, sizes = _plain_axes(len(shape)), Calibration()
+    else:
+        names, sizes = _multiscale_axes(image, len(shape))
+    names = axes_with_planes(path, names, shape, planes_are)
     layout, zyx_shape = find_layout(path, names, shape, channel)
     check_dtype(path, dtype)
-    return Stack(path, zyx_shape, dtype, voxel_size_um, _ZarrReader(path, dataset, layout))
+    reader = _ZarrReader(files, dataset, layout)
+    return Stack(path, zyx_shape, dtype, sizes.voxel_size_um, reader, sizes.note)
 
 
-def _multiscale_axes(image: Mapping[str, Any], ndim: int) -> tuple[str, VoxelSize | None]:
+def _find_image(files: ZarrFiles) -> tuple[str, _Image] | None:
+    """Return the finest array of the one image and what is said of it; None of a bare array."""
+    group = ""
+    attributes = _attributes(files, group)
+    if attributes is None:
+        return None
+    if not attributes.multiscales and attributes.layout is not None:
+        group = _only_series(files)
+        attributes = _attributes(files, group)
+    if attributes is None or not attributes.multiscales:
+        inside = ", ".join(files.inside(group)[:5])
+        raise TenetError(
+            f"{files.path}: no OME-Zarr image is described here; give the folder that holds the "
+            f"image's 'multiscales' metadata{f' (inside: {inside})' if inside else ''}"
+        )
+    image = attributes.multiscales[0]
+    name = PurePosixPath(image.datasets[0].path)
+    if not name.parts or name.is_absolute() or ".." in name.parts or "\0" in str(name):
+        raise TenetError(
+            f"{files.path}: the path of its data, {str(name)[:80]!r}, leads out of it; "
+            "write the image again"
+        )
+    return str(PurePosixPath(group) / name), image
+
+
+def _attributes(files: ZarrFiles, group: str) -> _Attributes | None:
+    """Return what a group says of its images; None of an array."""
+    at = PurePosixPath(group)
+    description = files.json(str(at / "zarr.json"))
+    if description is None:
+        if files.json(str(at / ".zarray")) is not None:
+            return None
+        described = files.json(str(at / ".zattrs"))
+        if described is None and files.json(str(at / ".zgroup")) is None:
+            raise TenetError(
+                f"{files.path / group}: there is no Zarr metadata in it (zarr.json or .zgroup); "
+                "copy or write the image again"
+            )
+    else:
+        if isinstance(description, Mapping) and description.get("node_type") == "array":
+            return None
+        described = description.get("attributes") if isinstance(description, Mapping) else 0
+    described = {} if described is None else described
+    # Version 0.5 keeps its metadata under "ome".
+    if isinstance(described, Mapping) and "ome" in described:
+        described = described["ome"]
+    try:
+        return _Attributes.model_validate(described)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "they"
+        raise TenetError(
+            f"{files.path}: its OME metadata are damaged ({key}: {first['msg']}); "
+            "write the image again"
+        ) from None
+
+
+def _only_series(files: ZarrFiles) -> str:
+    """Return the one image that bioformats2raw has put into a Zarr."""
+    series = sorted((name for name in files.inside() if name.isdecimal()), key=int)
+    if len(series) != 1:
+        how = "unzip it and give one of them" if files.zipped else "give one of them, as"
+        raise TenetError(
+            f"{files.path}: it holds {len(series)} images of bioformats2raw; "
+            f"{how} {files.path / (series or ['0'])[0]}"
+        )
+    return series[0]
+
+
+def _check_array(files: ZarrFiles, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Refuse what is no array, or has no data or chunks too large; return its shape and type."""
+    for metadata in ("zarr.json", ".zarray"):
+        files.json(str(PurePosixPath(name) / metadata))  # within our limits before zarr reads it
+    # zarr, its codecs and the archive's decoder meet strange metadata with whatever they run into.
+    try:
+        with files.array(name) as array:
+            shape, dtype, chunks = tuple(array.shape), np.dtype(array.dtype), tuple(array.chunks)
+            stored = files.inside(name)
+    except TenetError:
+        raise
+    except Exception as error:
+        raise TenetError(
+            f"{files.path}: the OME-Zarr image cannot be opened ({one_line(error)}); write it again"
+        ) from error
+    size = math.prod(chunks) * dtype.itemsize
+    if size > MOST_CHUNK_BYTES:
+        raise TenetError(
+            f"{files.path}: chunks of {'×'.join(map(str, chunks))} voxels ({size / 2**30:.3g} GiB) "
+            "are too large to be read; write the image in smaller chunks"
+        )
+    if not stored:
+        raise TenetError(f"{files.path}: no voxel is stored in it; copy or write the image again")
+    return shape, dtype
+
+
+def _plain_axes(ndim: int) -> str:
+    """Names of axes that nothing is said of: as in an NPY, the first of three is z."""
+    return {2: "YX", 3: "ZYX"}.get(ndim, "Q" * ndim)
+
+
+def _multiscale_axes(image: _Image, ndim: int) -> tuple[str, Calibration]:
     """Return the axis names and the voxel size of the finest level of an OME-Zarr image."""
-    # Axes came with version 0.3 (names) and 0.4 (names and units); before, all was t, c, z, y, x.
-    axes = [
-        {"name": axis} if isinstance(axis, str) else dict(axis)
-        for axis in image.get("axes", list("tczyx"))
-    ]
-    names = "".join(str(axis["name"])[:1].upper() for axis in axes)
+    if image.axes is None:
+        return _plain_axes(ndim), Calibration()
+    names = "".join(axis.name[0].upper() for axis in image.axes)
     if len(names) != ndim:
-        return "Q" * ndim, None
-    scale: npt.NDArray[np.float64] | None = None
-    for holder in (image["datasets"][0], image):
-        for transformation in holder.get("coordinateTransformations", []):
-            if transformation.get("type") == "scale" and len(transformation["scale"]) == ndim:
-                factor = np.asarray(transformation["scale"], dtype=np.float64)
-                scale = factor if scale is None else scale * factor
+        return "Q" * ndim, Calibration()
+    scale: list[float] | None = None
+    for holder in (image.datasets[0], image):
+        for found in holder.coordinateTransformations or []:
+            if found.type == "scale" and found.scale is not None and len(found.scale) == ndim:
+                factors = scale or [1.0] * ndim
+                scale = [a * b for a, b in zip(factors, found.scale, strict=True)]
     if scale is None or not set("ZYX") <= set(names):
-        return names, None
-    z, y, x = (
-        micrometres(scale[names.index(axis)], axes[names.index(axis)].get("unit")) for axis in "ZYX"
-    )
-    return names, voxel_size_of_axes(z, y, x)
+        return names, Calibration()
+    units = [axis.unit for axis in image.axes]
+    z, y, x = ((scale[names.index(axis)], units[names.index(axis)]) for axis in "ZYX")
+    if z[1] is y[1] is x[1] is None:
+        said = " × ".join(f"{size:g}" for size, _ in (z, y, x))
+        return names, Calibration(trouble=f"gives a scale of {said} without a unit")
+    return names, calibration(z, y, x)

@@ -4,13 +4,20 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from tenet.errors import TenetError
+from tenet.errors import TenetError, one_line
 from tenet.io.nd2 import open_nd2
 from tenet.io.npy import open_npy
-from tenet.io.ome_zarr import open_ome_zarr
+from tenet.io.ome_zarr import is_zarr, open_ome_zarr
+from tenet.io.records import regular_file
 from tenet.io.stack import Stack
 from tenet.io.tiff import open_tiff
 from tenet.io.tiff_series import refuse_folder_of_tiffs
+
+#: Formats of microscopes that Bio-Formats reads.
+_TO_EXPORT = (
+    ".czi", ".lif", ".lof", ".lsm", ".oib", ".oif", ".oir", ".poir", ".ims", ".vsi", ".stk", ".dv",
+    ".h5", ".hdf5",
+)  # fmt: skip
 
 
 def open_stack(
@@ -21,8 +28,10 @@ def open_stack(
 ) -> Stack:
     """Open a stack without reading its voxels.
 
-    TIFF (plain, ImageJ, OME; classic and Big), NPY, ND2 and OME-Zarr (a folder, or `.zarr.zip`)
-    are understood. Pages of a TIFF without axis names, and the first axis of an NPY, are planes.
+    TIFF (plain, ImageJ, OME, ScanImage; classic and Big), NPY, ND2 and OME-Zarr (a folder, or
+    `.zarr.zip`) are understood; what is a Zarr is known by its content. Pages of a TIFF without
+    axis names, and the first axis of an NPY or of a bare Zarr array, are planes. Where ScanImage
+    has kept several frames of a slice, their mean is read.
 
     Parameters
     ----------
@@ -31,7 +40,7 @@ def open_stack(
     channel : int, optional
         Channel to read, from 0; needed where there is more than one.
     planes_are : {"C", "T"}, optional
-        For a TIFF whose planes are recorded as channels (C) or as time points (T).
+        Where planes are recorded as channels (C) or as time points (T).
 
     Returns
     -------
@@ -43,24 +52,58 @@ def open_stack(
         If the file is missing, damaged, truncated or not a real-valued Z, Y, X stack.
     """
     path = Path(path)
-    if not path.exists():
-        raise TenetError(f"{path}: no such file; check the path")
     name = path.name.lower()
-    if planes_are is not None and not name.endswith((".tif", ".tiff", ".btf")):
-        raise TenetError(f"{path}: --planes-are is for TIFF files; export the stack as a TIFF")
-    if path.is_dir():
-        refuse_folder_of_tiffs(path)
-    if path.is_dir() or name.endswith((".zarr.zip", ".ozx")):
-        return open_ome_zarr(path, channel)
-    if path.stat().st_size == 0:
+    if os.path.isdir(path):
+        if not is_zarr(path):
+            refuse_folder_of_tiffs(path)
+            raise TenetError(_folder(path))
+        return open_ome_zarr(path, channel, planes_are)
+    if regular_file(path) == 0:
         raise TenetError(f"{path}: the file is empty; copy or export it again")
+    _check_readable(path)
+    if name.endswith((".zarr.zip", ".ozx")):
+        return open_ome_zarr(path, channel, planes_are)
     if name.endswith((".tif", ".tiff", ".btf")):
         return open_tiff(path, channel, planes_are)
     if name.endswith(".npy"):
+        if planes_are is not None:
+            raise TenetError(f"{path}: NPY names no axes, the first is z: leave --planes-are out")
         return open_npy(path, channel)
     if name.endswith(".nd2"):
-        return open_nd2(path, channel)
+        return open_nd2(path, channel, planes_are)
+    if name.endswith(".npz"):
+        raise TenetError(
+            f"{path}: an NPZ archive may hold many arrays; save the stack alone as .npy"
+        )
+    if name.endswith(_TO_EXPORT):
+        raise TenetError(
+            f"{path}: {path.suffix} files are not read here; open it in Fiji (Bio-Formats) or the "
+            "microscope's program and export it as OME-TIFF"
+        )
     raise TenetError(
         f"{path}: {path.suffix or 'no suffix'} is not a format that can be read; "
         "give a .tif, .tiff, .npy or .nd2 file or an OME-Zarr (.zarr) folder"
+    )
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise TenetError(f"{path}: the file cannot be read ({one_line(error)})") from None
+
+
+def _folder(path: Path) -> str:
+    """Say what a folder is that is no stack."""
+    try:
+        number = sum(1 for _ in path.iterdir())
+    except OSError as error:
+        return f"{path}: the folder cannot be read ({one_line(error)})"
+    if not number:
+        return f"{path}: the folder is empty; check the path"
+    return (
+        f"{path}: this is a folder of {number} files, not an OME-Zarr image; give one of the "
+        "stacks in it (if each file is a single plane, join them: in Fiji, File > Import > Image "
+        "Sequence, and save as TIFF)"
     )

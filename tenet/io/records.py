@@ -4,16 +4,24 @@ Configurations, records beside a model, metadata and tables come from strangers.
 them goes through here: what is no file, too large, too deep or no JSON ends in one line.
 """
 
+import io
 import json
 import math
 import stat
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tenet.errors import TenetError, one_line
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 #: Bytes of a record, levels of its nesting, and digits of an integer in it, at most.
 MOST_BYTES, MOST_LEVELS, MOST_DIGITS = 16 * 2**20, 64, 18
+MOST_TABLE_BYTES = 256 * 2**20
 
 
 def regular_file(path: Path, *, most_bytes: int | None = None) -> int:
@@ -72,6 +80,48 @@ def read_json_object(path: Path, *, most_bytes: int = MOST_BYTES) -> dict[str, A
     if not isinstance(found, dict):
         raise TenetError(f"{path}: a JSON object is needed, and it holds {_kind(found)}")
     return found
+
+
+def read_table(
+    path: Path, columns: Sequence[str] = (), *, numbers: Sequence[str] = ()
+) -> "pd.DataFrame":
+    """Read a CSV table with a header.
+
+    Parameters
+    ----------
+    path : Path
+    columns, numbers : sequence of str
+        Columns that the table must have, and those that must hold finite numbers in each row.
+
+    Raises
+    ------
+    TenetError
+        As `read_text`, or if it is no table, has no rows, or is not as described.
+    """
+    import pandas as pd  # takes a while, and most who read JSON need it not
+
+    text = read_text(path, most_bytes=MOST_TABLE_BYTES)
+    try:
+        table = pd.read_csv(io.StringIO(text))
+    except ValueError as error:  # of which pandas' own are kinds
+        raise TenetError(f"{path}: this is no CSV table ({one_line(error)})") from None
+    missing = [name for name in (*columns, *numbers) if name not in table.columns]
+    if missing or table.empty:
+        what = f"lacks the columns {', '.join(missing)}" if missing else "has no rows"
+        raise TenetError(f"{path}: the table {what}; its columns are {_listed(table.columns)}")
+    for name in numbers:
+        values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float)
+        if not np.isfinite(values).all():
+            row = int(np.argmin(np.isfinite(values)))
+            raise TenetError(
+                f"{path}: row {row + 1} has {str(table[name][row])[:40]!r} under {name}, where a "
+                "number must stand"
+            )
+    return table
+
+
+def _listed(names: Iterable[object]) -> str:
+    return one_line(ValueError(", ".join(map(str, names))))
 
 
 def parse_json(text: str, *, where: str) -> Any:

@@ -4,8 +4,8 @@ A `Stack` knows a file's shape and voxel size and reads any crop of it at the cr
 here holds a whole stack in memory.
 """
 
+import functools
 import math
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,11 @@ MICROMETRES = {
     "pm": 1e-6, "picometer": 1e-6, "picometre": 1e-6,
 }
 # fmt: on
+
+#: What a voxel may measure, in µm: pixels of light microscopes, and steps between planes.
+PIXEL_UM, STEP_UM = (0.01, 10.0), (0.01, 100.0)
+#: The largest plane, in bytes as float32, and the most voxels that are read at all.
+MOST_PLANE_BYTES, MOST_VOXELS = 2**31, 2**40
 
 
 class Reader(Protocol):
@@ -70,8 +75,30 @@ class Stack:
     _reader: Reader
     voxel_size_note: str = "does not say its voxel size"
 
+    @functools.cached_property
+    def offset(self) -> float:
+        """Intensity that `read` subtracts, so that float32 can tell the others apart.
+
+        0 for nearly all stacks. Where the intensities of a wider type lie so high that the step of
+        float32 there is above a sixteenth of their spread, it is their median, both in a sample.
+        """
+        if np.can_cast(self.dtype, np.float32):
+            return 0.0
+        planes, rows, columns = self.zyx_shape
+        places = np.unique(np.linspace(0, planes - 1, 5).astype(int)).tolist()
+        middle = [slice(max(n // 2 - 64, 0), n // 2 + 64) for n in (rows, columns)]
+        sample = np.concatenate(
+            [self._crop(slice(k, k + 1), *middle).ravel() for k in places], dtype=np.float64
+        )
+        with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinity have no step
+            level = np.median(sample)
+            spread = np.median(np.abs(sample - level))
+            step = np.spacing(np.float32(np.abs(level)))
+        # The step must also be above 1/32: a sample without any spread says nothing.
+        return float(np.floor(level)) if step > max(spread / 16, 1 / 32) else 0.0
+
     def read(self, z: slice = WHOLE, y: slice = WHOLE, x: slice = WHOLE) -> npt.NDArray[np.float32]:
-        """Read the raw intensities of a crop.
+        """Read the intensities of a crop.
 
         Parameters
         ----------
@@ -81,7 +108,7 @@ class Stack:
         Returns
         -------
         ndarray of float32
-            Raw intensities in Z, Y, X; time and memory are those of the crop.
+            Raw intensities minus `offset` in Z, Y, X; time and memory are those of the crop.
 
         Raises
         ------
@@ -92,14 +119,24 @@ class Stack:
         if any(step != 1 for *_, step in spans):
             raise ValueError("a stack is read with slices of step 1")
         z, y, x = (slice(start, max(start, stop)) for start, stop, _ in spans)
+        crop = self._crop(z, y, x)
+        with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite
+            if self.offset:
+                found = np.empty(crop.shape, np.float32)
+                return np.subtract(crop, self.offset, found, dtype=np.float64, casting="unsafe")
+            return np.array(crop, dtype=np.float32, order="C")
+
+    def _crop(self, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
         try:
-            crop = self._reader.read(z, y, x)
-        except (OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+            return self._reader.read(z, y, x)
+        except TenetError:
+            raise
+        # Decoders of many packages meet damaged data with whatever they run into.
+        except Exception as error:
             raise TenetError(
                 f"{self.path}: planes {z.start} to {z.stop - 1} cannot be read "
                 f"({one_line(error)}); the file is damaged or has changed: copy or export it again"
             ) from error
-        return np.array(crop, dtype=np.float32, order="C")
 
     def slabs(self, max_bytes: int = 2**24) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
         """Go through the stack in groups of whole planes.
@@ -113,7 +150,7 @@ class Stack:
         ------
         first_plane : int
         slab : ndarray of float32
-            Raw intensities in Z, Y, X.
+            Raw intensities minus `offset` in Z, Y, X.
         """
         planes, rows, columns = self.zyx_shape
         step = max(1, max_bytes // (4 * rows * columns))
@@ -208,6 +245,10 @@ def find_layout(
     if unnamed:
         axes = axes.replace(unnamed[0], "Z")
         names = [axis.replace(unnamed[0], "Z") for axis in names]
+    if len(set(names)) < len(names) or not {"Y", "X"} <= set(axes):
+        raise TenetError(
+            f"{path}: an axis is named twice, or Y or X not at all ({said}); export it again"
+        )
     if "C" in names and "Z" not in names:
         raise TenetError(
             f"{path}: this is a two-dimensional image of several channels, not a stack ({said}); "
@@ -216,7 +257,8 @@ def find_layout(
     if "Z" not in names:
         raise TenetError(
             f"{path}: this is a single two-dimensional image, not a stack ({said}); "
-            "give a file with several z planes"
+            "give a file with several z planes (if each plane is a file of its own, join them: "
+            "in Fiji, File > Import > Image Sequence, and save as TIFF)"
         )
     channels = dict(zip(axes, shape, strict=True)).get("C", 1)
     if channel is None and channels > 1:
@@ -228,22 +270,81 @@ def find_layout(
     # An axis of length one may bear a name twice over (a Z of one beside unnamed pages): the
     # longer one is meant.
     found = {axis: max(s for a, s in zip(axes, shape, strict=True) if a == axis) for axis in "ZYX"}
+    zyx_shape = found["Z"], found["Y"], found["X"]
+    check_shape(path, zyx_shape)
     template: list[int | str] = []
     for axis, size in zip(axes, shape, strict=True):
         if axis in "ZYX" and axis not in template and size == found[axis]:
             template.append(axis)
         else:
             template.append((channel or 0) if axis == "C" else 0)
-    return Layout(tuple(template)), (found["Z"], found["Y"], found["X"])
+    return Layout(tuple(template)), zyx_shape
+
+
+def check_shape(path: Path, zyx_shape: Triple) -> None:
+    """Refuse what no memory holds: a stack is read by whole planes, and voxel by voxel."""
+    plane = 4 * zyx_shape[1] * zyx_shape[2]
+    if plane > MOST_PLANE_BYTES or math.prod(zyx_shape) > MOST_VOXELS:
+        size = "×".join(map(str, zyx_shape))
+        raise TenetError(
+            f"{path}: {size} voxels are more than can be read (a plane of "
+            f"{plane / 2**30:.3g} GiB, and at most {MOST_PLANE_BYTES // 2**30} GiB are); "
+            "cut the stack into parts, or export it again if its header is wrong"
+        )
 
 
 def check_dtype(path: Path, dtype: np.dtype[Any]) -> None:
     """Refuse intensities that are not real numbers."""
     if dtype.kind not in "buif":
+        name = str(dtype)
         raise TenetError(
-            f"{path}: intensities of type {dtype} are not real numbers; "
-            "export integers or floating-point numbers (of complex data, the magnitude)"
+            f"{path}: intensities of type {name if len(name) < 40 else dtype.kind} are not real "
+            "numbers; export integers or floating-point numbers (of complex data, the magnitude)"
         )
+
+
+def check_voxel_size(zyx_um: VoxelSize, where: str) -> None:
+    """Refuse a voxel size that no light microscope has, with the unit that was likely meant.
+
+    Parameters
+    ----------
+    zyx_um : tuple of float
+        Along z, y and x in µm: pixels in `PIXEL_UM`, steps in `STEP_UM`, z the coarsest.
+    where : str
+        Whose voxel size it is, for errors.
+
+    Raises
+    ------
+    TenetError
+        If a side is not finite, not above 0 or out of these ranges, or planes are closer than
+        pixels.
+    """
+    z, y, x = zyx_um
+    said = f"{where}: a voxel of {z:g} × {y:g} × {x:g} µm (z, y, x)"
+    if not all(math.isfinite(size) and size > 0 for size in zyx_um):
+        raise TenetError(f"{said}: every side must be finite and above 0")
+    if not _is_of_a_microscope(zyx_um):
+        for unit in ("nm", "mm", "cm", "m"):
+            meant = tuple(size * MICROMETRES[unit] for size in (z, y, x))
+            if _is_of_a_microscope(meant):
+                given = " ".join(f"{size:g}" for size in meant)
+                raise TenetError(
+                    f"{said} is not one of a light microscope; is it {unit}? then give {given}"
+                )
+        raise TenetError(
+            f"{said} is not one of a light microscope (pixels of {PIXEL_UM[0]:g} to "
+            f"{PIXEL_UM[1]:g} µm, planes at most {STEP_UM[1]:g} µm apart); check the unit"
+        )
+    if z < x:
+        raise TenetError(
+            f"{where}: its planes are {z:g} µm apart, finer than its pixels of {x:g} µm: axial "
+            "super-resolution has nothing to do; check the order Z Y X"
+        )
+
+
+def _is_of_a_microscope(zyx_um: Sequence[float]) -> bool:
+    ranges = (STEP_UM, PIXEL_UM, PIXEL_UM)
+    return all(low <= size <= high for size, (low, high) in zip(zyx_um, ranges, strict=True))
 
 
 def voxel_size_of_axes(z: float | None, y: float | None, x: float | None) -> VoxelSize | None:

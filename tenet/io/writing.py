@@ -54,10 +54,12 @@ def write_ome_tiff(
     Raises
     ------
     TenetError
-        If the data cannot be kept in OME-TIFF, or the disk is full or not writable.
+        If the data are not finite or cannot be kept in OME-TIFF, or the disk is full or not
+        writable.
     """
     path = Path(path)
     data = _ome_storable(path, np.asarray(data))
+    _check_finite(path, data)
     czyx_shape = data.shape if data.ndim == 4 else (1, *data.shape)
     metadata = _ome_metadata(path, data.ndim, czyx_shape, voxel_size_um, channel_names)
     with replacing(path) as temporary:
@@ -178,6 +180,7 @@ class OmeTiffWriter:
         if self._temporary is None:
             raise RuntimeError("blocks are added inside the writer's with block")
         region = _region(self.czyx_shape, zyx_start, block)
+        _check_finite(self.path, block, zyx_start)
         with writing(self.path):
             # Mapped anew for each block, so that memory is bounded by the block.
             image = np.memmap(
@@ -266,6 +269,7 @@ class OmeZarrWriter:
         if not self._levels:
             raise RuntimeError("blocks are added inside the writer's with block")
         place = _region(self.czyx_shape, zyx_start, block)[1:]
+        _check_finite(self.path, block, zyx_start)
         image = self._levels[0]
         with writing(self.path):
             for channel, added in enumerate(block):
@@ -352,6 +356,23 @@ def _region(
     ):
         raise ValueError(f"block {block.shape} at {zyx_start} does not fit into {czyx_shape}")
     return (slice(None), *(slice(a, b) for a, b in zip(zyx_start, stop, strict=True)))
+
+
+def _check_finite(path: Path, data: npt.NDArray[Any], zyx_start: Triple = (0, 0, 0)) -> None:
+    """Refuse to write what is NaN or infinite; `zyx_start` is where the data lie in the image."""
+    # A sum is cheaper than a mask, and finite only if all is.
+    if data.dtype.kind != "f" or np.isfinite(data.sum(dtype=np.float64)):
+        return
+    place = ", ".join(
+        f"{axis} {start} to {start + size - 1}"
+        for axis, start, size in zip(
+            ("planes", "rows", "columns"), zyx_start, data.shape[-3:], strict=True
+        )
+    )
+    raise TenetError(
+        f"{path}: NaN or infinite values in {place} of the result, so nothing is written; "
+        "check the model and the intensities of the stack"
+    )
 
 
 def _ome_storable(path: Path, data: npt.NDArray[Any]) -> npt.NDArray[Any]:

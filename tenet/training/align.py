@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tenet.config import AlignParams, Experiment
+from tenet.convolution import half_precision
 from tenet.errors import TenetError
 from tenet.losses import SHAPE_LOSSES
 from tenet.model import TENET, alignment_network
@@ -148,8 +149,7 @@ class AlignmentTask:
         """The terms of `loss_mode` on one batch."""
         psf = self.psfs[rng.integers(len(self.psfs))] if self.psfs else None
         batch = self.simulators[part].batch(self.tenet, drawn, self.epoch, rng, psf=psf)
-        device = batch.image.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.tenet.half_precision):
+        with half_precision(batch.image.device, self.tenet.half_precision):
             aligned = aligner(batch.image)
         return alignment_terms(self.tenet, self.params, batch, aligned)
 

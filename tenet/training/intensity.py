@@ -8,6 +8,7 @@ too bright, structures would have to be brighter than the model knows them, and 
 instead.
 """
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -46,10 +47,21 @@ def stack_range(stack: Stack, method: str) -> IntensityRange:
     """The intensities of a stack that become 0 and 1.
 
     ``"none"`` takes them as they are; ``"minmax"`` and ``"percentile"`` as in `intensity_range`.
+
+    Raises
+    ------
+    TenetError
+        If intensities are not finite or all equal, or are taken as they are and leave 0 to 1.
     """
-    check_intensities(stack)
     if method == "none":
-        return IntensityRange(0.0, 1.0, "none")
+        low, high = check_intensities(stack)
+        if low < 0 or high > 1:
+            raise TenetError(
+                f"{stack.path}: its intensities reach from {low:g} to {high:g}, and without "
+                "normalisation they must lie in 0 to 1; set train_dataset.normalisation to "
+                "percentile"
+            )
+        return IntensityRange(0.0, 1.0, "none", offset=stack.offset)
     if method == "minmax":
         return intensity_range(stack, "minmax")
     return intensity_range(stack, "percentile")
@@ -130,13 +142,8 @@ def inside(size: int, border: int) -> slice:
 
 def scaled(range_: IntensityRange, level: float) -> IntensityRange:
     """A range in which what was 1 becomes `level`, at most 1."""
-    level = min(level, 1.0)
-    return IntensityRange(
-        range_.low,
-        range_.low + (range_.high - range_.low) / level,
-        range_.method,
-        range_.saturated,
-    )
+    high = range_.low + (range_.high - range_.low) / min(level, 1.0)
+    return dataclasses.replace(range_, high=high)
 
 
 def model_range(

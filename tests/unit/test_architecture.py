@@ -15,6 +15,8 @@ FLOORS = [
     {
         "config",
         "config_files",
+        "sections",
+        "ranges",
         "optics",
         "metrics",
         "phantoms",
@@ -51,7 +53,10 @@ BELOW_EVERYTHING = {"errors"}
 # On one floor, with a reason each.
 NEIGHBOURS = {
     ("config", "optics"),  # settings make the theoretical PSF that they describe
+    ("config", "sections"),  # what all sections have in common
+    ("config", "ranges"),  # where their numbers may lie
     ("config_files", "config"),  # files are checked by the schema
+    ("config_files", "sections"),
     ("cost", "recording"),  # what is counted is done as it is
 }
 PATHS = sorted(path for path in TENET.rglob("*.py") if path.stat().st_size)

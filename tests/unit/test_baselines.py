@@ -27,6 +27,7 @@ from tenet.io.intensities import IntensityRange
 from tenet.io.open import open_stack
 from tenet.io.stack import Stack
 from tenet.restoration import restore_array
+from tenet.training.store import MODEL, save_tensors
 
 SCALE = 4
 SMALL_CARE = CARESettings(
@@ -364,3 +365,20 @@ def test_stacks_that_are_too_small_are_refused(
     settings = {CARE: SMALL_CARE, Neuroclear: SMALL_NEUROCLEAR}[kind]
     with pytest.raises(TenetError, match="needs"):
         kind.learn(settings, data, assumed, tmp_path / "model", device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (torch.full((1,), float("nan")), "last.bias is not finite"),
+        (torch.zeros(1, dtype=torch.int64), "last.bias is no tensor of floating-point numbers"),
+        (3.0, "last.bias is no tensor of floating-point numbers"),
+    ],
+)
+def test_weights_that_are_no_finite_floats_are_refused(tmp_path, value, reason):
+    network = CARE(CARESettings(channels_2d=(2, 4)), 2)
+    network.save(tmp_path, {})
+    save_tensors(tmp_path / MODEL, network.state_dict() | {"last.bias": value})
+    with pytest.raises(TenetError) as error:
+        CARE.load(tmp_path, torch.device("cpu"))
+    assert str(error.value) == f"{tmp_path / MODEL}: {reason}; train again"

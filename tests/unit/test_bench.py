@@ -1,12 +1,15 @@
 """The table of costs: that what is timed is the real thing. Nothing here is timed."""
 
 import csv
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from tenet import bench
+from tenet.baselines.care import CARESettings
+from tenet.baselines.neuroclear import NeuroclearSettings
 from tenet.errors import TenetError
 from tenet.training.finetune import FinetuneTask
 
@@ -28,40 +31,53 @@ def test_training_step_has_all_losses_and_moves_weights(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bench, "CROP", (80, 16, 16))
-    steps: list[tuple[FinetuneTask, set[str]]] = []
+    steps: list[tuple[FinetuneTask, set[str], list[torch.Tensor]]] = []
     real = FinetuneTask.training_terms
 
     def noting(task: FinetuneTask, *args, **kwargs):
         terms = real(task, *args, **kwargs)
-        steps.append((task, set(terms)))
+        weights = [p.detach().clone() for p in task.model.parameters() if p.requires_grad]
+        steps.append((task, set(terms), weights))
         return terms
 
     monkeypatch.setattr(FinetuneTask, "training_terms", noting)
     action, divisor = bench.ROWS[name].prepare(CPU)
     assert divisor == 1
     action()
-    task, terms = steps[0]
+    task, terms, before = steps[0]
     assert {"reconstruction", "luminance", "quantisation", "psf", "mrf", "ewc"} <= terms
-    before = [p.detach().clone() for p in task.model.parameters() if p.requires_grad]
-    action()
     after = [p for p in task.model.parameters() if p.requires_grad]
     assert sum(not torch.equal(a, b) for a, b in zip(before, after, strict=True)) > 100
 
 
+def test_a_row_in_bfloat16_says_where_it_is_in_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    (row,) = bench.run_bench(
+        tmp_path / "bench.csv", rows=["encoder_forward_coarse"], device="cpu", repeats=1
+    )
+    assert row["note"] == "in float32: this processor does not multiply bfloat16"
+    assert row["floor_s"] > 0
+
+
 def test_a_row_is_measured_in_its_own_process(tmp_path: Path) -> None:
     out = tmp_path / "bench.csv"
-    bench.run_bench(out, rows=["psf_fit"])
+    bench.run_bench(out, rows=["blur"], device="cpu", repeats=1)
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == list(bench.COLUMNS)
-    assert [row["name"] for row in rows] == ["psf_fit"]
+    assert [row["name"] for row in rows] == ["blur"]
     row = {key: float(rows[0][key]) for key in bench.COLUMNS[1:5]}
     assert row["units"] == pytest.approx(row["median_s"] / row["calibration_s"], rel=1e-2)
     assert 100 < row["peak_mib"] < 10_000
 
 
 @pytest.mark.parametrize("name", ["care_step", "neuroclear_step"])
-def test_steps_of_baselines_reach_their_weights(name: str) -> None:
+def test_steps_of_baselines_reach_their_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = partial(NeuroclearSettings, channels_3d=(4, 8, 16), linear_channels=4)
+    monkeypatch.setattr(bench, "NeuroclearSettings", partial(narrow, discriminator_channels=4))
+    monkeypatch.setattr(bench, "CARESettings", partial(CARESettings, channels_2d=(4, 8, 16)))
     action, _ = bench.ROWS[name].prepare(CPU)
     network = next(
         cell.cell_contents

@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from tenet import cli
 from tenet.config_files import load_experiment
 from tenet.io.open import open_stack
-from tenet.io.writing import write_ome_tiff
+from tenet.io.writing import OmeZarrWriter, write_ome_tiff
 from tenet.model import TENET
 from tenet.phantoms import save_phantom
 from tenet.training.store import save_model
@@ -75,7 +76,7 @@ def refused(
     lines = [
         line
         for line in capsys.readouterr().err.splitlines()
-        if line and not line.startswith(("warning:", "note:"))
+        if line and not line.startswith(("warning:", "note:")) and " become 0 to 1 " not in line
     ]
     assert len(lines) == 1, lines
     assert lines[0].startswith("tenet: ")
@@ -293,6 +294,157 @@ def test_a_full_disk_leaves_no_file(
         assert not list(small.iterdir())
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+# Nothing is lost
+
+
+@pytest.mark.parametrize("options", [[], ["--zarr"], ["--sheet"]], ids=str)
+def test_enhancing_never_replaces_the_raw_stack(
+    options: list[str],
+    stack: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    raw = tmp_path / "raw.ome.tif"
+    stack.rename(raw)
+    if "--zarr" in options:
+        raw = tmp_path / "raw.ome.zarr"
+        with OmeZarrWriter(raw, (1, 8, 20, 20), (1.0, 0.31, 0.31)) as writer:
+            writer.add((0, 0, 0), np.random.default_rng(1).random((1, 8, 20, 20), np.float32))
+    before = contents(tmp_path)
+    words = ("enhance", raw, "--model", model, "--out", tmp_path, *options)
+    assert "which it is made of" in refused(monkeypatch, capsys, *words)
+    monkeypatch.chdir(tmp_path)
+    words = ("enhance", raw.name, "--model", model, "--out", ".", *options)
+    assert "which it is made of" in refused(monkeypatch, capsys, *words)
+    assert contents(tmp_path) == before
+
+
+def test_no_command_for_folders_replaces_raw_stacks(
+    stack: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tuned = tmp_path / "rltv.json"
+    part = {"iterations": 2, "tv_weight": 0.0, "threshold": 0.5, "score": 0.5}
+    tuned.write_text(json.dumps({"rltv": part, "rltv_paper": part}))
+    data = tmp_path / "data"
+    data.mkdir()
+    stack.rename(data / "0.ome.tif")
+    before = contents(tmp_path)
+    own = ("--data", data, "--out", data)
+    for words in (
+        ("predict", "--model", model, *own),
+        ("rltv", "run", "--model", model, "--settings", tuned, *own),
+        ("baseline", "run", "care", "--model", model, "--pretrained", model, *own),
+        ("register", data, "--out", data),
+        ("samples", "experiment", "--file", data / "0.ome.tif", "--out", data / "0.ome.tif"),
+    ):
+        assert "which it is made of" in refused(monkeypatch, capsys, *words)
+        assert contents(tmp_path) == before
+
+
+def test_tables_do_not_replace_what_they_are_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "values.csv"
+    path.write_text("experiment,value\na,1\n")
+    own = ("--metrics", path, "--published", PUBLISHED, "--out", path)
+    for words in (
+        ("table", "fig2", *own),
+        ("published", *own),
+        ("evaluate", "beads", "fig3_beads", "--predictions", tmp_path, "--rois", path,
+         "--out", path, "--sweep", tmp_path / "sweep.csv"),
+    ):  # fmt: skip
+        assert "which it is made of" in refused(monkeypatch, capsys, *words)
+    assert path.read_text() == "experiment,value\na,1\n"
+
+
+def test_two_stacks_of_one_name(
+    stack: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = tmp_path / "other" / stack.name
+    other.parent.mkdir()
+    shutil.copyfile(stack, other)
+    line = refused(
+        monkeypatch, capsys, "enhance", stack, other, "--model", model, "--out", tmp_path / "out"
+    )
+    assert "two stacks of one name" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["../../x", "/x", "a/b", ""])
+def test_the_name_of_a_result_leads_nowhere_else(
+    name: str,
+    stack: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "deep/out"
+    words = ("enhance", stack, "--model", model, "--out", out, "--name", name)
+    assert "is not the name of a result" in refused(monkeypatch, capsys, *words)
+    assert list(tmp_path.iterdir()) == [stack]
+
+
+def test_a_threshold_that_is_none_is_refused_before_anything_is_predicted(
+    stack: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    broken = tmp_path / "model"
+    shutil.copytree(model, broken)
+    (broken / "threshold.json").write_text('{"threshold": 1.5}')
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    stack.rename(data / stack.name)
+    words = ("predict", "--model", broken, "--data", data, "--out", out)
+    assert "threshold.json" in refused(monkeypatch, capsys, *words)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("options", [[], ["--zarr"]], ids=str)
+def test_a_signal_in_the_middle_of_a_stack(
+    number: signal.Signals, options: list[str], model: Path, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "stack.npy", tmp_path / "out"
+    np.save(path, np.random.default_rng(1).integers(100, 200, (30, 400, 400), dtype=np.uint16))
+    words = ["enhance", path, "--model", model, "--out", out, "--voxel-size", "1", ".31", ".31"]
+    words += ["--tile", "30", "200", "200", "--device", "cpu", *options]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tenet", *map(str, words)], stderr=subprocess.PIPE, text=True
+    )
+    while not (out.exists() and any(out.iterdir())):
+        assert process.poll() is None
+        signal.sigtimedwait([], 0.02)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert said.splitlines()[-1] == (
+        f"tenet: ended by {number.name}; what was not finished is removed: run the command again"
+    )
+    assert not list(out.iterdir())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def notes(capsys: pytest.CaptureFixture[str]) -> list[str]:

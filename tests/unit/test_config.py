@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tenet.config import Experiment, merge, parse_params
+from tenet.config import Experiment, parse_params
 from tenet.config_files import load_experiment
 from tenet.errors import TenetError
+from tenet.sections import merge
 
 EXPERIMENTS = Path(__file__).parents[2] / "config/experiments"
 PAPER = {
@@ -344,7 +345,7 @@ def test_not_json(tmp_path: Path, content: str) -> None:
 
 def test_binary_file_is_not_json(tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_bytes(b"\xff\xfe\x00II*\x00")
-    with pytest.raises(TenetError, match="not JSON"):
+    with pytest.raises(TenetError, match="no text in UTF-8"):
         load(tmp_path)
 
 

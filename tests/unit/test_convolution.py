@@ -7,7 +7,15 @@ import torch
 import torch.nn.functional as F
 
 import tenet.convolution
-from tenet.convolution import LEAST_OF_ONEDNN, Conv, ZeroPaddedConv, _pieces, convolve
+from tenet.convolution import (
+    LEAST_OF_ONEDNN,
+    Conv,
+    ZeroPaddedConv,
+    _pieces,
+    convolve,
+    faster_in_float32,
+    half_precision,
+)
 
 SIZES = [3, (1, 3, 3), (3, 1, 1), (5, 3, 1), 1]
 
@@ -111,16 +119,33 @@ def test_zeros_around() -> None:
     torch.testing.assert_close(ours(x), plain(x))
 
 
+@pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
+@pytest.mark.parametrize(
+    ("limit", "slow"),
+    [("", False), ("AVX2", True), ("avx512_core", True), ("AVX512_CORE_BF16", False)],
+)
+def test_half_precision_follows_the_limit_of_onednn(
+    name: str, limit: str, slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    for either in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(either, raising=False)
+    monkeypatch.setenv(name, limit)
+    assert faster_in_float32(torch.device("cpu")) == slow
+    assert not faster_in_float32(torch.device("cuda"))
+
+
 @pytest.mark.parametrize("able", [(), ("amx_bf16",), ("avx512_bf16",)])
 def test_half_precision_only_where_it_is_fast(
     able: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(able, True))
     convolution = Conv(4, 4, 3)
     for shape in ((1, 4, 8, 8, 8), (2, 4, 8, 8, 8), (1, 4, 72, 72, 8)):
         crop = torch.rand(shape)
         full = convolution(crop)
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision(torch.device("cpu"), True):
             half = convolution(crop)
         assert half.dtype == (torch.bfloat16 if able else torch.float32)
         torch.testing.assert_close(half.float(), full, rtol=0.02, atol=0.02)

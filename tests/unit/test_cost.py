@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tenet.cost import KINDS, Peaks, Work, peaks, work_of
+from tenet.cost import KINDS, NO_BFLOAT16, Peaks, Work, peaks, work_of
 
 
 def test_a_convolution_and_its_gradients() -> None:
@@ -41,6 +41,27 @@ def test_time_at_the_peak_adds_up_over_kinds() -> None:
     assert Peaks({"bfloat16": 3e9, "float32": 1e9, "fft": 4e9}).floor_s(work) == 2 + 1 + 0.5
 
 
-def test_rates_of_this_machine_are_those_of_a_machine() -> None:
+def test_every_kind_has_a_rate_or_a_reason() -> None:
     rates = peaks(torch.device("cpu"))
-    assert all(1e7 < rates.operations[kind] < 1e16 for kind in KINDS)
+    assert set(rates.operations) | set(rates.left_out) == set(KINDS)
+    assert not set(rates.operations) & set(rates.left_out)
+
+
+def test_what_a_processor_does_not_do_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    convolved = []
+    real = functional.conv3d
+
+    def noting(image: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+        convolved.append(image.dtype)
+        return real(image, *args, **kwargs)
+
+    monkeypatch.setattr(functional, "conv3d", noting)
+    rates = peaks(torch.device("cpu"))
+    assert set(convolved) == {torch.float32}
+    assert rates.left_out == {"bfloat16": NO_BFLOAT16}
+    half = Work({"bfloat16": 1.0, "float32": 1e9, "fft": 0.0}, 0)
+    full = Work({"bfloat16": 0.0, "float32": 1e9, "fft": 0.0}, 0)
+    assert (rates.floor_s(half), rates.missing(half)) == (None, NO_BFLOAT16)
+    assert rates.floor_s(full) is not None
+    assert rates.missing(full) == ""

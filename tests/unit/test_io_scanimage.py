@@ -96,6 +96,11 @@ def header_5(channels: int = 1, frames: Any = 1, averaged: int = 1, **more: Any)
     ) | lines(**more)
 
 
+def header_4(channels: int = 1, frames: Any = 1, averaged: int = 1) -> dict[str, str]:
+    header = header_5(channels, frames, averaged)
+    return {name.replace("SI5", "SI4"): value for name, value in header.items()}
+
+
 def header_3(channels: int = 1, frames: Any = 1, averaged: int = 1) -> dict[str, str]:
     return lines(
         state__configName="'stack'",
@@ -135,7 +140,7 @@ def write(path: Path, pages: np.ndarray, header: dict[str, str], **options: Any)
     return path
 
 
-HEADERS = {"3.8": header_3, "5": header_5, "2015": header_2015, "2016": header_2016}
+HEADERS = {"3.8": header_3, "4": header_4, "5": header_5, "2015": header_2015, "2016": header_2016}
 
 
 @pytest.mark.parametrize("version", HEADERS)

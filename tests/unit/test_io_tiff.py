@@ -183,7 +183,7 @@ def test_planes_under_another_name(tmp_path: Path, voxels: np.ndarray) -> None:
     refused(path, "planes besides", planes_are="T")
     refused(path, "no axis C", planes_are="C")
     np.save(tmp_path / "a.npy", voxels)
-    refused(tmp_path / "a.npy", "TIFF files", planes_are="C")
+    refused(tmp_path / "a.npy", "NPY names no axes", planes_are="C")
 
 
 # Sets of files

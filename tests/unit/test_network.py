@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tenet.config import ModelParams, parse_params
+from tenet.convolution import half_precision
 from tenet.errors import TenetError
 from tenet.model import TENET
 from tenet.network import (
@@ -327,7 +328,7 @@ def test_checkpointed_blocks_keep_less_and_change_nothing(network: str, half: bo
             alive[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
             return tensor
 
-        with torch.autocast("cpu", torch.bfloat16, enabled=half), saved(note, lambda x: x):
+        with half_precision(torch.device("cpu"), half), saved(note, lambda x: x):
             encoded = encoder(stack)
         # Convolutions of blocks that are not checkpointed keep their input by themselves.
         kept.append(sum(alive.values()))

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from tenet.errors import TenetError
-from tenet.io.records import MOST_DIGITS, MOST_LEVELS, parse_json, read_json, read_json_object
+from tenet.io.records import (
+    MOST_DIGITS,
+    MOST_LEVELS,
+    parse_json,
+    read_json,
+    read_json_object,
+    read_table,
+)
 
 
 def test_what_json_holds_is_read_as_it_is(tmp_path: Path) -> None:
@@ -73,3 +80,24 @@ def test_a_path_that_is_no_file(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
     with pytest.raises(TenetError, match="a device or a pipe"):
         read_json(Path("/dev/zero"))
+
+
+def test_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "rois.csv"
+    path.write_text("roi,image,z,note\n0,3,1.5,a\n1,4,-2,\n")
+    table = read_table(path, ("note",), numbers=("roi", "z"))
+    assert list(table["z"]) == [1.5, -2]
+    for text, reason in {
+        "": "no CSV table",
+        "roi,z,note\n": "has no rows; its columns are roi, z, note",
+        "roi,note\n1,a\n": "lacks the columns z",
+        "roi,z,note\n1,2,a\n2,deep,b\n": "row 2 has 'deep' under z",
+        "roi,z,note\n1,,a\n": "row 1 has 'nan' under z",
+        "roi,z,note\n1,inf,a\n": "row 1 has 'inf' under z",
+        'roi,z,note\n1,2,"a\n': "no CSV table",
+        "roi,z,note\n1,2,a\n1,2,3,4,5\n": "no CSV table",
+    }.items():
+        path.write_text(text)
+        with pytest.raises(TenetError, match=reason) as error:
+            read_table(path, ("note",), numbers=("roi", "z"))
+        assert "\n" not in str(error.value)

@@ -1,21 +1,27 @@
 """Richardson–Lucy against its own laws and against DIPlib."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from tenet import metrics
 from tenet.baselines import rltv as module
+from tenet.baselines import rltv_tuning as tuning
 from tenet.baselines import total_variation as regulariser
 from tenet.baselines.rltv import coarse_psf, rltv, rltv_iterates, rltv_paper, rltv_tiled
 from tenet.baselines.rltv_tuning import PublishedSettings, RLTVSettings, read_tuning, tune
 from tenet.baselines.total_variation import curvature, published_curvature, total_variation
 from tenet.errors import TenetError
 from tenet.imaging import StridedBlur
+from tenet.optics import Optics, gibson_lanni, psf_volume
 
 ISOTROPIC = (0.1, 0.1, 0.1)
+DENDRITE_VOXEL_UM = (0.125, 0.12, 0.12)
+DENDRITE = Path(__file__).parents[3] / "shared" / "data" / "dendrite_two_photon.tif"
 
 
 def gaussian_psf(zyx_shape, sigma_zyx):
@@ -121,7 +127,7 @@ def test_total_variation_does_what_diplibs_does(scene):
 @pytest.mark.parametrize("band_limited", [False, True])
 def test_operator_and_adjoint_agree_and_the_middle_is_seen_by_one_in_s(strided_scene, band_limited):
     _, psf, image = strided_scene
-    observation = module._Observation(psf, image.shape, 4, band_limited=band_limited)
+    observation = module.Observation(psf, image.shape, 4, band_limited=band_limited)
     generator = torch.Generator().manual_seed(1)
     fine = torch.rand(observation.fine_shape_zyx, generator=generator)
     coarse = torch.rand(image.shape, generator=generator)
@@ -146,9 +152,9 @@ def test_light_from_outside_is_modelled(strided_scene):
 def test_likelihood_rises_with_every_iteration(strided_scene, background, monkeypatch):
     _, psf, image = strided_scene
     image = image + background
-    observation = module._Observation(psf, image.shape, 4, band_limited=False)
+    observation = module.Observation(psf, image.shape, 4, band_limited=False)
     # The likelihood is that of the whole estimate: keep its margin.
-    monkeypatch.setattr(module._Observation, "inside", lambda self, fine: fine)
+    monkeypatch.setattr(module.Observation, "inside", lambda self, fine: fine)
     iterates = rltv_iterates(
         image,
         psf,
@@ -259,6 +265,96 @@ def test_tiles_join_without_a_seam(strided_scene):
     assert one_tile.allclose(whole, rtol=1e-3, atol=1e-4)
 
 
+def two_photon_psf(planes: int, side: int) -> torch.Tensor:
+    """NA 0.8, two photons, cut off where it still shines, on voxels of 0.125 × 0.12 × 0.12 µm."""
+    optics = Optics(NA=0.8, wavelength_um=0.92, photons=2)
+    return torch.from_numpy(
+        psf_volume(gibson_lanni(optics), (planes, side, side), DENDRITE_VOXEL_UM)
+    ).float()
+
+
+def saturated_noise() -> torch.Tensor:
+    """A stack (6, 24, 24) of grains, most of which are cut at 1."""
+    grains = torch.rand(6, 24, 24, generator=torch.Generator().manual_seed(0)) ** 4
+    return (grains / 0.05).clamp(max=1)
+
+
+def dendrite() -> torch.Tensor:
+    """A part of a real stack, cut at 0 and at 255: (12, 80, 80) in [0, 1]."""
+    if not DENDRITE.exists():
+        pytest.skip(f"needs {DENDRITE}")
+    raw = tifffile.imread(DENDRITE)[18:30, 60:140, 60:140].astype(np.float32)
+    return torch.from_numpy(((raw - 4) / 251).clip(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("stack", "psf_shape", "tv_weight", "iterations"),
+    [(saturated_noise, (96, 15), 0.0, 60), (dendrite, (96, 31), 0.003, 30)],
+)
+def test_acceleration_does_not_diverge_where_the_psf_is_cut_off(
+    stack, psf_shape, tv_weight, iterations
+):
+    image, psf = stack(), two_photon_psf(*psf_shape)
+    result = rltv(
+        image,
+        psf,
+        scale=8,
+        iterations=iterations,
+        tv_weight=tv_weight,
+        fine_voxel_size_um=DENDRITE_VOXEL_UM,
+        accelerated=True,
+    )
+    assert result.isfinite().all()
+    # It is what all frequencies give: they have no negative weights.
+    spacing = (0.125 / 0.12, 1.0, 1.0)
+    *_, (_, whole) = module._run(
+        image,
+        psf,
+        8,
+        lambda o: curvature(o, spacing, module.EPSILON).mul_(-tv_weight / 8),
+        0.0,
+        None,
+        accelerated=True,
+        steps=iterations,
+        band_limited=False,
+    )
+    torch.testing.assert_close(result, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_iterations_before_and_after_beginning_again_are_each_told_once():
+    done = []
+    iterates = rltv_iterates(
+        saturated_noise(),
+        two_photon_psf(96, 15),
+        scale=8,
+        snapshots=(2, 60),
+        tv_weight=0.0,
+        fine_voxel_size_um=DENDRITE_VOXEL_UM,
+        accelerated=True,
+        progress=lambda *step: done.append(step),
+    )
+    assert [iteration for iteration, _ in iterates] == [2, 60]
+    assert done == [(i, 60) for i in range(1, 61)]
+
+
+# A first estimate beyond what float32 can blur: its result is infinite or not a number.
+BEYOND = 3e38
+
+
+def test_a_result_that_is_not_finite_is_an_error(strided_scene):
+    _, psf, image = strided_scene
+    with pytest.raises(TenetError, match="its result is not finite: take fewer"):
+        rltv(
+            image,
+            psf,
+            scale=4,
+            iterations=1,
+            tv_weight=0.0,
+            fine_voxel_size_um=ISOTROPIC,
+            initial=BEYOND,
+        )
+
+
 # --- the published variant -----------------------------------------------------------------------
 
 
@@ -356,6 +452,29 @@ def test_tuning_reports_what_the_chosen_settings_reach(strided_scene):
     reached = metrics.iou((restored >= settings.threshold).numpy(), truth.numpy())
     assert reached == pytest.approx(settings.score, abs=0.02)
     assert reached > 0.7
+
+
+@pytest.mark.parametrize("spoilt", [{20}, {2, 20}])
+def test_tuning_never_chooses_what_is_not_finite(strided_scene, spoilt, monkeypatch):
+    fine, psf, image = strided_scene
+    real = tuning.rltv_iterates
+
+    def spoiling(*args, **kwargs):
+        for iterations, estimate in real(*args, **kwargs):
+            if iterations in spoilt:
+                estimate[0, 0, 0] = float("nan")
+            yield iterations, estimate
+
+    monkeypatch.setattr(tuning, "rltv_iterates", spoiling)
+    settings = {"scale": 4, "fine_voxel_size_um": ISOTROPIC, "tv_weights": (0.0,)}
+    pairs = [(image, fine > 0.5)]
+    if spoilt == {2, 20}:
+        with pytest.raises(TenetError, match="no setting of RLTV gives a finite result"):
+            tune(pairs, psf, iterations=(2, 20), **settings)
+    else:
+        chosen, table = tune(pairs, psf, iterations=(2, 20), **settings)
+        assert chosen.iterations == 2
+        assert table["iterations"].tolist() == [2]
 
 
 GOOD = {

@@ -16,6 +16,7 @@ from tenet.stacks import (
     images_of,
     outside_fold,
     stack_files,
+    stack_name,
     voxel_size_mismatch,
     voxel_size_of,
 )
@@ -124,3 +125,47 @@ def test_voxel_size_other_than_the_models_is_noticed() -> None:
 def test_a_fold_without_its_table_is_an_error(folder: Path) -> None:
     with pytest.raises(TenetError, match="--fold needs --rois"):
         every_stack(folder / "data", folder / "out", fold=1)
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "number"),
+    [
+        ("x/03.ome.tif", "03", 3),
+        ("03.OME.TIF", "03", 3),
+        ("Cell 7.TIFF", "Cell 7", 7),
+        ("03.Npy", "03", 3),
+        ("03.ND2", "03", 3),
+        ("03.zarr", "03", 3),
+        ("03.ome.zarr/", "03", 3),
+        ("03.OME.ZARR.ZIP", "03", 3),
+        ("03.ozx", "03", 3),
+        ("x/03.zarr/1", "03_1", 3),
+        ("x/03.ome.zarr/A/2", "03_A_2", 3),
+        ("x/03.zarr/1/..", "03", 3),
+        ("a.tif.tif", "a.tif", None),
+        ("x.zarr/03.tif", "03", 3),
+    ],
+)
+def test_name_of_a_stack_has_no_suffix(path: str, name: str, number: int | None) -> None:
+    assert stack_name(Path(path)) == name
+    if number is not None:
+        assert image_number(Path(path)) == number
+
+
+def test_name_of_the_folder_one_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cell.zarr").mkdir()
+    monkeypatch.chdir(tmp_path / "cell.zarr")
+    assert stack_name(Path(".")) == "cell"
+
+
+def test_a_voxel_size_in_another_unit_is_refused(folder: Path) -> None:
+    stack = open_stack(folder / "data/00.ome.tif")
+    with pytest.raises(TenetError, match=r"is it nm\? then give 1 0.31 0.31"):
+        voxel_size_of(stack, (1000, 310, 310))
+    path = folder / "small.ome.tif"
+    write_ome_tiff(path, np.zeros((2, 4, 4), np.float32), (0.001, 0.00031, 0.00031))
+    with pytest.raises(TenetError, match=r"is it mm\? then give 1 0.31 0.31"):
+        voxel_size_of(open_stack(path))
+    np.save(folder / "none.npy", np.ones((2, 3, 4)))
+    with pytest.raises(TenetError, match=r"none.npy does not say its voxel size: give"):
+        voxel_size_of(open_stack(folder / "none.npy"))

@@ -26,9 +26,9 @@ from ome_zarr.writer import write_image
 from tenet.errors import TenetError
 from tenet.io.imagej import imagej_calibration
 from tenet.io.intensities import IntensityRange, check_intensities, intensity_range, normalise
-from tenet.io.nd2 import _nd2_voxel_size
+from tenet.io.nd2 import _nd2_calibration
 from tenet.io.ome_tiff import ome_calibration, parse_ome
-from tenet.io.ome_zarr import _multiscale_axes
+from tenet.io.ome_zarr import _Image, _multiscale_axes
 from tenet.io.open import open_stack
 from tenet.io.stack import Stack, find_layout
 from tenet.io.writing import OmeTiffWriter, OmeZarrWriter, write_ome_tiff, writer_for
@@ -152,24 +152,29 @@ def test_ome_zarr(tmp_path: Path, voxels: np.ndarray, version: int) -> None:
     assert_holds(open_stack(archive, channel=0), voxels)
 
 
+def axes_of(image: dict[str, Any], ndim: int) -> tuple[str, tuple[float, float, float] | None]:
+    names, found = _multiscale_axes(_Image.model_validate(image), ndim)
+    return names, found.voxel_size_um
+
+
 def test_ome_zarr_metadata_of_each_version() -> None:
     scale = [{"type": "scale", "scale": [1.0, 1.0, 0.5, 0.1, 0.2]}]
     older = {"datasets": [{"path": "0"}], "axes": list("zyx")}
-    assert _multiscale_axes(older, 3) == ("ZYX", None)
-    assert _multiscale_axes({"datasets": [{"path": "0"}]}, 5) == ("TCZYX", None)
+    assert axes_of(older, 3) == ("ZYX", None)
+    assert axes_of({"datasets": [{"path": "0"}]}, 5) == ("TCZYX", None)
     axes = [{"name": n, "type": "space", "unit": "micrometer"} for n in "zyx"]
     five: dict[str, Any] = {
         "axes": [{"name": "t", "type": "time"}, {"name": "c", "type": "channel"}, *axes],
         "datasets": [{"path": "0", "coordinateTransformations": scale}],
     }
-    assert _multiscale_axes(five, 5)[1] == pytest.approx(VOXEL)
+    assert axes_of(five, 5)[1] == pytest.approx(VOXEL)
     whole = five | {
         "coordinateTransformations": [{"type": "scale", "scale": [1.0, 1.0, 2.0, 3.0, 4.0]}]
     }
-    assert _multiscale_axes(whole, 5)[1] == pytest.approx((1.0, 0.3, 0.8))
+    assert axes_of(whole, 5)[1] == pytest.approx((1.0, 0.3, 0.8))
     for axis in five["axes"]:
         axis.pop("unit", None)
-    assert _multiscale_axes(five, 5) == ("TCZYX", None)
+    assert axes_of(five, 5) == ("TCZYX", None)
 
 
 def test_zarr_without_image_is_refused(tmp_path: Path) -> None:
@@ -288,9 +293,11 @@ def test_nd2_that_is_damaged_or_stopped_early(tmp_path: Path, voxels: np.ndarray
 
 def test_nd2_calibration_is_turned_from_xyz_to_zyx() -> None:
     volume = SimpleNamespace(axesCalibrated=(True, True, True), axesCalibration=(0.2, 0.1, 0.5))
-    assert _nd2_voxel_size(volume) == VOXEL
+    assert _nd2_calibration(volume).voxel_size_um == VOXEL
     volume.axesCalibrated = (True, True, False)
-    assert _nd2_voxel_size(volume) is None
+    found = _nd2_calibration(volume)
+    assert found.voxel_size_um is None
+    assert "not the distance of its planes" in found.note
 
 
 # Axes
@@ -476,7 +483,7 @@ def test_missing_empty_and_unknown_files(tmp_path: Path) -> None:
     for name, said in {
         "none.tif": "no such file",
         "empty.tif": "empty",
-        "stack.czi": "not a format",
+        "stack.czi": "export it as OME-TIFF",
         "text.tif": "not a TIFF",
         "two.tif": "not a TIFF",
         "text.npy": "NPY",
@@ -561,7 +568,7 @@ def test_wrong_images(tmp_path: Path, voxels: np.ndarray) -> None:
         (voxels.reshape(2, 6, 40, 48), "axes is not recorded"),
         (voxels.astype(np.complex64), "real"),
         (voxels[:0], "empty"),
-        (np.array([{}], dtype=object), "NPY"),
+        (np.full((2, 3, 4), None, dtype=object), "real"),
     ):
         np.save(tmp_path / "a.npy", data)
         with pytest.raises(TenetError, match=said) as error:
@@ -1002,3 +1009,17 @@ def test_ome_zarr_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     ):
         pass
     assert (other / "dear.txt").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_nothing_is_written_that_is_not_finite(tmp_path: Path, value: float) -> None:
+    block = np.zeros((2, 3, 4, 5), np.float32)
+    block[1, 2, 3, 4] = value
+    with pytest.raises(TenetError, match="planes 0 to 2, rows 0 to 3, columns 0 to 4"):
+        write_ome_tiff(tmp_path / "a.tif", block, VOXEL)
+    for name in ("b.tif", "b.zarr"):
+        place = "planes 7 to 9, rows 1 to 4, columns 2 to 6"
+        writer = writer_for(tmp_path / name, (2, 10, 10, 10), VOXEL)
+        with pytest.raises(TenetError, match=place), writer:
+            writer.add((7, 1, 2), block)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,133 @@
+"""What stands apart from a stack's other intensities: fill around the image, and hot voxels.
+
+Both are found from the histogram first, so that a stack without them is read once; what is found
+there has to look the part in the image as well.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tenet.io.stack import Stack
+
+#: Fill is at least and at most this part of a stack; it lies this many times further below the 5th
+#: percentile of the rest than that below the median; and at most this part of it lies between image
+#: voxels of one row or column.
+LEAST_FILL, MOST_FILL, FILL_GAP, INNER_FILL = 0.01, 0.75, 1.0, 0.02
+#: Hot voxels are at most this part of a stack, and this many times as bright as the percentile of
+#: the rest. A PSF as narrow as 1.3 pixels (FWHM) gives this part of a voxel's light to the next,
+#: and hot voxels less; so many of those beyond the gap must be hot.
+MOST_HOT, HOT_GAP, NEXT_LIGHT, HOT_PART = 0.02, 3.0, 0.2, 0.75
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """The intensities that occur, rising, and how many voxels have each."""
+
+    values: npt.NDArray[np.float64]
+    counts: npt.NDArray[np.int64]
+
+    @property
+    def size(self) -> int:
+        """Number of voxels."""
+        return int(self.counts.sum())
+
+    def percentile(self, percent: float) -> float:
+        """Return the order statistic, rounded down: the highest voxel is always left out."""
+        rank = int(percent / 100 * (self.size - 1))
+        return float(self.values[np.searchsorted(np.cumsum(self.counts), rank, side="right")])
+
+    def part(self, keep: npt.NDArray[np.bool_]) -> "Histogram":
+        """Return the histogram of some of the intensities."""
+        return Histogram(self.values[keep], self.counts[keep])
+
+
+def find_fill(stack: Stack, histogram: Histogram) -> float | None:
+    """Find the intensity that stands where there is no image: borders, or planes left empty.
+
+    It is the lowest of all, a gap below the others (a background clipped at 0 goes on at 1, 2, …),
+    and lies around the image (in an image cut off below a threshold it lies between the structures
+    too).
+    """
+    value, share = float(histogram.values[0]), histogram.counts[0] / histogram.size
+    if not LEAST_FILL <= share <= MOST_FILL:
+        return None
+    rest = histogram.part(histogram.values > value)
+    first, middle = rest.percentile(5), rest.percentile(50)
+    if not 0 < FILL_GAP * (middle - first) < first - value:
+        return None
+    rows = columns = fill = 0
+    for _, slab in stack.slabs():
+        image = slab != value
+        fill += image.size - int(np.count_nonzero(image))
+        rows, columns = rows + _inner(image), columns + _inner(image.swapaxes(1, 2))
+    return value if max(rows, columns) <= INNER_FILL * fill else None
+
+
+def _inner(image: npt.NDArray[np.bool_]) -> int:
+    """Count the voxels of no image that lie between image voxels of their line (the last axis)."""
+    size = image.shape[-1]
+    first, last = image.argmax(-1), size - 1 - image[..., ::-1].argmax(-1)
+    spans = np.where(image.any(-1), last - first + 1, 0)
+    return int(spans.sum()) - int(np.count_nonzero(image))
+
+
+def find_hot(stack: Stack, histogram: Histogram, low: float, percent: float) -> float | None:
+    """Find the intensity from which voxels are hot: pixels or columns of a detector, not light.
+
+    They stand a gap above what is the percentile of all others, and have dark neighbours along a
+    row, a column or both: light reaches the neighbours too.
+
+    Parameters
+    ----------
+    stack : Stack
+    histogram : Histogram
+        Of the stack, without fill.
+    low : float
+        Intensity of the background.
+    percent : float
+        The percentile that hot voxels would set.
+    """
+    cumulative = np.cumsum(histogram.counts)
+    # The percentile of what lies up to each of the highest intensities, against the next one.
+    first = int(np.searchsorted(cumulative, (1 - MOST_HOT) * histogram.size))
+    below, following = cumulative[first:-1], histogram.values[first + 1 :]
+    ranks = (percent / 100 * (below - 1)).astype(np.int64)
+    rest = histogram.values[np.searchsorted(cumulative, ranks, side="right")]
+    apart = (rest > low) & (following - low > HOT_GAP * (rest - low))
+    apart &= following <= histogram.percentile(percent)  # fewer do not reach the percentile
+    if not apart.any():
+        return None
+    level = float(following[np.argmax(apart)])
+    alone = total = 0
+    for _, slab in stack.slabs():
+        bright = slab >= level
+        total += int(np.count_nonzero(bright))
+        alone += int(np.count_nonzero(_stands_alone(slab, bright, low)[0]))
+    return level if alone >= HOT_PART * total else None
+
+
+def without_hot(
+    array: npt.NDArray[np.float32], level: float, low: float
+) -> npt.NDArray[np.float32]:
+    """Return an image (…, Y, X) whose hot voxels are the median of their neighbours."""
+    bright = array >= level
+    if bright.any():
+        alone, median = _stands_alone(array, bright, low)
+        array = array.copy()
+        array[bright] = np.where(alone, median, array[bright])
+    return array
+
+
+def _stands_alone(
+    array: npt.NDArray[np.float32], bright: npt.NDArray[np.bool_], low: float
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+    """Say which of the bright voxels have dark neighbours, and return the medians around them."""
+    # Mirrored at its centre, a column at the border has no other beside it.
+    borders = [(0, 0)] * (array.ndim - 2) + [(1, 1), (1, 1)]
+    padded = np.pad(array, borders, mode="reflect")
+    around = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(-2, -1))[bright]
+    in_column, in_row = around[:, ::2, 1].max(-1), around[:, 1, ::2].max(-1)
+    dark = np.minimum(in_column, in_row) - low < NEXT_LIGHT * (array[bright] - low)
+    return dark, np.median(around, axis=(-2, -1)).astype(np.float32)
