@@ -22,7 +22,7 @@ from checksums import checksums
 from code_hash import closure, code_hash
 from on_device import visible_gpus
 from support import Moody, serving
-from validation import check_config, read_samples
+from validation import check_config
 from zenodo import download, take_folder
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +91,7 @@ def test_training_depends_on_the_network_and_not_on_drawing_or_the_command_line(
     assert not {"tenet.figures", "tenet.pictures", "tenet.cli"} & modules
 
 
-# Configuration and samples ------------------------------------------------------------------------
+# Configuration ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -148,66 +148,6 @@ def test_folds_of_simulated_beads_must_exist(config):
     beads["number_of_folds"] = 3
     with pytest.raises(ValueError, match="no fold 3 among 3"):
         check(config)
-
-
-VOXEL = ["voxel_z_um", "voxel_y_um", "voxel_x_um"]
-HEADER = ["name", "file", *VOXEL, "experiment", "NA", "wavelength", "ni"]
-NO_VOXEL = ["", "", ""]
-OPTICS = ["", "0.8", "0.9", "1.33"]
-
-
-def write_samples(folder, *rows):
-    (folder / "stack.tif").touch()
-    path = folder / "samples.tsv"
-    text = "\n".join("\t".join(row) for row in rows)
-    path.write_text(text.replace("STACK", f"{folder}/stack.tif"))
-    return read_samples(path, SCHEMAS / "samples.schema.yaml")
-
-
-def test_samples_are_read(tmp_path):
-    samples = write_samples(
-        tmp_path,
-        ["# a comment"],
-        [*HEADER, "photons"],
-        ["one", "STACK", "1.0", ".12", "0.12", "", "0.8", "0.92", "1.33", "2"],
-        ["two", "STACK", "", "", "", "fig5_microglia"],
-    )
-    optics = {"NA": 0.8, "wavelength": 0.92, "ni": 1.33, "photons": 2}
-    voxel = {"voxel_z_um": 1.0, "voxel_y_um": 0.12, "voxel_x_um": 0.12}
-    file = f"{tmp_path}/stack.tif"
-    assert samples == {
-        "one": {"name": "one", "file": file, **voxel, **optics},
-        "two": {"name": "two", "file": file, "experiment": "fig5_microglia"},
-    }
-
-
-@pytest.mark.parametrize(
-    ("header", "row", "message"),
-    [
-        (["name", "file", "voxel_z"], [], "unknown column 'voxel_z'; did you mean 'voxel_z_um'"),
-        (HEADER, ["a b", "STACK", *NO_VOXEL, *OPTICS], "line 2: name: 'a b' is not a name of"),
-        (HEADER, ["a", "STACK", "1", "", "0.1", *OPTICS], "voxel_y_um missing: give all three"),
-        (HEADER, ["a", "STACK", "0.1", "0.5", "0.5", *OPTICS], "finer than voxel_x_um"),
-        (HEADER, ["a", "STACK", "1", "0,1", "0,1", *OPTICS], "'0,1' is not of type number"),
-        (HEADER, ["a", "STACK", "nan", "1", "1", *OPTICS], "'nan' is not of type number"),
-        (HEADER, ["a", "STACK", *NO_VOXEL, "", "1.4", "0.9", "1.33"], "above the immersion index"),
-        (HEADER, ["a", "STACK", *NO_VOXEL, "", "0.8"], "wavelength, ni missing"),
-        (HEADER, ["a", "STACK", *NO_VOXEL, "fig3_beads", "0.8"], "exclude each other"),
-        (HEADER, ["a", "nothing.tif", *NO_VOXEL, *OPTICS], "no file nothing.tif"),
-        (HEADER, ["a", "STACK", *NO_VOXEL, *OPTICS, "9"], "10 fields under 9 columns"),
-        (HEADER, ["", "STACK"], "name missing"),
-    ],
-)
-def test_wrong_sample_gets_one_clear_line(tmp_path, header, row, message):
-    with pytest.raises(ValueError, match=message) as error:
-        write_samples(tmp_path, header, row)
-    assert "\n" not in str(error.value)
-
-
-def test_sample_names_are_unique(tmp_path):
-    row = ["a", "STACK", *NO_VOXEL, *OPTICS]
-    with pytest.raises(ValueError, match="line 3: the name a is taken"):
-        write_samples(tmp_path, HEADER, row, row)
 
 
 # Data ---------------------------------------------------------------------------------------------

@@ -527,7 +527,7 @@ def test_no_more_gpus_than_the_machine_has(fresh, one_gpu, limit, granted):
     ("arguments", "message"),
     [
         (("--config", "methds=[tenet]"), "unknown key 'methds'; did you mean 'methods'?"),
-        (("--config", "samples=nothing.tsv"), "there is no sample table nothing.tsv"),
+        (("--config", "samples=nothing.tsv"), "sample table nothing.tsv: no such file"),
         (("--config", "overlays=[dem]"), "no experiment 'dem' in .*; did you mean 'demo'?"),
         (("results/enhanced/nobody.png",), "there is no sample 'nobody' in config/samples.tsv"),
     ],

@@ -1,7 +1,6 @@
 # What the rules share: the checked configuration, the sample table, the device, and every helper.
 import json
 import os
-import shlex
 import sys
 from functools import cache
 from pathlib import Path
@@ -15,7 +14,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "workflow/scripts")]
 
 from code_hash import code_hash
 from on_device import visible_gpus
-from validation import OPTICS, VOXEL_SIZE, check_config, experiments_of, read_samples
+from sample_table import OPTICS, VOXEL_SIZE, read_samples
+from validation import check_config, experiments_of
 from zenodo import read_manifest
 
 from tenet.config import Experiment
@@ -71,9 +71,8 @@ OVERLAYS = repeated("--overlay", config["overlays"])
 
 # Commands run on the interpreter that runs Snakemake, unless a rule brings an environment.
 if not workflow.deployment_settings.deployment_method:
-    shell.prefix(
-        f'set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; '
-    )
+    PROGRAMS = Path(sys.executable).parent
+    shell.prefix('set -euo pipefail; export PATH={PROGRAMS:q}:"$PATH"; ')
 
 # On this machine no more GPU jobs run at once than its GPUs take; none means the CPU. On a cluster
 # (which is given a number of nodes) each job asks for its own GPU.
