@@ -46,7 +46,7 @@ def _check_finite(stack: Stack, start: int, slab: npt.NDArray[np.float32]) -> No
         plane = start + int(np.argmax(bad))
         raise TenetError(
             f"{stack.path}: plane {plane} (counted from 0) holds NaN or infinite intensities; "
-            "export the raw data again, or cut the plane off"
+            "export the raw data again, set them to 0 where there is no image, or cut the plane off"
         )
 
 
@@ -250,11 +250,17 @@ def intensity_range(
         saturated,
         top / size if saturated else 0.0,
         offset,
-        None if fill is None else fill + offset,
+        None if fill is None else _raw(fill, offset),
         0.0 if fill is None else float(everything.counts[0]) / size,
         None if hot is None else hot + offset,
         0.0 if hot is None else everything.part(everything.values >= hot).size / size,
     )
+
+
+def _raw(value: float, offset: float) -> float:
+    """Return a raw intensity of what was read, as exact as float32 is far from the offset."""
+    step = float(np.spacing(np.float32(abs(value))))
+    return round((value + offset) / step) * step if offset else value
 
 
 def _histogram(stack: Stack) -> tuple[Histogram, float]:

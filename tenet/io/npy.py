@@ -56,6 +56,7 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.
         read = {
             (1, 0): npy_format.read_array_header_1_0,
             (2, 0): npy_format.read_array_header_2_0,
+            (3, 0): npy_format.read_array_header_2_0,  # other names of fields, which are refused
         }.get(version)
         if read is None:
             raise ValueError(f"version {version[0]}.{version[1]}")

@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WrapVal
 from tenet.errors import TenetError, one_line
 from tenet.io.calibration import Calibration, calibration
 from tenet.io.stack import Layout, Stack, axes_with_planes, check_dtype, find_layout
-from tenet.io.zarr_files import MOST_CHUNK_BYTES, ZarrFiles, is_zarr
+from tenet.io.zarr_files import METADATA, MOST_CHUNK_BYTES, ZarrFiles, is_zarr
 
 __all__ = ["is_zarr", "open_ome_zarr"]
 
@@ -80,8 +80,7 @@ def open_ome_zarr(path: Path, channel: int | None, planes_are: str | None = None
     files = ZarrFiles(path)
     if files.zipped and not zipfile.is_zipfile(path):
         raise TenetError(f"{path}: it is not a zip archive, or was cut; copy or write it again")
-    found = _find_image(files)
-    dataset, image = found if found else ("", None)
+    dataset, image = _find_image(files, _root(files))
     shape, dtype = _check_array(files, dataset)
     if image is None:
         names, sizes = _plain_axes(len(shape)), Calibration()
@@ -94,14 +93,20 @@ def open_ome_zarr(path: Path, channel: int | None, planes_are: str | None = None
     return Stack(path, zyx_shape, dtype, sizes.voxel_size_um, reader, sizes.note)
 
 
-def _find_image(files: ZarrFiles) -> tuple[str, _Image] | None:
+def _root(files: ZarrFiles) -> str:
+    """Return the folder of a Zarr in an archive, which may hold that folder or what is in it."""
+    inside = files.inside() if files.zipped else []
+    described = len(inside) != 1 or any(files.json(name) is not None for name in METADATA)
+    return "" if described else inside[0]
+
+
+def _find_image(files: ZarrFiles, group: str) -> tuple[str, _Image | None]:
     """Return the finest array of the one image and what is said of it; None of a bare array."""
-    group = ""
     attributes = _attributes(files, group)
     if attributes is None:
-        return None
+        return group, None
     if not attributes.multiscales and attributes.layout is not None:
-        group = _only_series(files)
+        group = _only_series(files, group)
         attributes = _attributes(files, group)
     if attributes is None or not attributes.multiscales:
         inside = ", ".join(files.inside(group)[:5])
@@ -151,16 +156,16 @@ def _attributes(files: ZarrFiles, group: str) -> _Attributes | None:
         ) from None
 
 
-def _only_series(files: ZarrFiles) -> str:
+def _only_series(files: ZarrFiles, group: str) -> str:
     """Return the one image that bioformats2raw has put into a Zarr."""
-    series = sorted((name for name in files.inside() if name.isdecimal()), key=int)
+    series = sorted((name for name in files.inside(group) if name.isdecimal()), key=int)
     if len(series) != 1:
         how = "unzip it and give one of them" if files.zipped else "give one of them, as"
         raise TenetError(
             f"{files.path}: it holds {len(series)} images of bioformats2raw; "
             f"{how} {files.path / (series or ['0'])[0]}"
         )
-    return series[0]
+    return str(PurePosixPath(group) / series[0])
 
 
 def _check_array(files: ZarrFiles, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:

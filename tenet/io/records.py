@@ -4,11 +4,12 @@ Configurations, records beside a model, metadata and tables come from strangers.
 them goes through here: what is no file, too large, too deep or no JSON ends in one line.
 """
 
+import contextlib
 import io
 import json
 import math
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +125,7 @@ def _listed(names: Iterable[object]) -> str:
     return one_line(ValueError(", ".join(map(str, names))))
 
 
-def parse_json(text: str, *, where: str) -> Any:
+def parse_json(text: str, *, where: str, foreign: bool = False) -> Any:
     """Parse JSON of finite numbers and bounded depth.
 
     Parameters
@@ -132,6 +133,9 @@ def parse_json(text: str, *, where: str) -> Any:
     text : str
     where : str
         Names the text in errors.
+    foreign : bool
+        Of another program's file, where numbers that TENET never reads may be NaN or very large:
+        these become None instead.
 
     Raises
     ------
@@ -139,10 +143,15 @@ def parse_json(text: str, *, where: str) -> Any:
         If it is not JSON, is nested deeper than `MOST_LEVELS`, or holds NaN, infinity, a number
         beyond the range of float64 or an integer of more than `MOST_DIGITS` digits.
     """
+    hooks: dict[str, Any] = {
+        "parse_int": _integer,
+        "parse_float": _finite,
+        "parse_constant": _no_constant,
+    }
+    if foreign:
+        hooks = {name: _or_none(hook) for name, hook in hooks.items()}
     try:
-        found = json.loads(
-            text, parse_int=_integer, parse_float=_finite, parse_constant=_no_constant
-        )
+        found = json.loads(text, **hooks)
     except RecursionError:
         raise TenetError(_too_deep(where)) from None
     except json.JSONDecodeError as error:
@@ -155,6 +164,15 @@ def parse_json(text: str, *, where: str) -> Any:
         if not level:
             return found
     raise TenetError(_too_deep(where))
+
+
+def _or_none(read: Callable[[str], float]) -> Callable[[str], float | None]:
+    def number(text: str) -> float | None:
+        with contextlib.suppress(ValueError):
+            return read(text)
+        return None
+
+    return number
 
 
 def _inside(value: Any) -> list[Any]:

@@ -58,7 +58,9 @@ class ZarrFiles:
     def json(self, name: str) -> Any:
         """Parse one of the files; None if it is not there."""
         text = self._text(name)
-        return None if text is None else parse_json(text, where=f"{self.path}: {name}")
+        return (
+            None if text is None else parse_json(text, where=f"{self.path}: {name}", foreign=True)
+        )
 
     def _text(self, name: str) -> str | None:
         if not self.zipped:

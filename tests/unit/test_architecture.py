@@ -57,6 +57,7 @@ NEIGHBOURS = {
     ("config", "ranges"),  # where their numbers may lie
     ("config_files", "config"),  # files are checked by the schema
     ("config_files", "sections"),
+    ("cost", "convolution"),  # which rates count is what networks are computed in
     ("cost", "recording"),  # what is counted is done as it is
 }
 PATHS = sorted(path for path in TENET.rglob("*.py") if path.stat().st_size)

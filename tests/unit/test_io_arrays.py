@@ -113,6 +113,15 @@ def test_npy_that_is_none(tmp_path: Path, content: bytes, said: str) -> None:
     refused(path, said)
 
 
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_npy_of_each_version(
+    tmp_path: Path, voxels: NDArray[Any], version: tuple[int, int]
+) -> None:
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.lib.format.write_array(file, voxels, version=version)
+    np.testing.assert_array_equal(open_stack(tmp_path / "a.npy").read(), voxels)
+
+
 def test_structured_npy_and_npz(tmp_path: Path, voxels: NDArray[Any]) -> None:
     np.save(tmp_path / "a.npy", np.zeros((2, 3, 4), [("a" * 200, "<i4"), ("b", "<f4")]))
     refused(tmp_path / "a.npy", "not real")
@@ -256,6 +265,22 @@ def test_damaged_metadata_are_refused(
     path = write_zarr(tmp_path / "a.zarr", voxels, attributes)
     refused(path, said)
     refused(zipped(path), said)
+
+
+def test_numbers_that_nobody_reads_do_no_harm(tmp_path: Path, voxels: NDArray[Any]) -> None:
+    """What viewers keep beside an image may be NaN, or the highest of 64 bits."""
+    window = {"min": float("nan"), "start": float("-inf"), "max": 2**64 - 1}
+    omero = {"omero": {"channels": [{"window": window}]}}
+    stack = open_stack(write_zarr(tmp_path / "a.zarr", voxels, multiscales() | omero))
+    assert stack.voxel_size_um == pytest.approx(SIZE)
+
+
+def test_an_archive_may_hold_the_folder(tmp_path: Path, voxels: NDArray[Any]) -> None:
+    path = write_zarr(tmp_path / "a.zarr", voxels, multiscales())
+    archive = shutil.make_archive(str(tmp_path / "b.zarr"), "zip", tmp_path, path.name)
+    stack = open_stack(archive)
+    np.testing.assert_array_equal(stack.read(), voxels)
+    assert stack.voxel_size_um == pytest.approx(SIZE)
 
 
 def test_metadata_nested_deep_or_large(tmp_path: Path, voxels: NDArray[Any]) -> None:

@@ -208,6 +208,15 @@ def test_a_large_offset_loses_nothing(
     assert intensity_range(stack, "minmax").high == offset + int(base.max())
 
 
+def test_fill_beside_a_large_offset(tmp_path: Path, base: NDArray[Any]) -> None:
+    image = base.astype(np.int64) + 2**31
+    image[:, :30] = 0
+    found = intensity_range(stack_of(tmp_path, image))
+    assert found.fill == 0
+    assert found.fill_share == 30 / 96
+    assert found.low - 2**31 == pytest.approx(intensity_range(stack_of(tmp_path, base)).low, abs=1)
+
+
 @pytest.mark.parametrize("dtype", ["uint32", "int32", "int64", "float64"])
 def test_ordinary_stacks_have_no_offset(tmp_path: Path, base: NDArray[Any], dtype: str) -> None:
     for image in (base, np.zeros_like(base), base * 0.001, base * np.float64(1e5)):
