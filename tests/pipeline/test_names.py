@@ -99,7 +99,7 @@ def stacks(repository):
     for number, name in enumerate([*FILES, "./dot.tif", "sub//deep.tif"]):
         path = repository / name
         path.parent.mkdir(exist_ok=True)
-        imwrite(path, np.zeros((80, 48, 48), np.uint16))
+        imwrite(path, np.arange(80 * 48 * 48, dtype=np.uint32).reshape(80, 48, 48))
         rows.append(f"s{number}\t{name}\tfig3_beads\t1\t0.1\t0.1")
     (repository / "samples.tsv").write_text("\n".join(rows))
     return repository

@@ -65,7 +65,11 @@ def test_samples_are_read(tmp_path):
         ([*HEADER, "na"], ["a", "STACK"], "there are 2 columns NA; keep one"),
         ([*HEADER[:3], "", *HEADER[3:]], ["a", "STACK"], "column 4 has no name"),
         (["name file experiment"], ["a"], "one field, 'name file experiment': separate"),
-        ([*HEADER, "planes"], ["a", "STACK", *NO_VOXEL, *OPTICS, "z"], "planes: 'z' is not one of"),
+        (
+            [*HEADER, "planes_are"],
+            ["a", "STACK", *NO_VOXEL, *OPTICS, "z"],
+            "planes_are: 'z' is not one of",
+        ),
         (HEADER, ["a", "STACK", *NO_VOXEL, "", "1.4", "0.9", "1.33"], "above the immersion index"),
         (HEADER, ["a", "STACK", *NO_VOXEL, "", "0.8"], "wavelength, ni missing"),
         (HEADER, ["a", "STACK", *NO_VOXEL, "fig3_beads", "0.8"], "exclude each other"),
@@ -142,11 +146,11 @@ def test_harmless_differences_change_nothing(tmp_path, old, new, encoding):
 
 
 def test_whole_numbers_are_whole(tmp_path):
-    text = TABLE.replace(";ni", ";ni;channel;photons;planes").replace(
-        "1.33\n", "1.33;1.0;2.0;time\n"
+    text = TABLE.replace(";ni", ";ni;channel;photons;planes_are").replace(
+        "1.33\n", "1.33;1.0;2.0;T\n"
     )
     row = read(tmp_path, text.replace("STACK", str(tmp_path / "größe.tif")).encode())["a"]
-    assert (str(row["channel"]), str(row["photons"]), row["planes"]) == ("1", "2", "time")
+    assert (str(row["channel"]), str(row["photons"]), row["planes_are"]) == ("1", "2", "T")
 
 
 @pytest.mark.parametrize(

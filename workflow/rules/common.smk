@@ -14,6 +14,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "workflow/scripts")]
 
 from code_hash import code_hash
 from on_device import visible_gpus
+from sample_check import fitted_experiment
 from sample_table import OPTICS, VOXEL_SIZE, read_samples
 from validation import check_config, experiments_of
 from zenodo import read_manifest
@@ -21,6 +22,7 @@ from zenodo import read_manifest
 from tenet.config import Experiment
 from tenet.config_files import load_experiment
 from tenet.errors import TenetError
+from tenet.samples import RAW_DATASETS
 
 # Configuration and samples ------------------------------------------------------------------------
 
@@ -110,7 +112,8 @@ CODE = {
     "published": ["tenet.published"],
     "register": ["tenet.registration"],
     **{figure: [f"tenet.figures.{figure}"] for figure in ("fig1", "supp_training", *TABLES)},
-    "sample": ["tenet.samples", "tenet.io.open"],
+    "sample": ["tenet.samples", "tenet.simulation", "tenet.io.open"],
+    "sample_check": ["tenet.training.intensity", "tenet.io.open"],
     "enhance": ["tenet.inference"],
 }
 # Only the threshold is chosen by it after a training, so how beads are measured or drawn is left out.
@@ -378,6 +381,28 @@ def sample_of(path):
     return sample(name[0]) if folder == "samples" and name else None
 
 
+@cache
+def fitted(name):
+    """The settings that fit a sample's stack, of which all is checked that its header tells."""
+    row = sample(name)
+    try:
+        return fitted_experiment(row, resolved(experiment_name(f"samples/{name}")))
+    except ValueError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def stack_of(name):
+    """The stack of a sample, refused before anything runs if its header shows that it cannot do."""
+    fitted(name)
+    return sample(name)["file"]
+
+
+def sample_record(path):
+    """The record that a sample's intensities were checked: it comes first, and reruns nothing."""
+    row = sample_of(path)
+    return ancient(f"<results>/models/samples/{row['name']}/stack.json") if row else []
+
+
 def own_settings(path):
     """Settings made for a sample with optics of its own: a file to depend on, or nothing."""
     row = sample_of(path)
@@ -395,8 +420,24 @@ def experiment_name(path):
 
 
 def experiment_argument(path, own):
-    """EXPERIMENT of a command, with the overlays that a file of own settings already holds."""
-    return [str(own)] if own else [experiment_name(path), *OVERLAYS]
+    """EXPERIMENT of a command, with what a file of own settings already holds: overlays and crops."""
+    return [str(own)] if own else [experiment_name(path), *OVERLAYS, *crop_settings(path)]
+
+
+def crop_settings(path):
+    """`--set` options that make crops fit a sample smaller than those of its experiment."""
+    row = sample_of(path)
+    if row is None:
+        return []
+    own, named = fitted(row["name"]), resolved(experiment_name(path))
+    return assignments(
+        {
+            f"{section}.{key}": getattr(getattr(own, section), key)
+            for section in RAW_DATASETS
+            for key in ("cropsize", "mask_size")
+            if getattr(getattr(own, section), key) != getattr(getattr(named, section), key)
+        }
+    )
 
 
 def pretrained_of(path):
@@ -436,7 +477,7 @@ def finetune_data(wildcards):
     """The raw stacks that a model is fine-tuned on."""
     row = sample_of(wildcards.experiment)
     if row is not None:
-        return row["file"]
+        return stack_of(row["name"])
     if is_simulation_variant(wildcards.experiment):
         return []
     return acquisitions(wildcards.experiment)
@@ -465,8 +506,8 @@ def reading_options(row):
     words = []
     if VOXEL_SIZE[0] in row:
         words += ["--voxel-size", *(str(row[name]) for name in VOXEL_SIZE)]
-    if "channel" in row:
-        words += ["--channel", str(row["channel"])]
+    for key in ("channel", "planes_are"):
+        words += repeated(f"--{key.replace('_', '-')}", [row[key]] if key in row else [])
     return words
 
 
@@ -480,12 +521,17 @@ ALIGNED = [name for name in config["pretrained"] if resolved(name).align_params]
 
 
 # Names that lead nowhere are found before anything runs.
-for name in [
-    *EXPERIMENTS,
-    *config["pretrained"],
-    *(f"samples/{name}" for name in SAMPLES),
-]:
+for name in [*EXPERIMENTS, *config["pretrained"]]:
     pretrained_of(name)
+for name, row in SAMPLES.items():
+    try:
+        pretrained_of(f"samples/{name}")
+    except WorkflowError as error:
+        raise WorkflowError(f"{row['where']}: {error}") from None
+    # Stacks that are asked for by name are looked at here, for a plain line: Snakemake gives what an
+    # input function raises a traceback.
+    if any(f"/enhanced/{name}." in word or f"/samples/{name}/" in word for word in sys.argv):
+        fitted(name)
 
 
 # Predictions and figures --------------------------------------------------------------------------

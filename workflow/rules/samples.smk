@@ -1,9 +1,38 @@
 # The user's own stacks: settings from the optics, then the rules of training.smk, then the result.
 
 
+# Before any training: intensities that are not finite, or all equal, show in no header.
+rule sample_check:
+    input:
+        stack=lambda wildcards: stack_of(wildcards.sample),
+    output:
+        record="<results>/models/samples/{sample}/stack.json",
+    log:
+        "<logs>/sample_check/{sample}.log",
+    benchmark:
+        "<benchmarks>/sample_check/{sample}.tsv"
+    priority: 5
+    conda:
+        "../../envs/tenet.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        reading=lambda wildcards: reading_options(sample(wildcards.sample)),
+        normalisation=lambda wildcards: normalisation(
+            experiment_name(f"samples/{wildcards.sample}")
+        ),
+        code=code("sample_check"),
+    shell:
+        "python workflow/scripts/sample_check.py {input.stack:q} {params.reading:q}"
+        " {params.normalisation:q} --out {output.record:q} > {log:q} 2>&1"
+
+
 rule sample_experiment:
     input:
-        stack=lambda wildcards: sample(wildcards.sample)["file"],
+        stack=lambda wildcards: stack_of(wildcards.sample),
+        checked=ancient("<results>/models/samples/{sample}/stack.json"),
     output:
         experiment="<results>/models/samples/{sample}/experiment.json",
     log:
@@ -29,7 +58,7 @@ rule sample_experiment:
 
 rule enhance:
     input:
-        stack=lambda wildcards: sample(wildcards.sample)["file"],
+        stack=lambda wildcards: stack_of(wildcards.sample),
         model="<results>/models/samples/{sample}/all/model.pt",
         experiment="<results>/models/samples/{sample}/all/experiment.json",
         threshold="<results>/models/samples/{sample}/all/threshold.json",

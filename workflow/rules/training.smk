@@ -105,6 +105,7 @@ rule finetune:
     input:
         experiment=lambda wildcards: own_settings(wildcards.experiment),
         data=finetune_data,
+        checked=lambda wildcards: sample_record(wildcards.experiment),
         rois=lambda wildcards: (
             [] if sample_of(wildcards.experiment) else rois(wildcards.experiment)
         ),
