@@ -25,6 +25,8 @@ from support import Moody, serving
 from validation import check_config
 from zenodo import download, take_folder
 
+from tenet.errors import TenetError
+
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "workflow/scripts"
 SCHEMAS = ROOT / "workflow/schemas"
@@ -205,7 +207,7 @@ def test_a_disk_too_small_is_told_before_anything_is_fetched(record, tmp_path, m
     zenodo.write_manifest("1", tmp_path / "manifest.csv", str(record))
     room = (record / "beads.zip").stat().st_size - 1
     monkeypatch.setattr(zenodo.shutil, "disk_usage", lambda _: SimpleNamespace(free=room))
-    with pytest.raises(SystemExit, match=r"beads\.zip: .* GB are to come.*make room"):
+    with pytest.raises(TenetError, match=r"beads\.zip: .* GB are to come.*make room"):
         download("beads.zip", tmp_path / "manifest.csv", tmp_path / "files/beads.zip")
     assert not list((tmp_path / "files").iterdir())
 
@@ -244,10 +246,10 @@ def test_the_manifest_is_made_with_zenodo_get(record, server, tmp_path, monkeypa
     rows = zenodo.read_manifest(tmp_path / "manifest.csv")
     assert rows["beads.zip"]["size"] == str((record / "beads.zip").stat().st_size)
     program.write_text("#!/bin/sh\nexit 0\n")  # no such record: nothing is written
-    with pytest.raises(SystemExit, match="gave no list of files"):
+    with pytest.raises(TenetError, match="gave no list of files"):
         zenodo.write_manifest("15545449", tmp_path / "other.csv")
     program.unlink()
-    with pytest.raises(SystemExit, match="pip install zenodo-get"):
+    with pytest.raises(TenetError, match="pip install zenodo-get"):
         zenodo.write_manifest("15545449", tmp_path / "other.csv")
     assert not (tmp_path / "other.csv").exists()
 
@@ -283,7 +285,7 @@ def test_a_wrong_byte_is_noticed_and_the_file_fetched_anew(record, server, tmp_p
 def test_a_server_that_never_recovers_is_given_up_and_what_came_is_kept(server, tmp_path):
     zenodo.write_manifest("1", tmp_path / "manifest.csv", server)
     Moody.moods = ["cut", *["500"] * 10]
-    with pytest.raises(SystemExit, match=r"500.*6 tries.*goes on from here"):
+    with pytest.raises(TenetError, match=r"500.*6 tries.*goes on from here"):
         download("beads.zip", tmp_path / "manifest.csv", tmp_path / "beads.zip")
     assert not (tmp_path / "beads.zip").exists()
     assert (tmp_path / ".beads.zip.partial").stat().st_size > 0
@@ -328,7 +330,7 @@ def test_a_disk_that_is_full_while_extracting_leaves_no_folder(record, tmp_path)
 
 def test_download_refuses_what_differs_from_its_checksum(record, tmp_path):
     (record / "beads.zip").write_bytes(b"truncated")
-    with pytest.raises(SystemExit, match=r"beads\.zip did not arrive whole"):
+    with pytest.raises(TenetError, match=r"beads\.zip did not arrive whole"):
         fetched(record, tmp_path)
     assert not (tmp_path / "files/beads.zip").exists()
 
@@ -342,17 +344,17 @@ def test_download_keeps_whole_files(record, tmp_path):
 
 
 def test_a_record_that_is_not_there_is_told_in_one_line(tmp_path):
-    with pytest.raises(SystemExit, match=r"cannot fetch .*md5sums"):
+    with pytest.raises(TenetError, match=r"cannot fetch .*md5sums"):
         zenodo.write_manifest("1", tmp_path / "manifest.csv", str(tmp_path))
     assert not (tmp_path / "manifest.csv").exists()
 
 
 def test_download_writes_only_below_its_folder(record, tmp_path):
     (record / "md5sums.txt").write_text(f"{'0' * 32}  ../../outside.tif\n")
-    with pytest.raises(SystemExit, match="outside of the folder"):
+    with pytest.raises(TenetError, match="outside of the folder"):
         fetched(record, tmp_path)
     (tmp_path / "manifest.csv").write_text("file,md5,url\n../x,0,http://127.0.0.1/x\n")
-    with pytest.raises(SystemExit, match="outside of the folder"):
+    with pytest.raises(TenetError, match="outside of the folder"):
         download("../x", tmp_path / "manifest.csv", tmp_path / "x")
 
 
@@ -370,7 +372,7 @@ def test_archive_without_folders_is_a_folder_and_its_links_are_left_out(record, 
 
 @pytest.mark.parametrize(("pattern", "what"), [("*neurons", "no folder"), ("_2023*", "more than")])
 def test_folder_that_is_not_found_is_answered_with_those_that_are(record, tmp_path, pattern, what):
-    with pytest.raises(SystemExit, match=what) as error:
+    with pytest.raises(TenetError, match=what) as error:
         take_folder(pattern, record, tmp_path / "out")
     assert "beads/_2023_beads_roi_stackreged" in str(error.value)
     assert not (tmp_path / "out").exists()
@@ -381,7 +383,7 @@ def test_archives_cannot_write_elsewhere(tmp_path, name):
     (tmp_path / "files").mkdir()
     with zipfile.ZipFile(tmp_path / "files/x_beads.zip", "w") as archive:
         archive.writestr(name, b"evil")
-    with pytest.raises(SystemExit, match="outside of the folder"):
+    with pytest.raises(TenetError, match="outside of the folder"):
         take_folder("*beads", tmp_path / "files", tmp_path / "deep/out")
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["files", "x_beads.zip"]
 

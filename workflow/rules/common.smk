@@ -329,7 +329,10 @@ def mirror_option():
 def zenodo_files(wildcards):
     """All files of the record, once the list of them is there."""
     manifest = Path(checkpoints.zenodo_manifest.get().output.manifest)
-    return [f"<zenodo>/files/{name}" for name in read_manifest(manifest)]
+    try:
+        return [f"<zenodo>/files/{name}" for name in read_manifest(manifest)]
+    except TenetError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def rois(experiment):
