@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WrapVal
 from tenet.errors import TenetError, one_line
 from tenet.io.calibration import Calibration, calibration
 from tenet.io.stack import Layout, Stack, axes_with_planes, check_dtype, find_layout
-from tenet.io.zarr_files import METADATA, MOST_CHUNK_BYTES, ZarrFiles, is_zarr
+from tenet.io.zarr_files import METADATA, MOST_CHUNK_BYTES, MOST_CHUNKS, ZarrFiles, is_zarr
 
 __all__ = ["is_zarr", "open_ome_zarr"]
 
@@ -81,7 +81,7 @@ def open_ome_zarr(path: Path, channel: int | None, planes_are: str | None = None
     if files.zipped and not zipfile.is_zipfile(path):
         raise TenetError(f"{path}: it is not a zip archive, or was cut; copy or write it again")
     dataset, image = _find_image(files, _root(files))
-    shape, dtype = _check_array(files, dataset)
+    shape, dtype, chunks = _array(files, dataset)
     if image is None:
         names, sizes = _plain_axes(len(shape)), Calibration()
     else:
@@ -89,6 +89,7 @@ def open_ome_zarr(path: Path, channel: int | None, planes_are: str | None = None
     names = axes_with_planes(path, names, shape, planes_are)
     layout, zyx_shape = find_layout(path, names, shape, channel)
     check_dtype(path, dtype)
+    _check_chunks(path, shape, chunks, dtype.itemsize)
     reader = _ZarrReader(files, dataset, layout)
     return Stack(path, zyx_shape, dtype, sizes.voxel_size_um, reader, sizes.note)
 
@@ -168,30 +169,43 @@ def _only_series(files: ZarrFiles, group: str) -> str:
     return str(PurePosixPath(group) / series[0])
 
 
-def _check_array(files: ZarrFiles, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Refuse what is no array, or has no data or chunks too large; return its shape and type."""
+def _array(files: ZarrFiles, name: str) -> tuple[tuple[int, ...], np.dtype[Any], tuple[int, ...]]:
+    """Return the shape, the type and the chunks of an array in which something is stored."""
     for metadata in ("zarr.json", ".zarray"):
         files.json(str(PurePosixPath(name) / metadata))  # within our limits before zarr reads it
     # zarr, its codecs and the archive's decoder meet strange metadata with whatever they run into.
     try:
         with files.array(name) as array:
             shape, dtype, chunks = tuple(array.shape), np.dtype(array.dtype), tuple(array.chunks)
-            stored = files.inside(name)
     except TenetError:
         raise
     except Exception as error:
         raise TenetError(
             f"{files.path}: the OME-Zarr image cannot be opened ({one_line(error)}); write it again"
         ) from error
-    size = math.prod(chunks) * dtype.itemsize
-    if size > MOST_CHUNK_BYTES:
-        raise TenetError(
-            f"{files.path}: chunks of {'×'.join(map(str, chunks))} voxels ({size / 2**30:.3g} GiB) "
-            "are too large to be read; write the image in smaller chunks"
-        )
-    if not stored:
+    if not files.inside(name):
         raise TenetError(f"{files.path}: no voxel is stored in it; copy or write the image again")
-    return shape, dtype
+    return shape, dtype, chunks
+
+
+def _check_chunks(
+    path: Path, shape: tuple[int, ...], chunks: tuple[int, ...], itemsize: int
+) -> None:
+    """Refuse chunks of which one does not fit into memory, or too many are needed for a plane."""
+    voxels = max(math.prod(chunks), 1)
+    said = f"{path}: chunks of {'×'.join(map(str, chunks))} voxels"
+    if voxels * itemsize > MOST_CHUNK_BYTES:
+        raise TenetError(
+            f"{said} ({voxels * itemsize / 2**30:.3g} GiB) are too large to be read; "
+            "write the image in smaller chunks"
+        )
+    # A stack is read by planes, or by several with some four million voxels.
+    at_once = min(math.prod(shape), max(math.prod(shape[-2:]), 2**22))
+    if at_once / voxels > MOST_CHUNKS:
+        raise TenetError(
+            f"{said} are too small for an array of {'×'.join(map(str, shape))}; "
+            "write the image in larger chunks"
+        )
 
 
 def _plain_axes(ndim: int) -> str:
