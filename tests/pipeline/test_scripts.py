@@ -1,6 +1,7 @@
 """The scripts beside the rules: code hashes, checks of tables, downloads, devices."""
 
 import io
+import json
 import os
 import re
 import resource
@@ -22,7 +23,7 @@ from checksums import checksums
 from code_hash import closure, code_hash
 from on_device import visible_gpus
 from support import Moody, serving
-from validation import check_config
+from validation import check_config, check_files
 from zenodo import download, take_folder
 
 from tenet.errors import TenetError
@@ -139,6 +140,103 @@ def test_wrong_configuration_gets_one_clear_line(config, keys, value, message):
     with pytest.raises(ValueError, match=message) as error:
         check(config)
     assert "\n" not in str(error.value)
+
+
+def places(value, path=()):
+    """Every place in a configuration."""
+    yield path
+    keyed = {dict: dict.items, list: enumerate}.get(type(value), lambda _: ())
+    for key, part in keyed(value):
+        yield from places(part, (*path, key))
+
+
+NESTED, SELF = [], {}
+for _ in range(5000):
+    NESTED = [NESTED]
+SELF["x"] = [SELF]
+LAUGHS = ["ha"] * 9
+for _ in range(12):
+    LAUGHS = [LAUGHS] * 9
+WRONG = [
+    None, True, -1, 0, 3, 0.5, 10**400, float("inf"), float("nan"), "", "x", "a\nb", "\x00",
+    [], [[]], [None], {}, {1: 2}, {"x": None}, {None: {}}, NESTED, LAUGHS, SELF,
+]  # fmt: skip
+
+
+def told(config):
+    """What is said of a configuration; nothing if it is taken."""
+    try:
+        check(config)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def test_whatever_stands_in_a_configuration_is_taken_or_told_in_one_short_line(config):
+    """Each of some 400 places with each of the wrong values."""
+    text, said = json.dumps(config), []
+    for number, path in enumerate(places(config)):
+        for value in WRONG[number % 7 :: 1 if len(path) < 2 else 7] if path else ():
+            changed = json.loads(text)
+            section = changed
+            for key in path[:-1]:
+                section = section[key]
+            section[path[-1]] = value
+            said.append(told(changed))
+    assert all(not line or line.startswith("configuration: ") for line in said)
+    assert not any("\n" in line or len(line) > 500 for line in said)
+    assert sum(map(bool, said)) > 800
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (["samples"], 3, "samples: 3 is not of type string"),
+        (["phantoms"], [], "phantoms: .* is not of type object"),
+        (["experiments"], None, "experiments: None is not of type object"),
+        pytest.param(["seed"], 10**5000, "seed: a number of more than 18 digits", id="digits"),
+        (["seed"], 2**53, "seed: .* is greater than the maximum of 9007199254740991"),
+        (["rltv", "iterations"], [10**6], "is greater than the maximum of 100000"),
+        (["rltv", "tv_weights"], [float("nan")], "tv_weights: 0: nan is not a finite number"),
+        (["phantoms", "training", "count"], 10**9, "count: .*greater than the maximum of 1000000"),
+        (["phantoms", "fig2_angle00", "size"], [10**9] * 3, "greater than the maximum of 100000"),
+        (["care", "n_epochs"], "ten", "care: n_epochs: 'ten' is not of type integer"),
+        (["neuroclear"], {}, "neuroclear: n_epochs, steps_per_epoch missing"),
+        (["figures"], LAUGHS, "figures: .*more than 100000 values"),
+        (["figures"], NESTED, "more than 32 levels deep"),
+        (["figures"], SELF, "more than 32 levels deep"),
+        (["experiments", "fig5_microglia", "tumour"], ..., "fig5_microglia: tumour is missing"),
+    ],
+)
+def test_values_beyond_all_bounds_are_refused(config, keys, value, message):
+    section = config
+    for key in keys[:-1]:
+        section = section[key]
+    section[keys[-1]] = value
+    if value is ...:
+        del section[keys[-1]]
+    with pytest.raises(ValueError, match=message) as error:
+        check(config)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 1\nresults: x\nseed: 2\n", r"own\.yaml, line 3: the key 'seed' stands twice"),
+        ("a: {b: [{c: 1, c: 2}]}\n", "line 1: the key 'c' stands twice"),
+        ('{"seed": 1,\n "seed": 2}', "line 2: the key 'seed' stands twice"),
+    ],
+)
+def test_a_key_that_stands_twice_is_told(tmp_path, text, message):
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        check_files([tmp_path / "own.yaml"])
+
+
+def test_references_are_no_keys_that_stand_twice(tmp_path):
+    (tmp_path / "own.yaml").write_text("a: &a {x: 1}\nb: {<<: *a, y: &s [*a, *a]}\nc: {x: *s}\n")
+    check_files([*sorted((ROOT / "config").glob("*.yaml")), tmp_path / "own.yaml"])
 
 
 def test_folds_of_simulated_beads_must_exist(config):

@@ -16,7 +16,7 @@ from code_hash import code_hash
 from on_device import visible_gpus
 from sample_check import fitted_experiment
 from sample_table import OPTICS, VOXEL_SIZE, read_samples
-from validation import check_config, experiments_of
+from validation import check_config, check_files, experiments_of
 from zenodo import read_manifest
 
 from tenet.config import Experiment
@@ -27,6 +27,7 @@ from tenet.samples import RAW_DATASETS
 # Configuration and samples ------------------------------------------------------------------------
 
 try:
+    check_files(workflow.configfiles)
     check_config(config, ROOT / "workflow/schemas/config.schema.yaml")
     SAMPLES = (
         read_samples(Path(config["samples"]), ROOT / "workflow/schemas/samples.schema.yaml")

@@ -1,8 +1,9 @@
 """The configuration, checked before anything runs; each error is one clear line."""
 
 import difflib
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,46 @@ def experiments_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """All experiments by name: those of `experiments` that are not null, and the ablations."""
     named = {name: spec for name, spec in config["experiments"].items() if spec is not None}
     return named | {name: config["ablation"] for name in config["ablations"]}
+
+
+#: Levels of a configuration, and values in it with every reference followed, at most.
+MOST_LEVELS, MOST_VALUES = 32, 100_000
+
+
+def check_files(paths: Iterable[str | Path]) -> None:
+    """Refuse a key that stands twice in a mapping of a file: YAML would lose the first.
+
+    Raises
+    ------
+    ValueError
+        It begins with the file and the line.
+    """
+    for path in paths:
+        try:
+            root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+        except (OSError, ValueError, yaml.YAMLError):
+            continue  # Snakemake has read it, and says so itself
+        nodes, seen = [root], set()
+        while nodes:
+            node = nodes.pop()
+            if node is None or id(node) in seen:
+                continue
+            seen.add(id(node))
+            if isinstance(node, yaml.MappingNode):
+                _check_keys(path, [key for key, _ in node.value])
+                nodes += [value for _, value in node.value]
+            elif isinstance(node, yaml.SequenceNode):
+                nodes += node.value
+
+
+def _check_keys(path: str | Path, keys: list[yaml.Node]) -> None:
+    names = [key.value for key in keys]
+    for number, key in enumerate(keys):
+        if isinstance(key.value, str) and key.value in names[:number]:
+            raise ValueError(
+                f"{path}, line {key.start_mark.line + 1}: the key {_short(repr(key.value))} stands "
+                "twice, and the first would be lost: keep one"
+            )
 
 
 def check_config(config: Mapping[str, Any], schema: Path) -> None:
@@ -32,6 +73,7 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
     ValueError
         If a key is unknown, missing or wrong, or a name refers to nothing.
     """
+    _check_extent(config)
     check_schema(config, read_schema(schema), "configuration")
     for model, spec in config["pretrained"].items():
         for role in ("phantoms", "tuning"):
@@ -61,6 +103,10 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
             check_known(spec.get("phantoms", name), config["phantoms"], f"{where}: phantoms")
         else:
             check_known(spec["source"], config["zenodo"]["folders"], f"{where}: source")
+        if spec["evaluation"] == "cells" and "tumour" not in spec:
+            raise ValueError(
+                f"configuration: {where}: tumour is missing: the experiment that shows it"
+            )
         for other in ("images", "tumour"):
             if other in spec:
                 check_known(spec[other], experiments, f"{where}: {other}")
@@ -99,9 +145,38 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
             )
 
 
+def _check_extent(config: Mapping[str, Any]) -> None:
+    """Refuse numbers that are not finite, and what takes for ever to go through.
+
+    A few lines of YAML can refer to one another so often that they stand for billions of values.
+    """
+    counted: dict[int, int] = {}
+
+    def count(value: Any, level: int, where: str) -> int:
+        if level > MOST_LEVELS:
+            raise ValueError(f"configuration: {where}: more than {MOST_LEVELS} levels deep")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"configuration: {where}: {value} is not a finite number")
+        if isinstance(value, int) and abs(value) >= 10**18:
+            raise ValueError(f"configuration: {where}: a number of more than 18 digits")
+        if not isinstance(value, Mapping | list):
+            return 1
+        if id(value) not in counted:
+            inside = value.items() if isinstance(value, Mapping) else enumerate(value)
+            total = 1 + sum(
+                count(v, level + 1, f"{where}: {k}" if where else str(k)) for k, v in inside
+            )
+            if total > MOST_VALUES:
+                raise ValueError(f"configuration: {where}: more than {MOST_VALUES} values")
+            counted[id(value)] = total
+        return counted[id(value)]
+
+    count(config, 0, "")
+
+
 def read_schema(path: Path) -> dict[str, Any]:
     """Read a JSON schema that is written as YAML."""
-    schema: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    schema: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
     return schema
 
 
