@@ -1,17 +1,22 @@
 # make demo: every figure from simulated data, on a laptop.   make test: everything that CI checks.
 # make quality: every method against the truth under many conditions; QUICK=1: fewer, in minutes;
 # GPU=1: with longer trainings of a wider network.
+# make unlock: after a kill or a power cut, so that the same command goes on.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo
 QUALITY := quality$(if $(QUICK),_quick)$(if $(GPU),_gpu)
 
-.PHONY: demo test quality bench install clean clean-all
+# Snakemake leaves a lock behind only where it was killed, or where another one runs.
+LOCKED := test -z "$$(ls -A .snakemake/locks 2>/dev/null)" || \
+	echo "Locked: if the run before was killed, and nothing of it runs, 'make unlock' and once more"
+
+.PHONY: demo test quality bench install unlock clean clean-all
 
 demo: .venv/.installed
-	$(BIN)/snakemake --configfile config/demo.yaml
-	@echo "Figures:  $(CURDIR)/$(DEMO)/*.pdf  (and .png)"
-	@echo "Tables:   $(CURDIR)/$(DEMO)/tables/"
+	$(BIN)/snakemake --configfile config/demo.yaml || { $(LOCKED); exit 1; }
+	@echo "Figures:  $$PWD/$(DEMO)/*.pdf  (and .png)"
+	@echo "Tables:   $$PWD/$(DEMO)/tables/"
 	@echo "Report:   $(BIN)/snakemake --configfile config/demo.yaml --report $(DEMO)/report.html"
 
 quality: .venv/.installed
@@ -19,9 +24,9 @@ quality: .venv/.installed
 	$(if $(GPU),@nvidia-smi -L || { echo "make quality GPU=1 needs an NVIDIA GPU"; exit 1; })
 	$(BIN)/snakemake results/$(QUALITY)/quality.pdf \
 		--configfile config/demo.yaml config/quality.yaml \
-		$(if $(filter-out quality,$(QUALITY)),config/$(QUALITY).yaml)
-	@echo "Figure:  $(CURDIR)/results/$(QUALITY)/quality.pdf  (and .png)"
-	@echo "Table:   $(CURDIR)/results/$(QUALITY)/tables/quality.csv"
+		$(if $(filter-out quality,$(QUALITY)),config/$(QUALITY).yaml) || { $(LOCKED); exit 1; }
+	@echo "Figure:  $$PWD/results/$(QUALITY)/quality.pdf  (and .png)"
+	@echo "Table:   $$PWD/results/$(QUALITY)/tables/quality.csv"
 
 test:
 	PYTHON=$(PYTHON) bash .ci/run
@@ -31,6 +36,10 @@ bench: .venv/.installed
 	$(BIN)/python -m tenet bench --out results/bench/bench.csv
 
 install: .venv/.installed
+
+# One lock serves all configurations.
+unlock: .venv/.installed
+	$(BIN)/snakemake --configfile config/demo.yaml --unlock
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "TENET needs Python 3.11 or newer: make PYTHON=python3.12 ...")'

@@ -7,7 +7,6 @@ from tenet.config import DATASETS, Experiment, ModelParams, parse_experiment, pa
 from tenet.errors import TenetError
 from tenet.io.stack import Triple, check_voxel_size
 from tenet.sections import merge
-from tenet.simulation import model_fwhm_um
 
 #: Data sets that are cut from raw stacks.
 RAW_DATASETS = ("train_dataset", "val_dataset")
@@ -28,11 +27,43 @@ def sample_experiment(
     immersion_index: float | None = None,
     photons: int | None = None,
 ) -> Experiment:
-    """An experiment whose grid and optics are those of a stack.
+    """An experiment whose grid, optics and PSF are those of a stack.
+
+    `sample_grid`, with a PSF grid that spans five theoretical full widths at half maximum along z
+    and four across.
+    """
+    experiment = sample_grid(
+        base,
+        voxel_size_um,
+        where=where,
+        zyx_shape=zyx_shape,
+        na=na,
+        wavelength_um=wavelength_um,
+        immersion_index=immersion_index,
+        photons=photons,
+    )
+    size_z, size_yx = _psf_size(experiment.params)
+    psf = {"size_z": size_z, "size_y": size_yx, "size_x": size_yx}
+    data = merge(experiment.model_dump(mode="json"), {"params": psf})
+    return parse_experiment(data, where=where)
+
+
+def sample_grid(
+    base: Experiment,
+    voxel_size_um: tuple[float, float, float],
+    *,
+    where: str,
+    zyx_shape: Triple | None = None,
+    na: float | None = None,
+    wavelength_um: float | None = None,
+    immersion_index: float | None = None,
+    photons: int | None = None,
+) -> Experiment:
+    """An experiment whose grid and optics are those of a stack; its PSF has the size of `base`'s.
 
     The scale is the axial step over the lateral one, rounded (halves up); crops are fitted to it,
-    and those of raw stacks to the stack's shape; the PSF grid spans five theoretical full widths at
-    half maximum along z and four across.
+    and those of raw stacks to the stack's shape. All that a header tells is checked here, in
+    milliseconds.
 
     Parameters
     ----------
@@ -78,8 +109,6 @@ def sample_experiment(
     }
     data = merge(base.model_dump(mode="json"), {"params": params})
     fitted = parse_params(data["params"], where=where)
-    size_z, size_yx = _psf_size(fitted)
-    data = merge(data, {"params": {"size_z": size_z, "size_y": size_yx, "size_x": size_yx}})
     for section in DATASETS:
         crop = [
             max(_half_up(n / d), 1) * d
@@ -166,6 +195,8 @@ def _half_up(number: float) -> int:
 
 def _psf_size(params: ModelParams) -> tuple[int, int]:
     """Planes and columns of a PSF grid that holds the model PSF; both odd."""
+    from tenet.simulation import model_fwhm_um  # imports PyTorch, which takes seconds
+
     width = model_fwhm_um(params.model_psf(), params)
     step_z, _, step_x = params.fine_voxel_size_um
     return _odd(5 * width["axial"] / step_z, 301), _odd(4 * width["lateral"] / step_x, 101)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -62,6 +62,8 @@ class Moody(SimpleHTTPRequestHandler):
             self.send_header("Retry-After", "0")
             self.end_headers()
             return
+        if mood == "whole":
+            wanted = None
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
         if start >= len(content):
             self.send_error(416)
@@ -70,9 +72,16 @@ class Moody(SimpleHTTPRequestHandler):
         if mood == "wrong":
             body = bytes([body[0] ^ 1]) + body[1:]
         self.send_response(206 if wanted else 200)
-        self.send_header("Content-Length", str(len(body)))
+        if wanted:
+            start += 7 * (mood == "elsewhere")
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        if mood != "endless":
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if mood == "cut" else body)
+        if mood == "endless":
+            body *= 100
+        with suppress(ConnectionError):  # who has read enough hangs up
+            self.wfile.write(body[: len(body) // 2] if mood == "cut" else body)
 
 
 @contextmanager

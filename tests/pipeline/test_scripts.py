@@ -1,6 +1,7 @@
 """The scripts beside the rules: code hashes, checks of tables, downloads, devices."""
 
 import io
+import json
 import os
 import re
 import resource
@@ -22,8 +23,10 @@ from checksums import checksums
 from code_hash import closure, code_hash
 from on_device import visible_gpus
 from support import Moody, serving
-from validation import check_config, read_samples
+from validation import check_config, check_files
 from zenodo import download, take_folder
+
+from tenet.errors import TenetError
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "workflow/scripts"
@@ -91,7 +94,7 @@ def test_training_depends_on_the_network_and_not_on_drawing_or_the_command_line(
     assert not {"tenet.figures", "tenet.pictures", "tenet.cli"} & modules
 
 
-# Configuration and samples ------------------------------------------------------------------------
+# Configuration ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -139,6 +142,103 @@ def test_wrong_configuration_gets_one_clear_line(config, keys, value, message):
     assert "\n" not in str(error.value)
 
 
+def places(value, path=()):
+    """Every place in a configuration."""
+    yield path
+    keyed = {dict: dict.items, list: enumerate}.get(type(value), lambda _: ())
+    for key, part in keyed(value):
+        yield from places(part, (*path, key))
+
+
+NESTED, SELF = [], {}
+for _ in range(5000):
+    NESTED = [NESTED]
+SELF["x"] = [SELF]
+LAUGHS = ["ha"] * 9
+for _ in range(12):
+    LAUGHS = [LAUGHS] * 9
+WRONG = [
+    None, True, -1, 0, 3, 0.5, 10**400, float("inf"), float("nan"), "", "x", "a\nb", "\x00",
+    [], [[]], [None], {}, {1: 2}, {"x": None}, {None: {}}, NESTED, LAUGHS, SELF,
+]  # fmt: skip
+
+
+def told(config):
+    """What is said of a configuration; nothing if it is taken."""
+    try:
+        check(config)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def test_whatever_stands_in_a_configuration_is_taken_or_told_in_one_short_line(config):
+    """Each of some 400 places with each of the wrong values."""
+    text, said = json.dumps(config), []
+    for number, path in enumerate(places(config)):
+        for value in WRONG[number % 7 :: 1 if len(path) < 2 else 7] if path else ():
+            changed = json.loads(text)
+            section = changed
+            for key in path[:-1]:
+                section = section[key]
+            section[path[-1]] = value
+            said.append(told(changed))
+    assert all(not line or line.startswith("configuration: ") for line in said)
+    assert not any("\n" in line or len(line) > 500 for line in said)
+    assert sum(map(bool, said)) > 800
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (["samples"], 3, "samples: 3 is not of type string"),
+        (["phantoms"], [], "phantoms: .* is not of type object"),
+        (["experiments"], None, "experiments: None is not of type object"),
+        pytest.param(["seed"], 10**5000, "seed: a number of more than 18 digits", id="digits"),
+        (["seed"], 2**53, "seed: .* is greater than the maximum of 9007199254740991"),
+        (["rltv", "iterations"], [10**6], "is greater than the maximum of 100000"),
+        (["rltv", "tv_weights"], [float("nan")], "tv_weights: 0: nan is not a finite number"),
+        (["phantoms", "training", "count"], 10**9, "count: .*greater than the maximum of 1000000"),
+        (["phantoms", "fig2_angle00", "size"], [10**9] * 3, "greater than the maximum of 100000"),
+        (["care", "n_epochs"], "ten", "care: n_epochs: 'ten' is not of type integer"),
+        (["neuroclear"], {}, "neuroclear: n_epochs, steps_per_epoch missing"),
+        (["figures"], LAUGHS, "figures: .*more than 100000 values"),
+        (["figures"], NESTED, "more than 32 levels deep"),
+        (["figures"], SELF, "more than 32 levels deep"),
+        (["experiments", "fig5_microglia", "tumour"], ..., "fig5_microglia: tumour is missing"),
+    ],
+)
+def test_values_beyond_all_bounds_are_refused(config, keys, value, message):
+    section = config
+    for key in keys[:-1]:
+        section = section[key]
+    section[keys[-1]] = value
+    if value is ...:
+        del section[keys[-1]]
+    with pytest.raises(ValueError, match=message) as error:
+        check(config)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 1\nresults: x\nseed: 2\n", r"own\.yaml, line 3: the key 'seed' stands twice"),
+        ("a: {b: [{c: 1, c: 2}]}\n", "line 1: the key 'c' stands twice"),
+        ('{"seed": 1,\n "seed": 2}', "line 2: the key 'seed' stands twice"),
+    ],
+)
+def test_a_key_that_stands_twice_is_told(tmp_path, text, message):
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        check_files([tmp_path / "own.yaml"])
+
+
+def test_references_are_no_keys_that_stand_twice(tmp_path):
+    (tmp_path / "own.yaml").write_text("a: &a {x: 1}\nb: {<<: *a, y: &s [*a, *a]}\nc: {x: *s}\n")
+    check_files([*sorted((ROOT / "config").glob("*.yaml")), tmp_path / "own.yaml"])
+
+
 def test_folds_of_simulated_beads_must_exist(config):
     beads = config["experiments"]["fig3_beads"]
     config["phantoms"]["spheres"] = config["phantoms"]["fig2_angle00"]
@@ -148,66 +248,6 @@ def test_folds_of_simulated_beads_must_exist(config):
     beads["number_of_folds"] = 3
     with pytest.raises(ValueError, match="no fold 3 among 3"):
         check(config)
-
-
-VOXEL = ["voxel_z_um", "voxel_y_um", "voxel_x_um"]
-HEADER = ["name", "file", *VOXEL, "experiment", "NA", "wavelength", "ni"]
-NO_VOXEL = ["", "", ""]
-OPTICS = ["", "0.8", "0.9", "1.33"]
-
-
-def write_samples(folder, *rows):
-    (folder / "stack.tif").touch()
-    path = folder / "samples.tsv"
-    text = "\n".join("\t".join(row) for row in rows)
-    path.write_text(text.replace("STACK", f"{folder}/stack.tif"))
-    return read_samples(path, SCHEMAS / "samples.schema.yaml")
-
-
-def test_samples_are_read(tmp_path):
-    samples = write_samples(
-        tmp_path,
-        ["# a comment"],
-        [*HEADER, "photons"],
-        ["one", "STACK", "1.0", ".12", "0.12", "", "0.8", "0.92", "1.33", "2"],
-        ["two", "STACK", "", "", "", "fig5_microglia"],
-    )
-    optics = {"NA": 0.8, "wavelength": 0.92, "ni": 1.33, "photons": 2}
-    voxel = {"voxel_z_um": 1.0, "voxel_y_um": 0.12, "voxel_x_um": 0.12}
-    file = f"{tmp_path}/stack.tif"
-    assert samples == {
-        "one": {"name": "one", "file": file, **voxel, **optics},
-        "two": {"name": "two", "file": file, "experiment": "fig5_microglia"},
-    }
-
-
-@pytest.mark.parametrize(
-    ("header", "row", "message"),
-    [
-        (["name", "file", "voxel_z"], [], "unknown column 'voxel_z'; did you mean 'voxel_z_um'"),
-        (HEADER, ["a b", "STACK", *NO_VOXEL, *OPTICS], "line 2: name: 'a b' is not a name of"),
-        (HEADER, ["a", "STACK", "1", "", "0.1", *OPTICS], "voxel_y_um missing: give all three"),
-        (HEADER, ["a", "STACK", "0.1", "0.5", "0.5", *OPTICS], "finer than voxel_x_um"),
-        (HEADER, ["a", "STACK", "1", "0,1", "0,1", *OPTICS], "'0,1' is not of type number"),
-        (HEADER, ["a", "STACK", "nan", "1", "1", *OPTICS], "'nan' is not of type number"),
-        (HEADER, ["a", "STACK", *NO_VOXEL, "", "1.4", "0.9", "1.33"], "above the immersion index"),
-        (HEADER, ["a", "STACK", *NO_VOXEL, "", "0.8"], "wavelength, ni missing"),
-        (HEADER, ["a", "STACK", *NO_VOXEL, "fig3_beads", "0.8"], "exclude each other"),
-        (HEADER, ["a", "nothing.tif", *NO_VOXEL, *OPTICS], "no file nothing.tif"),
-        (HEADER, ["a", "STACK", *NO_VOXEL, *OPTICS, "9"], "10 fields under 9 columns"),
-        (HEADER, ["", "STACK"], "name missing"),
-    ],
-)
-def test_wrong_sample_gets_one_clear_line(tmp_path, header, row, message):
-    with pytest.raises(ValueError, match=message) as error:
-        write_samples(tmp_path, header, row)
-    assert "\n" not in str(error.value)
-
-
-def test_sample_names_are_unique(tmp_path):
-    row = ["a", "STACK", *NO_VOXEL, *OPTICS]
-    with pytest.raises(ValueError, match="line 3: the name a is taken"):
-        write_samples(tmp_path, HEADER, row, row)
 
 
 # Data ---------------------------------------------------------------------------------------------
@@ -265,7 +305,7 @@ def test_a_disk_too_small_is_told_before_anything_is_fetched(record, tmp_path, m
     zenodo.write_manifest("1", tmp_path / "manifest.csv", str(record))
     room = (record / "beads.zip").stat().st_size - 1
     monkeypatch.setattr(zenodo.shutil, "disk_usage", lambda _: SimpleNamespace(free=room))
-    with pytest.raises(SystemExit, match=r"beads\.zip: .* GB are to come.*make room"):
+    with pytest.raises(TenetError, match=r"beads\.zip: .* GB are to come.*make room"):
         download("beads.zip", tmp_path / "manifest.csv", tmp_path / "files/beads.zip")
     assert not list((tmp_path / "files").iterdir())
 
@@ -304,10 +344,10 @@ def test_the_manifest_is_made_with_zenodo_get(record, server, tmp_path, monkeypa
     rows = zenodo.read_manifest(tmp_path / "manifest.csv")
     assert rows["beads.zip"]["size"] == str((record / "beads.zip").stat().st_size)
     program.write_text("#!/bin/sh\nexit 0\n")  # no such record: nothing is written
-    with pytest.raises(SystemExit, match="gave no list of files"):
+    with pytest.raises(TenetError, match="gave no list of files"):
         zenodo.write_manifest("15545449", tmp_path / "other.csv")
     program.unlink()
-    with pytest.raises(SystemExit, match="pip install zenodo-get"):
+    with pytest.raises(TenetError, match="pip install zenodo-get"):
         zenodo.write_manifest("15545449", tmp_path / "other.csv")
     assert not (tmp_path / "other.csv").exists()
 
@@ -343,7 +383,7 @@ def test_a_wrong_byte_is_noticed_and_the_file_fetched_anew(record, server, tmp_p
 def test_a_server_that_never_recovers_is_given_up_and_what_came_is_kept(server, tmp_path):
     zenodo.write_manifest("1", tmp_path / "manifest.csv", server)
     Moody.moods = ["cut", *["500"] * 10]
-    with pytest.raises(SystemExit, match=r"500.*6 tries.*goes on from here"):
+    with pytest.raises(TenetError, match=r"500.*6 tries.*goes on from here"):
         download("beads.zip", tmp_path / "manifest.csv", tmp_path / "beads.zip")
     assert not (tmp_path / "beads.zip").exists()
     assert (tmp_path / ".beads.zip.partial").stat().st_size > 0
@@ -388,7 +428,7 @@ def test_a_disk_that_is_full_while_extracting_leaves_no_folder(record, tmp_path)
 
 def test_download_refuses_what_differs_from_its_checksum(record, tmp_path):
     (record / "beads.zip").write_bytes(b"truncated")
-    with pytest.raises(SystemExit, match=r"beads\.zip did not arrive whole"):
+    with pytest.raises(TenetError, match=r"beads\.zip did not arrive whole"):
         fetched(record, tmp_path)
     assert not (tmp_path / "files/beads.zip").exists()
 
@@ -402,17 +442,17 @@ def test_download_keeps_whole_files(record, tmp_path):
 
 
 def test_a_record_that_is_not_there_is_told_in_one_line(tmp_path):
-    with pytest.raises(SystemExit, match=r"cannot fetch .*md5sums"):
+    with pytest.raises(TenetError, match=r"cannot fetch .*md5sums"):
         zenodo.write_manifest("1", tmp_path / "manifest.csv", str(tmp_path))
     assert not (tmp_path / "manifest.csv").exists()
 
 
 def test_download_writes_only_below_its_folder(record, tmp_path):
     (record / "md5sums.txt").write_text(f"{'0' * 32}  ../../outside.tif\n")
-    with pytest.raises(SystemExit, match="outside of the folder"):
+    with pytest.raises(TenetError, match="outside of the folder"):
         fetched(record, tmp_path)
     (tmp_path / "manifest.csv").write_text("file,md5,url\n../x,0,http://127.0.0.1/x\n")
-    with pytest.raises(SystemExit, match="outside of the folder"):
+    with pytest.raises(TenetError, match="outside of the folder"):
         download("../x", tmp_path / "manifest.csv", tmp_path / "x")
 
 
@@ -430,7 +470,7 @@ def test_archive_without_folders_is_a_folder_and_its_links_are_left_out(record, 
 
 @pytest.mark.parametrize(("pattern", "what"), [("*neurons", "no folder"), ("_2023*", "more than")])
 def test_folder_that_is_not_found_is_answered_with_those_that_are(record, tmp_path, pattern, what):
-    with pytest.raises(SystemExit, match=what) as error:
+    with pytest.raises(TenetError, match=what) as error:
         take_folder(pattern, record, tmp_path / "out")
     assert "beads/_2023_beads_roi_stackreged" in str(error.value)
     assert not (tmp_path / "out").exists()
@@ -441,7 +481,7 @@ def test_archives_cannot_write_elsewhere(tmp_path, name):
     (tmp_path / "files").mkdir()
     with zipfile.ZipFile(tmp_path / "files/x_beads.zip", "w") as archive:
         archive.writestr(name, b"evil")
-    with pytest.raises(SystemExit, match="outside of the folder"):
+    with pytest.raises(TenetError, match="outside of the folder"):
         take_folder("*beads", tmp_path / "files", tmp_path / "deep/out")
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["files", "x_beads.zip"]
 

@@ -15,8 +15,10 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support import copy_repository, snakemake
+from tifffile import imwrite
 
 DEMO = ("--configfile", "config/demo.yaml")
 
@@ -260,17 +262,19 @@ def test_figures_are_told_which_stacks_they_show(fresh):
 
 
 def test_own_stack_with_optics_gets_settings_and_a_pretraining_of_its_own(fresh, tmp_path):
-    (tmp_path / "a stack.tif").touch()
+    stack = np.arange(60 * 48 * 48, dtype=np.float32).reshape(60, 48, 48)
+    imwrite(tmp_path / "a stack.tif", np.stack([stack, stack], axis=1), imagej=True)
     table = tmp_path / "samples.tsv"
     table.write_text(
         "name\tfile\tvoxel_z_um\tvoxel_y_um\tvoxel_x_um\tchannel\texperiment\tNA\twavelength\tni\n"
         f"mine\t{tmp_path}/a stack.tif\t1\t0.12\t0.12\t1\t\t0.8\t0.92\t1.33\n"
-        f"theirs\t{tmp_path}/a stack.tif\t\t\t\t\tfig3_beads\n"
+        f"theirs\t{tmp_path}/a stack.tif\t1\t0.1\t0.1\t0\tfig3_beads\n"
     )
     samples = (*DEMO, "--config", f"samples={table}")
     targets = [f"results/demo/enhanced/{name}.ome.tif" for name in ("mine", "theirs")]
     one = jobs(fresh, targets[0], *samples)
     assert one == {
+        "sample_check": 1,
         "sample_experiment": 1,
         "phantoms": 2,
         "pretrain": 1,
@@ -279,6 +283,7 @@ def test_own_stack_with_optics_gets_settings_and_a_pretraining_of_its_own(fresh,
     }
     assert jobs(fresh, *targets, *samples) == {
         **one,
+        "sample_check": 2,
         "phantoms": 4,
         "pretrain": 2,
         "finetune": 2,
@@ -527,7 +532,7 @@ def test_no_more_gpus_than_the_machine_has(fresh, one_gpu, limit, granted):
     ("arguments", "message"),
     [
         (("--config", "methds=[tenet]"), "unknown key 'methds'; did you mean 'methods'?"),
-        (("--config", "samples=nothing.tsv"), "there is no sample table nothing.tsv"),
+        (("--config", "samples=nothing.tsv"), "sample table nothing.tsv: no such file"),
         (("--config", "overlays=[dem]"), "no experiment 'dem' in .*; did you mean 'demo'?"),
         (("results/enhanced/nobody.png",), "there is no sample 'nobody' in config/samples.tsv"),
     ],

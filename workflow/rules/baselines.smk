@@ -23,16 +23,14 @@ rule rltv_tune:
     params:
         seed=config["seed"],
         code=code("rltv"),
-        grid=" ".join(
-            [f"--iterations {n}" for n in config["rltv"]["iterations"]]
-            + [f"--tv-weight {weight}" for weight in config["rltv"]["tv_weights"]]
-        ),
+        grid=repeated("--iterations", config["rltv"]["iterations"])
+        + repeated("--tv-weight", config["rltv"]["tv_weights"]),
         model=subpath(input.model, parent=True),
         tuning=lambda wildcards, input: without_suffix(input.tuning),
     shell:
         "python workflow/scripts/on_device.py {resources.gpu}"
         " python -m tenet rltv tune --model {params.model:q} --phantoms {params.tuning:q}"
-        " {params.grid} --out {output.settings:q} --seed {params.seed} --threads {threads} > {log} 2>&1"
+        " {params.grid:q} --out {output.settings:q} --seed {params.seed:q} --threads {threads} > {log:q} 2>&1"
 
 
 rule rltv:
@@ -62,18 +60,18 @@ rule rltv:
         gpu=1,
     params:
         normalisation=lambda wildcards: normalisation(wildcards.experiment),
-        variant=lambda wildcards: "--paper" if wildcards.method == "rltv_paper" else "",
+        variant=lambda wildcards: ["--paper"] if wildcards.method == "rltv_paper" else [],
         code=code("rltv"),
         model=subpath(input.model, parent=True),
         data=lambda wildcards, input: stacks(wildcards.experiment, input.data),
         rois=lambda wildcards, input: image_options(wildcards.experiment, input.data),
     shell:
         "(python workflow/scripts/on_device.py {resources.gpu}"
-        " python -m tenet rltv run {params.variant} --model {params.model:q}"
-        " --settings {input.settings:q} --data {params.data:q} {params.rois}"
-        " {params.normalisation} --out {output.folder:q} --threads {threads}"
+        " python -m tenet rltv run {params.variant:q} --model {params.model:q}"
+        " --settings {input.settings:q} --data {params.data:q} {params.rois:q}"
+        " {params.normalisation:q} --out {output.folder:q} --threads {threads}"
         " && python workflow/scripts/checksums.py {output.folder:q} {output.checksums:q})"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"
 
 
 rule baseline_train:
@@ -110,17 +108,17 @@ rule baseline_train:
         normalisation=lambda wildcards: normalisation(wildcards.experiment),
         model=lambda wildcards, input: str(Path(input.model[0]).parent),
         tuning=lambda wildcards, input: without_suffix(input.tuning),
-        data=lambda wildcards, input: shlex.quote(noisy_stacks(wildcards.experiment, input.data)),
+        data=lambda wildcards, input: noisy_stacks(wildcards.experiment, input.data),
         rois=lambda wildcards, input: image_options(
             wildcards.experiment, input.data, wildcards.fold
         ),
         out=subpath(output.model, parent=True),
     shell:
         "python workflow/scripts/on_device.py {resources.gpu}"
-        " python -m tenet baseline train {wildcards.method} --model {params.model:q}"
-        " --data {params.data} {params.rois} {params.normalisation} --tuning {params.tuning:q}"
-        " {params.settings} --out {params.out:q} --seed {params.seed} --threads {threads}"
-        " > {log} 2>&1"
+        " python -m tenet baseline train {wildcards.method:q} --model {params.model:q}"
+        " --data {params.data:q} {params.rois:q} {params.normalisation:q} --tuning {params.tuning:q}"
+        " {params.settings:q} --out {params.out:q} --seed {params.seed:q} --threads {threads}"
+        " > {log:q} 2>&1"
 
 
 rule baseline:
@@ -161,7 +159,7 @@ rule baseline:
         ),
     shell:
         "(python workflow/scripts/on_device.py {resources.gpu}"
-        " python -m tenet baseline run {wildcards.method} --model {params.model:q}"
-        " --pretrained {params.pretrained:q} --data {params.data:q} {params.rois} --out {output.folder:q} --threads {threads}"
+        " python -m tenet baseline run {wildcards.method:q} --model {params.model:q}"
+        " --pretrained {params.pretrained:q} --data {params.data:q} {params.rois:q} --out {output.folder:q} --threads {threads}"
         " && python workflow/scripts/checksums.py {output.folder:q} {output.checksums:q})"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"

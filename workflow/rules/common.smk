@@ -1,7 +1,6 @@
 # What the rules share: the checked configuration, the sample table, the device, and every helper.
 import json
 import os
-import shlex
 import sys
 from functools import cache
 from pathlib import Path
@@ -15,16 +14,20 @@ sys.path[:0] = [str(ROOT), str(ROOT / "workflow/scripts")]
 
 from code_hash import code_hash
 from on_device import visible_gpus
-from validation import VOXEL_SIZE, check_config, experiments_of, read_samples
+from sample_check import fitted_experiment
+from sample_table import OPTICS, VOXEL_SIZE, read_samples
+from validation import check_config, check_files, experiments_of
 from zenodo import read_manifest
 
 from tenet.config import Experiment
 from tenet.config_files import load_experiment
 from tenet.errors import TenetError
+from tenet.samples import RAW_DATASETS
 
 # Configuration and samples ------------------------------------------------------------------------
 
 try:
+    check_files(workflow.configfiles)
     check_config(config, ROOT / "workflow/schemas/config.schema.yaml")
     SAMPLES = (
         read_samples(Path(config["samples"]), ROOT / "workflow/schemas/samples.schema.yaml")
@@ -54,16 +57,25 @@ LEARN_FROM_STACKS = ("tenet", "care", "neuroclear")
 # Phantoms that stand in for tissue.
 TISSUES = ("neurons", "microglia", "tumour")
 EXPERIMENTS = experiments_of(config)
-OVERLAYS = " ".join(f"--overlay {name}" for name in config["overlays"])
+
+
+def repeated(option, values):
+    """Words of a command: an option once for each value.
+
+    Options are lists of words, each of which Snakemake quotes where a command says `:q`.
+    """
+    return [word for value in values for word in (option, str(value))]
+
+
+OVERLAYS = repeated("--overlay", config["overlays"])
 
 
 # Where it runs ------------------------------------------------------------------------------------
 
 # Commands run on the interpreter that runs Snakemake, unless a rule brings an environment.
 if not workflow.deployment_settings.deployment_method:
-    shell.prefix(
-        f'set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; '
-    )
+    PROGRAMS = Path(sys.executable).parent
+    shell.prefix('set -euo pipefail; export PATH={PROGRAMS:q}:"$PATH"; ')
 
 # On this machine no more GPU jobs run at once than its GPUs take; none means the CPU. On a cluster
 # (which is given a number of nodes) each job asks for its own GPU.
@@ -101,7 +113,8 @@ CODE = {
     "published": ["tenet.published"],
     "register": ["tenet.registration"],
     **{figure: [f"tenet.figures.{figure}"] for figure in ("fig1", "supp_training", *TABLES)},
-    "sample": ["tenet.samples", "tenet.io.open"],
+    "sample": ["tenet.samples", "tenet.simulation", "tenet.io.open"],
+    "sample_check": ["tenet.training.intensity", "tenet.io.open"],
     "enhance": ["tenet.inference"],
 }
 # Only the threshold is chosen by it after a training, so how beads are measured or drawn is left out.
@@ -195,7 +208,7 @@ def seed(name):
 
 def assignments(values):
     """`--set` options of a mapping."""
-    return " ".join(f"--set {shlex.quote(f'{k}={json.dumps(v)}')}" for k, v in values.items())
+    return repeated("--set", (f"{key}={json.dumps(value)}" for key, value in values.items()))
 
 
 def without_suffix(path):
@@ -222,21 +235,17 @@ def phantom_command(wildcards):
     """The command and options that draw a set of phantoms."""
     spec = phantom_set(wildcards.set)
     if spec["kind"] == "import":
-        return f"import {shlex.quote(spec['folder'])}"
-    words = [f"tissue {spec['kind']}" if spec["kind"] in TISSUES else spec["kind"]]
+        return ["import", spec["folder"]]
+    words = ["tissue", spec["kind"]] if spec["kind"] in TISSUES else [spec["kind"]]
     if "experiment" in spec:
-        words += [spec["experiment"], OVERLAYS]
+        words += [spec["experiment"], *OVERLAYS]
     if "size" in spec:
         words += ["--size", *map(str, spec["size"])]
-    words += [
-        f"--{key} {spec[key]}"
-        for key in ("angle", "lines", "beads", "cells", "count")
-        if key in spec
-    ]
+    for key in ("angle", "lines", "beads", "cells", "count"):
+        words += repeated(f"--{key}", [spec[key]] if key in spec else [])
     if spec["kind"] == "angle":
-        words += [f"--draw {number}" for number in config["seeds"]]
-    words += [assignments(spec.get("set", {})), f"--seed {seed(wildcards.set)}"]
-    return " ".join(filter(None, words))
+        words += repeated("--draw", config["seeds"])
+    return [*words, *assignments(spec.get("set", {})), "--seed", str(seed(wildcards.set))]
 
 
 def own_phantoms(wildcards):
@@ -279,15 +288,12 @@ def phantoms_of(experiment):
 def simulate_options(wildcards):
     """What the model is not told: the microscope, motion; and the parts and folds to make."""
     spec = EXPERIMENTS[wildcards.experiment]
-    words = [
-        assignments(spec.get("microscope", {})),
-        f"--motion {spec.get('motion', 0)}",
-    ]
+    words = [*assignments(spec.get("microscope", {})), "--motion", str(spec.get("motion", 0))]
     if spec.get("no_noise"):
         words.append("--no-noise-part")
     if spec["evaluation"] == "beads":
-        words.append(f"--folds {spec['number_of_folds']}")
-    return " ".join(filter(None, words))
+        words += ["--folds", str(spec["number_of_folds"])]
+    return words
 
 
 def is_simulated(experiment):
@@ -318,13 +324,16 @@ def taken(experiment):
 def mirror_option():
     """The place that holds the record's files, where it is not Zenodo: another one, another list."""
     mirror = config["zenodo"]["mirror"] or os.environ.get("TENET_ZENODO_URL", "")
-    return f"--mirror {shlex.quote(mirror)}" if mirror else ""
+    return ["--mirror", mirror] if mirror else []
 
 
 def zenodo_files(wildcards):
     """All files of the record, once the list of them is there."""
     manifest = Path(checkpoints.zenodo_manifest.get().output.manifest)
-    return [f"<zenodo>/files/{name}" for name in read_manifest(manifest)]
+    try:
+        return [f"<zenodo>/files/{name}" for name in read_manifest(manifest)]
+    except TenetError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def rois(experiment):
@@ -350,14 +359,13 @@ def image_options(experiment, checksums, fold="all"):
     """Options that confine a command to a channel, to the beads, or to those of a fold."""
     channel = EXPERIMENTS[experiment].get("channel")
     if channel is not None and not is_simulated(experiment):
-        return f"--channel {channel}"
+        return ["--channel", str(channel)]
     if not is_beads(experiment):
-        return ""
-    table = rois(experiment) or f"{without_suffix(checksums)}/rois.csv"
-    words = [f"--rois {shlex.quote(table)}"]
+        return []
+    words = ["--rois", rois(experiment) or f"{without_suffix(checksums)}/rois.csv"]
     if fold.startswith("fold"):
-        words.append(f"--fold {fold.removeprefix('fold')}")
-    return " ".join(words)
+        words += ["--fold", fold.removeprefix("fold")]
+    return words
 
 
 # Models -------------------------------------------------------------------------------------------
@@ -377,6 +385,28 @@ def sample_of(path):
     return sample(name[0]) if folder == "samples" and name else None
 
 
+@cache
+def fitted(name):
+    """The settings that fit a sample's stack, of which all is checked that its header tells."""
+    row = sample(name)
+    try:
+        return fitted_experiment(row, resolved(experiment_name(f"samples/{name}")))
+    except ValueError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def stack_of(name):
+    """The stack of a sample, refused before anything runs if its header shows that it cannot do."""
+    fitted(name)
+    return sample(name)["file"]
+
+
+def sample_record(path):
+    """The record that a sample's intensities were checked: it comes first, and reruns nothing."""
+    row = sample_of(path)
+    return ancient(f"<results>/models/samples/{row['name']}/stack.json") if row else []
+
+
 def own_settings(path):
     """Settings made for a sample with optics of its own: a file to depend on, or nothing."""
     row = sample_of(path)
@@ -394,8 +424,24 @@ def experiment_name(path):
 
 
 def experiment_argument(path, own):
-    """EXPERIMENT of a command, with the overlays that a file of own settings already holds."""
-    return shlex.quote(own) if own else f"{experiment_name(path)} {OVERLAYS}".rstrip()
+    """EXPERIMENT of a command, with what a file of own settings already holds: overlays and crops."""
+    return [str(own)] if own else [experiment_name(path), *OVERLAYS, *crop_settings(path)]
+
+
+def crop_settings(path):
+    """`--set` options that make crops fit a sample smaller than those of its experiment."""
+    row = sample_of(path)
+    if row is None:
+        return []
+    own, named = fitted(row["name"]), resolved(experiment_name(path))
+    return assignments(
+        {
+            f"{section}.{key}": getattr(getattr(own, section), key)
+            for section in RAW_DATASETS
+            for key in ("cropsize", "mask_size")
+            if getattr(getattr(own, section), key) != getattr(getattr(named, section), key)
+        }
+    )
 
 
 def pretrained_of(path):
@@ -435,7 +481,7 @@ def finetune_data(wildcards):
     """The raw stacks that a model is fine-tuned on."""
     row = sample_of(wildcards.experiment)
     if row is not None:
-        return row["file"]
+        return stack_of(row["name"])
     if is_simulation_variant(wildcards.experiment):
         return []
     return acquisitions(wildcards.experiment)
@@ -444,40 +490,34 @@ def finetune_data(wildcards):
 def train_option(path):
     """What fine-tuning changes: the whole model, unless the configuration says else."""
     chosen = EXPERIMENTS.get(path, config["sample"])
-    return f"--train {chosen.get('train', 'old')}"
+    return ["--train", chosen.get("train", "old")]
 
 
 def finetune_options(wildcards, input):
     """Options that tell fine-tuning what to learn from."""
     row = sample_of(wildcards.experiment)
     if row is not None:
-        return f"--data {shlex.quote(row['file'])} {reading_options(row)}".rstrip()
+        return ["--data", row["file"], *reading_options(row)]
     if is_simulation_variant(wildcards.experiment):
-        return "--simulation"
+        return ["--simulation"]
     folder = noisy_stacks(wildcards.experiment, input.data)
     beads = image_options(wildcards.experiment, input.data, wildcards.fold)
-    return f"--data {shlex.quote(folder)} {beads}".rstrip()
+    return ["--data", folder, *beads]
 
 
 def reading_options(row):
     """How to read a sample's file: what the file does not say itself."""
     words = []
     if VOXEL_SIZE[0] in row:
-        words.append("--voxel-size " + " ".join(str(row[name]) for name in VOXEL_SIZE))
-    if "channel" in row:
-        words.append(f"--channel {row['channel']}")
-    return " ".join(words)
+        words += ["--voxel-size", *(str(row[name]) for name in VOXEL_SIZE)]
+    for key in ("channel", "planes_are"):
+        words += repeated(f"--{key.replace('_', '-')}", [row[key]] if key in row else [])
+    return words
 
 
 def optics_options(row):
     """The microscope of a sample."""
-    options = {
-        "NA": "--na",
-        "wavelength": "--wavelength",
-        "ni": "--ni",
-        "photons": "--photons",
-    }
-    return " ".join(f"{option} {row[key]}" for key, option in options.items() if key in row)
+    return [word for key in OPTICS if key in row for word in (f"--{key.lower()}", str(row[key]))]
 
 
 # Pre-trained models that are another one with a network that aligns planes.
@@ -485,12 +525,17 @@ ALIGNED = [name for name in config["pretrained"] if resolved(name).align_params]
 
 
 # Names that lead nowhere are found before anything runs.
-for name in [
-    *EXPERIMENTS,
-    *config["pretrained"],
-    *(f"samples/{name}" for name in SAMPLES),
-]:
+for name in [*EXPERIMENTS, *config["pretrained"]]:
     pretrained_of(name)
+for name, row in SAMPLES.items():
+    try:
+        pretrained_of(f"samples/{name}")
+    except WorkflowError as error:
+        raise WorkflowError(f"{row['where']}: {error}") from None
+    # Stacks that are asked for by name are looked at here, for a plain line: Snakemake gives what an
+    # input function raises a traceback.
+    if any(f"/enhanced/{name}." in word or f"/samples/{name}/" in word for word in sys.argv):
+        fitted(name)
 
 
 # Predictions and figures --------------------------------------------------------------------------
@@ -520,7 +565,7 @@ def methods_of(experiment):
 
 def method_options(wildcards):
     """The same for a command."""
-    return " ".join(f"--method {method}" for method in methods_of(wildcards.experiment))
+    return repeated("--method", methods_of(wildcards.experiment))
 
 
 def runs(experiment):
@@ -542,10 +587,9 @@ def with_sweep(experiment):
 def truth_option(experiment, option="--phantoms"):
     """The phantoms behind simulated stacks."""
     if experiment is None or not is_simulated(experiment):
-        return ""
+        return []
     name = EXPERIMENTS[experiment].get("phantoms", experiment)
-    path = f"{config['results']}/phantoms/{name}"
-    return f"{option} {shlex.quote(path)}"
+    return [option, f"{config['results']}/phantoms/{name}"]
 
 
 def tumour_of(experiment):
@@ -555,7 +599,7 @@ def tumour_of(experiment):
 
 def normalisation(experiment):
     """The same for every method: that of the experiment, not of the model that a method borrows."""
-    return f"--normalisation {resolved(experiment).train_dataset.normalisation}"
+    return ["--normalisation", resolved(experiment).train_dataset.normalisation]
 
 
 def predictions(experiment):
@@ -590,8 +634,8 @@ def acquisition_option(figure):
     for name in shown_in(figure):
         if is_beads(name) and is_simulated(name):
             folder = f"{config['results']}/acquisitions/{EXPERIMENTS[name].get('images', name)}"
-            return f"--acquisition {shlex.quote(f'{folder}/acquisition.json')}"
-    return ""
+            return ["--acquisition", f"{folder}/acquisition.json"]
+    return []
 
 
 def training_words(name):
@@ -624,7 +668,7 @@ def budget_options(figure):
         batch = f" of {spec['batch_size']}" if "batch_size" in spec else ""
         again = ", again if results do not show what the image shows" * (method == "neuroclear")
         words[method] = f"trained for {steps} steps{batch}{again}"
-    return " ".join(f"--budget {shlex.quote(f'{m}={w}')}" for m, w in words.items())
+    return repeated("--budget", (f"{method}={said}" for method, said in words.items()))
 
 
 def compared_in(figure):
@@ -678,7 +722,7 @@ def figure_parameters(wildcards, input):
         known["published_beads"] = input.published
     if wildcards.figure == "supp_training":
         known["histories"] = list(input.histories)
-    return json.dumps(known)
+    return json.dumps(known, ensure_ascii=False)  # YAML has no escapes for letters beyond 16 bits
 
 
 def figure_inputs(wildcards):

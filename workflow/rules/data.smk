@@ -19,8 +19,8 @@ checkpoint zenodo_manifest:
         record=config["zenodo"]["record"],
         mirror=mirror_option(),
     shell:
-        "python workflow/scripts/zenodo.py manifest {params.record} {params.mirror}"
-        " --out {output.manifest:q} > {log} 2>&1"
+        "python workflow/scripts/zenodo.py manifest {params.record:q} {params.mirror:q}"
+        " --out {output.manifest:q} > {log:q} 2>&1"
 
 
 # What has arrived of a file that was cut off stays beside it, so that the next try goes on.
@@ -43,8 +43,8 @@ rule zenodo_file:
         mem_mb=1000,
         runtime=720,
     shell:
-        "python workflow/scripts/zenodo.py file {wildcards.file:q} --manifest {input.manifest:q}"
-        " --out {output.file:q} > {log} 2>&1"
+        "python workflow/scripts/zenodo.py file --manifest {input.manifest:q}"
+        " --out {output.file:q} -- {wildcards.file:q} > {log:q} 2>&1"
 
 
 rule zenodo_folder:
@@ -69,10 +69,10 @@ rule zenodo_folder:
         pattern=lambda wildcards: config["zenodo"]["folders"][wildcards.set],
         downloads=f"{config['zenodo']['folder']}/files",
     shell:
-        "(python workflow/scripts/zenodo.py folder {params.pattern:q}"
-        " --downloads {params.downloads:q} --out {output.folder:q}"
+        "(python workflow/scripts/zenodo.py folder"
+        " --downloads {params.downloads:q} --out {output.folder:q} -- {params.pattern:q}"
         " && python workflow/scripts/checksums.py {output.folder:q} {output.checksums:q})"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"
 
 
 rule simulate:
@@ -100,10 +100,10 @@ rule simulate:
         code=code("simulate"),
         phantoms=lambda wildcards, input: without_suffix(input.phantoms),
     shell:
-        "(python -m tenet simulate {wildcards.experiment} {params.overlays} {params.options}"
-        " --phantoms {params.phantoms:q} --out {output.folder:q} --seed {params.seed}"
+        "(python -m tenet simulate {wildcards.experiment:q} {params.overlays:q} {params.options:q}"
+        " --phantoms {params.phantoms:q} --out {output.folder:q} --seed {params.seed:q}"
         " && python workflow/scripts/checksums.py {output.folder:q} {output.checksums:q})"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"
 
 
 # Planes laid on one another, for experiments with `register`.
@@ -126,12 +126,12 @@ rule register:
     params:
         code=code("register"),
         motion=lambda wildcards: EXPERIMENTS[wildcards.experiment]["register"],
-        voxels=lambda wildcards: " ".join(
+        voxels=lambda wildcards: list(
             map(str, resolved(experiment_name(wildcards.experiment)).params.coarse_voxel_size_um)
         ),
         data=lambda wildcards, input: without_suffix(input.data),
     shell:
-        "(python -m tenet register {params.data:q} --motion {params.motion}"
-        " --voxel-size {params.voxels} --out {output.folder:q}"
+        "(python -m tenet register {params.data:q} --motion {params.motion:q}"
+        " --voxel-size {params.voxels:q} --out {output.folder:q}"
         " && python workflow/scripts/checksums.py {output.folder:q} {output.checksums:q})"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"

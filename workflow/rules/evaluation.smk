@@ -28,9 +28,9 @@ rule evaluate_segmentation:
         predictions=lambda wildcards, input: str(Path(input.predictions[0]).parent),
         phantoms=lambda wildcards, input: without_suffix(input.phantoms),
     shell:
-        "python -m tenet evaluate segmentation {wildcards.experiment} {params.overlays}"
-        " {params.methods} --predictions {params.predictions:q} --phantoms {params.phantoms:q}"
-        " --out {output.metrics:q} --sweep {output.sweep:q} > {log} 2>&1"
+        "python -m tenet evaluate segmentation {wildcards.experiment:q} {params.overlays:q}"
+        " {params.methods:q} --predictions {params.predictions:q} --phantoms {params.phantoms:q}"
+        " --out {output.metrics:q} --sweep {output.sweep:q} > {log:q} 2>&1"
 
 
 rule evaluate_beads:
@@ -59,23 +59,22 @@ rule evaluate_beads:
     params:
         methods=method_options,
         overlays=OVERLAYS,
-        folds=lambda wildcards: " ".join(
-            f"--fold {fold.removeprefix('fold')}"
-            for fold in folds(wildcards.experiment)
-            if fold != "all"
+        folds=lambda wildcards: repeated(
+            "--fold",
+            [fold.removeprefix("fold") for fold in folds(wildcards.experiment) if fold != "all"],
         ),
         settings=lambda wildcards: settings(wildcards.experiment, "evaluate"),
         code=code("evaluate"),
         predictions=lambda wildcards: f"{config['results']}/predictions/{wildcards.experiment}",
         rois=lambda wildcards, input: image_options(wildcards.experiment, input.data),
         phantoms=lambda wildcards, input: (
-            f"--phantoms {shlex.quote(without_suffix(input.phantoms))}" if input.phantoms else ""
+            ["--phantoms", without_suffix(input.phantoms)] if input.phantoms else []
         ),
     shell:
-        "python -m tenet evaluate beads {wildcards.experiment} {params.overlays}"
-        " {params.methods} {params.folds} --predictions {params.predictions:q} {params.rois}"
-        " {params.phantoms}"
-        " --out {output.metrics:q} --sweep {output.sweep:q} > {log} 2>&1"
+        "python -m tenet evaluate beads {wildcards.experiment:q} {params.overlays:q}"
+        " {params.methods:q} {params.folds:q} --predictions {params.predictions:q} {params.rois:q}"
+        " {params.phantoms:q}"
+        " --out {output.metrics:q} --sweep {output.sweep:q} > {log:q} 2>&1"
 
 
 rule evaluate_profiles:
@@ -106,9 +105,9 @@ rule evaluate_profiles:
         data=lambda wildcards, input: without_suffix(input.data),
         truth=lambda wildcards: truth_option(wildcards.experiment),
     shell:
-        "python -m tenet evaluate profiles {wildcards.experiment} {params.methods} {params.truth}"
+        "python -m tenet evaluate profiles {wildcards.experiment:q} {params.methods:q} {params.truth:q}"
         " --predictions {params.predictions:q} --data {params.data:q}"
-        " --out {output.metrics:q} > {log} 2>&1"
+        " --out {output.metrics:q} > {log:q} 2>&1"
 
 
 rule evaluate_cells:
@@ -153,10 +152,10 @@ rule evaluate_cells:
             tumour_of(wildcards.experiment), "--tumour-phantoms"
         ),
     shell:
-        "python -m tenet evaluate cells {wildcards.experiment} {params.methods} {params.truth}"
-        " --predictions {params.predictions:q} --tumour {params.tumour:q} {params.tumour_truth}"
+        "python -m tenet evaluate cells {wildcards.experiment:q} {params.methods:q} {params.truth:q}"
+        " --predictions {params.predictions:q} --tumour {params.tumour:q} {params.tumour_truth:q}"
         " --out {output.metrics:q} --cells {output.cells:q} --projections {output.projections:q}"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"
 
 
 rule table:
@@ -189,17 +188,15 @@ rule table:
     params:
         figure=lambda wildcards: figure_of(wildcards.table),
         code=code("evaluate"),
-        metrics=lambda wildcards, input: " ".join(
-            f"--metrics {shlex.quote(path)}" for path in input.metrics
-        ),
-        psfs=lambda wildcards, input: " ".join(f"--psf {shlex.quote(path)}" for path in input.psfs),
+        metrics=lambda wildcards, input: repeated("--metrics", input.metrics),
+        psfs=lambda wildcards, input: repeated("--psf", input.psfs),
         acquisition=lambda wildcards: acquisition_option(figure_of(wildcards.table)),
         budgets=lambda wildcards: budget_options(figure_of(wildcards.table)),
     shell:
-        "python -m tenet table {params.figure} {params.metrics} {params.psfs} {params.acquisition}"
-        " {params.budgets}"
+        "python -m tenet table {params.figure:q} {params.metrics:q} {params.psfs:q} {params.acquisition:q}"
+        " {params.budgets:q}"
         " --published {input.published:q}"
-        " --out {output.table:q} > {log} 2>&1"
+        " --out {output.table:q} > {log:q} 2>&1"
 
 
 rule published:
@@ -233,13 +230,9 @@ rule published:
         runtime=30,
     params:
         code=code("published"),
-        metrics=lambda wildcards, input: " ".join(
-            f"--metrics {shlex.quote(path)}" for path in input.metrics
-        ),
-        sweeps=lambda wildcards, input: " ".join(
-            f"--sweep {shlex.quote(path)}" for path in input.sweeps
-        ),
+        metrics=lambda wildcards, input: repeated("--metrics", input.metrics),
+        sweeps=lambda wildcards, input: repeated("--sweep", input.sweeps),
         seed=config["seed"],
     shell:
-        "python -m tenet published {params.metrics} {params.sweeps} --published {input.published:q}"
-        " --seed {params.seed} --out {output.table:q} > {log} 2>&1"
+        "python -m tenet published {params.metrics:q} {params.sweeps:q} --published {input.published:q}"
+        " --seed {params.seed:q} --out {output.table:q} > {log:q} 2>&1"

@@ -35,4 +35,4 @@ rule figure:
         code=lambda wildcards: code(wildcards.figure),
     shell:
         "python -m papermill -k python3 -l python --no-progress-bar"
-        " {input.notebook:q} {log.notebook:q} -y {params.parameters:q} > {log.text} 2>&1"
+        " {input.notebook:q} {log.notebook:q} -y {params.parameters:q} > {log.text:q} 2>&1"

@@ -36,7 +36,7 @@ rule predict:
         ),
     shell:
         "(python workflow/scripts/on_device.py {resources.gpu}"
-        " python -m tenet predict --model {params.model:q} --data {params.data:q} {params.rois}"
-        " {params.normalisation} --out {output.folder:q} --threads {threads}"
+        " python -m tenet predict --model {params.model:q} --data {params.data:q} {params.rois:q}"
+        " {params.normalisation:q} --out {output.folder:q} --threads {threads}"
         " && python workflow/scripts/checksums.py {output.folder:q} {output.checksums:q})"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"

@@ -22,8 +22,8 @@ rule phantoms:
         command=phantom_command,
         settings=phantom_settings,
         code=code("phantoms"),
-        workers=lambda wildcards, threads: f"--workers {threads}" if threads > 1 else "",
+        workers=lambda wildcards, threads: (["--workers", str(threads)] if threads > 1 else []),
     shell:
-        "(python -m tenet phantoms {params.command} {params.workers} --out {output.folder:q}"
+        "(python -m tenet phantoms {params.command:q} {params.workers:q} --out {output.folder:q}"
         " && python workflow/scripts/checksums.py {output.folder:q} {output.checksums:q})"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"

@@ -1,9 +1,38 @@
 # The user's own stacks: settings from the optics, then the rules of training.smk, then the result.
 
 
+# Before any training: intensities that are not finite, or all equal, show in no header.
+rule sample_check:
+    input:
+        stack=lambda wildcards: stack_of(wildcards.sample),
+    output:
+        record="<results>/models/samples/{sample}/stack.json",
+    log:
+        "<logs>/sample_check/{sample}.log",
+    benchmark:
+        "<benchmarks>/sample_check/{sample}.tsv"
+    priority: 5
+    conda:
+        "../../envs/tenet.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        reading=lambda wildcards: reading_options(sample(wildcards.sample)),
+        normalisation=lambda wildcards: normalisation(
+            experiment_name(f"samples/{wildcards.sample}")
+        ),
+        code=code("sample_check"),
+    shell:
+        "python workflow/scripts/sample_check.py {input.stack:q} {params.reading:q}"
+        " {params.normalisation:q} --out {output.record:q} > {log:q} 2>&1"
+
+
 rule sample_experiment:
     input:
-        stack=lambda wildcards: sample(wildcards.sample)["file"],
+        stack=lambda wildcards: stack_of(wildcards.sample),
+        checked=ancient("<results>/models/samples/{sample}/stack.json"),
     output:
         experiment="<results>/models/samples/{sample}/experiment.json",
     log:
@@ -17,19 +46,19 @@ rule sample_experiment:
         mem_mb=4000,
         runtime=30,
     params:
-        base=f"--base {config['sample']['experiment']} {OVERLAYS}",
+        base=["--base", config["sample"]["experiment"], *OVERLAYS],
         optics=lambda wildcards: optics_options(sample(wildcards.sample)),
         reading=lambda wildcards: reading_options(sample(wildcards.sample)),
         settings=lambda wildcards: resolved(config["sample"]["experiment"]).model_dump(mode="json"),
         code=code("sample"),
     shell:
-        "python -m tenet samples experiment --file {input.stack:q} {params.reading}"
-        " {params.optics} {params.base} --out {output.experiment:q} > {log} 2>&1"
+        "python -m tenet samples experiment --file {input.stack:q} {params.reading:q}"
+        " {params.optics:q} {params.base:q} --out {output.experiment:q} > {log:q} 2>&1"
 
 
 rule enhance:
     input:
-        stack=lambda wildcards: sample(wildcards.sample)["file"],
+        stack=lambda wildcards: stack_of(wildcards.sample),
         model="<results>/models/samples/{sample}/all/model.pt",
         experiment="<results>/models/samples/{sample}/all/experiment.json",
         threshold="<results>/models/samples/{sample}/all/threshold.json",
@@ -59,6 +88,6 @@ rule enhance:
         out=subpath(output.stack, parent=True),
     shell:
         "python workflow/scripts/on_device.py {resources.gpu}"
-        " python -m tenet enhance {input.stack:q} {params.reading} --model {params.model:q}"
-        " --name {wildcards.sample} --sheet --out {params.out:q} --threads {threads}"
-        " > {log} 2>&1"
+        " python -m tenet enhance {input.stack:q} {params.reading:q} --model {params.model:q}"
+        " --name {wildcards.sample:q} --sheet --out {params.out:q} --threads {threads}"
+        " > {log:q} 2>&1"

@@ -43,9 +43,9 @@ rule pretrain:
         out=subpath(output.model, parent=True),
     shell:
         "python workflow/scripts/on_device.py {resources.gpu}"
-        " python -m tenet pretrain {params.experiment}"
+        " python -m tenet pretrain {params.experiment:q}"
         " --phantoms {params.phantoms:q} --tuning {params.tuning:q} --out {params.out:q}"
-        " --seed {params.seed} --threads {threads} > {log} 2>&1"
+        " --seed {params.seed:q} --threads {threads} > {log:q} 2>&1"
 
 
 # A pre-trained model and the network that aligns planes before its encoder.
@@ -92,10 +92,10 @@ rule align:
         out=subpath(output.model, parent=True),
     shell:
         "python workflow/scripts/on_device.py {resources.gpu}"
-        " python -m tenet align {wildcards.model} {params.overlays}"
+        " python -m tenet align {wildcards.model:q} {params.overlays:q}"
         " --pretrained {params.pretrained:q} --phantoms {params.phantoms:q}"
         " --tuning {params.tuning:q} --out {params.out:q}"
-        " --seed {params.seed} --threads {threads} > {log} 2>&1"
+        " --seed {params.seed:q} --threads {threads} > {log:q} 2>&1"
 
 
 ruleorder: align > pretrain
@@ -105,6 +105,7 @@ rule finetune:
     input:
         experiment=lambda wildcards: own_settings(wildcards.experiment),
         data=finetune_data,
+        checked=lambda wildcards: sample_record(wildcards.experiment),
         rois=lambda wildcards: (
             [] if sample_of(wildcards.experiment) else rois(wildcards.experiment)
         ),
@@ -155,7 +156,7 @@ rule finetune:
         out=subpath(output.model, parent=True),
     shell:
         "python workflow/scripts/on_device.py {resources.gpu}"
-        " python -m tenet finetune {params.experiment} {params.train} {params.data}"
+        " python -m tenet finetune {params.experiment:q} {params.train:q} {params.data:q}"
         " --pretrained {params.pretrained:q} --phantoms {params.phantoms:q}"
         " --tuning {params.tuning:q} --out {params.out:q}"
-        " --seed {params.seed} --threads {threads} > {log} 2>&1"
+        " --seed {params.seed:q} --threads {threads} > {log:q} 2>&1"

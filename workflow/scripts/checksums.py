@@ -6,8 +6,13 @@ volume does, however large the volumes are and whatever their dates.
 
 import argparse
 import hashlib
-import os
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tenet.errors import TenetError
+from tenet.io.atomic import replacing
 
 
 def checksums(folder: Path) -> str:
@@ -20,7 +25,7 @@ def checksums(folder: Path) -> str:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             lines.append(f"{digest}  {path.relative_to(folder).as_posix()}\n")
     if not lines:
-        raise SystemExit(f"{folder} holds no files: there is nothing to go on with")
+        raise TenetError(f"{folder} holds no files: there is nothing to go on with")
     return "".join(lines)
 
 
@@ -30,9 +35,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
-    partial = arguments.out.with_name(f".{arguments.out.name}.{os.getpid()}.partial")
-    partial.write_text(checksums(arguments.folder), encoding="utf-8")
-    os.replace(partial, arguments.out)
+    try:
+        with replacing(arguments.out) as unfinished:
+            unfinished.write_text(checksums(arguments.folder), encoding="utf-8")
+    except TenetError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,9 @@
-"""Configuration and sample table, checked before anything runs; each error is one clear line."""
+"""The configuration, checked before anything runs; each error is one clear line."""
 
-import contextlib
-import csv
 import difflib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +11,51 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
-Sample = dict[str, Any]
-
-VOXEL_SIZE = ("voxel_z_um", "voxel_y_um", "voxel_x_um")
-OPTICS = ("NA", "wavelength", "ni", "photons")
-
 
 def experiments_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """All experiments by name: those of `experiments` that are not null, and the ablations."""
     named = {name: spec for name, spec in config["experiments"].items() if spec is not None}
     return named | {name: config["ablation"] for name in config["ablations"]}
+
+
+#: Levels of a configuration, and values in it with every reference followed, at most.
+MOST_LEVELS, MOST_VALUES = 32, 100_000
+
+
+def check_files(paths: Iterable[str | Path]) -> None:
+    """Refuse a key that stands twice in a mapping of a file: YAML would lose the first.
+
+    Raises
+    ------
+    ValueError
+        It begins with the file and the line.
+    """
+    for path in paths:
+        try:
+            root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+        except (OSError, ValueError, yaml.YAMLError):
+            continue  # Snakemake has read it, and says so itself
+        nodes, seen = [root], set()
+        while nodes:
+            node = nodes.pop()
+            if node is None or id(node) in seen:
+                continue
+            seen.add(id(node))
+            if isinstance(node, yaml.MappingNode):
+                _check_keys(path, [key for key, _ in node.value])
+                nodes += [value for _, value in node.value]
+            elif isinstance(node, yaml.SequenceNode):
+                nodes += node.value
+
+
+def _check_keys(path: str | Path, keys: list[yaml.Node]) -> None:
+    names = [key.value for key in keys]
+    for number, key in enumerate(keys):
+        if isinstance(key.value, str) and key.value in names[:number]:
+            raise ValueError(
+                f"{path}, line {key.start_mark.line + 1}: the key {_short(repr(key.value))} stands "
+                "twice, and the first would be lost: keep one"
+            )
 
 
 def check_config(config: Mapping[str, Any], schema: Path) -> None:
@@ -40,10 +73,11 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
     ValueError
         If a key is unknown, missing or wrong, or a name refers to nothing.
     """
-    _check(config, _read_schema(schema), "configuration")
+    _check_extent(config)
+    check_schema(config, read_schema(schema), "configuration")
     for model, spec in config["pretrained"].items():
         for role in ("phantoms", "tuning"):
-            _known(spec[role], config["phantoms"], f"pretrained: {model}: {role}")
+            check_known(spec[role], config["phantoms"], f"pretrained: {model}: {role}")
     if "supp" in config["figures"] and not config["ablations"]:
         raise ValueError(
             "configuration: figures: supp shows ablations, and the list ablations is empty: "
@@ -66,12 +100,16 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
         where = f"experiments: {name}"
         simulated = spec["source"] == "simulated"
         if simulated:
-            _known(spec.get("phantoms", name), config["phantoms"], f"{where}: phantoms")
+            check_known(spec.get("phantoms", name), config["phantoms"], f"{where}: phantoms")
         else:
-            _known(spec["source"], config["zenodo"]["folders"], f"{where}: source")
+            check_known(spec["source"], config["zenodo"]["folders"], f"{where}: source")
+        if spec["evaluation"] == "cells" and "tumour" not in spec:
+            raise ValueError(
+                f"configuration: {where}: tumour is missing: the experiment that shows it"
+            )
         for other in ("images", "tumour"):
             if other in spec:
-                _known(spec[other], experiments, f"{where}: {other}")
+                check_known(spec[other], experiments, f"{where}: {other}")
         if spec["figure"] in config["figures"] and "tenet" not in set(config["methods"]) & set(
             spec.get("methods", ["tenet"])
         ):
@@ -80,7 +118,7 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
                 f"add it, or leave {spec['figure']} out of figures"
             )
         if "model" in spec:
-            _known(spec["model"], experiments, f"{where}: model")
+            check_known(spec["model"], experiments, f"{where}: model")
             if "model" in experiments[spec["model"]]:
                 raise ValueError(
                     f"configuration: {where}: model: {spec['model']} has no model of its own either"
@@ -107,110 +145,43 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
             )
 
 
-def read_samples(path: Path, schema: Path) -> dict[str, Sample]:
-    """Read the table of the user's own stacks.
+def _check_extent(config: Mapping[str, Any]) -> None:
+    """Refuse numbers that are not finite, and what takes for ever to go through.
 
-    Parameters
-    ----------
-    path : Path
-        Tab-separated table with a header; lines that start with # and empty fields are left out.
-    schema : Path
-        JSON schema of one row, as YAML.
-
-    Returns
-    -------
-    dict of dict
-        Rows by name, numbers as numbers.
-
-    Raises
-    ------
-    ValueError
-        If a column is unknown or a row is not as described.
+    A few lines of YAML can refer to one another so often that they stand for billions of values.
     """
-    if not path.is_file():
-        raise ValueError(f"there is no sample table {path}; config/README.md tells what it holds")
-    row_schema = _read_schema(schema)
-    columns = row_schema["properties"]
-    lines = enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1)
-    lines = [(n, line) for n, line in lines if line.strip() and not line.startswith("#")]
-    if not lines:
-        raise ValueError(f"{path} has no header line: its columns are {', '.join(columns)}")
-    numbers, texts = zip(*lines, strict=True)
-    reader = csv.reader(texts, delimiter="\t")
-    header = [name.strip() for name in next(reader)]
-    for name in header:
-        _known(name, columns, f"{path}: column", what="column")
-    samples: dict[str, Sample] = {}
-    for number, fields in zip(numbers[1:], reader, strict=True):
-        where = f"{path}, line {number}"
-        if len(fields) > len(header):
-            raise ValueError(
-                f"{where}: {len(fields)} fields under {len(header)} columns; "
-                "fields are separated by single tabs"
+    counted: dict[int, int] = {}
+
+    def count(value: Any, level: int, where: str) -> int:
+        if level > MOST_LEVELS:
+            raise ValueError(f"configuration: {where}: more than {MOST_LEVELS} levels deep")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"configuration: {where}: {value} is not a finite number")
+        if isinstance(value, int) and abs(value) >= 10**18:
+            raise ValueError(f"configuration: {where}: a number of more than 18 digits")
+        if not isinstance(value, Mapping | list):
+            return 1
+        if id(value) not in counted:
+            inside = value.items() if isinstance(value, Mapping) else enumerate(value)
+            total = 1 + sum(
+                count(v, level + 1, f"{where}: {k}" if where else str(k)) for k, v in inside
             )
-        row = {
-            name: _value(field.strip(), columns[name])
-            for name, field in zip(header, fields, strict=False)
-            if field.strip()
-        }
-        _check(row, row_schema, where)
-        _check_sample(row, where)
-        if row["name"] in samples:
-            raise ValueError(f"{where}: the name {row['name']} is taken already")
-        samples[row["name"]] = row
-    return samples
+            if total > MOST_VALUES:
+                raise ValueError(f"configuration: {where}: more than {MOST_VALUES} values")
+            counted[id(value)] = total
+        return counted[id(value)]
+
+    count(config, 0, "")
 
 
-def _check_sample(row: Sample, where: str) -> None:
-    """Check what a schema cannot say in plain words."""
-    where = f"{where} ({row['name']})"
-    given = [name for name in VOXEL_SIZE if name in row]
-    if given and len(given) < len(VOXEL_SIZE):
-        missing = ", ".join(name for name in VOXEL_SIZE if name not in row)
-        raise ValueError(f"{where}: {missing} missing: give all three voxel sizes, or none")
-    if given and row["voxel_z_um"] < row["voxel_x_um"]:
-        raise ValueError(
-            f"{where}: voxel_z_um {row['voxel_z_um']} is finer than voxel_x_um "
-            f"{row['voxel_x_um']}: check their order and units"
-        )
-    optics = [name for name in OPTICS if name in row]
-    if "experiment" in row and optics:
-        raise ValueError(
-            f"{where}: experiment and {', '.join(optics)} exclude each other: the experiment has "
-            "its own optics"
-        )
-    if "experiment" not in row:
-        missing = [name for name in ("NA", "wavelength", "ni") if name not in row]
-        if missing:
-            raise ValueError(
-                f"{where}: {', '.join(missing)} missing: give an experiment, "
-                "or NA, wavelength (µm) and ni"
-            )
-        if row["NA"] > row["ni"]:
-            raise ValueError(
-                f"{where}: NA {row['NA']} is above the immersion index ni {row['ni']}: "
-                "no objective can do that"
-            )
-    if not Path(row["file"]).exists():
-        raise ValueError(f"{where}: there is no file {row['file']}")
-
-
-def _value(field: str, schema: Mapping[str, Any]) -> Any:
-    """Make a field of a table a number where its column wants one, if it is one."""
-    if schema["type"] in ("number", "integer"):
-        for number in (int, float):
-            with contextlib.suppress(ValueError):
-                value = number(field)
-                return value if math.isfinite(value) else field
-    return field
-
-
-def _read_schema(path: Path) -> dict[str, Any]:
-    schema: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+def read_schema(path: Path) -> dict[str, Any]:
+    """Read a JSON schema that is written as YAML."""
+    schema: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
     return schema
 
 
-def _check(data: Mapping[str, Any], schema: Mapping[str, Any], where: str) -> None:
+def check_schema(data: Mapping[str, Any], schema: Mapping[str, Any], where: str) -> None:
+    """Refuse what does not fit a schema, in one line that begins with `where`."""
     error = best_match(Draft202012Validator(schema).iter_errors(data))
     if error is not None:
         path = "".join(f"{key}: " for key in error.absolute_path)
@@ -229,13 +200,18 @@ def _sentence(error: ValidationError) -> str:
         missing = [key for key in error.validator_value if key not in error.instance]
         return f"{', '.join(missing)} missing"
     if error.validator == "type":
-        return f"{error.instance!r} is not of type {error.validator_value}"
+        return f"{_short(repr(error.instance))} is not of type {error.validator_value}"
     if error.validator == "pattern" and "description" in error.schema:
-        return f"{error.instance!r} is not {error.schema['description']}"
-    return error.message
+        return f"{_short(repr(error.instance))} is not {error.schema['description']}"
+    return _short(error.message, 300)
 
 
-def _known(name: str, known: Any, where: str, what: str = "name") -> None:
+def _short(text: str, most: int = 80) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def check_known(name: str, known: Any, where: str, what: str = "name") -> None:
+    """Refuse a name that is not among the `known` ones, with the nearest of them."""
     if name not in known:
         prefix = "" if what == "column" else "configuration: "
         raise ValueError(f"{prefix}{where}: {_unknown(name, list(known), what)}")

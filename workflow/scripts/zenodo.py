@@ -9,30 +9,32 @@ Three steps, so that a slip costs no second download:
 
 import argparse
 import csv
-import fnmatch
 import hashlib
 import http.client
-import io
 import os
+import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
-from typing import IO
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from archives import copy, parts_of, take_folder
+
+from tenet.errors import TenetError, one_line
+from tenet.io.atomic import replacing
 
 CHECKSUMS = "md5sums.txt"
+COLUMNS = ("file", "size", "md5", "url")
 TRIES = 6
 AGAIN = {408, 425, 429, 500, 502, 503, 504}  # answers of a server that may do better later
-LITTER = "__MACOSX/"  # a shadow of every file, which some zip programs add
+MOST_BYTES = 2**24  # of a list of files
 
 
 # Download -----------------------------------------------------------------------------------------
@@ -53,46 +55,56 @@ def write_manifest(record: str, out: Path, mirror: str = "") -> None:
 
     Raises
     ------
-    SystemExit
-        If the list cannot be had, or names a file outside of a folder.
+    TenetError
+        If the list cannot be had, or is not as described.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        if mirror:
-            base = mirror if "://" in mirror else Path(mirror).resolve().as_uri()
-            base = base.rstrip("/")
-            fetch(f"{base}/{CHECKSUMS}", folder / CHECKSUMS)
-            sums = read_checksums(folder / CHECKSUMS)
-            urls = {name: f"{base}/{urllib.parse.quote(name)}" for name in sums}
-        else:
-            # Its exit status does not tell of every failure, so its files are checked.
-            for option in (["--md5"], ["--wget", "urls.txt"]):
-                command = ["zenodo_get", *option, "--output-dir", str(folder), "--record", record]
-                try:
-                    subprocess.run(command, check=False)
-                except FileNotFoundError:
-                    sys.exit("the program zenodo_get is missing: pip install zenodo-get")
-            if not (folder / CHECKSUMS).is_file() or not (folder / "urls.txt").is_file():
-                sys.exit(
-                    f"record {record} gave no list of files: is its number right, is there a "
-                    "network? (Zenodo's own mirror is set by zenodo: mirror, or TENET_ZENODO_URL.)"
-                )
-            sums = read_checksums(folder / CHECKSUMS)
-            listed = (folder / "urls.txt").read_text(encoding="utf-8").split()
-            by_name = {_name_in(url): url for url in listed}
-            urls = {name: by_name.get(name, "") for name in sums}
-    missing = [name for name, url in urls.items() if not url]
-    if missing or not sums:
-        sys.exit(f"record {record}: no address of {', '.join(missing) or 'any file'}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("file", "size", "md5", "url"))
-        writer.writerows(
-            (name, size_of(urls[name]), sums[name], urls[name]) for name in sorted(sums)
+        sums, urls = (_list_of_mirror if mirror else _list_of_record)(
+            mirror or record, Path(temporary)
         )
-    os.replace(partial, out)
+    missing = [name for name in sums if not urls.get(name)]
+    if missing or not sums:
+        raise TenetError(f"record {record}: no address of {', '.join(missing) or 'any file'}")
+    rows = [(name, size_of(urls[name]), sums[name], urls[name]) for name in sorted(sums)]
+    with replacing(out) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+
+
+def _list_of_mirror(mirror: str, folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """MD5 and address by file name, of a web folder or a local one."""
+    base = mirror if "://" in mirror else Path(mirror).resolve().as_uri()
+    base = base.rstrip("/")
+    fetch(f"{base}/{CHECKSUMS}", folder / CHECKSUMS, most_bytes=MOST_BYTES)
+    sums = read_checksums(folder / CHECKSUMS)
+    return sums, {name: f"{base}/{urllib.parse.quote(name)}" for name in sums}
+
+
+def _list_of_record(record: str, folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """MD5 and address by file name, of a record of Zenodo."""
+    # Its exit status does not tell of every failure, so its files are checked.
+    for option in (["--md5"], ["--wget", "urls.txt"]):
+        command = ["zenodo_get", *option, "--output-dir", str(folder), "--record", record]
+        try:
+            subprocess.run(command, check=False)
+        except FileNotFoundError:
+            raise TenetError("the program zenodo_get is missing: pip install zenodo-get") from None
+    if not (folder / CHECKSUMS).is_file() or not (folder / "urls.txt").is_file():
+        raise TenetError(
+            f"record {record} gave no list of files: is its number right, is there a "
+            "network? (Zenodo's own mirror is set by zenodo: mirror, or TENET_ZENODO_URL.)"
+        )
+    listed = _read_list(folder / "urls.txt").split()
+    return read_checksums(folder / CHECKSUMS), {_name_in(url): url for url in listed}
+
+
+def _read_list(path: Path) -> str:
+    """Read a list of files."""
+    try:
+        if not path.is_file() or path.stat().st_size > MOST_BYTES:
+            raise TenetError(f"{path}: this is no list of files: none, no file or too large")
+        return path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TenetError(f"{path}: this is no list of files ({one_line(error)})") from None
 
 
 def size_of(url: str, tries: int = 3) -> str:
@@ -103,7 +115,8 @@ def size_of(url: str, tries: int = 3) -> str:
             with urllib.request.urlopen(request, timeout=60) as head:
                 return str(head.headers.get("Content-Length") or "")
         except (OSError, http.client.HTTPException) as error:
-            if getattr(error, "code", 0) not in AGAIN and isinstance(error, urllib.error.HTTPError):
+            final = isinstance(error, urllib.error.HTTPError) and error.code not in AGAIN
+            if final or url.startswith("file:"):
                 break
             time.sleep(2.0**attempt)
     return ""  # what comes is checked by its MD5 anyway
@@ -111,17 +124,44 @@ def size_of(url: str, tries: int = 3) -> str:
 
 def _name_in(url: str) -> str:
     """File name in the address of a Zenodo file, ``…/files/NAME`` or ``…/files/NAME/content``."""
-    path = urllib.parse.unquote(urllib.parse.urlparse(url).path)
+    try:
+        path = urllib.parse.unquote(urllib.parse.urlparse(url).path)
+    except ValueError:
+        return ""
     return path.partition("/files/")[2].removesuffix("/content")
 
 
 def read_manifest(path: Path) -> dict[str, dict[str, str]]:
-    """Rows of a manifest by file name; names that lead elsewhere are refused."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = {row["file"]: row for row in csv.DictReader(file)}
-    for name in rows:
-        _refuse_outside(name, path)
-    return rows
+    """Rows of a manifest by file name.
+
+    Raises
+    ------
+    TenetError
+        If it is no such table, or a row lacks a name, an MD5 or an address, or names a file that
+        would lie elsewhere or inside of another.
+    """
+    try:
+        table = csv.DictReader(_read_list(path).splitlines(), strict=True)
+        rows = list(table)
+    except csv.Error as error:
+        raise TenetError(f"{path}: this is no list of files ({one_line(error)})") from None
+    wanted = {"file", "md5", "url"}
+    if not wanted <= set(table.fieldnames or ()):
+        raise TenetError(
+            f"{path}: its columns are not {', '.join(COLUMNS)}; delete it, and it is made again"
+        )
+    for number, row in enumerate(rows, start=2):
+        lacking = [key for key in sorted(wanted) if not (row[key] or "").strip()]
+        if lacking:
+            raise TenetError(
+                f"{path}, row {number}: {', '.join(lacking)} missing; delete the list, and it is "
+                "made again"
+            )
+    check_names([row["file"] for row in rows], path)
+    for number, row in enumerate(rows, start=2):
+        if not re.fullmatch("[0-9a-fA-F]{32}", row["md5"]):
+            raise TenetError(f"{path}, row {number}: {row['md5'][:40]!r} is no MD5")
+    return {row["file"]: row for row in rows}
 
 
 def download(name: str, manifest: Path, out: Path, tries: int = TRIES) -> None:
@@ -139,45 +179,55 @@ def download(name: str, manifest: Path, out: Path, tries: int = TRIES) -> None:
 
     Raises
     ------
-    SystemExit
+    TenetError
         If the file cannot be had, differs from its checksum, or does not fit on the disk.
     """
     row = read_manifest(manifest).get(name)
     if row is None:
-        sys.exit(f"{manifest} has no file {name}")
+        raise TenetError(f"{manifest} has no file {name}")
+    size = _count(row.get("size")) or None
     for _ in range(max(tries, 1)):
         if _is_whole(out, row["md5"]):
             return
         partial = out.with_name(f".{out.name}.partial")
-        _refuse_what_does_not_fit(name, row.get("size") or "", partial)
-        fetch(row["url"], partial)
+        _refuse_what_does_not_fit(name, size, partial)
+        fetch(row["url"], partial, most_bytes=size)
         if _is_whole(partial, row["md5"]):
             os.replace(partial, out)
             return
         partial.unlink()
-    sys.exit(f"{name} did not arrive whole: its MD5 differs from that of the record; try again")
+    raise TenetError(
+        f"{name} did not arrive whole: its MD5 differs from that of the record; try again"
+    )
 
 
-def _refuse_what_does_not_fit(name: str, size: str, partial: Path) -> None:
+def _count(text: str | None) -> int | None:
+    """Read a number of bytes; None if it is none."""
+    return int(text) if re.fullmatch("[0-9]{1,15}", text or "") else None
+
+
+def _refuse_what_does_not_fit(name: str, size: int | None, partial: Path) -> None:
     """Say before the download, not hours later, that a disk is too small for this file."""
-    if not size.isdigit():
+    if size is None:
         return
     partial.parent.mkdir(parents=True, exist_ok=True)
-    missing = int(size) - (partial.stat().st_size if partial.exists() else 0)
+    missing = size - (partial.stat().st_size if partial.exists() else 0)
     free = shutil.disk_usage(partial.parent).free
     if missing > free:
-        sys.exit(
+        raise TenetError(
             f"{name}: {missing / 1e9:.1f} GB are to come, {partial.parent} has {free / 1e9:.1f} GB "
             "free; make room, or set zenodo: folder to another disk, and the same command goes on"
         )
 
 
-def fetch(url: str, path: Path, tries: int = TRIES) -> None:
+def fetch(url: str, path: Path, tries: int = TRIES, *, most_bytes: int | None = None) -> None:
     """Fetch a file, on from where `path` ends; wait and try again when the server fails.
 
     A connection that is cut, a server error and "too many requests" are tried again after 1, 2, 4 …
-    seconds, or after as long as the server asks for.
+    seconds, or after as long as the server asks for. From a server that does not say how much is to
+    come, no more than `most_bytes` is taken.
     """
+    _check_url(url)
     path.parent.mkdir(parents=True, exist_ok=True)
     for attempt in range(1, tries + 1):
         have = path.stat().st_size if path.exists() else 0
@@ -185,172 +235,89 @@ def fetch(url: str, path: Path, tries: int = TRIES) -> None:
         wait = 2.0 ** (attempt - 1)
         try:
             with urllib.request.urlopen(request, timeout=60) as source:
-                goes_on = have > 0 and source.status == http.HTTPStatus.PARTIAL_CONTENT
+                goes_on = _goes_on(source, have)
+                expected = _count(source.headers.get("Content-Length"))
+                most = most_bytes if expected is None else None  # else no more is read
                 # Unbuffered, so that closing cannot fail once more on a full disk.
                 with path.open("ab" if goes_on else "wb", buffering=0) as target:
-                    _copy(source, target, path)
-                expected = source.headers.get("Content-Length")
+                    copy(source, target, path, most_bytes=most)
             arrived = path.stat().st_size - (have if goes_on else 0)
-            if expected is None or arrived >= int(expected):
+            if expected is None or arrived >= expected:
                 return
             reason = f"the connection was cut after {path.stat().st_size} bytes"
         except urllib.error.HTTPError as error:
             if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 return  # nothing is missing
             if error.code not in AGAIN:
-                sys.exit(f"cannot fetch {url}: {error}")
-            reason = str(error)
-            asked = error.headers.get("Retry-After") or ""
-            wait = min(float(asked), 600.0) if asked.isdigit() else wait
+                raise TenetError(f"cannot fetch {url}: {one_line(error)}") from None
+            reason = one_line(error)
+            asked = _count(error.headers.get("Retry-After"))
+            wait = wait if asked is None else min(asked, 600)
         except (OSError, http.client.HTTPException) as error:
-            if isinstance(getattr(error, "reason", None), FileNotFoundError):
-                sys.exit(f"cannot fetch {url}: {error}")
-            reason = str(error) or type(error).__name__
+            if url.startswith("file:"):
+                raise TenetError(f"cannot fetch {url}: {one_line(error)}") from None
+            reason = one_line(error)
         if attempt < tries:
             print(f"{url}: {reason}; again in {wait:g} s", file=sys.stderr, flush=True)
             time.sleep(wait)
-    sys.exit(f"cannot fetch {url}: {reason} ({tries} tries); the same command goes on from here")
+    raise TenetError(
+        f"cannot fetch {url}: {reason} ({tries} tries); the same command goes on from here"
+    )
 
 
-def _copy(source: IO[bytes], target: io.FileIO, path: Path) -> None:
-    """Copy what arrives; what cannot be written is no fault of the network."""
-    while block := source.read(2**20):
-        rest = memoryview(block)
-        try:
-            while rest:
-                rest = rest[target.write(rest) :]
-        except OSError as error:
-            sys.exit(
-                f"cannot write {path}: {error.strerror}; make room, and the same command goes on"
-            )
+def _check_url(url: str) -> None:
+    """Refuse what is no address of a file on the web or on this machine."""
+    scheme = url.partition(":")[0]
+    if scheme not in ("http", "https", "file") or not re.fullmatch("[!-~]+", url):
+        raise TenetError(f"{url!r} is no address of a file: it begins with https:, http: or file:")
+    path = Path(urllib.request.url2pathname(urllib.parse.urlsplit(url).path))
+    if scheme == "file" and path.exists() and not path.is_file():
+        raise TenetError(f"cannot fetch {url}: this is a folder, a device or a pipe")
+
+
+def _goes_on(source: http.client.HTTPResponse, have: int) -> bool:
+    """Whether a server answers with what follows the bytes that are here, not with the whole."""
+    if have == 0 or source.status != http.HTTPStatus.PARTIAL_CONTENT:
+        return False
+    start = re.match(r"bytes (\d{1,15})-", source.headers.get("Content-Range") or f"bytes {have}-")
+    if start is None or int(start[1]) != have:
+        raise http.client.HTTPException(f"the server sent another part than that from {have} on")
+    return True
 
 
 def read_checksums(path: Path) -> dict[str, str]:
     """MD5 by file name, from the lines of ``md5sums.txt``."""
-    sums = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        digest, name = line.split(maxsplit=1)
-        name = name.removeprefix("*")
-        _refuse_outside(name, path)
-        sums[name] = digest
+    sums: dict[str, str] = {}
+    for number, line in enumerate(_read_list(path).splitlines(), start=1):
+        found = re.fullmatch(r"([0-9a-fA-F]{32})\s+\*?(\S.*)", line)
+        if found is None and line.strip():
+            raise TenetError(f"{path}, line {number}: not an MD5 and the name of a file")
+        if found and sums.setdefault(found[2], found[1].lower()) != found[1].lower():
+            raise TenetError(f"{path}, line {number}: {found[2]} has two different MD5s")
+    check_names(list(sums), path)
     return sums
 
 
-def _refuse_outside(name: str, path: Path) -> None:
-    if _parts(name) is None:
-        sys.exit(f"{path} names {name}, which would lie outside of the folder: not fetched")
+def check_names(names: list[str], where: Path) -> None:
+    """Refuse names of files that lead elsewhere, or that Snakemake takes for patterns."""
+    found = set()
+    for name in names:
+        parts = parts_of(name, where)
+        if re.search("[{}<>]", name):
+            raise TenetError(f"{where} names {name!r}: none of {{ }} < > can be in a file's name")
+        if parts in found:
+            raise TenetError(f"{where} names {name!r} twice")
+        found.add(parts)
+    for parts in found:
+        if any(parts[:n] in found for n in range(1, len(parts))):
+            raise TenetError(f"{where} names {'/'.join(parts)!r}, in a folder that is a file too")
 
 
 def _is_whole(path: Path, digest: str) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest() == digest
-
-
-# Archives -----------------------------------------------------------------------------------------
-
-
-def take_folder(pattern: str, downloads: Path, out: Path) -> None:
-    """Extract the one folder whose name fits a pattern, from whichever archive holds it.
-
-    The files of an archive that holds no folder count as a folder of the archive's name. Only
-    plain files are written, and none outside of `out`.
-
-    Parameters
-    ----------
-    pattern : str
-        Name of the folder, or its path in the archive; ``*`` and ``?`` as in a shell.
-    downloads : Path
-        Folder of the downloaded files.
-    out : Path
-        The new folder. It appears when it is complete.
-
-    Raises
-    ------
-    SystemExit
-        If no folder or more than one fits, or an archive would write elsewhere.
-    """
-    found: dict[tuple[Path, PurePosixPath], None] = {}
-    for archive in sorted(downloads.iterdir()):
-        with _open(archive) as members:
-            for name in members or {}:
-                parts = _parts(name)
-                if parts is None:
-                    sys.exit(f"{archive} holds {name}, which would lie outside of the folder")
-                path = PurePosixPath(_stem(archive), *parts)
-                found.update({(archive, folder): None for folder in path.parents if folder.name})
-    fitting = [
-        (archive, folder)
-        for archive, folder in found
-        if fnmatch.fnmatchcase(folder.name, pattern) or fnmatch.fnmatchcase(str(folder), pattern)
-    ]
-    # An archive named as the folder that it holds counts once: the inner one.
-    fitting = [
-        (archive, folder)
-        for archive, folder in fitting
-        if not any(a == archive and folder in f.parents for a, f in fitting)
-    ]
-    if len(fitting) != 1:
-        what = "no folder fits" if not fitting else "more than one folder fits"
-        listed = [f for _, f in fitting] or [f for _, f in found]
-        names = "\n".join(f"  {folder}" for folder in sorted(listed)) or "  no archive at all"
-        sys.exit(
-            f"{what} '{pattern}' in {downloads}; set its name in the configuration, under "
-            f"zenodo: folders. Found:\n{names}"
-        )
-    archive, chosen = fitting[0]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
-        complete = Path(temporary) / "complete"
-        complete.mkdir()
-        with _open(archive) as members:
-            for name, open_member in (members or {}).items():
-                path = PurePosixPath(_stem(archive), *(_parts(name) or ()))
-                if chosen in path.parents:
-                    target = complete.joinpath(*path.relative_to(chosen).parts)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with open_member() as source, target.open("wb", buffering=0) as file:
-                        _copy(source, file, out)
-        if out.is_dir():
-            shutil.rmtree(out)
-        os.replace(complete, out)
-
-
-@contextmanager
-def _open(archive: Path) -> Iterator[dict[str, Callable[[], IO[bytes]]] | None]:
-    """List the plain files of an archive, each with a way to open it; None if it is no archive."""
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as file:
-            yield {
-                info.filename: lambda info=info: file.open(info)
-                for info in file.infolist()
-                if not info.is_dir() and not info.filename.startswith(LITTER)
-            }
-    elif archive.is_file() and tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as file:
-            yield {
-                info.name: lambda info=info: file.extractfile(info)
-                for info in file.getmembers()
-                if info.isfile() and not info.name.startswith(LITTER)
-            }
-    else:
-        yield None
-
-
-def _parts(name: str) -> tuple[str, ...] | None:
-    """Parts of a relative path, or None if it leads elsewhere."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in name or not path.parts:
-        return None
-    return path.parts
-
-
-def _stem(archive: Path) -> str:
-    name = archive.name
-    for suffix in (".zip", ".gz", ".bz2", ".xz", ".tgz", ".tar"):
-        name = name.removesuffix(suffix)
-    return name
+        return hashlib.file_digest(file, "md5").hexdigest() == digest.lower()
 
 
 def main() -> None:
@@ -370,13 +337,16 @@ def main() -> None:
     step.add_argument("--downloads", type=Path, required=True)
     step.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    if arguments.step == "manifest":
-        mirror = arguments.mirror or os.environ.get("TENET_ZENODO_URL", "")
-        write_manifest(arguments.record, arguments.out, mirror)
-    elif arguments.step == "file":
-        download(arguments.name, arguments.manifest, arguments.out)
-    else:
-        take_folder(arguments.pattern, arguments.downloads, arguments.out)
+    try:
+        if arguments.step == "manifest":
+            mirror = arguments.mirror or os.environ.get("TENET_ZENODO_URL", "")
+            write_manifest(arguments.record, arguments.out, mirror)
+        elif arguments.step == "file":
+            download(arguments.name, arguments.manifest, arguments.out)
+        else:
+            take_folder(arguments.pattern, arguments.downloads, arguments.out)
+    except TenetError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
