@@ -133,6 +133,15 @@ def test_nothing_runs_data_or_imports_snakemake(path: Path) -> None:
             assert keywords.get("allow_pickle", "False") == "False", where
 
 
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(TENET)))
+def test_files_from_outside_go_through_one_gate(path: Path) -> None:
+    gate = {TENET / "io/records.py", TENET / "bench.py"}  # a bench reads what it has printed itself
+    parsers = {"json.load", "json.loads", "pd.read_csv", "pandas.read_csv", "ElementTree.parse"}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and path not in gate:
+            assert ast.unparse(node.func) not in parsers, f"{path.name}:{node.lineno}"
+
+
 def test_importing_tenet_does_nothing() -> None:
     """So that the code of one module can change without that of all others."""
     assert (TENET / "__init__.py").read_bytes() == b""
