@@ -23,6 +23,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOW_CURSOR = "\x1b[?25h"
 #: What has to live as long as the process.
 _kept: list[socket.socket] = []
+#: The signals that a thread held back before it forked.
+_held = threading.local()
 
 
 def end_on_signals(advice: str) -> None:
@@ -74,7 +76,7 @@ def _watch(end: Callable[[int], None]) -> None:
             signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(tell.fileno())
     _kept.append(tell)
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_forget)
 
     def wait() -> None:
         while (number := told.recv(1)[0]) not in SIGNALS:
@@ -84,12 +86,22 @@ def _watch(end: Callable[[int], None]) -> None:
     threading.Thread(target=wait, name="signals", daemon=True).start()
 
 
+def _hold() -> None:
+    """Keep signals waiting while a process forks: one for the fork would still end the parent."""
+    _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _release() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _held.mask)
+
+
 def _forget() -> None:
     """In a fork, signals do what they do by default: they would end the parent, not the fork."""
     signal.set_wakeup_fd(-1)
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+    _release()
 
 
 def _say(line: str) -> None:

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,8 +45,10 @@ def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
     Raises
     ------
     TenetError
-        If the disk is full or not writable, or another process is writing the same thing.
+        If the disk is full or not writable, another process is writing the same thing, or
+        something has the name that a result cannot replace.
     """
+    check_replaceable(path, folder=folder)
     temporary = path.with_name(f".{path.name}{UNFINISHED}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,6 +70,26 @@ def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
                 _remove(temporary)
                 _unfinished.discard(temporary)
             os.close(lock)
+
+
+def check_replaceable(path: Path, *, folder: bool = False) -> None:
+    """Refuse a name that belongs to what no result replaces: a device, a pipe, a socket.
+
+    Parameters
+    ----------
+    path : Path
+        Where a result is going to be.
+    folder : bool
+        It is a folder: then files are not replaced, and else folders are not.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return  # nothing is there, or writing will say why it cannot be
+    if not (stat.S_ISDIR if folder else stat.S_ISREG)(mode):
+        names = {stat.S_IFDIR: "a folder", stat.S_IFREG: "a file"}
+        what = names.get(stat.S_IFMT(mode), "a device, pipe or socket")
+        raise TenetError(f"{path}: {what} has this name; choose another name")
 
 
 @contextlib.contextmanager
