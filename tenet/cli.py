@@ -14,6 +14,7 @@ import typer
 
 from tenet.errors import TenetError, one_line, printable
 from tenet.interruption import end_on_signals
+from tenet.io.atomic import NO_ROOM
 
 if TYPE_CHECKING:
     import torch
@@ -115,6 +116,11 @@ def main() -> None:
         app()
     except TenetError as error:
         print(f"tenet: {printable(str(error))}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(f"tenet: standard output: no room on the disk ({one_line(error)})", file=sys.stderr)
         raise SystemExit(2) from None
     except MemoryError as error:
         print(f"tenet: no memory for it ({one_line(error)}); take less at once", file=sys.stderr)

@@ -24,7 +24,7 @@ from tenet.errors import TenetError, one_line
 
 #: What the hidden names end in, and the file that says who works in a folder.
 UNFINISHED, OLDER, LOCK = ".tenet-part", ".tenet-old", ".tenet-lock"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _unfinished: set[Path] = set()
 #: Held while something takes its final name, and for ever by who ends this process.
@@ -99,7 +99,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         # NumPy reports a write that was cut short without its cause.
-        if error.errno in (None, *_NO_ROOM):
+        if error.errno in (None, *NO_ROOM):
             what = f"no room on the disk ({one_line(error)}); free some or choose another folder"
         else:
             what = f"cannot be written ({error.strerror or one_line(error)}); check the folder"

@@ -169,7 +169,7 @@ def _read_calibration(
         if not tiff.is_ome:  # tifffile would take the pages for planes, whatever the XML says
             raise TenetError(f"{path}: its OME-XML does not end with </OME>; export it again")
         check_ome(path, ome, structure)
-        return ome_calibration(ome), 0
+        return ome_calibration(path, ome), 0
     if metadata:
         return imagej_calibration(metadata, x, y), check_imagej_counts(path, metadata)
     return Calibration(), 0

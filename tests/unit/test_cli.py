@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import resource
 import shutil
 import signal
 import subprocess
@@ -646,3 +647,32 @@ def test_an_interrupt_while_modules_are_loaded_says_nothing() -> None:
         env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])},
     )
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_standard_output_on_a_full_disk() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tenet", "config", "show", "scale3"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith("tenet: standard output: no room on the disk")
+    assert done.stderr.count("\n") == 1
+
+
+def test_memory_that_is_short_ends_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (2**34, limits[1]))
+    try:
+        line = refused(
+            monkeypatch, capsys, "phantoms", "angle", "--angle", "90", "--lines", "1",
+            "--size", "4000", "2000", "1000", "--out", tmp_path,
+        )  # fmt: skip
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    assert line.startswith("tenet: no memory for it")

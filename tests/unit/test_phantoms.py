@@ -289,7 +289,11 @@ def test_the_generator_alone_decides():
     ("kind", "change"),
     [
         (TrainingPhantomSettings, {"zyx_shape": (0, 5, 5)}),
+        (TrainingPhantomSettings, {"zyx_shape": (10**6, 10**6, 10**6)}),
         (TrainingPhantomSettings, {"n_objects": (5, 3)}),
+        (TrainingPhantomSettings, {"n_objects": (5, 10**9)}),
+        (AnglePhantomSettings, {"n_lines": 10**9}),
+        (BeadsPhantomSettings, {"n_beads": 10**9}),
         (TrainingPhantomSettings, {"line_fraction": 1.5}),
         (TrainingPhantomSettings, {"line_length": (math.nan, 20)}),
         (TrainingPhantomSettings, {"elastic_sigma": 7.0}),
