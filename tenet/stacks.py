@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import pandas as pd
-
 from tenet.config import ModelParams
 from tenet.errors import TenetError, one_line
 from tenet.io.ome_zarr import is_zarr
 from tenet.io.open import open_stack
+from tenet.io.records import read_table
 from tenet.io.stack import Stack, VoxelSize, check_voxel_size
 
 _FILE_SUFFIXES = (".tif", ".tiff", ".btf", ".npy", ".nd2", ".zarr.zip", ".ozx")
@@ -175,11 +174,8 @@ def image_number(path: Path) -> int:
 
 def images_of(rois: Path, fold: int | None) -> set[int]:
     """Numbers of the images with a region in a fold of a table, or in any."""
-    try:
-        table = pd.read_csv(rois)
-        image, folds = table["image"].astype(int), table["fold"].astype(int)
-    except (OSError, KeyError, ValueError) as error:
-        raise TenetError(f"{rois} is no table of regions (roi,image,z,y,x,fold): {error}") from None
+    table = read_table(rois, numbers=("image", "fold"))
+    image, folds = table["image"].astype(int), table["fold"].astype(int)
     if fold is None:
         return set(image)
     if fold not in set(folds):

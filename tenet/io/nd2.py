@@ -37,7 +37,7 @@ def open_nd2(path: Path, channel: int | None, planes_are: str | None = None) -> 
         with nd2.ND2File(path) as file:
             axes, shape = "".join(file.sizes), tuple(file.sizes.values())
             dtype = np.dtype(file.dtype)
-            frames = file.attributes.sequenceCount
+            frames = int(file.attributes.sequenceCount)
             volume = _nd2_volume(file)
     # The package meets damaged files with whatever its parser runs into.
     except Exception as error:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WrapVal
 from tenet.errors import TenetError, one_line
 from tenet.io.calibration import Calibration, calibration
 from tenet.io.stack import Layout, Stack, axes_with_planes, check_dtype, find_layout, plain_axes
-from tenet.io.zarr_files import METADATA, MOST_CHUNK_BYTES, ZarrFiles, is_zarr
+from tenet.io.zarr_files import METADATA, MOST_CHUNK_BYTES, MOST_CHUNKS, ZarrFiles, is_zarr
 
 __all__ = ["is_zarr", "open_ome_zarr"]
 
@@ -82,7 +82,7 @@ def open_ome_zarr(path: Path, channel: int | None, planes_are: str | None = None
     if files.zipped and not zipfile.is_zipfile(path):
         raise TenetError(f"{path}: it is not a zip archive, or was cut; copy or write it again")
     dataset, image = _find_image(files, _root(files))
-    shape, dtype, own_names = _check_array(files, dataset)
+    shape, dtype, chunks, own_names = _array(files, dataset)
     if image is None:
         names, sizes = own_names or plain_axes(shape), Calibration()
     else:
@@ -90,6 +90,7 @@ def open_ome_zarr(path: Path, channel: int | None, planes_are: str | None = None
     names = axes_with_planes(path, names, shape, planes_are)
     layout, zyx_shape = find_layout(path, names, shape, channel)
     check_dtype(path, dtype)
+    _check_chunks(path, shape, chunks, dtype.itemsize)
     reader = _ZarrReader(files, dataset, layout)
     return Stack(path, zyx_shape, dtype, sizes.voxel_size_um, reader, sizes.note)
 
@@ -169,10 +170,12 @@ def _only_series(files: ZarrFiles, group: str) -> str:
     return str(PurePosixPath(group) / series[0])
 
 
-def _check_array(files: ZarrFiles, name: str) -> tuple[tuple[int, ...], np.dtype[Any], str | None]:
-    """Refuse what is no array, or has no data or chunks too large.
+def _array(
+    files: ZarrFiles, name: str
+) -> tuple[tuple[int, ...], np.dtype[Any], tuple[int, ...], str | None]:
+    """Return the shape, the type and the chunks of an array in which something is stored.
 
-    Returns its shape and type, and the names of its axes if it tells them.
+    And the names of its axes, if it tells them.
     """
     for metadata in ("zarr.json", ".zarray"):
         files.json(str(PurePosixPath(name) / metadata))  # within our limits before zarr reads it
@@ -180,22 +183,36 @@ def _check_array(files: ZarrFiles, name: str) -> tuple[tuple[int, ...], np.dtype
     try:
         with files.array(name) as array:
             shape, dtype, chunks = tuple(array.shape), np.dtype(array.dtype), tuple(array.chunks)
-            names, stored = _named_axes(array), files.inside(name)
+            names = _named_axes(array)
     except TenetError:
         raise
     except Exception as error:
         raise TenetError(
             f"{files.path}: the OME-Zarr image cannot be opened ({one_line(error)}); write it again"
         ) from error
-    size = math.prod(chunks) * dtype.itemsize
-    if size > MOST_CHUNK_BYTES:
-        raise TenetError(
-            f"{files.path}: chunks of {'×'.join(map(str, chunks))} voxels ({size / 2**30:.3g} GiB) "
-            "are too large to be read; write the image in smaller chunks"
-        )
-    if not stored:
+    if not files.inside(name):
         raise TenetError(f"{files.path}: no voxel is stored in it; copy or write the image again")
-    return shape, dtype, names
+    return shape, dtype, chunks, names
+
+
+def _check_chunks(
+    path: Path, shape: tuple[int, ...], chunks: tuple[int, ...], itemsize: int
+) -> None:
+    """Refuse chunks of which one does not fit into memory, or too many are needed for a plane."""
+    voxels = max(math.prod(chunks), 1)
+    said = f"{path}: chunks of {'×'.join(map(str, chunks))} voxels"
+    if voxels * itemsize > MOST_CHUNK_BYTES:
+        raise TenetError(
+            f"{said} ({voxels * itemsize / 2**30:.3g} GiB) are too large to be read; "
+            "write the image in smaller chunks"
+        )
+    # A stack is read by planes, or by several with some four million voxels.
+    at_once = min(math.prod(shape), max(math.prod(shape[-2:]), 2**22))
+    if at_once / voxels > MOST_CHUNKS:
+        raise TenetError(
+            f"{said} are too small for an array of {'×'.join(map(str, shape))}; "
+            "write the image in larger chunks"
+        )
 
 
 def _named_axes(array: zarr.Array[Any]) -> str | None:

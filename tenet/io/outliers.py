@@ -117,15 +117,25 @@ def find_hot(stack: Stack, histogram: Histogram, low: float, percent: float) -> 
     rest = histogram.values[np.searchsorted(cumulative, ranks, side="right")]
     apart = (rest > low) & (following - low > HOT_GAP * (rest - low))
     apart &= following <= histogram.percentile(percent)  # fewer do not reach the percentile
-    if not apart.any():
+    levels = following[apart]
+    if not levels.size:
         return None
-    level = float(following[np.argmax(apart)])
-    alone = total = 0
+    bright, alone = [], []
     for _, slab in stack.slabs():
-        bright = slab >= level
-        total += int(np.count_nonzero(bright))
-        alone += int(np.count_nonzero(_stands_alone(slab, bright, low)[0]))
-    return level if alone >= HOT_PART * total else None
+        above = slab >= levels[0]
+        bright.append(slab[above])
+        alone.append(slab[above][_stands_alone(slab, above, low)[0]])
+    # Above one gap there may be light, and above a higher one none.
+    total, lonely = (_number_from(np.concatenate(values), levels) for values in (bright, alone))
+    hot = lonely >= HOT_PART * total
+    return float(levels[np.argmax(hot)]) if hot.any() else None
+
+
+def _number_from(
+    values: npt.NDArray[np.float32], levels: npt.NDArray[np.float64]
+) -> npt.NDArray[np.int64]:
+    """Count the values that reach each level."""
+    return values.size - np.searchsorted(np.sort(values), levels)
 
 
 def without_hot(
@@ -150,4 +160,4 @@ def _stands_alone(
     around = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(-2, -1))[bright]
     in_column, in_row = around[:, ::2, 1].max(-1), around[:, 1, ::2].max(-1)
     dark = np.minimum(in_column, in_row) - low < NEXT_LIGHT * (array[bright] - low)
-    return dark, np.median(around, axis=(-2, -1)).astype(np.float32)
+    return dark, np.partition(around.reshape(-1, 9), 4, axis=1)[:, 4]

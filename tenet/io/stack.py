@@ -86,7 +86,7 @@ class Stack:
             return 0.0
         planes, rows, columns = self.zyx_shape
         places = np.unique(np.linspace(0, planes - 1, 5).astype(int)).tolist()
-        middle = [slice(max(n // 2 - 64, 0), n // 2 + 64) for n in (rows, columns)]
+        middle = [slice(max(n // 2 - 64, 0), min(n // 2 + 64, n)) for n in (rows, columns)]
         sample = np.concatenate(
             [self._crop(slice(k, k + 1), *middle).ravel() for k in places], dtype=np.float64
         )
@@ -127,8 +127,12 @@ class Stack:
             return np.array(crop, dtype=np.float32, order="C")
 
     def _crop(self, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
+        wanted = tuple(axis.stop - axis.start for axis in (z, y, x))
         try:
-            return self._reader.read(z, y, x)
+            crop = self._reader.read(z, y, x)
+            if crop.shape != wanted:
+                raise ValueError(f"it holds {crop.shape} voxels there, not {wanted}")
+            return crop
         except TenetError:
             raise
         # Decoders of many packages meet damaged data with whatever they run into.

@@ -25,6 +25,8 @@ from tenet.io.records import MOST_BYTES, parse_json, read_text
 METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 #: The largest chunk, in bytes: a crop takes the memory of its chunks.
 MOST_CHUNK_BYTES = 2**29
+#: The most chunks that are read at once: each takes 0.2 ms and 5 kB, whatever is in it.
+MOST_CHUNKS = 2**16
 #: The largest file of a folder that is read whole: a shard holds many chunks.
 MOST_FILE_BYTES = 2**30
 
@@ -66,14 +68,19 @@ class ZarrFiles:
         if not self.zipped:
             file = self.path / name
             return read_text(file) if os.path.lexists(file) else None
+        with self._archive() as archive:
+            if name not in archive.namelist():
+                return None
+            if archive.getinfo(name).file_size > MOST_BYTES:
+                raise ValueError(f"{name} is too large for metadata")
+            return archive.read(name).decode("utf-8-sig")
+
+    @contextmanager
+    def _archive(self) -> Iterator[zipfile.ZipFile]:
         # Archives fail in many ways: cut, encrypted, of unknown methods, with a wrong checksum.
         try:
             with zipfile.ZipFile(self.path) as archive:
-                if name not in archive.namelist():
-                    return None
-                if archive.getinfo(name).file_size > MOST_BYTES:
-                    raise ValueError(f"{name} is too large for metadata")
-                return archive.read(name).decode("utf-8-sig")
+                yield archive
         except Exception as error:
             raise TenetError(
                 f"{self.path}: the archive cannot be read ({one_line(error)}); write it again"
@@ -81,16 +88,18 @@ class ZarrFiles:
 
     def inside(self, group: str = "") -> list[str]:
         """List the names in a group, without those of its own metadata."""
-        try:
-            if not self.zipped:
+        if self.zipped:
+            parent = PurePosixPath(group)
+            with self._archive() as archive:
+                files = [PurePosixPath(name) for name in archive.namelist()]
+            found = [f.relative_to(parent).parts[0] for f in files if parent in f.parents]
+        else:
+            try:
                 found = os.listdir(self.path / group)
-            else:
-                parent = PurePosixPath(group)
-                with zipfile.ZipFile(self.path) as archive:
-                    files = [PurePosixPath(name) for name in archive.namelist()]
-                found = [f.relative_to(parent).parts[0] for f in files if parent in f.parents]
-        except (OSError, zipfile.BadZipFile) as error:
-            raise TenetError(f"{self.path / group}: cannot be read ({one_line(error)})") from error
+            except OSError as error:
+                raise TenetError(
+                    f"{self.path / group}: cannot be read ({one_line(error)})"
+                ) from None
         return sorted(set(found) - {*METADATA})
 
     @contextmanager

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 import zarr
 from numpy.typing import NDArray
+from test_volumes import write_nd2
 
 from tenet.errors import TenetError
 from tenet.io import zarr_files
 from tenet.io.open import open_stack
-from tenet.io.stack import check_shape, check_voxel_size
+from tenet.io.stack import ContiguousReader, Layout, Stack, check_shape, check_voxel_size
 from tenet.stacks import every_stack, stack_files
 
 SIZE = (1.0, 0.31, 0.31)
@@ -421,6 +422,8 @@ def declared(path: Path, shape: list[int], chunks: list[int], dtype: str = "|u1"
         ([10, 200_000, 200_000], [1, 64, 64], "|u1", "more than can be read"),
         ([10**9, 20_000, 20_000], [1, 64, 64], "|u1", "more than can be read"),
         ([32, 64, 64], [3000, 2000, 2000], "|u1", "too large to be read"),
+        ([6, 16, 10**7], [2, 16, 20], "|u1", "chunks of 2×16×20 voxels are too small"),
+        ([10**6, 64, 64], [1, 1, 1], "|u1", "too small"),
         ([32, 64, 64], [1, 64, 64], "|O", "not real|cannot be opened"),
         ([32, 64, 64], [1, 64, 64], "<U8", "not real|cannot be opened"),
         ([32, -64, 64], [1, 64, 64], "|u1", "."),
@@ -555,13 +558,41 @@ def with_wrong_checksums(archive: Path) -> None:
     archive.write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [cut, encrypted, with_wrong_checksums])
+def of_a_later_version(archive: Path) -> None:
+    content = bytearray(archive.read_bytes())
+    content[content.find(b"PK\x01\x02") + 6] = 158
+    archive.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [cut, encrypted, with_wrong_checksums, of_a_later_version])
 def test_damaged_archives(
     tmp_path: Path, voxels: NDArray[Any], damage: Callable[[Path], None]
 ) -> None:
     archive = zipped(write_zarr(tmp_path / "a.zarr", voxels, multiscales()))
     damage(archive)
     refused(archive, "archive")
+
+
+# ND2
+
+
+def test_nd2_whose_number_of_frames_is_lost(tmp_path: Path, voxels: NDArray[Any]) -> None:
+    path = tmp_path / "stack.nd2"
+    write_nd2(path, voxels[None], SIZE, len(voxels))
+    name = "uiSequenceCount".encode("utf-16-le")
+    content = path.read_bytes()
+    assert name in content
+    path.write_bytes(content.replace(name, name[:-2] + b"x\0"))
+    refused(path, "damaged or not ND2")
+
+
+def test_a_reader_that_returns_less_is_noticed(tmp_path: Path, voxels: NDArray[Any]) -> None:
+    voxels.tofile(tmp_path / "raw.npy")
+    layout = Layout(("Z", "Y", "X"))
+    reader = ContiguousReader(tmp_path / "raw.npy", "<u2", 0, voxels.shape, "C", layout)
+    stack = Stack(tmp_path / "raw.npy", (6, 32, 20), voxels.dtype, None, reader)
+    with pytest.raises(TenetError, match=r"holds \(6, 16, 20\) voxels there, not \(6, 32, 20\)"):
+        stack.read()
 
 
 # Sizes

@@ -191,6 +191,21 @@ def test_hot_voxels_do_not_set_the_range(
     )
 
 
+def test_fill_and_hot_voxels_of_a_stack_that_is_read_in_parts(tmp_path: Path) -> None:
+    """A part of it has none of either."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(380, 421, (150, 256, 256), dtype=np.uint16)
+    image[20:24, 100:140, 100:200] = 900
+    image[:12] = 0
+    image[30][rng.random((256, 256)) < 0.02] = 60_000
+    stack = stack_of(tmp_path, image)
+    assert len(list(stack.slabs())) == 3
+    found = intensity_range(stack)
+    assert (found.low, found.high, found.fill, found.hot) == (390, 900, 0, 60_000)
+    assert found.fill_share == 12 / 150
+    assert found.hot_share == np.mean(image == 60_000)
+
+
 @pytest.mark.parametrize("pixels", [1.5, 2.0, 3.0])
 def test_small_beads_are_not_hot(tmp_path: Path, pixels: float) -> None:
     """A few bright voxels above a gap are light if their neighbours see it too."""

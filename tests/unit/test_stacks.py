@@ -81,7 +81,7 @@ def test_images_of_a_fold(folder: Path) -> None:
     with pytest.raises(TenetError, match=r"no fold 2; it has \[0, 1\]"):
         images_of(rois, 2)
     rois.write_text("a,b\n1,2\n")
-    with pytest.raises(TenetError, match="no table of regions"):
+    with pytest.raises(TenetError, match="lacks the columns image, fold"):
         images_of(rois, 0)
 
 
