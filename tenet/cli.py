@@ -669,7 +669,8 @@ def rltv_tune(
     phantoms: Annotated[Path, typer.Option(help="Held-out phantoms.")],
     out: Out,
     iterations: Annotated[
-        list[int] | None, typer.Option("--iterations", help="To try. Repeatable.")
+        list[int] | None,
+        typer.Option("--iterations", min=1, max=100_000, help="To try. Repeatable."),
     ] = None,
     tv_weight: Annotated[
         list[float] | None, typer.Option("--tv-weight", help="To try. Repeatable.")
@@ -936,14 +937,13 @@ def table(
     """Means, intervals and the paper's numbers side by side."""
     import numpy as np
 
-    from tenet.evaluation import summary_table
+    from tenet.evaluation import read_metrics, summary_table
     from tenet.io.outputs import check_outputs
-    from tenet.io.records import read_table
 
     check_outputs(
         [*metrics, published, *(psf or ()), *([acquisition] if acquisition else [])], [out]
     )
-    tables = [read_table(path) for path in metrics]
+    tables = [read_metrics(path) for path in metrics]
     rng = np.random.default_rng(seed)
     budgets = {}
     for words in budget or ():

@@ -8,7 +8,6 @@ scores (the shape, or an intensity). A `settings.json` beside them has the metho
 chosen on held-out phantoms.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from tenet import metrics
 from tenet.errors import TenetError
 from tenet.io.open import open_stack
-from tenet.io.records import read_table
+from tenet.io.records import read_json_object, read_table
 from tenet.io.stack import Stack
 from tenet.phantoms import SUFFIX as PHANTOM
 from tenet.phantoms import open_phantom, open_phantoms
@@ -668,6 +667,18 @@ def _psf_rows(
         )
 
 
+def read_metrics(path: Path) -> pd.DataFrame:
+    """Read a table of `evaluate`, of metrics or of sweeps; values may be missing.
+
+    Raises
+    ------
+    TenetError
+        If it is none.
+    """
+    columns = [name for name in COLUMNS if name != "value"]
+    return read_table(path, columns, gaps=("value",))
+
+
 def read_acquisition(path: Path) -> dict[str, Any]:
     """Read what is known of a simulated acquisition: microscope, fwhm_um, motion_px.
 
@@ -676,13 +687,13 @@ def read_acquisition(path: Path) -> dict[str, Any]:
     TenetError
         If the file cannot be read or lacks one of them.
     """
-    try:
-        record = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise TenetError(f"{path}: the acquisition cannot be read ({error})") from None
+    record = read_json_object(path)
     missing = {"microscope", "fwhm_um"} - record.keys()
     if missing:
         raise TenetError(f"{path} lacks {', '.join(sorted(missing))}: simulate again")
+    widths = record["fwhm_um"]
+    if not isinstance(widths, dict) or not all(isinstance(w, int | float) for w in widths.values()):
+        raise TenetError(f"{path}: fwhm_um must hold a width for each axis: simulate again")
     return record
 
 
@@ -803,13 +814,10 @@ def read_threshold(folder: Path, top: Path) -> float:
         path = place / SETTINGS
         if not path.exists():
             continue
-        try:
-            threshold = float(json.loads(path.read_text(encoding="utf-8"))["threshold"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TenetError(f"{path} holds no threshold ({error}); predict again") from None
-        if not np.isfinite(threshold):
-            raise TenetError(f"{path} holds the threshold {threshold}; predict again")
-        return threshold
+        threshold = read_json_object(path).get("threshold")
+        if not isinstance(threshold, int | float) or isinstance(threshold, bool):
+            raise TenetError(f"{path} holds no threshold; predict again")
+        return float(threshold)
     raise TenetError(f"{folder}: there is no {SETTINGS} with the method's threshold; predict again")
 
 

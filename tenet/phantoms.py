@@ -32,7 +32,7 @@ from scipy.spatial.transform import Rotation
 from zarr.codecs import BloscCodec
 from zarr.storage import ZipStore
 
-from tenet.errors import TenetError
+from tenet.errors import TenetError, one_line
 from tenet.interruption import end_with_parent
 from tenet.io.atomic import replacing, save_json, writing
 from tenet.ranges import MOST_VOXELS
@@ -624,12 +624,23 @@ class Phantom:
             uint8, 0 or 1.
         brightness
             float32 in [0, 1], exact to 1.6e-5 (it is stored in 32767 steps).
+
+        Raises
+        ------
+        TenetError
+            If the file is damaged there.
         """
         # Processes that share an open file would move each other's position in it.
         if self._array is None or self._opened_by != os.getpid():
             self._array = _open_zip(self.path)
             self._opened_by = os.getpid()
-        packed = self._array[z, y, x]
+        # Archive, codec and array meet damaged data with whatever they run into.
+        try:
+            packed = self._array[z, y, x]
+        except Exception as error:
+            raise TenetError(
+                f"phantom {self.path} is damaged ({one_line(error)}): make it anew"
+            ) from error
         shape = (packed >> 15).astype(np.uint8)
         packed &= _BRIGHTNESS_STEPS
         return shape, packed.astype(np.float32) / np.float32(_BRIGHTNESS_STEPS)

@@ -385,6 +385,17 @@ def test_files_that_are_no_phantoms_are_refused(tmp_path):
         save_phantom(tmp_path / "00.tif", np.ones((2, 2, 2), np.uint8), np.ones((2, 2, 2)))
 
 
+def test_a_damaged_phantom_is_named_where_it_is_read(tmp_path, volumes):
+    path = tmp_path / "00.zarr.zip"
+    save_phantom(path, *volumes)
+    damaged = bytearray(path.read_bytes())
+    damaged[1000:1100] = bytes(100)
+    path.write_bytes(damaged)
+    with pytest.raises(TenetError, match=r"00\.zarr\.zip is damaged") as error:
+        open_phantom(path).read(slice(None), slice(None), slice(None))
+    assert "\n" not in str(error.value)
+
+
 def test_phantoms_of_a_folder_come_sorted(tmp_path, volumes):
     with pytest.raises(TenetError, match="no phantoms"):
         open_phantoms(tmp_path)
