@@ -9,6 +9,7 @@ import io
 import json
 import math
 import stat
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,7 +113,15 @@ def read_table(
     if text.partition("\n")[0].count(",") >= MOST_COLUMNS:
         raise TenetError(f"{path}: more than {MOST_COLUMNS} columns; no table of TENET has them")
     try:
-        table = pd.read_csv(io.StringIO(text))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            # Without this pandas takes the first fields of rows that are too long as their names.
+            table = pd.read_csv(io.StringIO(text), index_col=False)
+    except pd.errors.ParserWarning:
+        raise TenetError(
+            f"{path}: its rows have more fields than its header; numbers need a decimal point, "
+            "not a comma"
+        ) from None
     except ValueError as error:  # of which pandas' own are kinds
         raise TenetError(f"{path}: this is no CSV table ({one_line(error)})") from None
     missing = [name for name in (*columns, *numbers, *gaps) if name not in table.columns]

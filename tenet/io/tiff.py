@@ -194,7 +194,7 @@ def _find_pixels(path: Path, tiff: tifffile.TiffFile) -> _Pixels:
         pixels = _Pixels(
             series=number,
             shape=shapes[number],
-            axes=str(series.axes),
+            axes=str(series.axes).upper(),
             dtype=np.dtype(series.dtype or "V1"),
             offset=series.dataoffset,
             byteorder=tiff.byteorder,

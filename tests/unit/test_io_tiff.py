@@ -129,6 +129,12 @@ def test_a_preview_beside_a_stack_has_no_say_in_its_voxel_size(
     assert stack.voxel_size_um == pytest.approx((1.0, 0.31, 0.31))
 
 
+def test_axes_in_small_letters(tmp_path: Path, voxels: np.ndarray) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, voxels.transpose(2, 1, 0), metadata={"axes": "xyz"})
+    np.testing.assert_array_equal(open_stack(path).read(), voxels)
+
+
 # Numbers
 
 
