@@ -120,7 +120,8 @@ def main() -> None:
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        print(f"tenet: standard output: no room on the disk ({one_line(error)})", file=sys.stderr)
+        # Files say so by themselves: this is what a command prints, into a file.
+        print(f"tenet: no room on the disk ({one_line(error)}); free some", file=sys.stderr)
         raise SystemExit(2) from None
     except MemoryError as error:
         print(f"tenet: no memory for it ({one_line(error)}); take less at once", file=sys.stderr)

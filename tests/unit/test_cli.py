@@ -659,7 +659,7 @@ def test_standard_output_on_a_full_disk() -> None:
             check=False,
         )
     assert done.returncode == 2
-    assert done.stderr.startswith("tenet: standard output: no room on the disk")
+    assert done.stderr.startswith("tenet: no room on the disk")
     assert done.stderr.count("\n") == 1
 
 
