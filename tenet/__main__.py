@@ -1,5 +1,10 @@
 """`python -m tenet`."""
 
+import signal
+
+if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while modules are loaded: no traceback
+
 from tenet.cli import main
 
 main()

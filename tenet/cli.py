@@ -3,15 +3,18 @@
 import atexit
 import ctypes
 import gc
+import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tenet.errors import TenetError
-from tenet.interruption import end_on_signals
+from tenet.errors import TenetError, one_line, printable
+from tenet.interruption import end_on_signals, hold_if_ending
+from tenet.io.atomic import NO_ROOM
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +70,7 @@ Device = Annotated[
     str, typer.Option("--device", help="auto (a GPU if there is one), cpu, cuda or cuda:N.")
 ]
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, help="CPU threads; all by default.")
+    int | None, typer.Option("--threads", min=1, max=1024, help="CPU threads; all by default.")
 ]
 VoxelSize = Annotated[
     tuple[float, float, float] | None,
@@ -106,11 +109,33 @@ def main() -> None:
     """Run a command; a user's mistake ends in one line and status 2."""
     atexit.register(gc.freeze)  # all ends with the process: garbage need not be looked for
     end_on_signals(RESUMED if sys.argv[1:2] in TRAININGS or sys.argv[1:3] in TRAININGS else AGAIN)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold what it cannot encode
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app()
+        try:
+            _check_working_folder()
+            app()
+        finally:
+            hold_if_ending()
     except TenetError as error:
-        print(f"tenet: {error}", file=sys.stderr)
+        print(f"tenet: {printable(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        # Files say so by themselves: this is what a command prints, into a file.
+        print(f"tenet: no room on the disk ({one_line(error)}); free some", file=sys.stderr)
+        raise SystemExit(2) from None
+    except MemoryError as error:
+        print(f"tenet: no memory for it ({one_line(error)}); take less at once", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _check_working_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError:
+        raise TenetError("the folder you are in was removed; change into another one") from None
 
 
 # Settings -----------------------------------------------------------------------------------------
@@ -142,9 +167,13 @@ def _device(name: str, threads: int | None) -> "torch.device":
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise TenetError(f"--device {name}: give auto, cpu, cuda or cuda:N") from None
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise TenetError(f"--device {name}: give auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise TenetError("--device cuda: this machine has no CUDA device; use --device cpu")
+    if (device.index or 0) >= max(1, torch.cuda.device_count()):
+        raise TenetError(f"--device {name}: there is no such device, they are counted from 0")
     return device
 
 
@@ -636,7 +665,8 @@ def rltv_tune(
     phantoms: Annotated[Path, typer.Option(help="Held-out phantoms.")],
     out: Out,
     iterations: Annotated[
-        list[int] | None, typer.Option("--iterations", help="To try. Repeatable.")
+        list[int] | None,
+        typer.Option("--iterations", min=1, max=100_000, help="To try. Repeatable."),
     ] = None,
     tv_weight: Annotated[
         list[float] | None, typer.Option("--tv-weight", help="To try. Repeatable.")
@@ -903,14 +933,13 @@ def table(
     """Means, intervals and the paper's numbers side by side."""
     import numpy as np
 
-    from tenet.evaluation import summary_table
+    from tenet.evaluation import read_metrics, summary_table
     from tenet.io.outputs import check_outputs
-    from tenet.io.records import read_table
 
     check_outputs(
         [*metrics, published, *(psf or ()), *([acquisition] if acquisition else [])], [out]
     )
-    tables = [read_table(path) for path in metrics]
+    tables = [read_metrics(path) for path in metrics]
     rng = np.random.default_rng(seed)
     budgets = {}
     for words in budget or ():

@@ -13,3 +13,8 @@ def one_line(error: BaseException) -> str:
     """Return an error's message as one short line."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else f"{text[:199]}…"
+
+
+def printable(text: str) -> str:
+    """Return a text with control characters and ends of lines, as names may hold them, escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -683,6 +683,18 @@ class PredictionSettings(Section):
     threshold: float
 
 
+def read_metrics(path: Path) -> pd.DataFrame:
+    """Read a table of `evaluate`, of metrics or of sweeps; values may be missing.
+
+    Raises
+    ------
+    TenetError
+        If it is none.
+    """
+    columns = [name for name in COLUMNS if name != "value"]
+    return read_table(path, columns, gaps=("value",))
+
+
 def read_acquisition(path: Path) -> dict[str, Any]:
     """Read what is known of a simulated acquisition: microscope, fwhm_um, motion_px.
 

@@ -23,6 +23,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOW_CURSOR = "\x1b[?25h"
 #: What has to live as long as the process.
 _kept: list[socket.socket] = []
+#: The signals that a thread held back before it forked.
+_held = threading.local()
+_ending = threading.Event()
 
 
 def end_on_signals(advice: str) -> None:
@@ -37,6 +40,7 @@ def end_on_signals(advice: str) -> None:
     """
 
     def end(number: int) -> None:
+        _ending.set()
         discard_unfinished()
         _say(f"tenet: ended by {signal.Signals(number).name}; {advice}")
         # They clean up by themselves. Nothing may come after: the main thread would see them end.
@@ -46,6 +50,15 @@ def end_on_signals(advice: str) -> None:
         os._exit(128 + number)
 
     _watch(end)
+
+
+def hold_if_ending() -> None:
+    """Wait for the end, if a signal is ending this process.
+
+    A main thread whose files are removed under its hands meets errors, which are not the user's.
+    """
+    if _ending.is_set():
+        threading.Event().wait()
 
 
 def end_with_parent() -> None:
@@ -74,7 +87,7 @@ def _watch(end: Callable[[int], None]) -> None:
             signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(tell.fileno())
     _kept.append(tell)
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_forget)
 
     def wait() -> None:
         while (number := told.recv(1)[0]) not in SIGNALS:
@@ -84,12 +97,22 @@ def _watch(end: Callable[[int], None]) -> None:
     threading.Thread(target=wait, name="signals", daemon=True).start()
 
 
+def _hold() -> None:
+    """Keep signals waiting while a process forks: one for the fork would still end the parent."""
+    _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _release() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _held.mask)
+
+
 def _forget() -> None:
     """In a fork, signals do what they do by default: they would end the parent, not the fork."""
     signal.set_wakeup_fd(-1)
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+    _release()
 
 
 def _say(line: str) -> None:

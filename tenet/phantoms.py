@@ -32,12 +32,15 @@ from scipy.spatial.transform import Rotation
 from zarr.codecs import BloscCodec
 from zarr.storage import ZipStore
 
-from tenet.errors import TenetError
+from tenet.errors import TenetError, one_line
 from tenet.interruption import end_with_parent
 from tenet.io.atomic import replacing, save_json, writing
+from tenet.ranges import MOST_VOXELS
 
 SUFFIX = ".zarr.zip"
 SET_FILE = "phantoms.json"
+#: Lines, beads or cells of a volume, at most.
+MOST_OBJECTS = 100_000
 
 Triple = tuple[int, int, int]
 Range = tuple[float, float]
@@ -96,16 +99,17 @@ class TrainingPhantomSettings:
         return draw_training_phantom(self, rng)
 
     def __post_init__(self) -> None:
-        _check_shape(self.zyx_shape)
+        check_shape(self.zyx_shape)
         _check_range("n_objects", self.n_objects, 0)
+        check_value("n_objects", self.n_objects[1], 0, MOST_OBJECTS)
         _check_range("line_length", self.line_length, 1)
         _check_range("solid_radius", self.solid_radius, 1)
         _check_range("line_thickness", self.line_thickness, 1)
-        _check_value("line_fraction", self.line_fraction, 0, 1)
-        _check_value("line_bend_deg", self.line_bend_deg, 0, 180)
-        _check_value("elastic_spacing", self.elastic_spacing, 1)
-        _check_value("elastic_sigma", self.elastic_sigma, 0, self.elastic_spacing / 5)
-        _check_value("brightness_log_sd", self.brightness_log_sd, 0)
+        check_value("line_fraction", self.line_fraction, 0, 1)
+        check_value("line_bend_deg", self.line_bend_deg, 0, 180)
+        check_value("elastic_spacing", self.elastic_spacing, 1)
+        check_value("elastic_sigma", self.elastic_sigma, 0, self.elastic_spacing / 5)
+        check_value("brightness_log_sd", self.brightness_log_sd, 0)
 
 
 @dataclass(frozen=True)
@@ -142,11 +146,11 @@ class AnglePhantomSettings:
         return draw_angle_phantom(self, rng)
 
     def __post_init__(self) -> None:
-        _check_shape(self.zyx_shape)
-        _check_value("n_lines", self.n_lines, 0)
+        check_shape(self.zyx_shape)
+        check_value("n_lines", self.n_lines, 0, MOST_OBJECTS)
         _check_range("line_length", self.line_length, 1)
-        _check_value("line_thickness", self.line_thickness, 1)
-        _check_value("brightness_log_sd", self.brightness_log_sd, 0)
+        check_value("line_thickness", self.line_thickness, 1)
+        check_value("brightness_log_sd", self.brightness_log_sd, 0)
         if isinstance(self.angle_deg, str):
             if self.angle_deg != "random":
                 raise TenetError(
@@ -154,7 +158,7 @@ class AnglePhantomSettings:
                     "give an angle from 0 to 90 or 'random'"
                 )
         else:
-            _check_value("angle_deg", self.angle_deg, 0, 90)
+            check_value("angle_deg", self.angle_deg, 0, 90)
 
 
 @dataclass(frozen=True)
@@ -195,11 +199,11 @@ class BeadsPhantomSettings:
         return draw_beads_phantom(self, rng)
 
     def __post_init__(self) -> None:
-        _check_shape(self.zyx_shape)
-        _check_value("n_beads", self.n_beads, 0)
-        _check_value("gap_um", self.gap_um, 0)
-        _check_value("margin_um", self.margin_um, 0)
-        _check_value("brightness_log_sd", self.brightness_log_sd, 0)
+        check_shape(self.zyx_shape)
+        check_value("n_beads", self.n_beads, 0, MOST_OBJECTS)
+        check_value("gap_um", self.gap_um, 0)
+        check_value("margin_um", self.margin_um, 0)
+        check_value("brightness_log_sd", self.brightness_log_sd, 0)
         if len(self.voxel_size_um) != 3 or not all(0 < s < math.inf for s in self.voxel_size_um):
             raise TenetError(
                 f"phantom setting voxel_size_um is {self.voxel_size_um}: "
@@ -224,14 +228,20 @@ class PhantomSettings(Protocol):
         ...
 
 
-def _check_shape(zyx_shape: Triple) -> None:
+def check_shape(zyx_shape: Triple) -> None:
+    """Refuse a volume without voxels, and one that no memory holds."""
     if len(zyx_shape) != 3 or min(zyx_shape) < 1:
         raise TenetError(
             f"phantom setting zyx_shape is {zyx_shape}: give three sizes of at least 1 (z, y, x)"
         )
+    if math.prod(zyx_shape) > MOST_VOXELS:
+        raise TenetError(
+            f"phantom setting zyx_shape is {zyx_shape}: give at most {MOST_VOXELS:.2g} voxels"
+        )
 
 
-def _check_value(name: str, value: float, low: float, high: float = math.inf) -> None:
+def check_value(name: str, value: float, low: float, high: float = math.inf) -> None:
+    """Refuse a setting that is not within its limits."""
     if not (low <= value <= high and math.isfinite(value)):
         bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
         raise TenetError(f"phantom setting {name} is {value}: must be {bounds}")
@@ -614,12 +624,23 @@ class Phantom:
             uint8, 0 or 1.
         brightness
             float32 in [0, 1], exact to 1.6e-5 (it is stored in 32767 steps).
+
+        Raises
+        ------
+        TenetError
+            If the file is damaged there.
         """
         # Processes that share an open file would move each other's position in it.
         if self._array is None or self._opened_by != os.getpid():
             self._array = _open_zip(self.path)
             self._opened_by = os.getpid()
-        packed = self._array[z, y, x]
+        # Archive, codec and array meet damaged data with whatever they run into.
+        try:
+            packed = self._array[z, y, x]
+        except Exception as error:
+            raise TenetError(
+                f"phantom {self.path} is damaged ({one_line(error)}): make it anew"
+            ) from error
         shape = (packed >> 15).astype(np.uint8)
         packed &= _BRIGHTNESS_STEPS
         return shape, packed.astype(np.float32) / np.float32(_BRIGHTNESS_STEPS)

@@ -15,7 +15,12 @@ import numpy as np
 import pandas as pd
 
 from tenet.errors import TenetError
-from tenet.evaluation import PUBLISHED_ABLATIONS, PUBLISHED_DEFINITION, sweep_intervals
+from tenet.evaluation import (
+    PUBLISHED_ABLATIONS,
+    PUBLISHED_DEFINITION,
+    read_metrics,
+    sweep_intervals,
+)
 from tenet.io.records import read_table
 from tenet.metrics import bootstrap_interval
 
@@ -141,7 +146,7 @@ def _counterpart(
         return empty | {"note": "no such quantity here"}
     if place.experiment not in tables:
         return empty | {"note": f"{place.experiment} is not part of this run"}
-    table = _of(place, read_table(tables[place.experiment]))
+    table = _of(place, read_metrics(tables[place.experiment]))
     if table.empty:
         return empty | {"note": f"{place.method} is not part of this run"}
     fair = table[table["quantity"] == place.fair]["value"]
@@ -155,7 +160,7 @@ def _counterpart(
     name = f"{place.experiment}_sweep"
     if name not in tables:
         return empty | known | {"note": f"no thresholds of {place.experiment} were swept here"}
-    sweep = _of(place, read_table(tables[name]))
+    sweep = _of(place, read_metrics(tables[name]))
     sweep = sweep[sweep["quantity"] == place.quantity]
     lines = sweep_intervals(sweep, rng)
     # TENET's shape is a probability. Sweeps of beads end at 95 % of a method's range.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenet.errors import TenetError
-from tenet.phantoms import DrawnPhantom, Triple
+from tenet.phantoms import MOST_OBJECTS, DrawnPhantom, Triple, check_shape, check_value
 
 Range = tuple[float, float]
 
@@ -95,6 +95,8 @@ class TissuePhantomSettings:
             raise TenetError(f"phantom setting kind is {self.kind!r}: one of {', '.join(CELLS)}")
         if min(self.zyx_shape) < 8 or self.n_cells < 1 or min(self.voxel_size_um) <= 0:
             raise TenetError("tissue needs at least 8 voxels a side, a voxel size and a cell")
+        check_shape(self.zyx_shape)
+        check_value("n_cells", self.n_cells, 1, MOST_OBJECTS)
         if not self.scattering_length_um > 0 or self.brightness_log_sd < 0:
             raise TenetError("tissue needs a scattering length above 0 and no negative spread")
 

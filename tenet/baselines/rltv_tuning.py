@@ -1,15 +1,16 @@
 """Iterations, weight and threshold of RLTV, chosen on held-out phantoms."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from tenet import metrics
 from tenet.baselines.rltv import (
@@ -21,6 +22,11 @@ from tenet.baselines.rltv import (
     rltv_paper,
 )
 from tenet.errors import TenetError
+from tenet.io.records import read_json_object
+from tenet.ranges import NotNegative
+
+#: More iterations than anyone waits for.
+MOST_ITERATIONS = 100_000
 
 
 @dataclass(frozen=True)
@@ -37,8 +43,8 @@ class RLTVSettings:
         Mean IoU over the phantoms at these settings.
     """
 
-    iterations: int
-    tv_weight: float
+    iterations: Annotated[int, Field(ge=1, le=MOST_ITERATIONS)]
+    tv_weight: NotNegative
     threshold: float
     score: float
 
@@ -65,12 +71,10 @@ def read_tuning(path: Path) -> Tuning:
     Raises
     ------
     TenetError
-        If the file is missing, is not JSON, or lacks a setting.
+        If the file is missing, is not JSON, lacks a setting, or has one out of range.
     """
     try:
-        return TypeAdapter(Tuning).validate_json(path.read_bytes())
-    except OSError as error:
-        reason = error.strerror or str(error)
+        return TypeAdapter(Tuning).validate_json(json.dumps(read_json_object(path)), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         reason = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from tenet.errors import TenetError, one_line
 
 #: What the hidden names end in, and the file that says who works in a folder.
 UNFINISHED, OLDER, LOCK = ".tenet-part", ".tenet-old", ".tenet-lock"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _unfinished: set[Path] = set()
 #: Held while something takes its final name, and for ever by who ends this process.
@@ -44,8 +45,10 @@ def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
     Raises
     ------
     TenetError
-        If the disk is full or not writable, or another process is writing the same thing.
+        If the disk is full or not writable, another process is writing the same thing, or
+        something has the name that a result cannot replace.
     """
+    check_replaceable(path, folder=folder)
     temporary = path.with_name(f".{path.name}{UNFINISHED}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,6 +72,26 @@ def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
             os.close(lock)
 
 
+def check_replaceable(path: Path, *, folder: bool = False) -> None:
+    """Refuse a name that belongs to what no result replaces: a device, a pipe, a socket.
+
+    Parameters
+    ----------
+    path : Path
+        Where a result is going to be.
+    folder : bool
+        It is a folder: then files are not replaced, and else folders are not.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return  # nothing is there, or writing will say why it cannot be
+    if not (stat.S_ISDIR if folder else stat.S_ISREG)(mode):
+        names = {stat.S_IFDIR: "a folder", stat.S_IFREG: "a file"}
+        what = names.get(stat.S_IFMT(mode), "a device, pipe or socket")
+        raise TenetError(f"{path}: {what} has this name; choose another name")
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn a full disk, or one that is not writable, into one clear line about `path`."""
@@ -76,7 +99,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         # NumPy reports a write that was cut short without its cause.
-        if error.errno in (None, *_NO_ROOM):
+        if error.errno in (None, *NO_ROOM):
             what = f"no room on the disk ({one_line(error)}); free some or choose another folder"
         else:
             what = f"cannot be written ({error.strerror or one_line(error)}); check the folder"

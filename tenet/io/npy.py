@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from tenet.errors import TenetError, one_line
-from tenet.io.stack import ContiguousReader, Stack, check_dtype, find_layout
+from tenet.io.stack import ContiguousReader, Stack, check_dtype, find_layout, plain_axes
 
 #: Bytes of a header at most: that of a plain array has 118.
 MOST_HEADER = 4096
@@ -21,9 +21,8 @@ def open_npy(path: Path, channel: int | None) -> Stack:
         offset = file.tell()
     if len(shape) < 2:
         raise TenetError(f"{path}: an array of shape {shape} is no stack; save Z, Y, X")
-    axes = {2: "YX", 3: "ZYX"}.get(len(shape), "Q" * len(shape))
     check_dtype(path, dtype)
-    layout, zyx_shape = find_layout(path, axes, shape, channel)
+    layout, zyx_shape = find_layout(path, plain_axes(shape), shape, channel)
     size = path.stat().st_size
     promised = offset + math.prod(shape) * dtype.itemsize
     if promised > size:

@@ -145,8 +145,10 @@ def _check_files(path: Path, names: list[str]) -> list[TiffStructure]:
     return [check_tiff_structure(path.parent / name) for name in names]
 
 
-def ome_calibration(ome: Element) -> Calibration:
-    """Return the voxel size of the images in OME-XML, where they agree."""
+def ome_calibration(path: Path, ome: Element) -> Calibration:
+    """Return the voxel size of the stacks in OME-XML (there may be previews), where they agree."""
+    images = list(_elements(ome, "Pixels"))
+    stacks = [pixels for pixels in images if _declared_planes(path, pixels) > 1]
     found = {
         calibration(
             # µm is the schema's default unit.
@@ -155,7 +157,7 @@ def ome_calibration(ome: Element) -> Calibration:
                 for axis in "ZYX"
             )
         )
-        for pixels in _elements(ome, "Pixels")
+        for pixels in stacks or images
     }
     if len(found) > 1:
         return Calibration(trouble="holds images of different voxel sizes")

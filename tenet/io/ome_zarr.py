@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+import zarr
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WrapValidator
 
 from tenet.errors import TenetError, one_line
 from tenet.io.calibration import Calibration, calibration
-from tenet.io.stack import Layout, Stack, axes_with_planes, check_dtype, find_layout
+from tenet.io.stack import Layout, Stack, axes_with_planes, check_dtype, find_layout, plain_axes
 from tenet.io.zarr_files import METADATA, MOST_CHUNK_BYTES, MOST_CHUNKS, ZarrFiles, is_zarr
 
 __all__ = ["is_zarr", "open_ome_zarr"]
@@ -81,11 +82,11 @@ def open_ome_zarr(path: Path, channel: int | None, planes_are: str | None = None
     if files.zipped and not zipfile.is_zipfile(path):
         raise TenetError(f"{path}: it is not a zip archive, or was cut; copy or write it again")
     dataset, image = _find_image(files, _root(files))
-    shape, dtype, chunks = _array(files, dataset)
+    shape, dtype, chunks, own_names = _array(files, dataset)
     if image is None:
-        names, sizes = _plain_axes(len(shape)), Calibration()
+        names, sizes = own_names or plain_axes(shape), Calibration()
     else:
-        names, sizes = _multiscale_axes(image, len(shape))
+        names, sizes = _multiscale_axes(image, shape)
     names = axes_with_planes(path, names, shape, planes_are)
     layout, zyx_shape = find_layout(path, names, shape, channel)
     check_dtype(path, dtype)
@@ -169,14 +170,20 @@ def _only_series(files: ZarrFiles, group: str) -> str:
     return str(PurePosixPath(group) / series[0])
 
 
-def _array(files: ZarrFiles, name: str) -> tuple[tuple[int, ...], np.dtype[Any], tuple[int, ...]]:
-    """Return the shape, the type and the chunks of an array in which something is stored."""
+def _array(
+    files: ZarrFiles, name: str
+) -> tuple[tuple[int, ...], np.dtype[Any], tuple[int, ...], str | None]:
+    """Return the shape, the type and the chunks of an array in which something is stored.
+
+    And the names of its axes, if it tells them.
+    """
     for metadata in ("zarr.json", ".zarray"):
         files.json(str(PurePosixPath(name) / metadata))  # within our limits before zarr reads it
     # zarr, its codecs and the archive's decoder meet strange metadata with whatever they run into.
     try:
         with files.array(name) as array:
             shape, dtype, chunks = tuple(array.shape), np.dtype(array.dtype), tuple(array.chunks)
+            names = _named_axes(array)
     except TenetError:
         raise
     except Exception as error:
@@ -185,7 +192,7 @@ def _array(files: ZarrFiles, name: str) -> tuple[tuple[int, ...], np.dtype[Any],
         ) from error
     if not files.inside(name):
         raise TenetError(f"{files.path}: no voxel is stored in it; copy or write the image again")
-    return shape, dtype, chunks
+    return shape, dtype, chunks, names
 
 
 def _check_chunks(
@@ -208,15 +215,22 @@ def _check_chunks(
         )
 
 
-def _plain_axes(ndim: int) -> str:
-    """Names of axes that nothing is said of: as in an NPY, the first of three is z."""
-    return {2: "YX", 3: "ZYX"}.get(ndim, "Q" * ndim)
+def _named_axes(array: zarr.Array[Any]) -> str | None:
+    """Names of the axes of an array by Zarr 3, or by xarray; None where they are others."""
+    found = getattr(array.metadata, "dimension_names", None)
+    found = found or array.attrs.get("_ARRAY_DIMENSIONS")
+    if not isinstance(found, list | tuple) or len(found) != array.ndim:
+        return None
+    names = "".join(name[:1].upper() for name in found if isinstance(name, str))
+    known = len(names) == array.ndim and set("YX") <= set(names) <= set("TCZYX")
+    return names if known else None
 
 
-def _multiscale_axes(image: _Image, ndim: int) -> tuple[str, Calibration]:
+def _multiscale_axes(image: _Image, shape: tuple[int, ...]) -> tuple[str, Calibration]:
     """Return the axis names and the voxel size of the finest level of an OME-Zarr image."""
+    ndim = len(shape)
     if image.axes is None:
-        return _plain_axes(ndim), Calibration()
+        return plain_axes(shape), Calibration()
     names = "".join(axis.name[0].upper() for axis in image.axes)
     if len(names) != ndim:
         return "Q" * ndim, Calibration()

@@ -30,8 +30,9 @@ def open_stack(
 
     TIFF (plain, ImageJ, OME, ScanImage; classic and Big), NPY, ND2 and OME-Zarr (a folder, or
     `.zarr.zip`) are understood; what is a Zarr is known by its content. Pages of a TIFF without
-    axis names, and the first axis of an NPY or of a bare Zarr array, are planes. Where ScanImage
-    has kept several frames of a slice, their mean is read.
+    axis names, and the first axis of an NPY or of a bare Zarr array without axis names, are
+    planes; axes of length one are left out. Where ScanImage has kept several frames of a slice,
+    their mean is read.
 
     Parameters
     ----------

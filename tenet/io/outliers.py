@@ -4,6 +4,8 @@ Both are found from the histogram first, so that a stack without them is read on
 there has to look the part in the image as well.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +15,9 @@ from tenet.io.stack import Stack
 
 #: Fill is at least and at most this part of a stack; it lies this many times further below the 5th
 #: percentile of the rest than that below the median; and at most this part of it lies between image
-#: voxels of one row or column.
-LEAST_FILL, MOST_FILL, FILL_GAP, INNER_FILL = 0.01, 0.75, 1.0, 0.02
+#: voxels of one row or column. More than that may be fill beside a box that holds image alone, but
+#: for the last part: planes that were not recorded, or a border.
+LEAST_FILL, MOST_FILL, FILL_GAP, INNER_FILL, FULL_BOX = 0.01, 0.75, 1.0, 0.02, 0.99
 #: Hot voxels are at most this part of a stack, and this many times as bright as the percentile of
 #: the rest. A PSF as narrow as 1.3 pixels (FWHM) gives this part of a voxel's light to the next,
 #: and hot voxels less; so many of those beyond the gap must be hot.
@@ -51,18 +54,35 @@ def find_fill(stack: Stack, histogram: Histogram) -> float | None:
     too).
     """
     value, share = float(histogram.values[0]), histogram.counts[0] / histogram.size
-    if not LEAST_FILL <= share <= MOST_FILL:
+    if share < LEAST_FILL:
         return None
     rest = histogram.part(histogram.values > value)
     first, middle = rest.percentile(5), rest.percentile(50)
     if not 0 < FILL_GAP * (middle - first) < first - value:
         return None
     rows = columns = fill = 0
-    for _, slab in stack.slabs():
+    inside = [np.zeros(size, np.bool_) for size in stack.zyx_shape]
+    for start, slab in stack.slabs():
         image = slab != value
         fill += image.size - int(np.count_nonzero(image))
         rows, columns = rows + _inner(image), columns + _inner(image.swapaxes(1, 2))
-    return value if max(rows, columns) <= INNER_FILL * fill else None
+        inside[0][start : start + len(image)] = image.any((1, 2))
+        inside[1] |= image.any((0, 2))
+        inside[2] |= image.any((0, 1))
+    if max(rows, columns) > INNER_FILL * fill:
+        return None
+    voxels = math.prod(stack.zyx_shape) - fill
+    return value if share <= MOST_FILL or _is_box(inside, voxels) else None
+
+
+def _is_box(inside: Sequence[npt.NDArray[np.bool_]], voxels: int) -> bool:
+    """Whether so many voxels fill their bounding box, which reaches through the stack.
+
+    `inside` says for each axis where there are any.
+    """
+    sizes = [int(np.ptp(np.flatnonzero(places))) + 1 for places in inside]
+    through = any(size == places.size for size, places in zip(sizes, inside, strict=True))
+    return through and voxels >= FULL_BOX * math.prod(sizes)
 
 
 def _inner(image: npt.NDArray[np.bool_]) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tenet.errors import TenetError
+from tenet.io.atomic import check_replaceable
 
 #: Longest name of a result, which gets a suffix and, while it is written, a longer one.
 MOST_CHARACTERS = 180
@@ -42,7 +43,8 @@ def check_outputs(inputs: Iterable[Path], outputs: Sequence[Path]) -> None:
     ------
     TenetError
         If an output is an input (under whatever name, or by a hard link), lies in one or holds
-        one; if two outputs are the same; if a folder for one cannot be written.
+        one; if two outputs are the same; if one has the name of what no result replaces; if a
+        folder for one cannot be written.
     """
     sources = [(path, *_identity(path)) for path in inputs]
     seen: dict[Path, Path] = {}
@@ -64,6 +66,7 @@ def check_outputs(inputs: Iterable[Path], outputs: Sequence[Path]) -> None:
                 "themselves, each with a folder of its own"
             )
         seen[target] = output
+        check_replaceable(output, folder=output.suffix == ".zarr")
         _check_folder(output)
 
 
@@ -78,10 +81,10 @@ def _identity(path: Path) -> tuple[Path, tuple[int, int] | None]:
 
 def _check_folder(output: Path) -> None:
     """Check that the folder of an output can be written, or be made."""
-    nearest = next(parent for parent in output.absolute().parents if parent.exists())
+    nearest = next(parent for parent in output.absolute().parents if os.path.lexists(parent))
     if not nearest.is_dir():
         raise TenetError(
-            f"{output}: cannot be written ({nearest} is a file); choose another folder"
+            f"{output}: cannot be written ({nearest} is no folder); choose another folder"
         )
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise TenetError(f"{output}: cannot be written ({nearest} is read-only); check the folder")

@@ -9,6 +9,7 @@ import io
 import json
 import math
 import stat
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 #: Bytes of a record, levels of its nesting, and digits of an integer in it, at most.
 MOST_BYTES, MOST_LEVELS, MOST_DIGITS = 16 * 2**20, 64, 18
-MOST_TABLE_BYTES = 256 * 2**20
+#: Bytes and columns of a table, at most.
+MOST_TABLE_BYTES, MOST_COLUMNS = 256 * 2**20, 1000
 
 
 def regular_file(path: Path, *, most_bytes: int | None = None) -> int:
@@ -84,7 +86,11 @@ def read_json_object(path: Path, *, most_bytes: int = MOST_BYTES) -> dict[str, A
 
 
 def read_table(
-    path: Path, columns: Sequence[str] = (), *, numbers: Sequence[str] = ()
+    path: Path,
+    columns: Sequence[str] = (),
+    *,
+    numbers: Sequence[str] = (),
+    gaps: Sequence[str] = (),
 ) -> "pd.DataFrame":
     """Read a CSV table with a header.
 
@@ -93,6 +99,8 @@ def read_table(
     path : Path
     columns, numbers : sequence of str
         Columns that the table must have, and those that must hold finite numbers in each row.
+    gaps : sequence of str
+        Columns of numbers that may be missing in a row.
 
     Raises
     ------
@@ -102,23 +110,46 @@ def read_table(
     import pandas as pd  # takes a while, and most who read JSON need it not
 
     text = read_text(path, most_bytes=MOST_TABLE_BYTES)
+    if text.partition("\n")[0].count(",") >= MOST_COLUMNS:
+        raise TenetError(f"{path}: more than {MOST_COLUMNS} columns; no table of TENET has them")
     try:
-        table = pd.read_csv(io.StringIO(text))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            # Without this pandas takes the first fields of rows that are too long as their names.
+            table = pd.read_csv(io.StringIO(text), index_col=False)
+    except pd.errors.ParserWarning:
+        raise TenetError(
+            f"{path}: its rows have more fields than its header; numbers need a decimal point, "
+            "not a comma"
+        ) from None
     except ValueError as error:  # of which pandas' own are kinds
         raise TenetError(f"{path}: this is no CSV table ({one_line(error)})") from None
-    missing = [name for name in (*columns, *numbers) if name not in table.columns]
+    missing = [name for name in (*columns, *numbers, *gaps) if name not in table.columns]
     if missing or table.empty:
         what = f"lacks the columns {', '.join(missing)}" if missing else "has no rows"
         raise TenetError(f"{path}: the table {what}; its columns are {_listed(table.columns)}")
-    for name in numbers:
-        values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float)
-        if not np.isfinite(values).all():
-            row = int(np.argmin(np.isfinite(values)))
+    for name in (*numbers, *gaps):
+        values = _as_numbers(table[name])
+        right = np.isfinite(values)
+        if name in gaps:
+            right |= table[name].isna().to_numpy()
+        if not right.all():
+            row = int(np.argmin(right))
             raise TenetError(
                 f"{path}: row {row + 1} has {str(table[name][row])[:40]!r} under {name}, where a "
                 "number must stand"
             )
     return table
+
+
+def _as_numbers(column: "pd.Series[Any]") -> "np.ndarray[Any, np.dtype[np.float64]]":
+    """Return a column as floats, NaN where it holds none."""
+    import pandas as pd
+
+    try:
+        return pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
+    except OverflowError:  # an integer beyond the range of float64
+        return pd.to_numeric(column.astype(str), errors="coerce").to_numpy(dtype=float)
 
 
 def _listed(names: Iterable[object]) -> str:

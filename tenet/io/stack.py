@@ -212,6 +212,16 @@ def axes_with_planes(path: Path, axes: str, shape: Sequence[int], planes_are: st
     return axes.translate({ord("Z"): planes_are, ord(planes_are): "Z"})
 
 
+def plain_axes(shape: Sequence[int]) -> str:
+    """Name axes that nothing is said of: planes, rows and columns, and others of length one."""
+    if len(shape) <= 3:
+        return "ZYX"[3 - len(shape) :]
+    if sum(size > 1 for size in shape) != 3:
+        return "Q" * len(shape)
+    names = iter("ZYX")
+    return "".join(next(names) if size > 1 else "Q" for size in shape)
+
+
 def find_layout(
     path: Path, axes: str, shape: Sequence[int], channel: int | None
 ) -> tuple[Layout, Triple]:

@@ -169,7 +169,7 @@ def _read_calibration(
         if not tiff.is_ome:  # tifffile would take the pages for planes, whatever the XML says
             raise TenetError(f"{path}: its OME-XML does not end with </OME>; export it again")
         check_ome(path, ome, structure)
-        return ome_calibration(ome), 0
+        return ome_calibration(path, ome), 0
     if metadata:
         return imagej_calibration(metadata, x, y), check_imagej_counts(path, metadata)
     return Calibration(), 0
@@ -194,7 +194,7 @@ def _find_pixels(path: Path, tiff: tifffile.TiffFile) -> _Pixels:
         pixels = _Pixels(
             series=number,
             shape=shapes[number],
-            axes=str(series.axes),
+            axes=str(series.axes).upper(),
             dtype=np.dtype(series.dtype or "V1"),
             offset=series.dataoffset,
             byteorder=tiff.byteorder,

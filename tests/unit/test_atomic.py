@@ -68,7 +68,7 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path, where: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/inside").touch()
-    with pytest.raises(TenetError, match="cannot be written") as error:
+    with pytest.raises(TenetError, match=r"cannot be written|a folder has this name") as error:
         save_json(tmp_path / where, {})
     assert str(error.value).startswith(str(tmp_path / where))
     assert "\n" not in str(error.value)
@@ -181,11 +181,14 @@ FORKING = """
 import multiprocessing, signal
 from tenet.interruption import end_on_signals
 end_on_signals("advice")
-worker = multiprocessing.get_context("fork").Process(target=signal.pause)
-worker.start()
-worker.terminate()
-worker.join(10)
-print(worker.exitcode)
+codes = set()
+for _ in range(20):
+    worker = multiprocessing.get_context("fork").Process(target=signal.pause)
+    worker.start()
+    worker.terminate()
+    worker.join(10)
+    codes.add(worker.exitcode)
+print(*codes)
 """
 
 

@@ -1,7 +1,9 @@
 """What a user's mistake costs: one clear line, status 2, and no file under a final name."""
 
 import json
+import os
 import pickle
+import resource
 import shutil
 import signal
 import subprocess
@@ -574,3 +576,115 @@ def test_mistakes_with_baselines_and_tissue_get_one_line(
         more += ["--size", "40", "40", "40"]
     assert message in refused(monkeypatch, capsys, *words, *more)
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+def _tenet(*words: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    command = [sys.executable, "-m", "tenet", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload,no-any-return]
+
+
+@pytest.mark.parametrize("name", ["new\nline.tif", "red\x1b[31m.tif"])
+def test_an_error_is_one_line_whatever_a_name_holds(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_text("no image")
+    line = refused(
+        monkeypatch, capsys, "enhance", tmp_path / name, "--model", "x", "--out", tmp_path / "out"
+    )
+    assert line.isprintable()
+    assert name.encode("unicode_escape").decode() in line
+
+
+def test_names_that_the_terminal_cannot_encode(model: Path, stack: Path, tmp_path: Path) -> None:
+    raw = tmp_path / os.fsdecode(b"caf\xe9 \xc2\xb5.tif")
+    raw.write_bytes(stack.read_bytes())
+    done = _tenet(
+        "enhance", raw, "--model", model, "--out", tmp_path / "out", "--device", "cpu",
+        env={**os.environ, "PYTHONIOENCODING": "ascii:strict"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("caf\\udce9 \\xb5.ome.tif\n")
+    assert (tmp_path / "out" / f"{raw.stem}.ome.tif").exists()
+
+
+def test_a_folder_that_was_removed(tmp_path: Path) -> None:
+    words = "phantoms", "angle", "--angle", "90", "--out", "phantoms"
+    enter_and_run = (
+        f"import os, sys; os.chdir({str(tmp_path / 'gone')!r}); os.rmdir(os.getcwd());"
+        "from tenet import cli; cli.main()"
+    )
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", enter_and_run, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])},
+    )
+    assert done.returncode == 2
+    assert done.stderr == ("tenet: the folder you are in was removed; change into another one\n")
+
+
+@pytest.mark.parametrize("device", ["meta", "xpu", "mps", "nonsense"])
+def test_devices_that_are_not_used(
+    device: str,
+    model: Path,
+    stack: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = "--model", model, "--out", tmp_path / "out", "--device", device
+    line = refused(monkeypatch, capsys, "enhance", stack, *words)
+    assert line == f"tenet: --device {device}: give auto, cpu, cuda or cuda:N"
+
+
+def test_an_interrupt_while_modules_are_loaded_says_nothing() -> None:
+    # The first module that is loaded after the package's own sends the signal.
+    code = (
+        "import os, runpy, signal, sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'tenet.cli':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "runpy.run_module('tenet', run_name='__main__', alter_sys=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "config", "list"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])},
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_standard_output_on_a_full_disk() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tenet", "config", "show", "scale3"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith("tenet: no room on the disk")
+    assert done.stderr.count("\n") == 1
+
+
+def test_memory_that_is_short_ends_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (2**34, limits[1]))
+    try:
+        line = refused(
+            monkeypatch, capsys, "phantoms", "angle", "--angle", "90", "--lines", "1",
+            "--size", "4000", "2000", "1000", "--out", tmp_path,
+        )  # fmt: skip
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    assert line.startswith("tenet: no memory for it")

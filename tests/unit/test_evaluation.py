@@ -123,8 +123,13 @@ def test_missing_or_misfitting_predictions_are_refused(segmented: Path) -> None:
     with pytest.raises(TenetError, match="not what the image was simulated from"):
         evaluation.evaluate_segmentation(*arguments)
     lost.write_bytes(kept)
-    (segmented / "predictions/tenet/settings.json").write_text('{"threshold": null}')
-    with pytest.raises(TenetError, match="threshold: Input should be a valid number"):
+    for threshold in ("null", '"0.5"', "true", "[1]"):
+        text = f'{{"threshold": {threshold}}}'
+        (segmented / "predictions/tenet/settings.json").write_text(text)
+        with pytest.raises(TenetError, match="threshold: Input should be a valid number"):
+            evaluation.evaluate_segmentation(*arguments)
+    (segmented / "predictions/tenet/settings.json").write_text("[" * 100_000)
+    with pytest.raises(TenetError, match=r"settings\.json: nested"):
         evaluation.evaluate_segmentation(*arguments)
     (segmented / "predictions/tenet/settings.json").unlink()
     with pytest.raises(TenetError, match=r"settings\.json"):
@@ -405,6 +410,47 @@ def test_widths_of_the_psf_over_folds_and_the_true_ones(tmp_path: Path) -> None:
     assert widths["value"].to_dict() == {"initial": 2.5, "learned": 3.5, "true": 3.6}
     assert widths["n"].to_dict() == {"initial": 2, "learned": 2, "true": 1}
     assert (widths.loc["learned", "low"], widths.loc["learned", "high"]) == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[" * 100_000, "nested"),
+        ('{"microscope": {}}', "lacks fwhm_um"),
+        ('{"microscope": {}, "fwhm_um": [1, 2]}', "must hold a width"),
+        ('{"microscope": {}, "fwhm_um": {"axial": "3"}}', "must hold a width"),
+    ],
+)
+def test_acquisitions_of_others(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "acquisition.json").write_text(text)
+    with pytest.raises(TenetError, match=said):
+        evaluation.read_acquisition(tmp_path / "acquisition.json")
+
+
+HEADER = "experiment,part,method,image,roi,quantity,value\n"
+ROW = "fig2_phantoms,noise,tenet,00,,iou,{}\n"
+
+
+def test_tables_of_metrics_may_lack_values(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(HEADER + ROW.format(0.5) + ROW.format(""))
+    assert evaluation.read_metrics(tmp_path / "m.csv")["value"].isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (ROW.format(1) * 2, "lacks the columns"),
+        ((HEADER + ROW.format(1)).replace(",", ";"), "lacks the columns"),
+        (HEADER + ROW.format(1) + HEADER, "row 2 has 'value' under value"),
+        (HEADER + ROW.format('"0,5"'), "row 1 has '0,5' under value"),
+        (HEADER + ROW.format("9" * 400), "row 1 has '9999"),
+        (HEADER + ROW.format("inf"), "row 1 has 'inf'"),
+    ],
+)
+def test_tables_that_hold_no_metrics(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "m.csv").write_text(text)
+    with pytest.raises(TenetError, match=said):
+        evaluation.read_metrics(tmp_path / "m.csv")
 
 
 def test_sweep_means_are_over_beads_and_intervals_over_images() -> None:

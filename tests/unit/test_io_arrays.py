@@ -367,6 +367,42 @@ def test_a_bare_array_is_planes_rows_columns(
     refused(tmp_path / "four.zarr", "axes is not recorded")
 
 
+@pytest.mark.parametrize("order", ["zyx", "xyz", "yxz", "zcyx"])
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_bare_array_that_names_its_axes(
+    tmp_path: Path, voxels: NDArray[Any], order: str, version: int
+) -> None:
+    array = voxels.transpose(["zyx".index(axis) for axis in order if axis != "c"])
+    if "c" in order:
+        array = np.stack([array, array[::-1]], axis=1)
+    path = tmp_path / "named.zarr"
+    names: dict[str, Any] = {"dimension_names": list(order)}
+    if version == 2:  # as xarray writes them
+        names = {"attributes": {"_ARRAY_DIMENSIONS": list(order)}}
+    zarr.create_array(path, data=array, zarr_format=version, **names)  # type: ignore[arg-type]
+    stack = open_stack(path, channel=0 if "c" in order else None)
+    np.testing.assert_array_equal(stack.read(), voxels)
+
+
+def test_axes_of_a_bare_array_with_other_names_are_planes_rows_columns(
+    tmp_path: Path, voxels: NDArray[Any]
+) -> None:
+    path = tmp_path / "named.zarr"
+    zarr.create_array(path, data=voxels, dimension_names=["depth", "row", None])
+    np.testing.assert_array_equal(open_stack(path).read(), voxels)
+
+
+@pytest.mark.parametrize("extra", [(0,), (1,), (3,), (0, 1), (0, 4)], ids=str)
+def test_axes_of_length_one_say_nothing(
+    tmp_path: Path, voxels: NDArray[Any], extra: tuple[int, ...]
+) -> None:
+    array = np.expand_dims(voxels, extra)
+    np.save(tmp_path / "a.npy", array)
+    zarr.create_array(tmp_path / "a.zarr", data=array)
+    for name in ("a.npy", "a.zarr"):
+        np.testing.assert_array_equal(open_stack(tmp_path / name).read(), voxels)
+
+
 # OME-Zarr: what is stored
 
 

@@ -52,8 +52,15 @@ def rotated(image: NDArray[Any]) -> NDArray[Any]:
     return ndimage.rotate(image, 20, (1, 2), reshape=False, order=1)
 
 
+def stopped_early(image: NDArray[Any]) -> NDArray[Any]:
+    """As a recording into a file of full size leaves it."""
+    image[:12] = image[12:24].copy()
+    image[12:20] = image[24:].copy()
+    return np.concatenate([image[:20], np.zeros((80, *SHAPE[1:]), image.dtype)])
+
+
 @pytest.mark.parametrize("dtype", ["uint16", "float32", "float64"])
-@pytest.mark.parametrize("damage", [with_borders, with_blank_planes, rotated])
+@pytest.mark.parametrize("damage", [with_borders, with_blank_planes, rotated, stopped_early])
 def test_fill_does_not_set_the_range(
     tmp_path: Path, base: NDArray[Any], damage: Any, dtype: str
 ) -> None:
@@ -82,6 +89,14 @@ def thresholded(image: NDArray[Any]) -> NDArray[Any]:
     return np.where(image > 460, image, 0)
 
 
+def one_bead(image: NDArray[Any]) -> NDArray[Any]:
+    """Alone on an empty ground, cut off below a threshold."""
+    bead = np.zeros(SHAPE)
+    bead[16, 48, 48] = 1
+    bead = ndimage.gaussian_filter(bead, (3, 2, 2))
+    return np.where(bead > 0.3 * bead.max(), 1000 * bead / bead.max(), 0).astype(image.dtype)
+
+
 def clipped_to_8_bits(image: NDArray[Any]) -> NDArray[Any]:
     return np.clip((image.astype(float) - 400) / 8, 0, 255).astype(np.uint8)
 
@@ -90,7 +105,7 @@ def counted(image: NDArray[Any]) -> NDArray[Any]:
     return np.random.default_rng(1).poisson((image.astype(float) - 350) / 500).astype(np.uint16)
 
 
-@pytest.mark.parametrize("kind", [np.asarray, thresholded, clipped_to_8_bits, counted])
+@pytest.mark.parametrize("kind", [np.asarray, thresholded, one_bead, clipped_to_8_bits, counted])
 @pytest.mark.parametrize("dtype", [None, "float32"])
 def test_range_without_fill_is_that_of_all_voxels(
     tmp_path: Path, base: NDArray[Any], kind: Any, dtype: str | None

@@ -116,6 +116,25 @@ def test_ome_says_what_is_missing(
             voxel_size_of(stack)
 
 
+def test_a_preview_beside_a_stack_has_no_say_in_its_voxel_size(
+    tmp_path: Path, voxels: np.ndarray
+) -> None:
+    path = tmp_path / "a.ome.tif"
+    size = {"PhysicalSizeX": 0.31, "PhysicalSizeY": 0.31, "PhysicalSizeZ": 1.0}
+    with tifffile.TiffWriter(path, ome=True) as tiff:
+        tiff.write(voxels[0, :4, :4], metadata={"axes": "YX"})
+        tiff.write(voxels, metadata={"axes": "ZYX"} | size)
+    stack = open_stack(path)
+    np.testing.assert_array_equal(stack.read(), voxels)
+    assert stack.voxel_size_um == pytest.approx((1.0, 0.31, 0.31))
+
+
+def test_axes_in_small_letters(tmp_path: Path, voxels: np.ndarray) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, voxels.transpose(2, 1, 0), metadata={"axes": "xyz"})
+    np.testing.assert_array_equal(open_stack(path).read(), voxels)
+
+
 # Numbers
 
 

@@ -1,11 +1,13 @@
 """Raw data and results are never replaced by what is made of them."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from tenet.errors import TenetError
+from tenet.io.atomic import replacing
 from tenet.io.outputs import MOST_CHARACTERS, check_outputs, plain_name
 
 
@@ -75,8 +77,67 @@ def test_two_results_of_one_name(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_a_file(raw: Path) -> None:
-    with pytest.raises(TenetError, match=r"raw\.ome\.tif is a file"):
+    with pytest.raises(TenetError, match=r"raw\.ome\.tif is no folder"):
         check_outputs([], [raw / "deeper/result.tif"])
+
+
+@pytest.mark.parametrize("kind", ["loop", "dangling"])
+def test_a_folder_that_is_a_link_to_nowhere(tmp_path: Path, kind: str) -> None:
+    (tmp_path / kind).symlink_to({"loop": "loop", "dangling": "nowhere/x"}[kind])
+    with pytest.raises(TenetError, match=f"{kind} is no folder"):
+        check_outputs([], [tmp_path / kind / "result.tif"])
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "/".join(["y" * 200] * 25)], ids=["name", "path"])
+def test_a_folder_whose_name_is_too_long_is_left_to_who_makes_it(tmp_path: Path, name: str) -> None:
+    check_outputs([], [tmp_path / name / "result.tif"])
+    with (
+        pytest.raises(TenetError, match="File name too long"),
+        replacing(tmp_path / name / "result.tif"),
+    ):
+        pass
+
+
+def _make(kind: str, path: Path) -> None:
+    if kind == "folder":
+        path.mkdir()
+        (path / "kept").touch()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+    else:  # a link, as /dev/stdout is one
+        path.symlink_to("/dev/null")
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "socket", "link to a device"])
+def test_what_no_result_replaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the name of a socket is short
+    path = Path("taken")
+    _make(kind, path)
+    before = path.lstat()
+    said = "a folder has this name" if kind == "folder" else "a device, pipe or socket has"
+    with pytest.raises(TenetError, match=said):
+        check_outputs([], [path])
+    with pytest.raises(TenetError, match=said), replacing(path):
+        pass
+    assert path.lstat() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.mark.parametrize("path", [".", "..", "/"])
+def test_a_folder_is_no_name_of_a_file(path: str) -> None:
+    with pytest.raises(TenetError, match="a folder has this name"), replacing(Path(path)):
+        pass
+
+
+def test_a_file_where_an_ome_zarr_is_to_be(tmp_path: Path) -> None:
+    (tmp_path / "x.ome.zarr").touch()
+    with pytest.raises(TenetError, match="a file has this name"):
+        check_outputs([], [tmp_path / "x.ome.zarr"])
 
 
 def test_what_may_be_written(raw: Path) -> None:

@@ -289,7 +289,11 @@ def test_the_generator_alone_decides():
     ("kind", "change"),
     [
         (TrainingPhantomSettings, {"zyx_shape": (0, 5, 5)}),
+        (TrainingPhantomSettings, {"zyx_shape": (10**6, 10**6, 10**6)}),
         (TrainingPhantomSettings, {"n_objects": (5, 3)}),
+        (TrainingPhantomSettings, {"n_objects": (5, 10**9)}),
+        (AnglePhantomSettings, {"n_lines": 10**9}),
+        (BeadsPhantomSettings, {"n_beads": 10**9}),
         (TrainingPhantomSettings, {"line_fraction": 1.5}),
         (TrainingPhantomSettings, {"line_length": (math.nan, 20)}),
         (TrainingPhantomSettings, {"elastic_sigma": 7.0}),
@@ -379,6 +383,17 @@ def test_files_that_are_no_phantoms_are_refused(tmp_path):
         open_phantom(tmp_path / "00.zarr.zip")
     with pytest.raises(TenetError, match=r"must end in \.zarr\.zip"):
         save_phantom(tmp_path / "00.tif", np.ones((2, 2, 2), np.uint8), np.ones((2, 2, 2)))
+
+
+def test_a_damaged_phantom_is_named_where_it_is_read(tmp_path, volumes):
+    path = tmp_path / "00.zarr.zip"
+    save_phantom(path, *volumes)
+    damaged = bytearray(path.read_bytes())
+    damaged[1000:1100] = bytes(100)
+    path.write_bytes(damaged)
+    with pytest.raises(TenetError, match=r"00\.zarr\.zip is damaged") as error:
+        open_phantom(path).read(slice(None), slice(None), slice(None))
+    assert "\n" not in str(error.value)
 
 
 def test_phantoms_of_a_folder_come_sorted(tmp_path, volumes):

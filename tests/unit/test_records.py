@@ -89,10 +89,14 @@ def test_a_table(tmp_path: Path) -> None:
     assert list(table["z"]) == [1.5, -2]
     for text, reason in {
         "": "no CSV table",
+        ",".join(["z"] * 200_000) + "\n1\n": "more than 1000 columns",
         "roi,z,note\n": "has no rows; its columns are roi, z, note",
         "roi,note\n1,a\n": "lacks the columns z",
         "roi,z,note\n1,2,a\n2,deep,b\n": "row 2 has 'deep' under z",
+        "roi,z,note\n0,2,5,a\n1,2,5,a\n": "more fields than its header",
+        "roi,z,note\n7,2,5,a\n7,2,5,a\n7,3,6,b\n": "more fields than its header",
         "roi,z,note\n1,,a\n": "row 1 has 'nan' under z",
+        f"roi,z,note\n1,{'9' * 400},a\n": "row 1 has '9999",
         "roi,z,note\n1,inf,a\n": "row 1 has 'inf' under z",
         'roi,z,note\n1,2,"a\n': "no CSV table",
         "roi,z,note\n1,2,a\n1,2,3,4,5\n": "no CSV table",

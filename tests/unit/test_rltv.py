@@ -495,9 +495,13 @@ def test_tuning_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (None, "No such file"),
-        ("[]", "object"),
-        ("{", "Invalid JSON"),
+        (None, "no such file"),
+        ("[]", "a JSON object is needed"),
+        ("{", "is not JSON"),
+        ("[" * 100_000, "nested"),
+        (json.dumps(GOOD | {"rltv": GOOD["rltv"] | {"iterations": 10**17}}), "rltv.iterations"),
+        (json.dumps(GOOD | {"rltv": GOOD["rltv"] | {"tv_weight": -1}}), "rltv.tv_weight"),
+        (json.dumps(GOOD | {"rltv": GOOD["rltv"] | {"threshold": "0.5"}}), "rltv.threshold"),
         (json.dumps(GOOD | {"rltv": {"tv_weight": 0.01}}), "rltv.iterations: Field required"),
         (json.dumps(GOOD | {"rltv_paper": {"threshold": "high", "score": 1}}), "paper.threshold"),
     ],
@@ -508,7 +512,7 @@ def test_tuning_that_cannot_be_read_is_one_line(tmp_path, content, reason):
         path.write_text(content)
     with pytest.raises(TenetError, match=reason) as error:
         read_tuning(path)
-    assert str(error.value).startswith(f"{path} holds no settings of RLTV (")
+    assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)
 
 

@@ -61,3 +61,9 @@ def test_impossible_tissue_is_refused():
         drawn("tumour", n_cells=500)
     with pytest.raises(TenetError, match="one of neurons"):
         drawn("glia")
+
+
+@pytest.mark.parametrize("change", [{"zyx_shape": (10**6,) * 3}, {"n_cells": 10**9}], ids=str)
+def test_volumes_that_no_memory_or_patience_holds(change):
+    with pytest.raises(TenetError, match=f"{next(iter(change))} is"):
+        drawn("neurons", **change)
