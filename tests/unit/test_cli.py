@@ -283,7 +283,7 @@ def test_settings_of_rltv_that_are_missing_or_broken(
 ) -> None:
     path = tmp_path / "tuned.json"
     words = ("rltv", "run", "--model", model, "--settings", path, "--data", tmp_path)
-    assert "No such file" in refused(monkeypatch, capsys, *words, "--out", tmp_path / "out")
+    assert "no such file" in refused(monkeypatch, capsys, *words, "--out", tmp_path / "out")
     path.write_text("{")
     assert str(path) in refused(monkeypatch, capsys, *words, "--out", tmp_path / "out")
 
