@@ -534,7 +534,7 @@ for name, row in SAMPLES.items():
         raise WorkflowError(f"{row['where']}: {error}") from None
     # Stacks that are asked for by name are looked at here, for a plain line: Snakemake gives what an
     # input function raises a traceback.
-    if any(f"/enhanced/{name}." in word or f"/samples/{name}/" in word for word in sys.argv):
+    if any(f"enhanced/{name}." in word or f"samples/{name}/" in word for word in sys.argv):
         fitted(name)
 
 
