@@ -41,10 +41,11 @@ def end_on_signals(advice: str) -> None:
 
     def end(number: int) -> None:
         _ending.set()
+        own = psutil.Process().children(recursive=True)
         discard_unfinished()
         _say(f"tenet: ended by {signal.Signals(number).name}; {advice}")
         # They clean up by themselves. Nothing may come after: the main thread would see them end.
-        for process in psutil.Process().children(recursive=True):
+        for process in own:
             with contextlib.suppress(psutil.Error):
                 process.terminate()
         os._exit(128 + number)

@@ -144,11 +144,19 @@ def exclusive(folder: Path) -> Iterator[None]:
 def discard_unfinished() -> None:
     """Remove what this process has not finished; from here on nothing takes its final name."""
     _naming.acquire()
-    for path in list(_unfinished):
-        for _ in range(10):  # other threads may still be adding to a folder
-            _remove(path)
-            if not path.exists():
-                break
+    barred = [path for path in list(_unfinished) if _bar(path)]
+    for path in barred:
+        _remove(path)
+
+
+def _bar(path: Path) -> bool:
+    """Put an empty file in the place of a path: other threads may still be adding to a folder."""
+    for _ in range(100):
+        _remove(path)
+        with contextlib.suppress(OSError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            return True
+    return False
 
 
 def _lock(path: Path, *, sweeping: bool = False) -> int | None:

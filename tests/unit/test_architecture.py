@@ -11,12 +11,11 @@ TENET = Path(__file__).parents[2] / "tenet"
 # A module imports only from floors below its own.
 FLOORS = [
     {"errors", "io"},
-    {"interruption"},
+    {"interruption", "ranges"},
     {
         "config",
         "config_files",
         "sections",
-        "ranges",
         "optics",
         "metrics",
         "phantoms",
@@ -55,7 +54,6 @@ BELOW_EVERYTHING = {"errors"}
 NEIGHBOURS = {
     ("config", "optics"),  # settings make the theoretical PSF that they describe
     ("config", "sections"),  # what all sections have in common
-    ("config", "ranges"),  # where their numbers may lie
     ("config_files", "config"),  # files are checked by the schema
     ("config_files", "sections"),
     ("cost", "convolution"),  # which rates count is what networks are computed in

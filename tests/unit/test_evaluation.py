@@ -416,9 +416,12 @@ def test_widths_of_the_psf_over_folds_and_the_true_ones(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("[" * 100_000, "nested"),
-        ('{"microscope": {}}', "lacks fwhm_um"),
-        ('{"microscope": {}, "fwhm_um": [1, 2]}', "must hold a width"),
-        ('{"microscope": {}, "fwhm_um": {"axial": "3"}}', "must hold a width"),
+        ('{"microscope": {}}', "fwhm_um: Field required; simulate again"),
+        ('{"microscope": {}, "fwhm_um": [1, 2]}', "fwhm_um: Input should be an object"),
+        (
+            '{"microscope": {}, "fwhm_um": {"axial": "3"}}',
+            "fwhm_um.axial: Input should be",
+        ),
     ],
 )
 def test_acquisitions_of_others(tmp_path: Path, text: str, said: str) -> None:
