@@ -40,6 +40,7 @@ from tenet.training.store import (
     load_model,
     phantoms_digest,
     save_model,
+    stacks_digest,
 )
 
 #: Windows of the stacks on which lengths of the PSF are tried, and the size in rows and columns of
@@ -118,8 +119,9 @@ def finetune(
     inputs = hashlib.sha256(digest(pretrained / MODEL).encode())
     if phantoms is not None:
         inputs.update(phantoms_digest(phantoms).encode())
-    for path, range_ in sorted(data.ranges.items()) if data is not None else ():
-        inputs.update(f"{path.name} {path.stat().st_size} {range_}".encode())
+    if data is not None:
+        stacks = (*data.training, *data.validation)
+        inputs.update(stacks_digest([(s, data.ranges[s.path]) for s in stacks]).encode())
     identity = f"finetune {seed} {mode} {inputs.hexdigest()} {experiment.model_dump_json()}"
     if is_trained(folder, identity):
         model, _ = load_model(folder, device=device)

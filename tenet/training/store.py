@@ -8,7 +8,7 @@ told apart so. What describes weights is removed before other weights come, whic
 import hashlib
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +22,9 @@ from torch import Tensor
 from tenet.config import Experiment, parse_experiment
 from tenet.errors import TenetError, one_line
 from tenet.io.atomic import replacing, save_json, writing
+from tenet.io.intensities import IntensityRange
 from tenet.io.records import read_json_object, regular_file
+from tenet.io.stack import Stack
 from tenet.model import TENET, read_weights
 from tenet.sections import Section, read_record
 
@@ -108,6 +110,11 @@ def phantoms_digest(folder: Path) -> str:
         except (OSError, BadZipFile):  # whoever reads it says what is wrong
             continue
     return whole.hexdigest()
+
+
+def stacks_digest(data: Iterable[tuple[Stack, IntensityRange]]) -> str:
+    """What raw stacks hold, by their intensities, and what of these becomes 0 and 1."""
+    return digest_of(" ".join(f"{s.path.name} {s.digest} {range_}" for s, range_ in data))
 
 
 def read_provenance(folder: Path) -> Provenance:
