@@ -167,7 +167,7 @@ class Stack:
         """SHA-256 of what `read` gives of the whole stack; every voxel is read once."""
         whole = hashlib.sha256(str(self.zyx_shape).encode())
         for _, slab in self.slabs():
-            whole.update(slab)
+            whole.update(slab.data)
         return whole.hexdigest()
 
 
