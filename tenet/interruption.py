@@ -74,7 +74,8 @@ def _watch(end: Callable[[int], None]) -> None:
             signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(tell.fileno())
     _kept.append(tell)
-    os.register_at_fork(after_in_child=_forget)
+    # A signal for a fork waits until the fork has forgotten all this.
+    os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_forget)
 
     def wait() -> None:
         while (number := told.recv(1)[0]) not in SIGNALS:
@@ -90,6 +91,15 @@ def _forget() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+    _release()
+
+
+def _hold() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _release() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def _say(line: str) -> None:
