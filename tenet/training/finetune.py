@@ -35,6 +35,7 @@ from tenet.training.store import (
     MODEL,
     OPTIMISER,
     digest,
+    has_file,
     is_trained,
     load_beside,
     load_model,
@@ -136,11 +137,7 @@ def finetune(
         identity=identity,
     )
     state = None
-    if (
-        mode in ("all", "old")
-        and settings.optimizer == "adam"
-        and (pretrained / OPTIMISER).exists()
-    ):
+    if mode in ("all", "old") and settings.optimizer == "adam" and has_file(pretrained, OPTIMISER):
         state = load_beside(pretrained, OPTIMISER)
     scanned = scan_stretch(task, seed) if task.scans_stretch else None
     train(task, plan, optimiser_state=state)
@@ -315,6 +312,10 @@ def _elastic_weights(pretrained: Path, model: TENET) -> ElasticWeights:
     parameters, fisher = (_mapping(saved.get(part)) for part in ("parameters", "fisher"))
     for part in (parameters, fisher):
         check_weights(own, part, where=where)
+    parameters, fisher = (
+        {name: value.to(own[name].dtype) for name, value in part.items()}
+        for part in (parameters, fisher)
+    )
     if any(bool((value < 0).any()) for value in fisher.values()):
         raise TenetError(f"{where} holds negative Fisher information: pre-train again")
     return ElasticWeights(parameters, fisher)

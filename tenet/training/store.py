@@ -6,6 +6,7 @@ told apart so. What describes weights is removed before other weights come, whic
 """
 
 import hashlib
+import os
 import platform
 import sys
 from collections.abc import Iterable, Mapping
@@ -120,7 +121,7 @@ def stacks_digest(data: Iterable[tuple[Stack, IntensityRange]]) -> str:
 def read_provenance(folder: Path) -> Provenance:
     """What is said of the files of a model; nothing is, of those from elsewhere."""
     path = folder / PROVENANCE
-    return read_record(Provenance, path) if path.exists() else Provenance()
+    return read_record(Provenance, path) if os.path.lexists(path) else Provenance()
 
 
 def read_calibration(folder: Path) -> Calibration | None:
@@ -132,7 +133,7 @@ def read_calibration(folder: Path) -> Calibration | None:
         If it is damaged, or of other weights than those that lie beside it.
     """
     path = folder / THRESHOLD
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     found = read_record(Calibration, path)
     if found.inside is not None and len(found.inside) != BINS:
@@ -144,6 +145,11 @@ def read_calibration(folder: Path) -> Calibration | None:
             "--tuning again, or copy the whole folder of a model"
         )
     return found
+
+
+def has_file(folder: Path, name: str) -> bool:
+    """Whether a model has a file of this name, or had it when it was written."""
+    return os.path.lexists(folder / name) or name in read_provenance(folder).files
 
 
 def check_belongs(folder: Path, *names: str) -> None:
