@@ -322,11 +322,12 @@ def read_weights(path: str | Path) -> dict[str, Any]:
         _check_archive(path)
         with warnings.catch_warnings(action="ignore"):  # of what is refused below, or does no harm
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise TenetError(
-            f"{path} is not a plain weights file: it is damaged, or holds code, which is never run"
-        ) from None
     except Exception as error:  # a stranger's file, at which PyTorch fails in many ways
+        if isinstance(error, pickle.UnpicklingError) or not zipfile.is_zipfile(path):
+            raise TenetError(
+                f"{path} is not a plain weights file: it is damaged, or holds code, which is never "
+                "run"
+            ) from None
         raise TenetError(f"{path} cannot be read as weights: {one_line(error)}") from None
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         kind = "dictionary without names" if isinstance(state, dict) else type(state).__name__
@@ -369,7 +370,7 @@ def check_weights(own: Mapping[str, Tensor], state: Mapping[str, Any], *, where:
     wrong = [
         f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"
         for name, value in own.items()
-        if isinstance(state.get(name), Tensor) and state[name].shape != value.shape
+        if _is_dense(state.get(name)) and state[name].shape != value.shape
     ]
     if first := next(iter(wrong + missing + surplus), None):
         raise TenetError(
@@ -388,13 +389,22 @@ def _fault(value: Any, own: Tensor) -> str | None:
     """What keeps a value from being the weight `own`, of the same shape."""
     if not isinstance(value, Tensor):
         return f"is no tensor but {'nothing' if value is None else f'a {type(value).__name__}'}"
-    if value.layout != torch.strided or value.is_meta or value.is_quantized:
-        kind = "without values" if value.is_meta else "sparse or quantised"
-        return f"is {kind}"
+    if not _is_dense(value):
+        return f"is {'without values' if value.is_meta else 'sparse, nested or quantised'}"
     if _kind_of_number(value.dtype) != _kind_of_number(own.dtype):
         return f"holds numbers of the type {value.dtype}, not {own.dtype}".replace("torch.", "")
     # As the model will hold it: a large float64 is infinite in float32.
     return None if bool(value.to(own.dtype).isfinite().all()) else "is not finite"
+
+
+def _is_dense(value: Any) -> bool:
+    """Whether a value is a tensor whose numbers are all there, one beside the other."""
+    odd = ("is_meta", "is_nested", "is_quantized")
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and not any(getattr(value, kind) for kind in odd)
+    )
 
 
 def _kind_of_number(dtype: torch.dtype) -> str:

@@ -148,12 +148,12 @@ def _fitted(experiment: Experiment, stacks: Sequence[Stack] | None) -> Experimen
     for stack in stacks:
         fitted_to(experiment, [stack.zyx_shape], where=str(stack.path))
     fitted = fitted_to(experiment, [stack.zyx_shape for stack in stacks])
-    if fitted == experiment:
-        return experiment
     before, after = experiment.train_dataset.cropsize, fitted.train_dataset.cropsize
-    print(
-        f"crops are {after} fine voxels (z, y, x) where {before} were asked for: stacks are small"
-    )
+    if before != after:
+        print(
+            f"crops are {after} fine voxels (z, y, x) where {before} were asked for: stacks are "
+            "small"
+        )
     return fitted
 
 

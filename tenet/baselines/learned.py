@@ -29,7 +29,14 @@ from tenet.restoration import restore_array
 from tenet.sections import Section, read_record
 from tenet.tiles import Tile, Triple, tile_plan
 from tenet.training.loop import Plan, Task, train
-from tenet.training.store import MODEL, digest, digest_of, save_tensors, software
+from tenet.training.store import (
+    MODEL,
+    digest,
+    digest_of,
+    save_tensors,
+    software,
+    stacks_digest,
+)
 
 Data = Sequence[tuple[Stack, IntensityRange]]
 SETTINGS = "settings.json"
@@ -331,14 +338,13 @@ def fit(
     `told` is what else the weights follow from.
     """
     settings = network.settings
-    seen = " ".join(f"{s.path.name} {s.path.stat().st_size} {r}" for s, r in data)
     plan = Plan(
         settings=settings,
         folder=folder,
         steps_per_epoch=network.settings.steps_per_epoch,
         seed=seed,
         best_over=1,
-        identity=f"{network.name} {seed} {settings.model_dump_json()} {seen} "
+        identity=f"{network.name} {seed} {settings.model_dump_json()} {stacks_digest(data)} "
         f"{float(network.signal_level)} {told}",
         keep_last=keep_last,
     )

@@ -42,6 +42,7 @@ from tenet.io.atomic import save_json
 from tenet.patches import StackCrops
 from tenet.sections import Section, read_record
 from tenet.training.loop import forget, generator_for
+from tenet.training.store import stacks_digest
 
 FAILED = "failed.json"
 
@@ -116,12 +117,13 @@ class Neuroclear(LearnedBaseline):
                 f"stacks of {deepest} fine planes are too thin for Neuroclear, which needs {least}"
             )
         crops = StackCrops(stacks, ranges, (-(-fine_planes // scale), side, side), augment=True)
-        done = _Failed(folder, f"{seed} {settings.model_dump_json()}")
-        for attempt in range(done.count, settings.attempts):
+        told = f"{scale} {assumed.signal_level}"
+        done = _Failed(folder, f"{seed} {settings.model_dump_json()} {stacks_digest(data)} {told}")
+        for attempt in range(min(done.count, settings.attempts - 1), settings.attempts):
             first = int(generator_for(seed, attempt).integers(2**31))
             network = cls._initial(settings, assumed, first).to(device)
             task = NeuroclearTask(network, crops, fine_planes)
-            fit(network, task, folder, seed=first, data=data, keep_last=True)
+            fit(network, task, folder, seed=first, data=data, keep_last=True, told=told)
             network.trainings = attempt + 1
             if network.registered or attempt + 1 == settings.attempts:
                 break

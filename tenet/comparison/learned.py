@@ -29,6 +29,7 @@ from tenet.training.store import (
     phantoms_digest,
     read_experiment,
     say_finished,
+    stacks_digest,
 )
 
 Learned = Literal["care", "neuroclear"]
@@ -92,10 +93,9 @@ def train_baseline(
     psf, scale = network.psf().detach(), network.params.scale
     level = recorded_level(model, "signal_level") or 1.0
     assumed = Assumed(scale, psf, network.noise.requires_grad_(False), level)
-    seen = " ".join(f"{s.path.name} {s.path.stat().st_size} {range_}" for s, range_ in data)
     identity = digest_of(
         f"{method} {seed} {chosen.model_dump_json()} {normalisation} {digest(model / MODEL)} "
-        f"{phantoms_digest(tuning)} {seen}"
+        f"{phantoms_digest(tuning)} {stacks_digest(data)}"
     )
     done = _finished(kind, out, identity, device)
     if done is not None:

@@ -135,8 +135,10 @@ def exclusive(folder: Path) -> Iterator[None]:
             os.close(lock)
             raise
     try:
+        _unfinished.add(path)  # a signal removes it too
         yield
     finally:
+        _unfinished.discard(path)
         path.unlink(missing_ok=True)
         os.close(lock)
 

@@ -35,11 +35,13 @@ from tenet.training.store import (
     MODEL,
     OPTIMISER,
     digest,
+    has_file,
     is_trained,
     load_beside,
     load_model,
     phantoms_digest,
     save_model,
+    stacks_digest,
 )
 
 #: Windows of the stacks on which lengths of the PSF are tried, and the size in rows and columns of
@@ -118,8 +120,9 @@ def finetune(
     inputs = hashlib.sha256(digest(pretrained / MODEL).encode())
     if phantoms is not None:
         inputs.update(phantoms_digest(phantoms).encode())
-    for path, range_ in sorted(data.ranges.items()) if data is not None else ():
-        inputs.update(f"{path.name} {path.stat().st_size} {range_}".encode())
+    if data is not None:
+        stacks = (*data.training, *data.validation)
+        inputs.update(stacks_digest([(s, data.ranges[s.path]) for s in stacks]).encode())
     identity = f"finetune {seed} {mode} {inputs.hexdigest()} {experiment.model_dump_json()}"
     if is_trained(folder, identity):
         model, _ = load_model(folder, device=device)
@@ -134,11 +137,7 @@ def finetune(
         identity=identity,
     )
     state = None
-    if (
-        mode in ("all", "old")
-        and settings.optimizer == "adam"
-        and (pretrained / OPTIMISER).exists()
-    ):
+    if mode in ("all", "old") and settings.optimizer == "adam" and has_file(pretrained, OPTIMISER):
         state = load_beside(pretrained, OPTIMISER)
     scanned = scan_stretch(task, seed) if task.scans_stretch else None
     train(task, plan, optimiser_state=state)
@@ -313,6 +312,10 @@ def _elastic_weights(pretrained: Path, model: TENET) -> ElasticWeights:
     parameters, fisher = (_mapping(saved.get(part)) for part in ("parameters", "fisher"))
     for part in (parameters, fisher):
         check_weights(own, part, where=where)
+    parameters, fisher = (
+        {name: value.to(own[name].dtype) for name, value in part.items()}
+        for part in (parameters, fisher)
+    )
     if any(bool((value < 0).any()) for value in fisher.values()):
         raise TenetError(f"{where} holds negative Fisher information: pre-train again")
     return ElasticWeights(parameters, fisher)

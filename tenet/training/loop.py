@@ -404,7 +404,9 @@ def _optimiser(task: Task, settings: Optimisation) -> torch.optim.Optimizer:
 
 
 #: What Adam and AdamW remember of a parameter.
-_MOMENTS = {"exp_avg", "exp_avg_sq"}
+_MOMENTS = {"exp_avg", "exp_avg_sq", "step"}
+#: What of it can only grow.
+_SUMS = ("exp_avg_sq", "step")
 
 
 def _adopt(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
@@ -415,15 +417,22 @@ def _adopt(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
     if not isinstance(earlier, dict):
         raise TenetError("the optimiser's state of the pre-trained model is damaged: train again")
     moments = {
-        k: v
+        k: _moments(v, parameters[k], where=f"the pre-trained model's optimiser, parameter {k}")
         for k, v in earlier.items()
         if k in range(len(parameters)) and isinstance(v, dict) and v.keys() >= _MOMENTS
     }
-    for index, moment in moments.items():
-        found = {name: moment[name] for name in _MOMENTS}
-        where = f"the pre-trained model's optimiser, parameter {index}"
-        check_weights(dict.fromkeys(_MOMENTS, parameters[index]), found, where=where)
     optimiser.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def _moments(found: Mapping[str, Any], parameter: Tensor, *, where: str) -> dict[str, Tensor]:
+    """What Adam or AdamW remembers of a parameter, checked, and in memory of its own."""
+    own = {name: parameter.new_zeros(()) if name == "step" else parameter for name in _MOMENTS}
+    moments = {name: found[name] for name in own}
+    check_weights(own, moments, where=where)
+    moments = {name: value.to(own[name].dtype, copy=True) for name, value in moments.items()}
+    if any(bool((moments[name] < 0).any()) for name in _SUMS):
+        raise TenetError(f"{where}: {' or '.join(_SUMS)} is below 0: pre-train again")
+    return moments
 
 
 def _validate(task: Task, model: nn.Module) -> dict[str, float]:

@@ -6,9 +6,10 @@ told apart so. What describes weights is removed before other weights come, whic
 """
 
 import hashlib
+import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +23,9 @@ from torch import Tensor
 from tenet.config import Experiment, parse_experiment
 from tenet.errors import TenetError, one_line
 from tenet.io.atomic import replacing, save_json, writing
+from tenet.io.intensities import IntensityRange
 from tenet.io.records import read_json_object, regular_file
+from tenet.io.stack import Stack
 from tenet.model import TENET, read_weights
 from tenet.sections import Section, read_record
 
@@ -110,10 +113,15 @@ def phantoms_digest(folder: Path) -> str:
     return whole.hexdigest()
 
 
+def stacks_digest(data: Iterable[tuple[Stack, IntensityRange]]) -> str:
+    """What raw stacks hold, by their intensities, and what of these becomes 0 and 1."""
+    return digest_of(" ".join(f"{s.path.name} {s.digest} {range_}" for s, range_ in data))
+
+
 def read_provenance(folder: Path) -> Provenance:
     """What is said of the files of a model; nothing is, of those from elsewhere."""
     path = folder / PROVENANCE
-    return read_record(Provenance, path) if path.exists() else Provenance()
+    return read_record(Provenance, path) if os.path.lexists(path) else Provenance()
 
 
 def read_calibration(folder: Path) -> Calibration | None:
@@ -125,7 +133,7 @@ def read_calibration(folder: Path) -> Calibration | None:
         If it is damaged, or of other weights than those that lie beside it.
     """
     path = folder / THRESHOLD
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     found = read_record(Calibration, path)
     if found.inside is not None and len(found.inside) != BINS:
@@ -137,6 +145,11 @@ def read_calibration(folder: Path) -> Calibration | None:
             "--tuning again, or copy the whole folder of a model"
         )
     return found
+
+
+def has_file(folder: Path, name: str) -> bool:
+    """Whether a model has a file of this name, or had it when it was written."""
+    return os.path.lexists(folder / name) or name in read_provenance(folder).files
 
 
 def check_belongs(folder: Path, *names: str) -> None:

@@ -61,6 +61,9 @@ def test_samples_are_read(tmp_path):
         (HEADER, ["a", "x{y}.tif", *NO_VOXEL, *OPTICS], "takes for a pattern"),
         (HEADER, ["a", "x" * 5000, *NO_VOXEL, *OPTICS], "line 2 .a.: file: x+ cannot be opened"),
         (HEADER, ["-a", "STACK", *NO_VOXEL, *OPTICS], "'-a' is not a name of"),
+        (HEADER, ["a" * 101, "STACK", *NO_VOXEL, *OPTICS], "is not a name of"),
+        (HEADER, ["all", "STACK", *NO_VOXEL, *OPTICS], "'all' is not a name of"),
+        (HEADER, ["fold3", "STACK", *NO_VOXEL, *OPTICS], "'fold3' is not a name of"),
         (HEADER, ['"a', "STACK", *NO_VOXEL, *OPTICS], "line 2: a quote that opens a field"),
         ([*HEADER, "na"], ["a", "STACK"], "there are 2 columns NA; keep one"),
         ([*HEADER[:3], "", *HEADER[3:]], ["a", "STACK"], "column 4 has no name"),
@@ -84,10 +87,11 @@ def test_wrong_sample_gets_one_clear_line(tmp_path, header, row, message):
     assert "\n" not in str(error.value)
 
 
-def test_sample_names_are_unique(tmp_path):
+@pytest.mark.parametrize("again", ["a", "A"])
+def test_sample_names_are_unique(tmp_path, again):
     row = ["a", "STACK", *NO_VOXEL, *OPTICS]
-    with pytest.raises(ValueError, match=r"line 3 \(a\): the name a is taken"):
-        write_samples(tmp_path, HEADER, row, row)
+    with pytest.raises(ValueError, match=rf"line 3 \({again}\): the name {again} is taken"):
+        write_samples(tmp_path, HEADER, row, [again, *row[1:]])
 
 
 # As others save it --------------------------------------------------------------------------------

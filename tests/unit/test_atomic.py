@@ -130,6 +130,7 @@ def test_a_signal_ends_with_one_line_and_nothing_half_made(
     assert process.returncode == 128 + number
     assert said == f"tenet: ended by {number.name}; advice\n"
     assert names(tmp_path) == {"model"}
+    assert not names(tmp_path / "model")
 
 
 PARENT = """

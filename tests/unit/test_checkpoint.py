@@ -515,3 +515,27 @@ with exclusive(Path({str(tmp_path)!r})):
             commands[name](tmp_path)
         other.communicate("")
     assert [path.name for path in tmp_path.iterdir()] in ([], [LOCK])
+
+
+# What tells one training from another -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["finetune", "care", "neuroclear"])
+def test_a_stack_whose_planes_are_turned_round_is_another_stack(
+    name: str, commands: dict[str, Command], stack: Stack, tmp_path: Path
+) -> None:
+    """Of one name, size and range of intensities."""
+    folder, fresh, original = tmp_path / "folder", tmp_path / "fresh", stack.path.read_bytes()
+    commands[name](folder)
+    before = load_tensors(folder / MODEL)
+    try:
+        write_ome_tiff(stack.path, stack.read()[::-1].astype(np.uint16), (0.3, 0.1, 0.1))
+        vars(stack).pop("digest", None)
+        commands[name](folder)
+        commands[name](fresh)
+    finally:
+        stack.path.write_bytes(original)
+        vars(stack).pop("digest", None)
+    assert_equal(contents(fresh), contents(folder))
+    after = load_tensors(folder / MODEL)
+    assert any(not torch.equal(before[key], after[key]) for key in before)

@@ -23,6 +23,7 @@ from tenet.enhancement import missing_calibration, read_threshold
 from tenet.errors import TenetError
 from tenet.model import TENET, read_weights
 from tenet.training import store
+from tenet.training.finetune import _elastic_weights
 from tenet.training.intensity import recorded_level
 from tenet.training.store import (
     BINS,
@@ -153,6 +154,26 @@ def test_a_model_of_an_earlier_version_is_noted_once_and_used(
     assert note.startswith(f"note: {old} was written by an earlier version")
 
 
+def test_what_was_lost_of_a_model_is_missed(old: Path) -> None:
+    assert store.has_file(old, OPTIMISER)
+    (old / OPTIMISER).unlink()
+    assert store.has_file(old, OPTIMISER)
+    assert refusal(lambda: store.load_beside(old, OPTIMISER)) == f"no weights at {old / OPTIMISER}"
+    (old / PROVENANCE).unlink()
+    assert not store.has_file(old, OPTIMISER)  # as a model from elsewhere
+
+
+@pytest.mark.parametrize("name", [THRESHOLD, PROVENANCE])
+@pytest.mark.parametrize("target", ["nowhere", "itself"])
+def test_a_record_that_is_a_link_to_nothing_is_no_record_that_never_was(
+    name: str, target: str, old: Path
+) -> None:
+    path = old / name
+    path.unlink()
+    path.symlink_to(path if target == "itself" else old / target)
+    assert str(path) in refusal(lambda: use(old))
+
+
 def test_a_threshold_that_says_of_no_weights_is_noted(old: Path) -> None:
     (old / THRESHOLD).write_text('{"threshold": 0.35}')
     assert read_threshold(old) == 0.35
@@ -204,16 +225,17 @@ def _other(value: torch.Tensor) -> dict[str, Any]:
         "sparse": value.to_sparse(),
         "quantised": torch.quantize_per_tensor(value, 0.1, 0, torch.qint8),
         "meta": value.to("meta"),
+        "nested": torch.nested.nested_tensor([value, value]),
         "shape": value[..., :1],
     }
 
 
-@pytest.mark.filterwarnings("ignore:.*quantized tensor")
+@pytest.mark.filterwarnings("ignore:.*(quantized|nested) tensor")
 @pytest.mark.parametrize(
     "kind",
     [
         "NaN", "infinity", "beyond float32", "int64", "bool", "complex", "text", "None", "list",
-        "sparse", "quantised", "meta", "shape",
+        "sparse", "quantised", "meta", "nested", "shape",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("name", [NAME, "psf.layers.0.weight"])
@@ -228,6 +250,32 @@ def test_a_weight_that_is_no_dense_finite_tensor_is_refused(
     line = refusal(lambda: load_model(old))
     assert str(old / MODEL) in line
     assert name in line
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda v: torch.nested.nested_tensor([v, v]), "nested"),
+        (lambda v: (-torch.ones_like(v)).to(torch.float8_e4m3fn), "negative"),
+        (lambda v: v.to(torch.float8_e4m3fn), None),
+        (lambda v: torch.ones(1).expand(v.shape), None),
+    ],
+    ids=["nested", "negative", "short floats", "one for all"],
+)
+@pytest.mark.filterwarnings("ignore:.*nested tensor")
+def test_what_was_important_to_pretraining_is_read_as_weights_are(
+    change: Callable[[torch.Tensor], torch.Tensor], said: str | None, old: Path
+) -> None:
+    model, _ = load_model(old)
+    whole = {name: value.detach().abs() for name, value in model.encoder.named_parameters()}
+    fisher = whole | {"stem.weight": change(whole["stem.weight"])}
+    save_tensors(old / FISHER, {"parameters": whole, "fisher": fisher})
+    (old / PROVENANCE).unlink()
+    if said is not None:
+        assert said in refusal(lambda: _elastic_weights(old, model))
+    else:
+        found = _elastic_weights(old, model).fisher
+        assert {value.dtype for value in found.values()} == {torch.float32}
 
 
 @pytest.mark.parametrize(
@@ -291,6 +339,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "cut": (lambda path: path.write_bytes(path.read_bytes()[:-300]), "weights.pt"),
     "code": (_pickled, "never run"),
+    "empty": (lambda path: path.write_bytes(b""), "is not a plain weights file"),
+    "zeros": (lambda path: path.write_bytes(bytes(20_000)), "is not a plain weights file"),
     "names": (lambda path: torch.save({3: torch.zeros(1)}, path), "dictionary without names"),
     "folder": (lambda path: (path.unlink(), path.mkdir()), "this is a folder"),
     "pipe": (lambda path: (path.unlink(), os.mkfifo(path)), "a device or a pipe"),

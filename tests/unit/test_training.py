@@ -427,6 +427,32 @@ def test_groups_keep_their_own_rates(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"step": torch.tensor(-5.0)}, {"step": torch.ones(3)}, {"step": None}, {"step": [1]},
+        {"step": torch.tensor(torch.nan)}, {"step": "soon"}, {"exp_avg": torch.ones(7)},
+        {"exp_avg_sq": torch.full((8, 1), -1.0)}, {"exp_avg": torch.ones(8, 1).to("meta")},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_no_optimiser_remembers_is_refused(changed: dict[str, Any], tmp_path: Path) -> None:
+    state = train(Easy(), plan(tmp_path / "first", n_epochs=1))
+    state["state"][0] |= changed
+    with pytest.raises(TenetError, match="the pre-trained model's optimiser, parameter 0") as error:
+        train(Easy(), plan(tmp_path / "second", n_epochs=1), optimiser_state=state)
+    assert "\n" not in str(error.value)
+
+
+def test_moments_have_memory_of_their_own(tmp_path: Path) -> None:
+    """One number that stands for all cannot be written to."""
+    state = train(Easy(), plan(tmp_path / "first", n_epochs=1))
+    state["state"][0]["exp_avg"] = torch.zeros(1).expand(8, 1)
+    state["state"][0]["exp_avg_sq"] = torch.ones(8, 1, dtype=torch.float64)
+    after = train(Easy(), plan(tmp_path / "second", n_epochs=1), optimiser_state=state)
+    assert after["state"][0]["exp_avg_sq"].dtype == torch.float32
+
+
 def test_optimiser_goes_on_with_its_own_rate(tmp_path: Path) -> None:
     """Moments and step counts of an earlier training, learning rates of this one."""
     before = train(Easy(), plan(tmp_path / "first", schedule="constant", optimizer="adam"))

@@ -70,7 +70,8 @@ def read_samples(path: Path, schema: Path) -> dict[str, Sample]:
         check_schema(row, row_schema, where)
         where = f"{where} ({row['name']})"
         _check_sample(row, where)
-        if row["name"] in samples:
+        # Its files would be the other's where file names do not tell A from a.
+        if row["name"].casefold() in map(str.casefold, samples):
             raise ValueError(f"{where}: the name {row['name']} is taken already")
         samples[row["name"]] = row | {"file": _file(row["file"], where), "where": where}
     return samples
