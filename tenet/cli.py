@@ -526,6 +526,7 @@ def finetune(
         stacks = outside_fold(stacks, fold, rois, chosen.test_dataset.test_images)
         for stack in stacks:
             _warn_of_voxels(stack, voxel_size, chosen)
+        _note_missing_calibration(pretrained)
     if evaluate_only:
         losses = tasks.evaluate(
             chosen, out, pretrained, stacks, phantoms=phantoms, device=where, seed=seed
@@ -1023,16 +1024,22 @@ def _model(
     folder: Path, device: str, threads: int | None, align: bool | None
 ) -> "tuple[TENET, Experiment]":
     """A model to enhance with, and its settings; a note if it was never calibrated."""
-    from tenet.enhancement import choose_alignment, missing_calibration
+    from tenet.enhancement import choose_alignment
     from tenet.training.store import load_model
 
     network, experiment = load_model(folder, device=_device(device, threads))
     network.half_precision = experiment.train_loop.precision == "bfloat16"
     choose_alignment(network, align, folder)
-    note = missing_calibration(folder)
+    _note_missing_calibration(folder)
+    return network, experiment
+
+
+def _note_missing_calibration(model: Path) -> None:
+    from tenet.enhancement import missing_calibration
+
+    note = missing_calibration(model)
     if note:
         print(f"note: {note}", file=sys.stderr)
-    return network, experiment
 
 
 def _write_tables(tables: Any, paths: tuple[Path, ...]) -> None:

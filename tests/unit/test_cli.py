@@ -482,6 +482,12 @@ def test_a_model_without_calibration_is_noted_once(
     assert "--tuning" in note
     assert not run(monkeypatch, "predict", "--model", model, "--data", data, "--out", out, *quiet)
     assert notes(capsys) == [note]
+    experiment = _tiny_experiment(
+        tmp_path, train_loop={"ewc": None, "n_epochs": 1, "rehearsal_weight": 0}
+    )
+    words = ("--pretrained", model, "--data", stack, "--out", tmp_path / "tuned", *quiet)
+    assert not run(monkeypatch, "finetune", experiment, *words)
+    assert notes(capsys) == [note]
     calibrated = tmp_path / "calibrated"
     shutil.copytree(model, calibrated)
     record = {
