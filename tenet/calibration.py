@@ -142,10 +142,13 @@ def complete(model: TENET, phantoms: Path | None, folder: Path, *, seed: int = 0
 
 
 def write_psf_table(model: TENET, folder: Path) -> None:
-    """Widths of the PSF that the model started from and of the one it has, as ``psf.csv``."""
+    """Widths of the PSF that the model started from and of the one it has, as ``psf.csv``.
+
+    A width is left out where the grid of the PSF does not reach down to half of the maximum.
+    """
     before, after, voxel_size_um = psf_before_and_after(model)
     rows = [
-        {"which": which, "axis": axis, "fwhm_um": round(width, 4)}
+        {"which": which, "axis": axis, "fwhm_um": round(width, 4) if math.isfinite(width) else None}
         for which, psf in (("initial", before), ("learned", after))
         for axis, width in psf_fwhm_um(psf, voxel_size_um).items()
     ]

@@ -131,6 +131,12 @@ def stack_of(
     return open_stack(folder / name)
 
 
+def offset_of(path: Path) -> int:
+    """Where the voxels of an uncompressed TIFF begin."""
+    with tifffile.TiffFile(path) as tiff:
+        return int(tiff.series[0].dataoffset)
+
+
 # Tiles
 
 
@@ -520,8 +526,9 @@ def test_the_next_tile_is_read_while_one_is_computed(tmp_path: Path) -> None:
 
 def test_bad_input_is_one_line_and_leaves_no_file(tmp_path: Path) -> None:
     model, image = transparent_model(), np.zeros((4, 20, 20), dtype=np.float32)
-    image[2, 3, 3] = np.nan
     stack = stack_of(tmp_path, image)
+    image[2, 3, 3] = np.nan
+    np.memmap(stack.path, np.float32, "r+", offset_of(stack.path), image.shape)[:] = image
     with pytest.raises(TenetError, match="NaN"):
         enhance_stack(model, stack, UNIT, tmp_path / "out.ome.tif")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["00.ome.tif"]

@@ -137,7 +137,7 @@ def test_lengths_in_another_unit(changes: dict[str, float], hint: str) -> None:
 )
 def test_stacks_in_another_unit(voxel_um: tuple[float, float, float], hint: str) -> None:
     base = load_experiment("sample", folder=EXPERIMENTS)
-    with pytest.raises(TenetError, match=rf"^mine\.tif: .*is it in {hint}\?"):
+    with pytest.raises(TenetError, match=rf"^mine\.tif: .*is it {hint}\?"):
         sample_experiment(base, voxel_um, where="mine.tif", na=0.3, wavelength_um=0.9)
 
 

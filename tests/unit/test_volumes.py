@@ -153,7 +153,7 @@ def test_ome_zarr(tmp_path: Path, voxels: np.ndarray, version: int) -> None:
 
 
 def axes_of(image: dict[str, Any], ndim: int) -> tuple[str, tuple[float, float, float] | None]:
-    names, found = _multiscale_axes(_Image.model_validate(image), ndim)
+    names, found = _multiscale_axes(_Image.model_validate(image), (2,) * ndim)
     return names, found.voxel_size_um
 
 
@@ -395,7 +395,7 @@ def test_voxel_size_of_ome_tiff(tmp_path: Path, voxels: np.ndarray) -> None:
 def test_voxel_size_of_ome_xml(attributes: str, expected: tuple[float, ...] | None) -> None:
     schema = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
     xml = f'<OME xmlns="{schema}"><Image><Pixels {attributes}/></Image></OME>'
-    found = ome_calibration(parse_ome(Path("a.ome.tif"), xml)).voxel_size_um
+    found = ome_calibration(Path("a.ome.tif"), parse_ome(Path("a.ome.tif"), xml)).voxel_size_um
     assert found == (pytest.approx(expected) if expected else None)
 
 
@@ -405,9 +405,12 @@ def test_ome_images_that_disagree_have_no_voxel_size() -> None:
         for x in (1, 2)
     ]
     path = Path("a.ome.tif")
-    same = ome_calibration(parse_ome(path, f"<OME>{pixels[0]}{pixels[0]}</OME>"))
+    same = ome_calibration(path, parse_ome(path, f"<OME>{pixels[0]}{pixels[0]}</OME>"))
     assert same.voxel_size_um == (1.0, 1.0, 1.0)
-    assert ome_calibration(parse_ome(path, f"<OME>{''.join(pixels)}</OME>")).voxel_size_um is None
+    assert (
+        ome_calibration(path, parse_ome(path, f"<OME>{''.join(pixels)}</OME>")).voxel_size_um
+        is None
+    )
 
 
 @pytest.mark.parametrize("unit", ["micron", "um", "\\u00B5m"])
