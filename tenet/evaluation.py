@@ -710,7 +710,7 @@ def read_acquisition(path: Path) -> dict[str, Any]:
 
 
 def read_psf_widths(path: Path) -> pd.DataFrame:
-    """Read a ``psf.csv``: which (initial, learned, true), axis (axial, lateral), fwhm_um or none."""
+    """Read a ``psf.csv``: which (initial, learned, true), axis (axial, lateral), fwhm_um."""
     return read_table(path, ("which", "axis"), gaps=("fwhm_um",))[["which", "axis", "fwhm_um"]]
 
 
