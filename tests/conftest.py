@@ -1,5 +1,8 @@
 """What several test files need: the reference data, and phantoms small enough for seconds."""
 
+import contextlib
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,3 +48,20 @@ def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     generate_set(settings, folder, count=3, seed=5)
     return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a disk of a size, as "16k", and returns its folder."""
+    with contextlib.ExitStack() as mounted:
+
+        def mount(size: str) -> Path:
+            folder = tmp_path / "small"
+            folder.mkdir()
+            command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+            if subprocess.run(command, capture_output=True).returncode:
+                pytest.skip("a small file system can only be mounted by root")
+            mounted.callback(subprocess.run, ["umount", str(folder)], check=True)
+            return folder
+
+        yield mount

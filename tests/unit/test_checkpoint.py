@@ -421,17 +421,9 @@ def test_a_full_disk_ends_in_one_line_and_training_goes_on_later(
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[Path]:
+def small(small_disk: Callable[[str], Path]) -> Path:
     """A disk that has room for the log, but not for a training."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(folder)]
-    if subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("a small file system can only be mounted by root")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
+    return small_disk("32k")
 
 
 def test_a_full_disk_that_gets_room(small: Path, pretrained: Path, phantom_folder: Path) -> None:
