@@ -6,6 +6,7 @@ ends the process. What lies under its final name is whole, and stays.
 """
 
 import contextlib
+import functools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -31,7 +32,7 @@ _ending = threading.Event()
 def end_on_signals(advice: str) -> None:
     """End this process and its own with status 128 + n on SIGINT, SIGTERM and SIGHUP.
 
-    Called once, in the main thread.
+    Called in the main thread; the last call counts.
 
     Parameters
     ----------
@@ -88,7 +89,7 @@ def _watch(end: Callable[[int], None]) -> None:
             signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(tell.fileno())
     _kept.append(tell)
-    os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_forget)
+    _look_after_forks()
 
     def wait() -> None:
         while (number := told.recv(1)[0]) not in SIGNALS:
@@ -96,6 +97,12 @@ def _watch(end: Callable[[int], None]) -> None:
         end(number)
 
     threading.Thread(target=wait, name="signals", daemon=True).start()
+
+
+@functools.cache
+def _look_after_forks() -> None:
+    """Once for a process and its forks, which inherit this: a second hold would keep the first."""
+    os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_forget)
 
 
 def _hold() -> None:
