@@ -1,5 +1,7 @@
 """CARE and Neuroclear: that each does, on an easy case, what its paper says."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -32,25 +34,29 @@ from tenet.training.store import MODEL, save_tensors
 SCALE = 4
 SMALL_CARE = CARESettings(
     channels_2d=(16, 32, 64),
-    crop=48,
+    crop=32,
     batch_size=4,
     steps_per_epoch=50,
-    n_epochs=6,
-    lr=2e-3,
+    n_epochs=8,
+    lr=1e-3,
     schedule="cosine",
 )
+#: So short a game is won by chance unless the cycle counts for much: with these, all of twelve
+#: first weights ended well, on processors that round differently.
 SMALL_NEUROCLEAR = NeuroclearSettings(
     channels_3d=(16, 32),
-    linear_channels=8,
+    linear_channels=4,
     discriminator_channels=16,
-    batch_size=2,
+    cycle_weight=20,
+    batch_size=1,
     discriminator_layers=2,
-    crop=32,
+    crop=24,
     steps_per_epoch=60,
     n_epochs=2,
-    lr=2e-3,
+    lr=1e-3,
     ema_decay=0.95,
 )
+SMALL = {CARE: SMALL_CARE, Neuroclear: SMALL_NEUROCLEAR}
 
 
 def gaussian_psf(sigma_z: float, planes: int = 26) -> torch.Tensor:
@@ -90,24 +96,23 @@ def acquired(
     return data
 
 
+Learn = Callable[[type[LearnedBaseline]], LearnedBaseline]
+
+
 @pytest.fixture(scope="module")
 def learned(
     tmp_path_factory: pytest.TempPathFactory,
     acquired: list[tuple[Stack, IntensityRange]],
     assumed: Assumed,
-) -> dict[str, LearnedBaseline]:
-    """Both methods, trained for seconds.
+) -> Learn:
+    """A method, trained for seconds when it is first asked for."""
 
-    So short a game of Neuroclear ends well from some first weights and not from others, where it
-    moves one stack more than another by half a voxel and more; these are some from which it does.
-    """
-    folder, device = tmp_path_factory.mktemp("models"), torch.device("cpu")
-    return {
-        kind.name: kind.learn(
-            settings, acquired, assumed, folder / kind.name, device=device, seed=0
-        )
-        for kind, settings in ((CARE, SMALL_CARE), (Neuroclear, SMALL_NEUROCLEAR))
-    }
+    @cache
+    def learn(kind: type[LearnedBaseline]) -> LearnedBaseline:
+        folder = tmp_path_factory.mktemp(kind.name)
+        return kind.learn(SMALL[kind], acquired, assumed, folder, device=torch.device("cpu"))
+
+    return learn
 
 
 def acquire(volume: NDArray[np.float32], assumed: Assumed) -> NDArray[np.float32]:
@@ -166,8 +171,7 @@ def test_linear_network_is_linear() -> None:
 
 @pytest.mark.parametrize("kind", [CARE, Neuroclear])
 def test_tiles_cover_stacks_of_any_size(kind: type[LearnedBaseline]) -> None:
-    settings = {CARE: SMALL_CARE, Neuroclear: SMALL_NEUROCLEAR}[kind]
-    network = kind(settings, 3).eval()
+    network = kind(SMALL[kind], 3).eval()
     image = np.random.default_rng(0).random((21, 50, 37), dtype=np.float32)
     restored = restore_array(network, image)
     assert restored.shape == (1, 63, 50, 37)
@@ -175,12 +179,10 @@ def test_tiles_cover_stacks_of_any_size(kind: type[LearnedBaseline]) -> None:
     assert restored.min() >= 0
 
 
-def test_care_undoes_a_known_axial_blur(
-    learned: dict[str, LearnedBaseline], assumed: Assumed
-) -> None:
+def test_care_undoes_a_known_axial_blur(learned: Learn, assumed: Assumed) -> None:
     truth = balls(99)
     image = acquire(truth, assumed)
-    restored = restore_array(learned["care"], image)[0]
+    restored = restore_array(learned(CARE), image)[0]
     linear = upsample(torch.from_numpy(image)[None, None], SCALE)[0, 0].numpy()
     inside = (slice(8, -8),) * 3
     error, before = (np.abs(v - truth)[inside].mean() for v in (restored, linear))
@@ -191,21 +193,21 @@ def test_care_undoes_a_known_axial_blur(
 
 
 def test_neuroclear_brings_the_axial_spectrum_closer_to_the_lateral_one(
-    learned: dict[str, LearnedBaseline], assumed: Assumed
+    learned: Learn, assumed: Assumed
 ) -> None:
     image = acquire(balls(99), assumed)
     linear = upsample(torch.from_numpy(image)[None, None], SCALE)[0, 0].numpy()
     before = lateral_and_axial_detail(linear)
-    after = lateral_and_axial_detail(restore_array(learned["neuroclear"], image)[0])
+    after = lateral_and_axial_detail(restore_array(learned(Neuroclear), image)[0])
     assert abs(np.log(after[1] / after[0])) < 0.7 * abs(np.log(before[1] / before[0]))
 
 
-@pytest.mark.parametrize("method", ["care", "neuroclear"])
+@pytest.mark.parametrize("kind", [CARE, Neuroclear])
 def test_what_is_restored_lies_where_the_truth_lies(
-    method: str, learned: dict[str, LearnedBaseline], assumed: Assumed
+    kind: type[LearnedBaseline], learned: Learn, assumed: Assumed
 ) -> None:
     truth = balls(99)
-    restored = restore_array(learned[method], acquire(truth, assumed))[0]
+    restored = restore_array(learned(kind), acquire(truth, assumed))[0]
     shift, _, _ = phase_cross_correlation(truth, restored, upsample_factor=20, normalization=None)
     assert np.abs(shift).max() < 0.5
 
@@ -233,10 +235,11 @@ def test_a_shift_is_measured_and_undone(capsys: pytest.CaptureFixture[str]) -> N
     assert network.correlation < -0.5
 
 
-def test_results_show_what_the_image_shows(learned: dict[str, LearnedBaseline]) -> None:
-    for network in learned.values():
-        assert network.registered
-        assert network.correlation > 0.3
+@pytest.mark.parametrize("kind", [CARE, Neuroclear])
+def test_results_show_what_the_image_shows(kind: type[LearnedBaseline], learned: Learn) -> None:
+    network = learned(kind)
+    assert network.registered
+    assert network.correlation > 0.3
 
 
 def test_the_blur_that_neuroclear_learns_starts_as_none(assumed: Assumed) -> None:
@@ -306,8 +309,7 @@ def test_an_interrupted_second_training_does_not_repeat_the_first(
 def test_saved_baselines_load_and_say_what_they_are(
     kind: type[LearnedBaseline], tmp_path: Path
 ) -> None:
-    settings = {CARE: SMALL_CARE, Neuroclear: SMALL_NEUROCLEAR}[kind]
-    network = kind(settings, 3).eval()
+    network = kind(SMALL[kind], 3).eval()
     network.save(tmp_path, {"threshold": 0.25})
     again, record = kind.load(tmp_path, torch.device("cpu"))
     assert record["threshold"] == 0.25
@@ -361,9 +363,8 @@ def test_stacks_that_are_too_small_are_refused(
     path = tmp_path / "small.npy"
     np.save(path, np.random.default_rng(0).random((3, 3, 40), dtype=np.float32))
     data = [(open_stack(path), IntensityRange(0.0, 1.0, "none"))]
-    settings = {CARE: SMALL_CARE, Neuroclear: SMALL_NEUROCLEAR}[kind]
     with pytest.raises(TenetError, match="needs"):
-        kind.learn(settings, data, assumed, tmp_path / "model", device=torch.device("cpu"))
+        kind.learn(SMALL[kind], data, assumed, tmp_path / "model", device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,8 @@ def test_a_full_disk(
 
 
 def run(monkeypatch: pytest.MonkeyPatch, words: list[str | Path]) -> int:
-    """Run the command line in this process; the status."""
+    """Run the command line in this process, whose signals stay its own; the status."""
+    monkeypatch.setattr(cli, "end_on_signals", lambda advice: None)
     monkeypatch.setattr(sys, "argv", ["tenet", *map(str, words)])
     with pytest.raises(SystemExit) as end:
         cli.main()
