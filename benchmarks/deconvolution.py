@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-import tenet.convolution
-from tenet.config_files import load_experiment
-from tenet.imaging import LOST, BandLimitedBlur, StridedBlur, centred_planes, deconvolve
-from tenet.model import TENET
-from tenet.optics import psf_volume
+import tenet.networks.convolution
+from tenet.model.tenet import TENET
+from tenet.physics.blur import BandLimitedBlur, StridedBlur, centred_planes
+from tenet.physics.noise import LOST
+from tenet.physics.optics import psf_volume
+from tenet.physics.richardson_lucy import deconvolve
+from tenet.settings.load import load_experiment
 
 CROP, ROUNDS = (120, 48, 48), 5
 
@@ -76,17 +78,17 @@ def precision(name: str, batch: int) -> None:
     model.half_precision = True
     image = torch.rand(batch, 1, CROP[0] // params.scale, *CROP[1:])
     estimate = torch.rand(batch, 1, *CROP)
-    rule = tenet.convolution.faster_in_float32
+    rule = tenet.networks.convolution.faster_in_float32
 
     def step(faster: Callable[[torch.device], bool]) -> None:
-        tenet.convolution.faster_in_float32 = faster
+        tenet.networks.convolution.faster_in_float32 = faster
         enhanced = model(image, estimate=estimate, reconstruct=False)
         loss = enhanced["shape_logits"].float().square().mean()
         (loss + enhanced["brightness_logits"].float().mean()).backward()
 
     kinds = {"bfloat16": lambda device: False, "float32": lambda device: True}
     times = fastest({kind: partial(step, faster) for kind, faster in kinds.items()})
-    tenet.convolution.faster_in_float32 = rule
+    tenet.networks.convolution.faster_in_float32 = rule
     chosen = "float32" if rule(torch.device("cpu")) else "bfloat16"
     print(
         f"{name}, batch of {batch}: {times['float32']:.3f} s in float32, "

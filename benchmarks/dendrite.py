@@ -19,7 +19,7 @@ import tifffile
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, label, map_coordinates, zoom
 
-from tenet.metrics import fwhm
+from tenet.metrics.widths import fwhm
 
 REACH_UM, WIDE_UM = 0.6, 1.0
 PROFILE_UM = 1.5  # half length of the profiles across a shaft

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tenet.enhancement import enhance_array, read_threshold
+from tenet.data.phantoms.store import open_phantoms
+from tenet.data.simulate import GAIN, OFFSET
+from tenet.enhance.enhance import enhance_array, read_threshold
 from tenet.io.intensities import IntensityRange, normalise
 from tenet.io.open import open_stack
-from tenet.phantoms import open_phantoms
-from tenet.simulation import GAIN, OFFSET
-from tenet.training.intensity import model_range
-from tenet.training.store import THRESHOLD, load_model
+from tenet.model.intensity import model_range
+from tenet.model.store import THRESHOLD, load_model
 
 
 def main(temporary: str) -> None:

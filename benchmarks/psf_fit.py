@@ -13,10 +13,10 @@ import time
 import numpy as np
 import torch
 
-from tenet.config_files import load_experiment
-from tenet.imaging import centred_planes
-from tenet.optics import RadialPSF, psf_volume
-from tenet.psf import NeurIPSF
+from tenet.physics.blur import centred_planes
+from tenet.physics.optics import RadialPSF, psf_volume
+from tenet.physics.psf import NeurIPSF
+from tenet.settings.load import load_experiment
 
 
 def stretched(model: RadialPSF, stretch: float) -> RadialPSF:

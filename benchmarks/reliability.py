@@ -17,10 +17,10 @@ import numpy as np
 import seaborn
 from numpy.typing import NDArray
 
-from tenet.certainty import Certainty
-from tenet.figures.quality import CONDITIONS as LABELS
+from tenet.data.phantoms.store import open_phantoms
 from tenet.io.open import open_stack
-from tenet.phantoms import open_phantoms
+from tenet.model.certainty import Certainty
+from tenet.paper.figures.quality import CONDITIONS as LABELS
 
 BINS = 10
 CONDITIONS = ("matched", "na_low", "na_high", "noisy", "motion")

@@ -10,7 +10,7 @@ import diplib as dip
 import numpy as np
 import torch
 
-from tenet.baselines.rltv import rltv
+from tenet.paper.baselines.rltv import rltv
 
 ZYX_SHAPE, PSF_ZYX_SHAPE = (96, 128, 128), (31, 15, 15)
 ITERATIONS, ROUNDS, THREADS = 6, 5, 2

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tenet.enhancement import default_overlap, enhance_array
+from tenet.enhance.enhance import enhance_array
+from tenet.enhance.memory import default_overlap
 from tenet.io.intensities import normalise
 from tenet.io.open import open_stack
-from tenet.training.intensity import model_range
-from tenet.training.store import load_model
+from tenet.model.intensity import model_range
+from tenet.model.store import load_model
 
 
 def main() -> None:

@@ -13,9 +13,9 @@ import numpy as np
 import psutil
 
 from tenet.cli import _keep_freed_memory
-from tenet.config_files import load_experiment
-from tenet.enhancement import enhance_array
-from tenet.model import TENET
+from tenet.enhance.enhance import enhance_array
+from tenet.model.tenet import TENET
+from tenet.settings.load import load_experiment
 
 
 def main() -> None:

@@ -19,9 +19,9 @@ from tenet.io.atomic import NO_ROOM
 if TYPE_CHECKING:
     import torch
 
-    from tenet.config import Experiment
     from tenet.io.stack import Stack
-    from tenet.model import TENET
+    from tenet.model.tenet import TENET
+    from tenet.settings.schema import Experiment
 
 app = typer.Typer(
     help="Sharp, isotropic, segmented volumes from blurred two-photon stacks, without any truth.",
@@ -144,14 +144,14 @@ def _check_working_folder() -> None:
 def _experiment(
     name: str, overlays: list[str] | None, settings: list[str] | None, folder: Path
 ) -> "Experiment":
-    from tenet.config_files import load_experiment
+    from tenet.settings.load import load_experiment
 
     return load_experiment(name, overlays=overlays or (), settings=_nested(settings), folder=folder)
 
 
 def _nested(settings: list[str] | None) -> dict[str, Any]:
     """The values of `--set` options, KEY.KEY=VALUE."""
-    from tenet.config_files import nested_settings
+    from tenet.settings.load import nested_settings
 
     return nested_settings(settings or ())
 
@@ -194,7 +194,7 @@ def _keep_freed_memory() -> None:
 @config_app.command("list")
 def config_list(experiments: ExperimentsFolder = EXPERIMENTS) -> None:
     """List the experiments, with what each is for."""
-    from tenet.config_files import explanations
+    from tenet.settings.load import explanations
 
     for name, explanation in explanations(experiments):
         print(f"{name:20} {explanation}")
@@ -229,10 +229,10 @@ def samples_experiment(
 ) -> None:
     """Write the settings for a stack of your own from its voxel size and optics."""
     from tenet.io.atomic import save_json
+    from tenet.io.folders import voxel_size_of
     from tenet.io.open import open_stack
     from tenet.io.outputs import check_outputs
-    from tenet.samples import sample_experiment, uneven_voxels
-    from tenet.stacks import voxel_size_of
+    from tenet.settings.own_stack import sample_experiment, uneven_voxels
 
     check_outputs([file], [out])
     stack = open_stack(file, channel=channel, planes_are=planes_are)
@@ -273,8 +273,8 @@ def phantoms_training(
     experiments: ExperimentsFolder = EXPERIMENTS,
 ) -> None:
     """Bent lines, balls, octahedra and cubes: to pre-train, tune and test on."""
-    from tenet.phantoms import generate_set
-    from tenet.simulation import training_phantoms
+    from tenet.data.phantoms.sets import generate_set
+    from tenet.data.simulate import training_phantoms
 
     section = _experiment(experiment, overlay, settings, experiments).simulation_data_generation
     number = count or section.train_num + section.valid_num
@@ -296,7 +296,8 @@ def phantoms_angle(
     seed: Seed = 0,
 ) -> None:
     """Straight lines at one angle to the optical axis."""
-    from tenet.phantoms import AnglePhantomSettings, generate_set
+    from tenet.data.phantoms.kinds import AnglePhantomSettings
+    from tenet.data.phantoms.sets import generate_set
 
     try:
         angle_deg: float | Literal["random"] = "random" if angle == "random" else float(angle)
@@ -323,7 +324,8 @@ def phantoms_beads(
     experiments: ExperimentsFolder = EXPERIMENTS,
 ) -> None:
     """Solid beads of 2 µm on the fine grid of an experiment."""
-    from tenet.phantoms import BeadsPhantomSettings, generate_set
+    from tenet.data.phantoms.kinds import BeadsPhantomSettings
+    from tenet.data.phantoms.sets import generate_set
 
     params = _experiment(experiment, overlay, settings, experiments).params
     chosen = BeadsPhantomSettings(
@@ -347,8 +349,8 @@ def phantoms_tissue(
     experiments: ExperimentsFolder = EXPERIMENTS,
 ) -> None:
     """Cells with branching processes, or a tumour, on the fine grid of an experiment."""
-    from tenet.phantoms import generate_set
-    from tenet.tissue import TissuePhantomSettings
+    from tenet.data.phantoms.sets import generate_set
+    from tenet.paper.tissue import TissuePhantomSettings
 
     params = _experiment(experiment, overlay, settings, experiments).params
     chosen = TissuePhantomSettings(kind, size, params.fine_voxel_size_um, cells)
@@ -361,7 +363,7 @@ def phantoms_import(
     out: Out,
 ) -> None:
     """Convert your own phantoms: one *.npz a volume, arrays shape (0 and 1) and brightness."""
-    from tenet.phantoms import import_phantoms
+    from tenet.data.phantoms.store import import_phantoms
 
     print(f"{len(import_phantoms(folder, out))} phantoms -> {out}")
 
@@ -382,7 +384,7 @@ def simulate(
     experiments: ExperimentsFolder = EXPERIMENTS,
 ) -> None:
     """Take simulated stacks of phantoms; --set params.NA=... makes another microscope of it."""
-    from tenet.simulation import simulate_acquisitions
+    from tenet.data.simulate import simulate_acquisitions
 
     chosen = _experiment(experiment, overlay, settings, experiments)
     written = simulate_acquisitions(
@@ -409,7 +411,7 @@ def register(
     channel: Channel = None,
 ) -> None:
     """Lay each plane of raw stacks on the mean of those around it, where the sample moved."""
-    from tenet.registration import register_folder
+    from tenet.paper.registration import register_folder
 
     number = register_folder(
         data, out, motion=motion, voxel_size_um=voxel_size, channel=channel, progress=_report
@@ -512,8 +514,9 @@ def finetune(
     With --rois and --fold the images that hold the regions of that fold are left out.
     """
     from tenet import tasks
+    from tenet.data.folds import outside_fold
+    from tenet.io.folders import stack_files
     from tenet.io.open import open_stack
-    from tenet.stacks import outside_fold, stack_files
 
     chosen = _experiment(experiment, overlay, settings, experiments)
     where = _device(device, threads)
@@ -583,14 +586,14 @@ def enhance(
     threads: Threads = None,
 ) -> None:
     """Deblur, super-resolve and segment stacks: OME-TIFF with channels shape and brightness."""
-    from tenet.certainty import Certainty
-    from tenet.enhancement import enhance_stack, read_threshold, segmented_share
-    from tenet.inference import enhanced_sheet
+    from tenet.enhance.enhance import enhance_stack, read_threshold, segmented_share
+    from tenet.io.folders import stack_name, voxel_size_of
     from tenet.io.intensities import warnings_of
     from tenet.io.open import open_stack
     from tenet.io.outputs import check_outputs, plain_name
-    from tenet.stacks import stack_name, voxel_size_of
-    from tenet.training.intensity import model_range
+    from tenet.model.certainty import Certainty
+    from tenet.model.intensity import model_range
+    from tenet.paper.legacy.inference import enhanced_sheet
 
     if name is not None and len(stacks) > 1:
         raise TenetError("--name goes with a single stack")
@@ -643,10 +646,10 @@ def predict(
     threads: Threads = None,
 ) -> None:
     """Enhance all stacks of a folder for the evaluation; with --fold, only those of a fold."""
-    from tenet.enhancement import enhance_stack, read_threshold
+    from tenet.data.folds import every_stack
+    from tenet.enhance.enhance import enhance_stack, read_threshold
     from tenet.io.atomic import save_json
-    from tenet.stacks import every_stack
-    from tenet.training.intensity import model_range
+    from tenet.model.intensity import model_range
 
     pairs = _pairs(every_stack(data, out, rois, fold, channel=channel), out)
     network, experiment = _model(model, device, threads, align)
@@ -677,7 +680,7 @@ def rltv_tune(
     threads: Threads = None,
 ) -> None:
     """Choose iterations, weight and threshold by IoU on held-out phantoms."""
-    from tenet.comparison.rltv import tune_rltv
+    from tenet.paper.comparison.rltv import tune_rltv
 
     tune_rltv(
         model,
@@ -705,9 +708,9 @@ def rltv_run(
     threads: Threads = None,
 ) -> None:
     """Deconvolve all stacks of a folder with the PSF of a model."""
-    from tenet.baselines.rltv_tuning import read_tuning
-    from tenet.comparison.rltv import run_rltv
-    from tenet.stacks import every_stack
+    from tenet.data.folds import every_stack
+    from tenet.paper.baselines.rltv_tuning import read_tuning
+    from tenet.paper.comparison.rltv import run_rltv
 
     run_rltv(
         model,
@@ -745,9 +748,10 @@ def baseline_train(
 
     Run the same command again after an interruption: it goes on where it was.
     """
+    from tenet.data.folds import outside_fold
+    from tenet.io.folders import stack_files
     from tenet.io.open import open_stack
-    from tenet.stacks import outside_fold, stack_files
-    from tenet.tasks import train_baseline
+    from tenet.paper.tasks import train_baseline
 
     files = [file for path in data for file in stack_files(path)]
     stacks = [open_stack(file, channel=channel) for file in files]
@@ -785,8 +789,8 @@ def baseline_run(
     threads: Threads = None,
 ) -> None:
     """Restore all stacks of a folder with CARE or Neuroclear; with --fold, those of a fold."""
-    from tenet.comparison.learned import run_baseline
-    from tenet.stacks import every_stack
+    from tenet.data.folds import every_stack
+    from tenet.paper.comparison.learned import run_baseline
 
     pairs = _pairs(every_stack(data, out, rois, fold, channel=channel), out)
     run_baseline(method, model, pretrained, pairs, out, device=_device(device, threads))
@@ -812,10 +816,10 @@ def evaluate_segmentation(
     experiments: ExperimentsFolder = EXPERIMENTS,
 ) -> None:
     """IoU, Dice and average precision of every prediction."""
-    from tenet import evaluation
+    from tenet.paper.evaluate import segmentation
 
     chosen = _experiment(experiment, overlay, settings, experiments)
-    tables = evaluation.evaluate_segmentation(chosen.name, predictions, phantoms, methods=method)
+    tables = segmentation.evaluate_segmentation(chosen.name, predictions, phantoms, methods=method)
     _write_tables(tables, (out, sweep))
 
 
@@ -838,12 +842,12 @@ def evaluate_beads(
     experiments: ExperimentsFolder = EXPERIMENTS,
 ) -> None:
     """Volume, sphericity, z/xy ratio and widths of every bead."""
-    from tenet import evaluation
     from tenet.io.outputs import check_outputs
+    from tenet.paper.evaluate import beads
 
     check_outputs([rois], [out, sweep])
     chosen = _experiment(experiment, overlay, settings, experiments)
-    tables = evaluation.evaluate_beads(
+    tables = beads.evaluate_beads(
         chosen.name,
         predictions,
         rois,
@@ -865,8 +869,8 @@ def evaluate_profiles(
     method: Annotated[list[str] | None, typer.Option("--method", help="Repeatable.")] = None,
 ) -> None:
     """Widths of thin structures along z and across, in the raw stacks and in every result."""
-    from tenet.evaluation import methods_in
-    from tenet.structures import evaluate_profiles as evaluate
+    from tenet.paper.evaluate.structures import evaluate_profiles as evaluate
+    from tenet.paper.evaluate.tables import methods_in
 
     methods = methods_in(predictions, method)
     table = evaluate(experiment, predictions, data, methods, phantoms=phantoms)
@@ -892,9 +896,9 @@ def evaluate_cells(
     """Cells of every segmentation: number, shape, distance to the tumour."""
     import numpy as np
 
-    from tenet.evaluation import methods_in
     from tenet.io.atomic import replacing
-    from tenet.structures import evaluate_cells as evaluate
+    from tenet.paper.evaluate.structures import evaluate_cells as evaluate
+    from tenet.paper.evaluate.tables import methods_in
 
     methods = methods_in(predictions, method)
     summary, every, projected = evaluate(
@@ -934,8 +938,9 @@ def table(
     """Means, intervals and the paper's numbers side by side."""
     import numpy as np
 
-    from tenet.evaluation import read_metrics, summary_table
     from tenet.io.outputs import check_outputs
+    from tenet.paper.evaluate.summary import summary_table
+    from tenet.paper.evaluate.tables import read_metrics
 
     check_outputs(
         [*metrics, published, *(psf or ()), *([acquisition] if acquisition else [])], [out]
@@ -966,7 +971,7 @@ def published_table(
     import numpy as np
 
     from tenet.io.outputs import check_outputs
-    from tenet.published import published_vs_run
+    from tenet.paper.published import published_vs_run
 
     check_outputs([published, *metrics, *(sweep or ())], [out])
     found = published_vs_run(published, metrics, sweep or (), np.random.default_rng(seed))
@@ -982,7 +987,7 @@ def bench(
     ] = "auto",
 ) -> None:
     """Measure what the main steps cost on this machine."""
-    from tenet.bench import run_bench
+    from tenet.paper.bench import run_bench
 
     run_bench(out, rows=row, device=device)
 
@@ -1003,7 +1008,7 @@ def _warn_of_voxels(
     stack: "Stack", given: tuple[float, float, float] | None, experiment: "Experiment"
 ) -> None:
     """Warn when a stack's voxels are not those that the model is trained for."""
-    from tenet.stacks import voxel_size_mismatch
+    from tenet.settings.own_stack import voxel_size_mismatch
 
     size = given or stack.voxel_size_um
     warning = voxel_size_mismatch(experiment.params, size) if size else None
@@ -1024,8 +1029,8 @@ def _model(
     folder: Path, device: str, threads: int | None, align: bool | None
 ) -> "tuple[TENET, Experiment]":
     """A model to enhance with, and its settings; a note if it was never calibrated."""
-    from tenet.enhancement import choose_alignment
-    from tenet.training.store import load_model
+    from tenet.enhance.enhance import choose_alignment
+    from tenet.model.store import load_model
 
     network, experiment = load_model(folder, device=_device(device, threads))
     network.half_precision = experiment.train_loop.precision == "bfloat16"
@@ -1035,7 +1040,7 @@ def _model(
 
 
 def _note_missing_calibration(model: Path) -> None:
-    from tenet.enhancement import missing_calibration
+    from tenet.enhance.enhance import missing_calibration
 
     note = missing_calibration(model)
     if note:

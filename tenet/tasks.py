@@ -12,18 +12,17 @@ from typing import Any
 
 import torch
 
-from tenet import calibration
-from tenet.comparison import learned
-from tenet.config import Experiment
 from tenet.errors import TenetError
 from tenet.io.atomic import exclusive
 from tenet.io.stack import Stack
-from tenet.samples import fitted_to
-from tenet.training import align, finetune
-from tenet.training import pretrain as pretraining
-from tenet.training.crops import RawData
-from tenet.training.loop import forget
-from tenet.training.store import read_provenance
+from tenet.learn import align, finetune
+from tenet.learn import calibrate as calibration
+from tenet.learn import pretrain as pretraining
+from tenet.learn.images import RawData
+from tenet.learn.loop import forget
+from tenet.model.store import read_provenance
+from tenet.settings.own_stack import fitted_to
+from tenet.settings.schema import Experiment
 
 
 def pretrain(
@@ -106,24 +105,10 @@ def fine_tune(
         calibration.complete(model, tuning, out, seed=seed)
 
 
-def train_baseline(
-    method: learned.Learned,
-    model: Path,
-    stacks: Sequence[Stack],
-    tuning: Path,
-    out: Path,
-    **options: Any,
-) -> dict[str, Any]:
-    """Train a baseline. See `comparison.learned`, which deletes its checkpoint too."""
-    _check_apart(out, model)
-    with exclusive(out):
-        return learned.train_baseline(method, model, stacks, tuning, out, **options)
-
-
 @contextmanager
 def _training(out: Path, *sources: Path) -> Iterator[None]:
     for source in sources:
-        _check_apart(out, source)
+        check_apart(out, source)
     with exclusive(out):
         yield
         made = read_provenance(out).identity
@@ -131,7 +116,7 @@ def _training(out: Path, *sources: Path) -> Iterator[None]:
             forget(folder, made)
 
 
-def _check_apart(out: Path, source: Path) -> None:
+def check_apart(out: Path, source: Path) -> None:
     """Refuse to train into the folder of the model that the training reads."""
     for folder in (out, out / align.ALIGNMENT):
         if folder.exists() and source.exists() and folder.samefile(source):

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tenet.phantoms import TrainingPhantomSettings, generate_set
+from tenet.data.phantoms.kinds import TrainingPhantomSettings
+from tenet.data.phantoms.sets import generate_set
 
 ROOT = Path(__file__).parents[1]
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from tenet.io.stack import VoxelSize, micrometres, voxel_size_of_axes
+from tenet.io.stack import micrometres, voxel_size_of_axes
+from tenet.types import VoxelSize
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from tenet.errors import TenetError
 from tenet.io.outliers import Histogram, find_fill, find_hot, without_hot
-from tenet.io.stack import Stack, Triple
+from tenet.io.stack import Stack
+from tenet.types import Triple
 
 #: Parts of a result's voxels, below and above which its segmentation is doubtful.
 LEAST_SEGMENTED, MOST_SEGMENTED = 1e-5, 0.5

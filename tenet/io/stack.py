@@ -16,9 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tenet.errors import TenetError, one_line
-
-Triple = tuple[int, int, int]
-VoxelSize = tuple[float, float, float]
+from tenet.types import Triple, VoxelSize
 
 WHOLE = slice(None)
 

@@ -18,9 +18,8 @@ import zarr
 
 from tenet.errors import TenetError
 from tenet.io.atomic import replacing, writing
+from tenet.types import Triple, VoxelSize
 
-Triple = tuple[int, int, int]
-VoxelSize = tuple[float, float, float]
 Index = tuple[int | slice, ...]
 
 #: Above this many bytes of data the offsets of a classic TIFF (32 bits) may not do.

@@ -12,7 +12,7 @@ from support import ROOT, copy_repository, snakemake
 from test_workflow import COMMAND_LINE, jobs
 from tifffile import imwrite
 
-from tenet.config_files import load_experiment
+from tenet.settings.load import load_experiment
 
 NAMED = {"experiment": "scale3"}
 OPTICS = {"NA": 0.8, "wavelength": 0.92, "ni": 1.33}

@@ -89,9 +89,14 @@ def test_missing_module_is_named(package):
 
 
 def test_training_depends_on_the_network_and_not_on_drawing_or_the_command_line():
-    modules = set(closure(ROOT, ["tenet.training.finetune"]))
-    assert {"tenet.network", "tenet.losses", "tenet.psf", "tenet.training.loop"} <= modules
-    assert not {"tenet.figures", "tenet.pictures", "tenet.cli"} & modules
+    modules = set(closure(ROOT, ["tenet.learn.finetune"]))
+    assert {
+        "tenet.networks.coarse",
+        "tenet.learn.losses",
+        "tenet.physics.psf",
+        "tenet.learn.loop",
+    } <= modules
+    assert not {"tenet.paper.figures", "tenet.enhance.pictures", "tenet.cli"} & modules
 
 
 # Configuration ------------------------------------------------------------------------------------

@@ -367,13 +367,13 @@ def test_touched_files_rerun_nothing(finished):
 
 
 def test_drawing_code_redraws_and_trains_nothing(finished):
-    append(finished / "tenet/figures/page.py", "\nCHANGED = True\n")
+    append(finished / "tenet/paper/figures/page.py", "\nCHANGED = True\n")
     assert jobs(finished, "all", *DEMO) == ALL_FIGURES
 
 
 @pytest.mark.parametrize("method", ["care", "neuroclear"])
 def test_a_baseline_retrains_without_the_other(finished, method):
-    append(finished / f"tenet/baselines/{method}.py", "\nCHANGED = True\n")
+    append(finished / f"tenet/paper/baselines/{method}.py", "\nCHANGED = True\n")
     counts = jobs(finished, "all", *DEMO)
     assert counts["baseline_train"] == 1 + 2 + 1 + 1
     assert not {"pretrain", "finetune"} & set(counts)

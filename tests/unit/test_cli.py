@@ -16,12 +16,12 @@ import tifffile
 import torch
 
 from tenet import cli
-from tenet.config_files import load_experiment
+from tenet.data.phantoms.store import save_phantom
 from tenet.io.open import open_stack
 from tenet.io.writing import OmeZarrWriter, write_ome_tiff
-from tenet.model import TENET
-from tenet.phantoms import save_phantom
-from tenet.training.store import digest, save_model
+from tenet.model.store import digest, save_model
+from tenet.model.tenet import TENET
+from tenet.settings.load import load_experiment
 
 VOXELS = ("--voxel-size", "1", "0.31", "0.31")
 TINY = {

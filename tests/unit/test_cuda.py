@@ -10,22 +10,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from tenet import recording
-from tenet.baselines.care import CARE, CARESettings
-from tenet.baselines.neuroclear import Neuroclear, NeuroclearSettings, neuroclear_terms
-from tenet.baselines.rltv import rltv
-from tenet.config import Experiment, parse_experiment
-from tenet.enhancement import enhance_array
-from tenet.imaging import StridedBlur, deconvolve
+from tenet.data.phantoms.store import open_phantoms
+from tenet.enhance.enhance import enhance_array
 from tenet.io.open import open_stack
-from tenet.losses import mrf_loss
-from tenet.model import TENET
-from tenet.motion import fit_displacement, shift_planes
-from tenet.network import hasten_encoders
-from tenet.phantoms import open_phantoms
-from tenet.training.finetune import RawData, finetune
-from tenet.training.pretrain import pretrain
-from tenet.training.store import HISTORY, load_model
+from tenet.learn.finetune import RawData, finetune
+from tenet.learn.losses import mrf_loss
+from tenet.learn.pretrain import pretrain
+from tenet.model.store import HISTORY, load_model
+from tenet.model.tenet import TENET
+from tenet.networks import recording
+from tenet.networks.blocks import hasten_encoders
+from tenet.paper.baselines.care import CARE, CARESettings
+from tenet.paper.baselines.neuroclear import Neuroclear, NeuroclearSettings, neuroclear_terms
+from tenet.paper.baselines.rltv import rltv
+from tenet.physics.blur import StridedBlur
+from tenet.physics.motion import fit_displacement, shift_planes
+from tenet.physics.richardson_lucy import deconvolve
+from tenet.settings.schema import Experiment, parse_experiment
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 pytestmark = [
@@ -354,7 +355,7 @@ def test_interrupted_training_goes_on(
     pretrained: dict[torch.device, Path], phantom_folder: Path, tmp_path: Path
 ) -> None:
     """Stopped after an epoch, and gone on with from the checkpoint, optimiser on the GPU."""
-    from tenet.training import loop
+    from tenet.learn import loop
 
     settings = experiment(network="coarse")
     finish, epochs = loop._Run.finish_epoch, []

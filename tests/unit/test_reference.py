@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tenet.config import parse_params
 from tenet.errors import TenetError
-from tenet.losses import luminance_prior, mrf_loss, reconstruction_loss
-from tenet.model import TENET, read_weights
-from tenet.network import hill
+from tenet.learn.losses import luminance_prior, mrf_loss, reconstruction_loss
+from tenet.model.tenet import TENET
+from tenet.model.weights import read_weights
+from tenet.networks.blocks import hill
+from tenet.settings.schema import parse_params
 
 CASES = ("beads_tiny", "fig2_tiny", "gauss_tiny")
 ENERGIES = {"a": (-0.5, 0.5, 1, -1), "b": (-1, 0, 0, -1), "c": (0.3, 0.7, -0.2, 0.9)}

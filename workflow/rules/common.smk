@@ -19,10 +19,10 @@ from sample_table import OPTICS, VOXEL_SIZE, read_samples
 from validation import check_config, check_files, experiments_of
 from zenodo import read_manifest
 
-from tenet.config import Experiment
-from tenet.config_files import load_experiment
+from tenet.settings.schema import Experiment
+from tenet.settings.load import load_experiment
 from tenet.errors import TenetError
-from tenet.samples import RAW_DATASETS
+from tenet.settings.own_stack import RAW_DATASETS
 
 # Configuration and samples ------------------------------------------------------------------------
 
@@ -99,33 +99,37 @@ INFERENCE_THREADS = max(CORES // 4, 1) if CPU_ONLY else 4
 
 # The modules that do the work of a rule. Code that draws, or measures, changes no prediction.
 CODE = {
-    "phantoms": ["tenet.phantoms", "tenet.tissue"],
-    "simulate": ["tenet.simulation"],
-    "pretrain": ["tenet.training.pretrain", "tenet.calibration"],
-    "align": ["tenet.training.align", "tenet.calibration"],
-    "finetune": ["tenet.training.finetune", "tenet.calibration"],
-    "rltv": ["tenet.comparison.rltv"],
-    "care": ["tenet.comparison.learned"],
-    "neuroclear": ["tenet.comparison.learned"],
-    "predict": ["tenet.enhancement", "tenet.stacks", "tenet.training.intensity"],
-    "evaluate": ["tenet.evaluation"],
-    "structures": ["tenet.structures"],
-    "published": ["tenet.published"],
-    "register": ["tenet.registration"],
-    **{figure: [f"tenet.figures.{figure}"] for figure in ("fig1", "supp_training", *TABLES)},
-    "sample": ["tenet.samples", "tenet.simulation", "tenet.io.open"],
-    "sample_check": ["tenet.training.intensity", "tenet.io.open"],
-    "enhance": ["tenet.inference"],
+    "phantoms": ["tenet.data.phantoms.sets", "tenet.paper.tissue"],
+    "simulate": ["tenet.data.simulate"],
+    "pretrain": ["tenet.learn.pretrain", "tenet.learn.calibrate"],
+    "align": ["tenet.learn.align", "tenet.learn.calibrate"],
+    "finetune": ["tenet.learn.finetune", "tenet.learn.calibrate"],
+    "rltv": ["tenet.paper.comparison.rltv"],
+    "care": ["tenet.paper.comparison.learned"],
+    "neuroclear": ["tenet.paper.comparison.learned"],
+    "predict": ["tenet.enhance.enhance", "tenet.data.folds", "tenet.model.intensity"],
+    "evaluate": [f"tenet.paper.evaluate.{part}" for part in ("segmentation", "beads", "summary")],
+    "structures": ["tenet.paper.evaluate.structures"],
+    "published": ["tenet.paper.published"],
+    "register": ["tenet.paper.registration"],
+    **{figure: [f"tenet.paper.figures.{figure}"] for figure in ("fig1", "supp_training", *TABLES)},
+    "sample": ["tenet.settings.own_stack", "tenet.data.simulate", "tenet.io.open"],
+    "sample_check": ["tenet.model.intensity", "tenet.io.open"],
+    "enhance": ["tenet.paper.legacy.inference"],
 }
 # Only the threshold is chosen by it after a training, so how beads are measured or drawn is left out.
-MEASURING = ["tenet.metrics", "tenet.pictures"]
+MEASURING = [
+    *(f"tenet.metrics.{module}" for module in ("segmentation", "shapes", "widths", "intervals")),
+    "tenet.enhance.pictures",
+    "tenet.enhance.views",
+]
 WITHOUT = {
     step: MEASURING
     for step in ("pretrain", "align", "finetune", "rltv", "care", "neuroclear", "predict")
 }
 # One module trains both; a change of the one leaves the other as it is.
-WITHOUT["care"] = [*MEASURING, "tenet.baselines.neuroclear"]
-WITHOUT["neuroclear"] = [*MEASURING, "tenet.baselines.care"]
+WITHOUT["care"] = [*MEASURING, "tenet.paper.baselines.neuroclear"]
+WITHOUT["neuroclear"] = [*MEASURING, "tenet.paper.baselines.care"]
 
 # The sections of an experiment's settings that a rule reads.
 SETTINGS = {

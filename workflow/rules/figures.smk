@@ -1,4 +1,4 @@
-# Figures: a notebook each, which reads the results and calls tenet.figures.
+# Figures: a notebook each, which reads the results and calls tenet.paper.figures.
 
 
 rule figure:

@@ -19,7 +19,7 @@ def code_hash(root: Path, modules: Collection[str], without: Collection[str] = (
     root : Path
         Folder that holds the package.
     modules : collection of str
-        Dotted names, such as ``tenet.training.pretrain``. What they import at their top level,
+        Dotted names, such as ``tenet.learn.pretrain``. What they import at their top level,
         and what that imports, is included; imports inside functions are not.
     without : collection of str
         Modules left out, together with what only they import.

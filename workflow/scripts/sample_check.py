@@ -15,11 +15,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tenet.config import Experiment
 from tenet.errors import TenetError
+from tenet.io.folders import voxel_size_of
 from tenet.io.open import open_stack
-from tenet.samples import fitted_to, sample_grid
-from tenet.stacks import voxel_size_mismatch, voxel_size_of
+from tenet.settings.own_stack import fitted_to, sample_grid, voxel_size_mismatch
+from tenet.settings.schema import Experiment
 
 
 def fitted_experiment(row: Mapping[str, Any], base: Experiment) -> Experiment:
@@ -83,7 +83,7 @@ def main() -> None:
     # These import PyTorch, which would take seconds of every planning.
     from tenet.io.atomic import save_json
     from tenet.io.intensities import warnings_of
-    from tenet.training.intensity import stack_range
+    from tenet.model.intensity import stack_range
 
     try:
         stack = open_stack(

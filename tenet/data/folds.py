@@ -1,0 +1,120 @@
+"""Which images a fold leaves out."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from tenet.errors import TenetError
+from tenet.io.folders import _SUFFIX, _inside, _names, stack_files, stack_name
+from tenet.io.ome_zarr import is_zarr
+from tenet.io.open import open_stack
+from tenet.io.records import read_table
+from tenet.io.stack import Stack
+
+
+def every_stack(
+    data: Path,
+    out: Path,
+    rois: Path | None = None,
+    fold: int | None = None,
+    *,
+    channel: int | None = None,
+    planes_are: Literal["C", "T"] | None = None,
+) -> list[tuple[Stack, Path]]:
+    """Open the stacks of a folder, or of its sub-folders, each with the file for its result.
+
+    Parameters
+    ----------
+    data : Path
+        Folder of stacks, or of folders of stacks.
+    out : Path
+        Folder of the results, laid out as `data` is.
+    rois : Path, optional
+        Table of regions: only images that it names.
+    fold : int, optional
+        Only images with a region in this fold of the table.
+    channel : int, optional
+        Channel of stacks with several.
+    planes_are : {"C", "T"}, optional
+        As in `open_stack`.
+
+    Raises
+    ------
+    TenetError
+        If there is no such stack, or no table says which images are in the fold.
+    """
+    if fold is not None and rois is None:
+        raise TenetError("--fold needs --rois, the table that says which image is in which fold")
+    if not os.path.isdir(data):
+        raise TenetError(f"{data} is not a folder")
+    folders = [] if is_zarr(data) else [f for f in _inside(data) if f.is_dir() and not is_zarr(f)]
+    wanted = images_of(rois, fold) if rois is not None else None
+    pairs = []
+    for folder in folders or [data]:
+        for file in stack_files(folder):
+            if wanted is None or image_number(file) in wanted:
+                target = out / folder.relative_to(data) / f"{stack_name(file)}.ome.tif"
+                stack = open_stack(file, channel=channel, planes_are=planes_are)
+                pairs.append((stack, target))
+    if not pairs:
+        raise TenetError(f"{data} holds none of the images that {rois} names")
+    return pairs
+
+
+# Folds --------------------------------------------------------------------------------------------
+
+
+def image_number(path: Path) -> int:
+    """Number of an image: the digits that the name of its file or folder ends with."""
+    digits = re.search(r"(\d+)$", _SUFFIX.sub("", _names(path)[0]))
+    if digits is None:
+        raise TenetError(f"{path}: its name does not end with the number of the image")
+    return int(digits.group())
+
+
+def images_of(rois: Path, fold: int | None) -> set[int]:
+    """Numbers of the images with a region in a fold of a table, or in any."""
+    table = read_table(rois, numbers=("image", "fold"))
+    image, folds = table["image"].astype(int), table["fold"].astype(int)
+    if fold is None:
+        return set(image)
+    if fold not in set(folds):
+        raise TenetError(f"{rois} has no fold {fold}; it has {sorted(set(folds))}")
+    return set(image[folds == fold])
+
+
+def outside_fold(
+    stacks: Sequence[Stack], fold: int | None, rois: Path | None, test_images: Sequence[str] = ()
+) -> list[Stack]:
+    """Keep the stacks that the model of a fold may see; without a fold, all.
+
+    Parameters
+    ----------
+    stacks : sequence of Stack
+    fold : int or None
+    rois : Path or None
+        Table of regions: images with a region in the fold are left out.
+    test_images : sequence of str
+        Numbers of the images to leave out where there is no table.
+
+    Raises
+    ------
+    TenetError
+        If nothing says which images to leave out, or none is left.
+    """
+    if fold is None:
+        return list(stacks)
+    if rois is None:
+        if not test_images:
+            raise TenetError(
+                "--fold needs --rois, the table that says which image is in which fold"
+            )
+        left_out = {int(name) for name in test_images}
+    else:
+        left_out = images_of(rois, fold)
+    kept = [stack for stack in stacks if image_number(stack.path) not in left_out]
+    if not kept:
+        raise TenetError(f"fold {fold} leaves no stack to train on")
+    return kept

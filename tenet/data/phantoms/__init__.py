@@ -1,0 +1,1 @@
+"""Simulated ground truth: volumes of known shape and brightness."""

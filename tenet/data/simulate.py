@@ -1,0 +1,155 @@
+"""Simulated acquisitions: phantoms seen by a microscope that the model need not know."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tenet.data.phantoms.kinds import TrainingPhantomSettings
+from tenet.data.phantoms.store import Phantom, open_phantoms
+from tenet.io.atomic import save_json, save_table
+from tenet.io.writing import write_ome_tiff
+from tenet.physics.blur import StridedBlur, centred_planes
+from tenet.physics.motion import shift_planes
+from tenet.physics.noise import NoiseModel
+from tenet.physics.optics import RadialPSF, centred, model_fwhm_um, psf_volume
+from tenet.settings.schema import Experiment, ModelParams, PhantomSet
+
+#: Camera counts of simulated raw stacks: offset + gain · intensity.
+OFFSET, GAIN = 100.0, 10_000.0
+
+
+def training_phantoms(section: PhantomSet) -> TrainingPhantomSettings:
+    """The phantoms that an experiment is pre-trained on."""
+    base, scale = TrainingPhantomSettings(), section.object_scale
+    return TrainingPhantomSettings(
+        zyx_shape=section.image_size,
+        n_objects=(section.train_object_num_min, section.train_object_num_max),
+        line_fraction=section.line_fraction,
+        line_thickness=section.line_thickness,
+        line_length=(base.line_length[0] * scale, base.line_length[1] * scale),
+        solid_radius=(base.solid_radius[0] * scale, base.solid_radius[1] * scale),
+    )
+
+
+def simulate_acquisitions(
+    experiment: Experiment,
+    phantoms: Path,
+    out: Path,
+    *,
+    motion_px: float = 0.0,
+    no_noise_part: bool = False,
+    folds: int | None = None,
+    seed: int = 0,
+) -> list[Path]:
+    """Acquire every phantom of a folder.
+
+    Blurred by the Gibson–Lanni PSF of `experiment.params` itself (not by a network fitted to it),
+    refocused, sampled, each plane shifted at random, with noise. Stacks whose experiment takes
+    intensities as they are (`normalisation` "none") stay in [0, 1]; others become 16-bit counts.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Its `params` describe the true microscope.
+    phantoms : Path
+        Folder of stored phantoms.
+    out : Path
+        Receives ``noise/NN.ome.tif``, ``no_noise/NN.ome.tif`` if asked for, ``acquisition.json``,
+        and ``rois.csv`` (roi, image, z, y, x, fold) for phantoms that know where their beads are.
+    motion_px : float
+        Standard deviation of the shift of each plane in y and x.
+    no_noise_part : bool
+        Whether to write the same stacks without noise as well.
+    folds : int, optional
+        Number of cross-validation folds in ``rois.csv``; images are dealt out in order.
+    seed : int
+        Of noise and motion; stack i has its own, whatever the others are.
+
+    Returns
+    -------
+    list of Path
+        The stacks written.
+    """
+    params = experiment.params
+    psf = true_psf(experiment)
+    scale = params.scale
+    noise = NoiseModel(params.poisson_weight, params.sig_eps)
+    parts = ["noise", "no_noise"] if no_noise_part else ["noise"]
+    written: list[Path] = []
+    rois: list[tuple[int, ...]] = []
+    volumes = open_phantoms(phantoms)
+    for index, phantom in enumerate(volumes):
+        rng = np.random.default_rng([seed, index])
+        shape, brightness = _whole(phantom, scale)
+        blur = StridedBlur(torch.from_numpy(psf), shape.shape, scale)
+        with torch.no_grad():
+            image = blur(torch.from_numpy(brightness * shape)[None, None]).clamp(0, 1)
+            if motion_px > 0:
+                shifts = rng.normal(0, motion_px, (image.shape[2], 2))
+                shifts -= shifts.mean(0)
+                image = shift_planes(image, torch.from_numpy(shifts.astype(np.float32)))
+            generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+            images = {"noise": noise.sample(image, generator), "no_noise": image}
+        name = phantom.path.name.split(".")[0]
+        for part in parts:
+            path = out / part / f"{name}.ome.tif"
+            data = images[part][0, 0].numpy()
+            if experiment.train_dataset.normalisation != "none":
+                data = np.rint(OFFSET + GAIN * data).astype(np.uint16)
+            voxel_size_um = (params.res_axial, params.res_lateral, params.res_lateral)
+            write_ome_tiff(path, data, voxel_size_um)
+            written.append(path)
+        fold = index * folds // len(volumes) if folds else 0
+        for z, y, x in phantom.attributes.get("centres_zyx", ()):
+            # Coarse plane i is centred on fine plane i·s + (s - 1)/2.
+            coarse_z = (z - (scale - 1) / 2) / scale
+            rois.append((len(rois), index, round(coarse_z), round(y), round(x), fold))
+    if rois:
+        columns = ("roi", "image", "z", "y", "x", "fold")
+        save_table(out / "rois.csv", [dict(zip(columns, row, strict=True)) for row in rois])
+    record = {
+        "simulated": True,
+        "experiment": experiment.name,
+        "microscope": params.model_dump(mode="json"),
+        "motion_px": motion_px,
+        "seed": seed,
+        "fwhm_um": model_fwhm_um(refocused(params), params.fine_voxel_size_um),
+    }
+    save_json(out / "acquisition.json", record)
+    return written
+
+
+def true_psf(experiment: Experiment) -> NDArray[np.float32]:
+    """The model PSF of an experiment on its fine grid, with its brightest plane in focus."""
+    params = experiment.params
+    size_z = centred_planes(params.size_z, params.scale)
+    shape = (size_z, params.size_y, params.size_x)
+    return psf_volume(refocused(params), shape, params.fine_voxel_size_um)
+
+
+def refocused(params: ModelParams) -> RadialPSF:
+    """The model PSF, shifted along z so that its maximum on the axis lies at 0.
+
+    Aberration moves the focus; a user of the microscope would have focused on the structure.
+    """
+    psf = params.model_psf()
+    step_um, focus_um = (5 * params.res_axial + 2 * params.pZ) / 200, 0.0
+    z_um = centred(401, step_um)
+    # First far and coarse, then between the neighbours of what was found.
+    while True:
+        focus_um += z_um[int(np.argmax(psf(z_um + focus_um, np.zeros(1))[:, 0]))]
+        if step_um < params.fine_voxel_size_um[0] / 10:
+            break
+        step_um /= 10
+        z_um = centred(21, step_um)
+    return lambda z, r: psf(np.asarray(z) + focus_um, r)
+
+
+def _whole(phantom: Phantom, scale: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Shape and brightness of a phantom, cut to a whole number of coarse planes."""
+    planes, rows, columns = phantom.zyx_shape
+    z = slice(0, planes // scale * scale)
+    shape, brightness = phantom.read(z, slice(0, rows), slice(0, columns))
+    return shape.astype(np.float32), brightness

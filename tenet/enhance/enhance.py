@@ -1,0 +1,340 @@
+"""Enhancing arrays and stacks of any size with a model, tile by tile."""
+
+import copy
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tenet.enhance.memory import (
+    DECONVOLUTION_BYTES,
+    _lacks_memory,
+    bytes_per_voxel,
+    context_of,
+    default_overlap,
+    default_tile,
+    memory_for,
+)
+from tenet.enhance.restore import restore_array, restore_stack
+from tenet.enhance.tiles import Tile, halves, round_up, tile_plan, weigh
+from tenet.errors import TenetError
+from tenet.io.intensities import IntensityRange
+from tenet.io.open import open_stack
+from tenet.io.stack import Stack
+from tenet.model.certainty import Certainty
+from tenet.model.store import THRESHOLD, read_calibration, read_experiment, read_provenance
+from tenet.model.tenet import TENET
+from tenet.networks import recording
+from tenet.physics.optics import psf_volume
+from tenet.types import Progress, Triple, VoxelSize
+
+CHANNELS = ("shape", "brightness")
+#: Probability that a voxel is on the wrong side of the threshold.
+UNCERTAINTY = "uncertainty"
+#: Axes (of N, C, Z, Y, X) that are flipped for so many passes.
+FLIPS: dict[int, tuple[tuple[int, ...], ...]] = {
+    1: ((),),
+    4: ((), (3,), (4,), (3, 4)),
+    8: ((), (2,), (3,), (4,), (2, 3), (2, 4), (3, 4), (2, 3, 4)),
+}
+
+
+# Enhancing ----------------------------------------------------------------------------------------
+
+
+def enhance_stack(
+    model: TENET,
+    stack: Stack,
+    range_: IntensityRange,
+    out: Path,
+    *,
+    voxel_size_um: VoxelSize | None = None,
+    tile_zyx_shape: Triple | None = None,
+    overlap_zyx: Triple | None = None,
+    flips: int = 1,
+    certainty: Certainty | None = None,
+    device: torch.device | str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Enhance a stack of any size into an OME-TIFF, in the memory of one tile.
+
+    A tile is as large as the memory allows, which makes a batch of several smaller ones pointless;
+    one that turns out too large is done in halves. While one is computed the next is read, and the
+    one before written. `model.half_precision` holds here as in training.
+
+    Parameters
+    ----------
+    model : TENET
+        Put into evaluation mode, and on `device` if one is given.
+    stack : Stack
+        Raw stack.
+    range_ : IntensityRange
+        Raw intensities that become 0 and 1.
+    out : Path
+        Receives C, Z·s, Y, X: "shape", the probability in [0, 1] before any threshold, and
+        "brightness" in [0, 1]. The voxel size along z is the stack's over s. With `certainty` a
+        third channel, "uncertainty".
+    voxel_size_um : tuple of float, optional
+        Voxel size of the stack along z, y and x; by default what its file says.
+    tile_zyx_shape, overlap_zyx : tuple of int, optional
+        Most coarse voxels of a tile, and how many neighbours share; see `default_tile` and
+        `default_overlap`.
+    flips : {1, 4, 8}
+        Enhance it as it is, or average over its mirror images in the plane, or in all axes: so many
+        times slower.
+    certainty : Certainty, optional
+        What the model's probabilities mean.
+    device : torch.device or str, optional
+        Where to compute; by default where the model is. ``"cuda"`` stands for all GPUs, which share
+        the tiles.
+    progress : callable, optional
+        Called as ``progress(done, tiles)`` after every tile.
+
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    TenetError
+        If the voxel size is not known, the stack holds NaN or infinite intensities, the tile is too
+        small for the overlap, there is no memory for the smallest tile, `flips` is another number,
+        or the disk is full.
+    """
+    tenet = _Tiled(model, tile_zyx_shape, overlap_zyx, _devices(model, device), flips, certainty)
+    return restore_stack(tenet, stack, range_, out, voxel_size_um=voxel_size_um, progress=progress)
+
+
+def segmented_share(enhanced: Path, threshold: float) -> float:
+    """Part of the voxels of an enhanced stack whose shape reaches a threshold."""
+    shape = open_stack(enhanced, channel=CHANNELS.index("shape"))
+    reached = sum(int(np.count_nonzero(slab >= threshold)) for _, slab in shape.slabs())
+    return reached / math.prod(shape.zyx_shape)
+
+
+def enhance_array(
+    model: TENET,
+    image_zyx: NDArray[Any],
+    *,
+    tile_zyx_shape: Triple | None = None,
+    overlap_zyx: Triple | None = None,
+    flips: int = 1,
+    device: torch.device | str | None = None,
+    progress: Progress | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Enhance a small stack in memory; see `enhance_stack`.
+
+    Parameters
+    ----------
+    image_zyx : ndarray
+        Intensities in [0, 1], shape (Z, Y, X).
+    tile_zyx_shape, overlap_zyx, flips, device, progress
+        As for `enhance_stack`.
+
+    Returns
+    -------
+    shape, brightness : ndarray of float32
+        In [0, 1], shape (Z·s, Y, X).
+
+    Raises
+    ------
+    TenetError
+        If the array is not three-dimensional, or not within [0, 1].
+    """
+    tenet = _Tiled(model, tile_zyx_shape, overlap_zyx, _devices(model, device), flips)
+    shape, brightness = restore_array(tenet, image_zyx, progress=progress)
+    return shape, brightness
+
+
+class _Tiled:
+    """A model as a `Restorer` of tiles that the memory has room for."""
+
+    def __init__(
+        self,
+        model: TENET,
+        tile_zyx_shape: Triple | None,
+        overlap_zyx: Triple | None,
+        devices: Sequence[torch.device],
+        flips: int = 1,
+        certainty: Certainty | None = None,
+    ) -> None:
+        if flips not in FLIPS:
+            raise TenetError(f"flips is {flips}; it must be one of {', '.join(map(str, FLIPS))}")
+        self.flips, self.certainty = FLIPS[flips], certainty
+        self.channels = CHANNELS if certainty is None else (*CHANNELS, UNCERTAINTY)
+        self.params, self.scale = model.params, model.params.scale
+        self.bytes_per_voxel = bytes_per_voxel(model)
+        self.devices, self.workers = devices, len(devices)
+        self.idle: Queue[TENET] = Queue()
+        for number, device in enumerate(devices):
+            own = model if number == 0 else copy.deepcopy(model)
+            self.idle.put(own.to(device).eval())
+        self.tile_zyx_shape = tile_zyx_shape
+        self.overlap_zyx = overlap_zyx or default_overlap(model.params)
+        self.context_zyx = context_of(model.params)
+        self.too_many_voxels = math.inf
+
+    def tiles(self, zyx_shape: Triple) -> list[Tile]:
+        tile_shape = self.tile_zyx_shape
+        if tile_shape is None:
+            own, twice = (min(memory_for(device, n) for device in self.devices) for n in (1, 2))
+            fine_voxels, shown_voxels = own / self.bytes_per_voxel, twice / DECONVOLUTION_BYTES
+            tile_shape = default_tile(
+                self.params, zyx_shape, self.overlap_zyx, fine_voxels, shown_voxels
+            )
+        alignment = self.params.coarse_divisor_zyx
+        return tile_plan(zyx_shape, tile_shape, self.overlap_zyx, alignment, self.context_zyx)
+
+    def restore(self, shown_zyx: NDArray[np.float32], tile: Tile) -> NDArray[np.float32]:
+        model = self.idle.get()
+        try:
+            return self._restore(model, shown_zyx, tile)
+        finally:
+            self.idle.put(model)
+
+    def _restore(
+        self, model: TENET, shown_zyx: NDArray[np.float32], tile: Tile
+    ) -> NDArray[np.float32]:
+        """As a whole, or in halves where there is no memory for it; nor for others of its size."""
+        planes, rows, columns = (span.stop - span.start for span in tile)
+        voxels = planes * rows * columns
+        if voxels < self.too_many_voxels:
+            try:
+                return self._whole(model, shown_zyx, tile)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _lacks_memory(error):
+                    raise
+            self.too_many_voxels = min(self.too_many_voxels, voxels)
+            if torch.cuda.is_available():
+                recording.stop()
+        parts = halves(tile, self.overlap_zyx, self.params.coarse_divisor_zyx, self.context_zyx)
+        if parts is None:
+            raise TenetError(
+                f"no memory for a tile of {planes}×{rows}×{columns} voxels on "
+                f"{model.initial_psf.device}, and smaller ones make no sense: close other "
+                "programs, or use another device"
+            )
+        whole = np.zeros((len(self.channels), planes * self.scale, rows, columns), np.float32)
+        for part in parts:
+            z, y, x = (span.shown_of(outer) for span, outer in zip(part, tile, strict=True))
+            block = self._restore(model, shown_zyx[z, y, x], part)
+            weigh(block, part, self.scale)
+            z, y, x = (slice(span.start, span.stop) for span in part)
+            whole[:, z.start * self.scale : z.stop * self.scale, y, x] += block
+        return whole
+
+    def _whole(
+        self, model: TENET, shown_zyx: NDArray[np.float32], tile: Tile
+    ) -> NDArray[np.float32]:
+        enhanced = _enhance_tile(model, shown_zyx, tile, self.flips)
+        if self.certainty is None:
+            return enhanced
+        return np.concatenate([enhanced, self.certainty.wrong(enhanced[:1])])
+
+
+def _devices(model: TENET, device: torch.device | str | None) -> list[torch.device]:
+    """Where to compute: on every GPU if the GPU is wanted, but not which."""
+    chosen = model.initial_psf.device if device is None else torch.device(device)
+    if chosen.type == "cuda" and chosen.index is None:
+        return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    return [chosen]
+
+
+def choose_alignment(model: TENET, wanted: bool | None, folder: Path) -> None:
+    """Keep a model's alignment network or leave it out; by default, where None, keep it.
+
+    Raises
+    ------
+    TenetError
+        If it is wanted and there is none.
+    """
+    if wanted and model.aligner is None:
+        raise TenetError(
+            f"{folder} has no alignment network: it needs align_params in the experiment, and "
+            "`python -m tenet align` before fine-tuning"
+        )
+    if wanted is False:
+        model.aligner = None
+
+
+@torch.inference_mode()
+def _enhance_tile(
+    model: TENET,
+    shown_zyx: NDArray[np.float32],
+    tile: Tile,
+    flips: Sequence[tuple[int, ...]],
+) -> NDArray[np.float32]:
+    """Shape probability and brightness (2, Z·s, Y, X) of one tile in [0, 1], mean over flips."""
+    alignment, scale = model.params.coarse_divisor_zyx, model.params.scale
+    # Replicated at the far ends, so that the near ones stay aligned with the pooling; it is what
+    # the network's own convolutions do at a border, and works however small the tile is.
+    padding = [(0, -n % a) for n, a in zip(shown_zyx.shape, alignment, strict=True)]
+    padded = torch.from_numpy(np.pad(shown_zyx, padding, mode="edge"))
+    image = model.align(padded.to(model.initial_psf.device)[None, None])  # -> (1, 1, Z, Y, X)
+    estimate = model.deconvolve(image) if model.params.deconvolution_steps else None
+    lengths = [span.stop - span.start for span in tile]
+    z, y, x = (
+        slice(span.own.start, span.own.start + round_up(n, a))
+        for span, n, a in zip(tile, lengths, alignment, strict=True)
+    )
+    image = image[..., z, y, x]
+    if estimate is not None:
+        estimate = estimate[..., z.start * scale : z.stop * scale, y, x]
+    total: Tensor | None = None
+    for axes in flips:
+        flipped = None if estimate is None else estimate.flip(axes)
+        enhanced = model.enhance(image.flip(axes), estimate=flipped)
+        both = torch.cat([enhanced["shape_probability"], enhanced["brightness"]], dim=1).float()
+        total = both.flip(axes) if total is None else total.add_(both.flip(axes))
+    assert total is not None
+    planes, rows, columns = lengths
+    return (total[0, :, : planes * scale, :rows, :columns] / len(flips)).cpu().numpy()
+
+
+def psf_before_and_after(
+    model: TENET,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], VoxelSize]:
+    """Return the theoretical and the learned PSF on the fine grid (sum 1), and the voxel size."""
+    params = model.params
+    voxel_size_um = params.fine_voxel_size_um
+    before = psf_volume(params.model_psf(), model.psf.zyx_shape, voxel_size_um)
+    with torch.no_grad():
+        after = model.psf().cpu().numpy()
+    return before, after, voxel_size_um
+
+
+def read_threshold(folder: Path) -> float | None:
+    """Read the threshold that was chosen for a model on held-out phantoms; None if none was.
+
+    Raises
+    ------
+    TenetError
+        If threshold.json is damaged, or of another model.
+    """
+    found = read_calibration(folder)
+    return None if found is None else found.threshold
+
+
+def missing_calibration(folder: Path) -> str | None:
+    """Say in one line what stands in for the calibration of a model, or None if it has one."""
+    found = read_calibration(folder)
+    if found is not None:
+        if found.weights is not None or not read_provenance(folder).files:
+            return None
+        return (
+            f"{folder / THRESHOLD} does not say which weights it is for: it was written by hand, "
+            "or by an earlier version"
+        )
+    threshold = read_experiment(folder).params.threshold
+    return (
+        f"{folder} was never calibrated (it has no {THRESHOLD}): stacks are not brought to the "
+        f"level of phantoms, and its threshold is taken as {threshold:g}, from its settings; give "
+        "--tuning phantoms when training to choose both"
+    )

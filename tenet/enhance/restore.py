@@ -1,0 +1,181 @@
+"""Restoring stacks of any size with anything that makes a fine tile of a coarse one.
+
+A stack is cut into overlapping tiles on the coarse grid. What is made of each is multiplied by
+weights that fall smoothly to 0 towards the tile's borders and add up to 1 over all tiles, so that
+results are only ever added to a file. Memory is that of a few tiles.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tenet.enhance.tiles import Tile, weigh
+from tenet.errors import TenetError
+from tenet.io.intensities import IntensityRange, normalise
+from tenet.io.stack import Stack
+from tenet.io.writing import writer_for
+from tenet.types import Progress, Triple, VoxelSize
+
+Read = Callable[[slice, slice, slice], NDArray[np.float32]]
+
+
+class Restorer(Protocol):
+    """A method that restores a stack tile by tile."""
+
+    @property
+    def scale(self) -> int:
+        """Fine planes per coarse plane."""
+        ...
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """What it makes, by name."""
+        ...
+
+    def tiles(self, zyx_shape: Triple) -> list[Tile]:
+        """Cut a stack, on the coarse grid."""
+        ...
+
+    @property
+    def workers(self) -> int:
+        """How many tiles it restores at once, each in a thread: one for each device."""
+        ...
+
+    def restore(self, shown_zyx: NDArray[np.float32], tile: Tile) -> NDArray[np.float32]:
+        """Make (C, Z·s, Y, X) of a tile, of all in [0, 1] that is shown of it and around it."""
+        ...
+
+
+def restore_stack(
+    restorer: Restorer,
+    stack: Stack,
+    range_: IntensityRange,
+    out: Path,
+    *,
+    voxel_size_um: VoxelSize | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Restore a stack of any size into an OME-TIFF or OME-Zarr, in the memory of a few tiles.
+
+    Parameters
+    ----------
+    restorer : Restorer
+    stack : Stack
+        Raw stack.
+    range_ : IntensityRange
+        Raw intensities that become 0 and 1.
+    out : Path
+        Receives C, Z·s, Y, X; an OME-Zarr if it ends in ``.zarr``. The voxel size along z is the
+        stack's over s.
+    voxel_size_um : tuple of float, optional
+        Voxel size of the stack along z, y and x; by default what its file says.
+    progress : callable, optional
+        Called as ``progress(done, tiles)`` after every tile.
+
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    TenetError
+        If the voxel size is not known, the stack holds NaN or infinite intensities, or the disk is
+        full.
+    """
+    size_um = voxel_size_um or stack.voxel_size_um
+    if size_um is None:
+        raise TenetError(f"{stack.path}: it records no voxel size; give z, y, x in µm")
+
+    def read(z: slice, y: slice, x: slice) -> NDArray[np.float32]:
+        raw = stack.read(z, y, x)
+        if not np.isfinite(raw).all():
+            raise TenetError(
+                f"{stack.path}: NaN or infinite intensities in planes {z.start} to {z.stop - 1}; "
+                "export the raw data again"
+            )
+        return normalise(raw, range_)
+
+    out = Path(out)
+    scale = restorer.scale
+    planes, rows, columns = stack.zyx_shape
+    czyx_shape = (len(restorer.channels), planes * scale, rows, columns)
+    fine_size_um = (size_um[0] / scale, size_um[1], size_um[2])
+    with writer_for(out, czyx_shape, fine_size_um, restorer.channels) as writer:
+        for start, block in _blocks(restorer, read, stack.zyx_shape, progress):
+            writer.add(start, block)
+    return out
+
+
+def restore_array(
+    restorer: Restorer, image_zyx: NDArray[Any], *, progress: Progress | None = None
+) -> NDArray[np.float32]:
+    """Restore a small stack in memory; see `restore_stack`.
+
+    Parameters
+    ----------
+    image_zyx : ndarray
+        Intensities in [0, 1], shape (Z, Y, X).
+
+    Returns
+    -------
+    ndarray of float32, shape (C, Z·s, Y, X)
+
+    Raises
+    ------
+    TenetError
+        If the array is not three-dimensional, or not within [0, 1].
+    """
+    image = np.asarray(image_zyx, dtype=np.float32)
+    if image.ndim != 3 or 0 in image.shape:
+        raise TenetError(f"an array of shape {image.shape} is no stack; give Z, Y, X")
+    if not (image.min() >= 0 and image.max() <= 1):
+        raise TenetError("intensities must be from 0 to 1: normalise the stack first")
+    planes, rows, columns = image.shape
+    whole = np.zeros(
+        (len(restorer.channels), planes * restorer.scale, rows, columns), dtype=np.float32
+    )
+    shape = (planes, rows, columns)
+    for (z, y, x), block in _blocks(restorer, lambda z, y, x: image[z, y, x], shape, progress):
+        _, n_z, n_y, n_x = block.shape
+        whole[:, z : z + n_z, y : y + n_y, x : x + n_x] += block
+    return whole
+
+
+def _blocks(
+    restorer: Restorer, read: Read, zyx_shape: Triple, progress: Progress | None
+) -> Iterator[tuple[Triple, NDArray[np.float32]]]:
+    """Yield weighted results (C, Z·s, Y, X) and their place on the fine grid; their sum is all."""
+    plan = restorer.tiles(zyx_shape)
+
+    def load(tile: Tile) -> NDArray[np.float32]:
+        z, y, x = (span.shown for span in tile)
+        return read(z, y, x)
+
+    def restored(tile: Tile, loaded: "Future[NDArray[np.float32]]") -> NDArray[np.float32]:
+        block = restorer.restore(loaded.result(), tile)
+        weigh(block, tile, restorer.scale)
+        return block
+
+    # While the devices work, one tile more is read, and the block before is taken care of by who
+    # asked for it. No more wait than that, so that memory stays that of a few tiles.
+    reader, workers = ThreadPoolExecutor(1), ThreadPoolExecutor(restorer.workers)
+    waiting: deque[tuple[Tile, Future[NDArray[np.float32]]]] = deque()
+    remaining = iter(plan)
+    try:
+        for done in range(1, len(plan) + 1):
+            while len(waiting) <= restorer.workers and (tile := next(remaining, None)):
+                loaded = reader.submit(load, tile)
+                waiting.append((tile, workers.submit(restored, tile, loaded)))
+            (z, y, x), future = waiting.popleft()
+            yield (z.start * restorer.scale, y.start, x.start), future.result()
+            if progress is not None:
+                progress(done, len(plan))
+    finally:
+        for pool in (reader, workers):
+            pool.shutdown(cancel_futures=True)

@@ -1,0 +1,88 @@
+"""Stacks in a folder, and their names."""
+
+import os
+import re
+from pathlib import Path
+
+from tenet.errors import TenetError, one_line
+from tenet.io.ome_zarr import is_zarr
+from tenet.io.stack import Stack, check_voxel_size
+from tenet.types import VoxelSize
+
+_FILE_SUFFIXES = (".tif", ".tiff", ".btf", ".npy", ".nd2", ".zarr.zip", ".ozx")
+_SUFFIX = re.compile(
+    r"(\.ome)?(\.tiff?|\.btf|\.npy|\.nd2|\.zarr|\.zarr\.zip|\.ozx)$", re.IGNORECASE
+)
+
+
+def stack_name(path: Path) -> str:
+    """Name of a stack without the suffixes of an image file: ``03.ome.tif`` is 03.
+
+    An image inside an OME-Zarr is named after both: ``03.zarr/1`` is 03_1.
+    """
+    return "_".join([_SUFFIX.sub("", name) for name in _names(path)])
+
+
+def _names(path: Path) -> list[str]:
+    """Names of the stack's file or folder, and of the groups inside it that lead to the image."""
+    parts = Path(os.path.abspath(path)).parts  # "." and "x/.." have a name too
+    inside = [k for k, part in enumerate(parts) if part.lower().endswith(".zarr")]
+    return list(parts[inside[-1] :] if inside and not _SUFFIX.search(parts[-1]) else parts[-1:])
+
+
+def stack_files(path: Path) -> list[Path]:
+    """List the stacks of a folder by name; of a file or a Zarr, itself.
+
+    Raises
+    ------
+    TenetError
+        If there is nothing to read, or two files have one name but for the suffix.
+    """
+    if not os.path.exists(path):
+        raise TenetError(f"{path}: no such folder or file; check the path")
+    if not path.is_dir() or is_zarr(path):
+        return [path]
+    inside = _inside(path)
+    files = [f for f in inside if f.name.lower().endswith(_FILE_SUFFIXES) or is_zarr(f)]
+    if not files:
+        held = f"holds {len(inside)} other files or folders" if inside else "is empty"
+        raise TenetError(
+            f"{path}: there is no stack in this folder, which {held}; give one with a stack "
+            f"(OME-Zarr, or a file that ends in {', '.join(_FILE_SUFFIXES)})"
+        )
+    names = [stack_name(f) for f in files]
+    for name in names:
+        if names.count(name) > 1:
+            raise TenetError(
+                f"{path}: several stacks are called {name}; rename or move all but one"
+            )
+    return files
+
+
+def _inside(folder: Path) -> list[Path]:
+    """List what a folder holds by name, but for hidden files."""
+    try:
+        return sorted(f for f in folder.iterdir() if not f.name.startswith("."))
+    except OSError as error:
+        raise TenetError(f"{folder}: the folder cannot be read ({one_line(error)})") from None
+
+
+# Voxels -------------------------------------------------------------------------------------------
+
+
+def voxel_size_of(stack: Stack, given: VoxelSize | None = None) -> VoxelSize:
+    """Voxel size along z, y and x in µm: the given one, or what the stack's file says.
+
+    Raises
+    ------
+    TenetError
+        If neither is known, or it is none of a microscope (`check_voxel_size`).
+    """
+    size = given or stack.voxel_size_um
+    if size is None:
+        raise TenetError(
+            f"{stack.path} {stack.voxel_size_note}: give --voxel-size Z Y X in µm "
+            "(voxel_z_um, voxel_y_um, voxel_x_um in the sample table)"
+        )
+    check_voxel_size(size, str(stack.path))
+    return size

@@ -1,0 +1,1 @@
+"""Training: what a model learns from phantoms, and then from the stacks themselves."""

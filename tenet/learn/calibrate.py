@@ -1,0 +1,155 @@
+"""What a model needs before it is used: a threshold, an intensity level, and its PSF measured.
+
+All of it comes from held-out phantoms blurred by the model's own PSF, never from the data that the
+model will be judged on.
+"""
+
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tenet.data.phantoms.store import open_phantoms
+from tenet.enhance.enhance import enhance_array, psf_before_and_after
+from tenet.errors import TenetError
+from tenet.io.atomic import save_json, save_table
+from tenet.metrics.segmentation import best_threshold, threshold_grid
+from tenet.model.certainty import Counts
+from tenet.model.intensity import BRIGHTEST_PERCENT, deconvolved_peak, reconstruction_gain
+from tenet.model.store import (
+    MODEL,
+    MOST_LEVEL,
+    PSF_TABLE,
+    THRESHOLD,
+    digest,
+    digest_of,
+    phantoms_digest,
+    read_calibration,
+)
+from tenet.model.tenet import TENET
+from tenet.physics.optics import psf_fwhm_um
+
+Pair = tuple[NDArray[np.float32], NDArray[np.uint8]]
+
+
+def phantom_images(model: TENET, phantoms: Path, *, noise: bool, seed: int) -> list[Pair]:
+    """Images (Z, Y, X) of every phantom by the model's own PSF and noise, and the true shapes."""
+    scale = model.params.scale
+    device = model.initial_psf.device
+    pairs = []
+    for index, phantom in enumerate(open_phantoms(phantoms)):
+        planes, rows, columns = phantom.zyx_shape
+        z = slice(0, planes // scale * scale)
+        shape, brightness = phantom.read(z, slice(0, rows), slice(0, columns))
+        with torch.no_grad():
+            luminance = torch.from_numpy(brightness * shape)[None, None].to(device)
+            zyx_shape = (shape.shape[0], rows, columns)
+            image = model.blur(zyx_shape)(luminance).clamp(0, 1)
+            if noise:
+                generator = torch.Generator().manual_seed(1_000_003 * seed + index)
+                image = model.noise.sample(image, generator)
+        pairs.append((image[0, 0].cpu().numpy(), shape))
+    return pairs
+
+
+def calibrate(model: TENET, phantoms: Path, folder: Path, *, seed: int = 0) -> dict[str, Any]:
+    """Choose the threshold of the shape and the level of the brightest signal; write both.
+
+    Parameters
+    ----------
+    model : TENET
+        In evaluation mode.
+    phantoms : Path
+        Held-out phantoms.
+    folder : Path
+        Receives ``threshold.json`` and ``psf.csv``.
+    seed : int
+        Of the noise.
+
+    Returns
+    -------
+    dict
+        `threshold` (of the highest mean IoU), `iou`, `n`; `signal_level` and `deconvolved_level`:
+        the intensity that the brightest 0.01 % of the voxels of a phantom's image reach, before and
+        after deconvolution; `gain`, see `reconstruction_gain`. Raw stacks are scaled to the last
+        two; a level that has no meaning, as where nothing is seen, is left out. `inside`: what the
+        probabilities meant, see `certainty`. `weights`: SHA-256 of the weights in the folder.
+    """
+    levels = [
+        float(np.percentile(image, BRIGHTEST_PERCENT))
+        for image, _ in phantom_images(model, phantoms, noise=False, seed=seed)
+    ]
+    pairs = phantom_images(model, phantoms, noise=True, seed=seed)
+    peaks = [deconvolved_peak(model, image) for image, _ in pairs]
+    gains = [reconstruction_gain(model, image) for image, _ in pairs]
+    counts = Counts()
+    scores = ((enhance_array(model, image)[0], truth) for image, truth in pairs)
+    choice = best_threshold(counts.seen(scores), threshold_grid())
+    record = {
+        "threshold": round(float(choice.threshold), 4),
+        "iou": round(float(choice.iou), 4),
+        "n": len(pairs),
+        **_known({"signal_level": levels, "deconvolved_level": peaks, "gain": gains}),
+        "inside": counts.shares(),
+        "how": "highest mean IoU on held-out phantoms blurred by the model's own PSF and noise",
+    }
+    weights = folder / MODEL
+    if weights.exists():
+        own = digest(weights)
+        record |= {"weights": own, "identity": _identity(own, phantoms, seed)}
+    save_json(folder / THRESHOLD, record)
+    return record
+
+
+def _known(found: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The medians of levels, but for those that have no meaning."""
+    medians = {kind: round(float(np.median(values)), 6) for kind, values in found.items()}
+    return {k: v for k, v in medians.items() if math.isfinite(v) and 0 < v <= MOST_LEVEL}
+
+
+def _identity(weights: str, phantoms: Path, seed: int) -> str:
+    """What a calibration follows from."""
+    return digest_of(f"{weights} {phantoms_digest(phantoms)} {seed}")
+
+
+def complete(model: TENET, phantoms: Path | None, folder: Path, *, seed: int = 0) -> None:
+    """Add to a trained model in a folder what it lacks: calibration and table of the PSF.
+
+    Parameters
+    ----------
+    model : TENET
+        What lies in the folder, in evaluation mode.
+    phantoms : Path or None
+        Held-out phantoms; None leaves the model without a calibration, or with the one it has.
+    folder : Path
+    seed : int
+        As for `calibrate`.
+    """
+    if phantoms is not None:
+        found = None
+        with contextlib.suppress(TenetError):  # one that is damaged, or of other weights, is redone
+            found = read_calibration(folder)
+        wanted = _identity(digest(folder / MODEL), phantoms, seed)
+        if found is None or found.identity != wanted:
+            print(calibrate(model, phantoms, folder, seed=seed))
+    if not (folder / PSF_TABLE).exists():
+        write_psf_table(model, folder)
+
+
+def write_psf_table(model: TENET, folder: Path) -> None:
+    """Widths of the PSF that the model started from and of the one it has, as ``psf.csv``.
+
+    A width is left out where the grid of the PSF does not reach down to half of the maximum.
+    """
+    before, after, voxel_size_um = psf_before_and_after(model)
+    rows = [
+        {"which": which, "axis": axis, "fwhm_um": round(width, 4) if math.isfinite(width) else None}
+        for which, psf in (("initial", before), ("learned", after))
+        for axis, width in psf_fwhm_um(psf, voxel_size_um).items()
+    ]
+    save_table(folder / PSF_TABLE, rows)

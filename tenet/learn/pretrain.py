@@ -1,0 +1,375 @@
+"""Pre-training: the PSF network fitted to its model, the encoder trained on simulated phantoms."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor
+
+from tenet.data.crops import PhantomCrops, mask_boxes
+from tenet.data.phantoms.store import Phantom, import_phantoms, open_phantoms
+from tenet.data.simulate import refocused
+from tenet.errors import TenetError
+from tenet.learn.ewc import ElasticWeights
+from tenet.learn.loop import Plan, generator_for, train
+from tenet.learn.losses import SHAPE_LOSSES, brightness_loss, masked_brightness_loss
+from tenet.model.store import FISHER, OPTIMISER, is_trained, load_model, phantoms_digest, save_model
+from tenet.model.tenet import TENET
+from tenet.physics.blur import StridedBlur, centred_planes
+from tenet.physics.motion import MotionSettings, draw_displacement, shift_planes
+from tenet.physics.noise import NoiseModel
+from tenet.physics.optics import psf_volume
+from tenet.settings.schema import (
+    Dataset,
+    Experiment,
+    Microscopes,
+    ModelParams,
+    PretrainLoop,
+    Vibration,
+)
+
+
+def pretrain(
+    experiment: Experiment,
+    phantoms: Path,
+    folder: Path,
+    *,
+    device: torch.device,
+    seed: int = 0,
+) -> TENET:
+    """Fit the PSF, train the encoder on phantoms blurred by it, and write the model.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        `params`, `pretrain_dataset`, `pretrain_val_dataset`, `pretrain_loop`, `vibration`.
+    phantoms : Path
+        Folder of stored phantoms, or of the user's own ``*.npz``. Volumes with index in
+        [`low`, `high`) of the data sets train and validate.
+    folder : Path
+        Receives the model, the optimiser's state, the Fisher information, and the history.
+    device : torch.device
+        Where to compute.
+    seed : int
+        Everything random follows from it.
+
+    Returns
+    -------
+    TENET
+        The best model, in evaluation mode; that of the folder where it was trained already.
+    """
+    identity = f"pretrain {seed} {experiment.model_dump_json()} {phantoms_digest(phantoms)}"
+    half_precision = experiment.pretrain_loop.precision == "bfloat16"
+    if is_trained(folder, identity):
+        model, _ = load_model(folder, device=device)
+        model.half_precision = half_precision
+        return model
+    volumes = _volumes(phantoms, folder)
+    model = TENET(experiment.params)
+    error = model.initialise(generator_for(seed, 1))
+    print(f"PSF network fitted to its model: mean squared error {error:.2g}")
+    model.to(device)
+    model.half_precision = half_precision
+    task = PretrainTask(model, experiment, volumes, seed)
+    settings = experiment.pretrain_loop
+    plan = Plan(
+        settings=settings,
+        folder=folder,
+        steps_per_epoch=settings.steps_of(experiment.pretrain_dataset.I),
+        seed=seed,
+        best_over=3,
+        identity=identity,
+    )
+    optimiser_state = train(task, plan)
+    model.eval()
+    elastic = task.fisher_information(experiment.train_loop.ewc_batches)
+    save_model(
+        folder,
+        model,
+        # Alignment is trained afterwards, into a model of its own.
+        experiment.model_copy(update={"align_params": None}),
+        {"kind": "pretrain", "seed": seed, "psf_fit_error": error},
+        identity=identity,
+        beside={
+            OPTIMISER: optimiser_state,
+            FISHER: {"parameters": elastic.parameters, "fisher": elastic.fisher},
+        },
+    )
+    return model
+
+
+def _volumes(phantoms: Path, folder: Path) -> list[Phantom]:
+    """Stored phantoms; the user's own ``*.npz`` are converted first, once."""
+    if any(phantoms.glob("*.npz")):
+        return import_phantoms(phantoms, folder / "phantoms")
+    return open_phantoms(phantoms)
+
+
+Drawn = tuple[Tensor, Tensor]  # shape, brightness
+
+
+class Batch(NamedTuple):
+    """Truth (N, 1, Z·s, Y, X), images (N, 1, Z, Y, X), and what blurred them.
+
+    `still` is the image before motion and noise, `masked` the image with masks.
+    """
+
+    shape: Tensor
+    brightness: Tensor
+    still: Tensor
+    image: Tensor
+    masked: Tensor
+    blur: StridedBlur
+
+
+class DrawnPSF(NamedTuple):
+    """What blurs an image, and what of it the network is told."""
+
+    whole: Tensor
+    told: Tensor
+
+
+class Simulator:
+    """Crops of phantoms as a microscope would show them, made on the fly.
+
+    Parameters
+    ----------
+    volumes : sequence of Phantom
+        The truth.
+    dataset : Dataset
+        Crop size and margin (fine voxels; less where a volume has no room), acceptance, masks.
+    scale : int
+        s, fine planes per coarse plane.
+    vibration : Vibration, optional
+        Misaligns the planes, more so as epochs go by.
+    noise : bool
+        Whether to add noise.
+    microscopes : Microscopes
+        Light (the truth gets its share), saturation, noise and contrast of each image.
+    """
+
+    def __init__(
+        self,
+        volumes: Sequence[Phantom],
+        dataset: Dataset,
+        scale: int,
+        vibration: Vibration | None = None,
+        noise: bool = True,
+        microscopes: Microscopes | None = None,
+    ) -> None:
+        if not volumes:
+            raise TenetError(
+                "there are no phantoms to train on: check low and high of the data set"
+            )
+        smallest = np.min([volume.zyx_shape for volume in volumes], axis=0)
+        room = np.maximum(smallest - dataset.cropsize, 0) // 2
+        self.margin = np.minimum(dataset.margin, room) // (scale, 1, 1) * (scale, 1, 1)
+        z, y, x = (int(n) for n in dataset.cropsize + 2 * self.margin)
+        self.crops = PhantomCrops(
+            volumes, (z, y, x), min_foreground=dataset.min_foreground, augment=dataset.augment
+        )
+        self.seen_shape = (z, y, x)
+        self.dataset, self.scale, self.noise = dataset, scale, noise
+        self.microscopes = microscopes or Microscopes()
+        self.motion = None if vibration is None else _motion_settings(vibration)
+
+    def draw(self, size: int, rng: Generator) -> Drawn:
+        """Read shape and brightness, each (N, 1, Z·s, Y, X) with the margin."""
+        crops = [self.crops.draw(rng) for _ in range(size)]
+        shape, brightness = (np.stack(part)[:, None] for part in zip(*crops, strict=True))
+        return torch.from_numpy(shape), torch.from_numpy(brightness)
+
+    @torch.no_grad()
+    def batch(
+        self,
+        model: TENET,
+        drawn: Drawn,
+        epoch: int,
+        rng: Generator,
+        *,
+        psf: Tensor | DrawnPSF | None = None,
+        noise: NoiseModel | None = None,
+    ) -> Batch:
+        """Images of what was drawn, with the PSF and noise of `model` where no other are given."""
+        device = model.initial_psf.device
+        shape, brightness = (part.to(device) for part in drawn)
+        ranges, n = self.microscopes, len(shape)
+        light = _log_uniform(ranges.least_light, 1, n, rng).to(brightness)
+        ceiling = _log_uniform(ranges.least_ceiling, 1, n, rng).to(brightness)
+        noisier = _log_uniform(1 / ranges.noise_spread, ranges.noise_spread, n, rng).to(brightness)
+        contrast = _log_uniform(1, ranges.most_contrast, n, rng).to(brightness)
+        brightness = brightness**contrast * light
+        if not isinstance(psf, DrawnPSF):
+            psf = model.psf() if psf is None else psf
+            psf = DrawnPSF(psf, psf)
+        whole, told = (part.to(device) for part in psf)
+        image = model.blur(self.seen_shape, whole)(brightness * shape).clamp(0, 1)
+        z, y, x = self.margin
+        fine = (..., _inner(z), _inner(y), _inner(x))
+        shape, brightness = shape[fine], brightness[fine]
+        image = still = image[..., _inner(z // self.scale), _inner(y), _inner(x)]
+        if self.motion is not None:
+            parameters = self.motion.at(epoch)
+            image = torch.cat(
+                [
+                    shift_planes(one[None], draw_displacement(image.shape[2], parameters, rng))
+                    for one in image
+                ]
+            )
+        if self.noise:
+            generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+            image = (noise or model.noise).sample(image, generator, noisier)
+        image = image.minimum(ceiling)
+        masked = mask(self.dataset, self.scale, image, rng)
+        return Batch(
+            shape, brightness, still, image, masked, model.blur(self.dataset.cropsize, told)
+        )
+
+
+def _log_uniform(low: float, high: float, n: int, rng: Generator) -> Tensor:
+    """(n, 1, 1, 1, 1); nothing is drawn where there is no choice."""
+    share = rng.random((n, 1, 1, 1, 1)) if high > low else np.zeros((n, 1, 1, 1, 1))
+    return torch.from_numpy(high * (low / high) ** share)
+
+
+def _inner(margin: int) -> slice:
+    return slice(margin, -margin or None)
+
+
+def psfs(params: ModelParams, microscopes: Microscopes, rng: Generator) -> list[DrawnPSF]:
+    """Draw the PSFs of pre-training, each in focus, on the fine grid and with sum 1."""
+    size_z = centred_planes(params.size_z, params.scale)
+    drawn = []
+    for _ in range(microscopes.count):
+        factor = 1 + rng.uniform(-1, 1) * microscopes.na_spread
+        update = {
+            "NA": min(params.NA * factor, 0.98 * min(params.ni, params.ni0)),
+            "pZ": params.pZ + rng.uniform(0, 1) * microscopes.depth,
+            "bet_xy": params.bet_xy / factor,
+            "bet_z": params.bet_z / factor**2,
+        }
+        psf = refocused(params.model_copy(update=update))
+        volume = psf_volume(psf, (size_z, params.size_y, params.size_x), params.fine_voxel_size_um)
+        told = torch.from_numpy(volume)
+        share = rng.uniform(0, microscopes.most_haze) if microscopes.most_haze else 0.0
+        drawn.append(DrawnPSF(torch.lerp(told, haze(told), share) if share else told, told))
+    return drawn
+
+
+def haze(psf: Tensor) -> Tensor:
+    """A Gaussian all over the grid of a PSF, its standard deviation a quarter of each axis; sum 1.
+
+    Scattered and strongly aberrated light around bright structures, which no model PSF has.
+    """
+    total = torch.ones_like(psf)
+    for axis, n in enumerate(psf.shape):
+        distance = 4 * (torch.arange(n) - (n - 1) / 2) / n
+        profile = torch.exp(-distance.square() / 2).to(psf)
+        total = total * profile.view(*(n if a == axis else 1 for a in range(psf.ndim)))
+    return total / total.sum()
+
+
+def mask(dataset: Dataset, scale: int, image: Tensor, rng: Generator) -> Tensor:
+    """Blank boxes of images (N, 1, Z, Y, X) where the data set asks for it."""
+    if not dataset.mask:
+        return image
+    zyx_shape = (image.shape[2], image.shape[3], image.shape[4])
+    boxes = [
+        mask_boxes(rng, zyx_shape, dataset.mask_num, dataset.mask_size) for _ in range(len(image))
+    ]
+    return image * torch.from_numpy(np.stack(boxes)[:, None]).to(image)
+
+
+def _motion_settings(vibration: Vibration) -> MotionSettings:
+    def ends(name: str) -> tuple[float, float]:
+        bounds = getattr(vibration, name)
+        return bounds.min, bounds.max
+
+    return MotionSettings(
+        b_sigma=ends("b_sigma"),
+        amp_alpha=ends("amp_alpha"),
+        omega_alpha=ends("omega_alpha"),
+        noise_inv_var_alpha=ends("noise_inv_var_alpha"),
+        max_step=vibration.max_step,
+    )
+
+
+def supervised_terms(model: TENET, settings: PretrainLoop, batch: Batch) -> dict[str, Tensor]:
+    """Loss of shape and of brightness where both are known."""
+    shape, brightness = batch.shape, batch.brightness
+    enhanced = model.enhance(batch.masked, batch.blur)
+    of_shape = SHAPE_LOSSES[settings.loss_fnx](enhanced["shape_logits"].float(), shape)
+    if settings.loss_fnz == "masked_bce":
+        of_brightness = masked_brightness_loss(enhanced["brightness_logits"], shape, brightness)
+    else:
+        of_brightness = brightness_loss(enhanced["brightness"], shape, brightness)
+    return {
+        "shape": settings.weight_x * of_shape,
+        "brightness": settings.weight_z * of_brightness,
+    }
+
+
+class PretrainTask:
+    """Shape and brightness from simulated images, with the truth at hand."""
+
+    def __init__(
+        self, model: TENET, experiment: Experiment, volumes: Sequence[Phantom], seed: int
+    ) -> None:
+        settings = experiment.pretrain_loop
+        self.model, self.settings, self.seed = model, settings, seed
+        training, validation = experiment.pretrain_dataset, experiment.pretrain_val_dataset
+        noise = not settings.without_noise
+        vibration = experiment.vibration if settings.is_vibrate else None
+        scale, microscopes = experiment.params.scale, experiment.microscopes
+        seen = volumes[training.low : training.high]
+        self.training = Simulator(seen, training, scale, vibration, noise, microscopes)
+        held_out = volumes[validation.low : validation.high]
+        self.validation = Simulator(
+            held_out, validation, scale, noise=noise, microscopes=microscopes
+        )
+        self.psfs = psfs(experiment.params, experiment.microscopes, generator_for(seed, 3))
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The encoder's; PSF and noise model are given."""
+        return [{"params": list(self.model.encoder.parameters())}]
+
+    def batch(self, simulator: Simulator, drawn: Drawn, epoch: int, rng: Generator) -> Batch:
+        """Truth and images, taken with the model's own PSF or one drawn from `psfs`."""
+        psf = self.psfs[rng.integers(len(self.psfs))] if self.psfs else None
+        return simulator.batch(self.model, drawn, epoch, rng, psf=psf)
+
+    def draw(self, rng: Generator) -> Drawn:
+        """Crops of phantoms."""
+        return self.training.draw(self.settings.batch_size, rng)
+
+    def training_terms(self, epoch: int, drawn: Drawn, rng: Generator) -> Mapping[str, Tensor]:
+        """Terms on a fresh batch."""
+        batch = self.batch(self.training, drawn, epoch, rng)
+        return supervised_terms(self.model, self.settings, batch)
+
+    def validation_terms(self, model: Any) -> Iterator[Mapping[str, Tensor]]:
+        """Terms on the fixed validation batches."""
+        dataset = self.validation.dataset
+        for index in range(dataset.I):
+            rng = generator_for(dataset.seed, index)
+            batch = self.batch(self.validation, self.validation.draw(1, rng), 0, rng)
+            yield supervised_terms(model, self.settings, batch)
+
+    def fisher_information(self, batches: int) -> ElasticWeights:
+        """Elastic weights of the encoder at its present parameters.
+
+        The information is that of a whole crop: the loss, a mean over voxels, is multiplied by
+        their number, as if all of it were a log-likelihood (soft Dice is none).
+        """
+
+        def losses() -> Iterator[Tensor]:
+            for index in range(batches):
+                rng = generator_for(self.seed, 2, index)
+                batch = self.batch(self.training, self.training.draw(1, rng), 0, rng)
+                terms = supervised_terms(self.model, self.settings, batch)
+                yield batch.shape.numel() * torch.stack(list(terms.values())).sum()
+
+        return ElasticWeights.estimate(self.model.encoder, losses())

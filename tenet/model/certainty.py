@@ -1,0 +1,96 @@
+"""How sure a model is: the probability that a voxel of its segmentation is wrong."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tenet.errors import TenetError
+from tenet.model.store import BINS, THRESHOLD, read_calibration
+
+
+class Counts:
+    """Voxels, and those of them inside of structures, for each bin of the shape's probability."""
+
+    def __init__(self) -> None:
+        self.voxels, self.inside = np.zeros(BINS), np.zeros(BINS)
+
+    def seen(
+        self, pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.uint8]]]
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
+        """Hand on (probability, truth) of volumes, having counted them."""
+        for probability, truth in pairs:
+            bins = np.minimum((probability * BINS).astype(np.intp), BINS - 1).ravel()
+            self.voxels += np.bincount(bins, minlength=BINS)
+            self.inside += np.bincount(bins[truth.ravel() > 0], minlength=BINS)
+            yield probability, truth
+
+    def shares(self) -> list[float]:
+        """Share of voxels inside of structures, rising with the probability.
+
+        Each bin starts from one voxel that is as its probability says, so that none is empty;
+        isotonic regression (Barlow et al., Statistical Inference under Order Restrictions, 1972)
+        does the rest.
+        """
+        from scipy.optimize import isotonic_regression  # most of a second, for calibration alone
+
+        centres = (np.arange(BINS) + 0.5) / BINS
+        voxels = self.voxels + 1
+        rising = isotonic_regression((self.inside + centres) / voxels, weights=voxels)
+        return [round(float(share), 6) for share in rising.x]
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """What a model's probabilities meant on held-out phantoms.
+
+    Attributes
+    ----------
+    threshold : float
+        A voxel belongs to the shape from this probability on.
+    shares : tuple of float
+        Share of voxels that were inside of structures, for each bin of the probability.
+    """
+
+    threshold: float
+    shares: tuple[float, ...]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Certainty":
+        """Read what calibration wrote beside a model.
+
+        Raises
+        ------
+        TenetError
+            If the model was not calibrated, or what was written is damaged or of another model.
+        """
+        found = read_calibration(folder)
+        if found is None:
+            raise TenetError(
+                f"{folder} was never calibrated (it has no {THRESHOLD}): it cannot tell how sure "
+                "it is; give --tuning phantoms when training"
+            )
+        if found.inside is None:
+            raise TenetError(
+                f"{folder / THRESHOLD} does not say what probabilities mean (it has no inside): "
+                "give --tuning phantoms when training"
+            )
+        return cls(found.threshold, found.inside)
+
+    def wrong(self, probability: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probability that a voxel with this probability is on the wrong side of the threshold.
+
+        Parameters
+        ----------
+        probability : ndarray
+            Of the shape, in [0, 1].
+
+        Returns
+        -------
+        ndarray of float32, of the same shape
+        """
+        centres = (np.arange(BINS) + 0.5) / BINS
+        inside = np.interp(probability, centres, self.shares).astype(np.float32)
+        return np.where(probability >= self.threshold, 1 - inside, inside)

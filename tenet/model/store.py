@@ -1,0 +1,340 @@
+"""What a training leaves behind, as one thing: weights, settings, history and how it was made.
+
+Every file says what it belongs to: `PROVENANCE` holds the SHA-256 of the weights and of what lies
+beside them, `THRESHOLD` that of the weights it was found for. Files of two models in one folder are
+told apart so. What describes weights is removed before other weights come, which come last.
+"""
+
+import hashlib
+import os
+import platform
+import sys
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+from zipfile import BadZipFile, ZipFile
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from tenet.errors import TenetError, one_line
+from tenet.io.atomic import replacing, save_json, writing
+from tenet.io.intensities import IntensityRange
+from tenet.io.records import read_json_object, regular_file
+from tenet.io.stack import Stack
+from tenet.model.tenet import TENET
+from tenet.model.weights import read_weights
+from tenet.settings.schema import Experiment, parse_experiment
+from tenet.settings.sections import Section, read_record
+
+MODEL, OPTIMISER, FISHER = "model.pt", "optimiser.pt", "fisher.pt"
+EXPERIMENT, PROVENANCE, HISTORY = "experiment.json", "provenance.json", "history.csv"
+THRESHOLD, PSF_TABLE, LOSSES = "threshold.json", "psf.csv", "losses.json"
+#: What describes the weights of a folder.
+DESCRIPTIONS = (THRESHOLD, PSF_TABLE, LOSSES, PROVENANCE, EXPERIMENT, OPTIMISER, FISHER)
+#: What a network is shown beside the image; one that learned from something else would be wrong
+#: without a word. 1: the deconvolved stack after `network.hill`; 2: in linear intensities.
+INPUT = 2
+#: Bins of the probability for which a calibration says how many voxels are inside of structures.
+BINS = 50
+#: What a level or a gain may be at most; those of real phantoms are near 1.
+MOST_LEVEL = 1000.0
+_PACKAGES = ("torch", "timm", "numpy", "scipy", "scikit-image", "tifffile", "zarr")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Level = Annotated[float, Field(gt=0, le=MOST_LEVEL)]
+
+
+class Calibration(Section):
+    """``threshold.json``: what held-out phantoms told of a model; see `calibration.calibrate`.
+
+    None is what is not known. `weights` is the SHA-256 of the weights that it is for, `identity`
+    that of all that it was found from.
+    """
+
+    threshold: Share
+    iou: Share | None = None
+    n: Annotated[int, Field(ge=0)] | None = None
+    signal_level: Level | None = None
+    deconvolved_level: Level | None = None
+    gain: Level | None = None
+    inside: tuple[Share, ...] | None = None
+    weights: str | None = None
+    identity: str | None = None
+
+
+class Provenance(Section):
+    """``provenance.json``, of which the rest is for people.
+
+    `identity` is the digest of what was trained, `files` the SHA-256 of each file.
+    """
+
+    input: int | None = None
+    identity: str | None = None
+    files: dict[str, str] = Field(default_factory=dict)
+
+
+# Files that belong together -----------------------------------------------------------------------
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file; read again only if the file has changed."""
+    size, found = regular_file(path), path.stat()
+    return _digest(path, size, found.st_mtime_ns, found.st_ino)
+
+
+@cache
+def _digest(path: Path, *_: int) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise TenetError(f"{path}: cannot be read ({one_line(error)})") from None
+
+
+def digest_of(text: str) -> str:
+    """SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def phantoms_digest(folder: Path) -> str:
+    """What the phantoms of a folder hold, by the checksums in their archives; copies are equal."""
+    whole = hashlib.sha256()
+    for path in sorted(folder.glob("*.npz")) or sorted(folder.glob("[!.]*.zarr.zip")):
+        whole.update(path.name.encode())
+        try:
+            with ZipFile(path) as archive:
+                parts = [f"{part.filename} {part.CRC}" for part in archive.infolist()]
+            whole.update("\n".join(parts).encode())
+        except (OSError, BadZipFile):  # whoever reads it says what is wrong
+            continue
+    return whole.hexdigest()
+
+
+def stacks_digest(data: Iterable[tuple[Stack, IntensityRange]]) -> str:
+    """What raw stacks hold, by their intensities, and what of these becomes 0 and 1."""
+    return digest_of(" ".join(f"{s.path.name} {s.digest} {range_}" for s, range_ in data))
+
+
+def read_provenance(folder: Path) -> Provenance:
+    """What is said of the files of a model; nothing is, of those from elsewhere."""
+    path = folder / PROVENANCE
+    return read_record(Provenance, path) if os.path.lexists(path) else Provenance()
+
+
+def read_calibration(folder: Path) -> Calibration | None:
+    """Read ``threshold.json``, every value of it checked; None if a model was never calibrated.
+
+    Raises
+    ------
+    TenetError
+        If it is damaged, or of other weights than those that lie beside it.
+    """
+    path = folder / THRESHOLD
+    if not os.path.lexists(path):
+        return None
+    found = read_record(Calibration, path)
+    if found.inside is not None and len(found.inside) != BINS:
+        raise TenetError(f"{path}: inside must be {BINS} shares from 0 to 1")
+    weights = folder / MODEL
+    if found.weights is not None and weights.exists() and found.weights != digest(weights):
+        raise TenetError(
+            f"{path} does not belong to the weights in {MODEL}: run the training's command with "
+            "--tuning again, or copy the whole folder of a model"
+        )
+    return found
+
+
+def has_file(folder: Path, name: str) -> bool:
+    """Whether a model has a file of this name, or had it when it was written."""
+    return os.path.lexists(folder / name) or name in read_provenance(folder).files
+
+
+def check_belongs(folder: Path, *names: str) -> None:
+    """Refuse files of a model's folder that are not those which its provenance names.
+
+    Models of earlier versions, whose provenance names none, are noted on standard error.
+    """
+    files = read_provenance(folder).files
+    if not files and (folder / PROVENANCE).exists():
+        _note_earlier(folder)
+    for name in names:
+        if files and files.get(name) != digest(folder / name):
+            raise TenetError(
+                f"{folder / name} does not belong to this model ({PROVENANCE} names another "
+                "file): train again, or copy the whole folder of a model"
+            )
+
+
+@cache
+def _note_earlier(folder: Path) -> None:
+    print(
+        f"note: {folder} was written by an earlier version: whether its files belong together "
+        "cannot be told",
+        file=sys.stderr,
+    )
+
+
+def is_trained(folder: Path, identity: str) -> bool:
+    """Whether a folder holds what the training of this identity makes, and say so if it does."""
+    try:
+        found = read_provenance(folder)
+        if not found.files or found.identity != digest_of(identity):
+            return False
+        check_belongs(folder, *found.files)
+    except TenetError as error:
+        print(f"{error}: it is trained anew, or from its checkpoint")
+        return False
+    say_finished(folder)
+    return True
+
+
+def say_finished(folder: Path) -> None:
+    """Say that nothing is trained, and what to do where that is not what was meant."""
+    print(f"{folder} is finished: nothing to train; choose another folder, or delete it")
+
+
+# Writing and reading ------------------------------------------------------------------------------
+
+
+def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a dictionary of tensors and plain data, atomically."""
+    with replacing(path) as temporary:
+        _write_tensors(temporary, content)
+
+
+def _write_tensors(path: Path, content: Mapping[str, Any]) -> None:
+    try:
+        with path.open("wb") as file:
+            torch.save(dict(content), file)
+    except RuntimeError as error:  # PyTorch hides what the disk said
+        cause = error.__context__
+        raise (cause if isinstance(cause, OSError) else OSError(one_line(error))) from None
+
+
+def not_finite(state: Mapping[str, Tensor]) -> str | None:
+    """Name of the first of some tensors that is not finite, or None."""
+    finite = {name: tensor.isfinite().all() for name, tensor in state.items()}
+    if not finite or bool(torch.stack(list(finite.values())).all()):  # one wait for a GPU
+        return None
+    return next(name for name, whole in finite.items() if not whole)
+
+
+def save_model(
+    folder: Path,
+    model: TENET,
+    experiment: Experiment,
+    provenance: Mapping[str, Any],
+    *,
+    identity: str | None = None,
+    beside: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Write a model with the settings it needs to be used, the weights last.
+
+    Parameters
+    ----------
+    folder : Path
+        What describes other weights in it is removed first.
+    model : TENET
+    experiment : Experiment
+    provenance : mapping
+        How the model was made, for people.
+    identity : str, optional
+        All that the weights follow from, as in `loop.Plan`.
+    beside : mapping, optional
+        Tensors by the name of their file.
+
+    Raises
+    ------
+    TenetError
+        If a weight is not finite, or the disk is full or not writable.
+    """
+    state = model.state_dict()
+    if (name := not_finite(state)) is not None:
+        raise TenetError(f"{folder}: the weight {name} is not finite: train with a lower lr")
+    with writing(folder):
+        for name in (MODEL, *DESCRIPTIONS):
+            (folder / name).unlink(missing_ok=True)
+    for name, tensors in (beside or {}).items():
+        save_tensors(folder / name, tensors)
+    with replacing(folder / MODEL) as weights:
+        _write_tensors(weights, state)
+        save_json(folder / EXPERIMENT, experiment.model_dump(mode="json"))
+        files = {name: digest(folder / name) for name in (EXPERIMENT, *(beside or {}))}
+        record = {"identity": identity and digest_of(identity), "input": INPUT, **provenance}
+        record["files"] = {MODEL: digest(weights), **files}
+        save_json(folder / PROVENANCE, {**software(), **record})
+
+
+def load_model(
+    folder: str | Path, *, device: str | torch.device = "cpu"
+) -> tuple[TENET, Experiment]:
+    """Load what `save_model` wrote.
+
+    Returns
+    -------
+    (TENET, Experiment)
+        The model in evaluation mode on `device`, and the settings it was trained with.
+
+    Raises
+    ------
+    TenetError
+        If a file is missing, damaged, or does not belong to the others, or the model learned from
+        another kind of input.
+    """
+    folder = Path(folder)
+    experiment = read_experiment(folder)
+    shown = INPUT if not (folder / PROVENANCE).exists() else read_provenance(folder).input
+    if experiment.params.deconvolution_steps and shown != INPUT:
+        raise TenetError(
+            f"{folder} was trained by an earlier version, whose network may have been shown "
+            f"something else (its {PROVENANCE} has no input {INPUT}): train it again"
+        )
+    state = load_beside(folder, MODEL)
+    model = TENET(experiment.params, experiment.align_params)
+    model.load_weights(state, where=str(folder / MODEL))
+    return model.eval().to(device), experiment
+
+
+def load_beside(folder: Path, name: str) -> dict[str, Any]:
+    """Tensors of a model's folder that belong to its weights."""
+    tensors = load_tensors(folder / name)
+    check_belongs(folder, name)
+    return tensors
+
+
+def read_experiment(folder: Path) -> Experiment:
+    """The settings beside a model."""
+    path = folder / EXPERIMENT
+    if not path.exists():
+        inside = sorted(found.parent.name for found in folder.glob(f"*/{MODEL}"))
+        hint = f"; models in it: {', '.join(inside)}" if inside else ""
+        raise TenetError(f"{folder} is not a model: it has no {EXPERIMENT}{hint}")
+    experiment = parse_experiment(read_json_object(path), where=str(path))
+    check_belongs(folder, EXPERIMENT)
+    return experiment
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """Tensors and plain data that `save_tensors` wrote; nothing in the file is run."""
+    return read_weights(path)
+
+
+def software() -> dict[str, Any]:
+    """Versions of what computed a result, and on what."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version(name) for name in _PACKAGES},
+        "tenet": version("tenet"),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A detached copy of a state dictionary in main memory."""
+    return {name: value.detach().to("cpu", copy=True) for name, value in state.items()}

@@ -1,0 +1,310 @@
+"""TENET: encoder, quantisation and decoder in one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tenet.model.published_weights import published_names
+from tenet.model.weights import check_weights, read_weights
+from tenet.networks.aligner import AlignmentNet
+from tenet.networks.blocks import hill
+from tenet.networks.coarse import CoarseNet
+from tenet.networks.convolution import half_precision
+from tenet.networks.jnet import JNet
+from tenet.physics.blur import StridedBlur, centred_planes, lookup_blur
+from tenet.physics.motion import fit_displacement, shift_planes
+from tenet.physics.noise import NoiseModel
+from tenet.physics.psf import NeurIPSF
+from tenet.physics.richardson_lucy import deconvolve
+from tenet.settings.schema import AlignParams, ModelParams, parse_params
+
+#: How often the planes of a stack are laid on what the alignment network makes of it.
+ALIGNMENT_ROUNDS = 3
+
+
+class Enhanced(TypedDict):
+    """What the model makes of a stack; volumes are (N, 1, Z·s, Y, X) but for `reconstruction`.
+
+    `shape` is quantised where the parameters ask for it, `shape_probability` never;
+    `reconstruction` is the re-blurred stack, (N, 1, Z, Y, X).
+    """
+
+    shape: Tensor
+    shape_probability: Tensor
+    shape_logits: Tensor
+    brightness: Tensor
+    brightness_logits: Tensor
+    reconstruction: Tensor
+    features: Tensor
+    quantized_loss: Tensor
+    psf_loss: Tensor
+
+
+class TENET(nn.Module):
+    """The whole method as one differentiable function of a stack.
+
+    Parameters
+    ----------
+    params : ModelParams
+        The `params` section of an experiment.
+    align_params : AlignParams, optional
+        Its section of that name: adds a network that aligns planes.
+
+    Attributes
+    ----------
+    encoder : JNet or CoarseNet
+    aligner : AlignmentNet or None
+    psf : NeurIPSF
+    noise : NoiseModel
+    initial_psf : Tensor, shape (planes, radii)
+        The model PSF that ℒ_PSF holds on to, on the grid of `psf.radial()`.
+    freeze_norm : bool
+        Whether batch normalisation keeps its statistics while training goes on.
+    half_precision : bool
+        Whether networks run in bfloat16 where that is fast. The physics never does.
+    """
+
+    initial_psf: Tensor
+
+    def __init__(self, params: ModelParams, align_params: AlignParams | None = None) -> None:
+        super().__init__()
+        self.params = params
+        self.half_precision = False
+        self.freeze_norm = False
+        network = {"jnet": JNet, "coarse": CoarseNet}[params.network]
+        self.encoder = network(
+            params.hidden_channels_list,
+            params.scale,
+            n_blocks=params.nblocks,
+            dropout=params.dropout,
+            attention=params.attn_list,
+            sees_estimate=params.deconvolution_steps > 0,
+        )
+        self.aligner: AlignmentNet | None = None
+        if align_params is not None:
+            self.aligner = alignment_network(params, align_params).eval()
+        size_z = params.size_z
+        if params.psf_sampling == "continuous":
+            size_z = centred_planes(size_z, params.scale)
+        self.psf = NeurIPSF(
+            (size_z, params.size_y, params.size_x),
+            params.fine_voxel_size_um,
+            params.scale,
+            hidden=params.mid,
+            sampling=params.psf_sampling,
+        )
+        self.noise = NoiseModel(params.poisson_weight, params.sig_eps, params.noise)
+        self.register_buffer("initial_psf", self.psf.target(params.model_psf()), persistent=False)
+
+    def train(self, mode: bool = True) -> "TENET":
+        """Switch mode; with `freeze_norm`, batch normalisation stays in evaluation.
+
+        So does the alignment, which is trained by itself.
+        """
+        super().train(mode)
+        if self.aligner is not None:
+            self.aligner.eval()
+        if self.freeze_norm:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm3d):
+                    module.eval()
+        return self
+
+    def initialise(self, rng: np.random.Generator) -> float:
+        """Draw the encoder's weights and fit the PSF to its model; returns the error of the fit."""
+        torch.manual_seed(int(rng.integers(2**31)))
+        for module in self.encoder.modules():
+            if isinstance(module, nn.MultiheadAttention):
+                module._reset_parameters()
+            elif isinstance(module, nn.Conv3d | nn.BatchNorm3d | nn.LayerNorm | nn.Linear):
+                module.reset_parameters()
+        return self.psf.fit(
+            self.params.model_psf(),
+            rng,
+            target_error=self.params.nipsf_loss_target,
+            steps=self.params.num_iter_psf_pretrain,
+        )
+
+    @torch.no_grad()
+    def align(self, image: Tensor) -> Tensor:
+        """Lay the planes of (N, 1, Z, Y, X) in [0, 1] on one another, where the model can.
+
+        The alignment network says what the still stack looks like; each plane is shifted to where
+        it fits that best, a few times over. So what is in a plane stays as it was taken.
+        """
+        if self.aligner is None:
+            return image
+        return torch.stack([self._align(stack[0]) for stack in image])
+
+    def _align(self, stack: Tensor) -> Tensor:
+        """(Z, Y, X) -> (1, Z, Y, X)."""
+        assert self.aligner is not None
+        displacement = None
+        moved = stack[None, None]
+        for _ in range(ALIGNMENT_ROUNDS):
+            with half_precision(stack.device, self.half_precision):
+                still = self.aligner(moved)
+            displacement = fit_displacement(stack, still[0, 0], displacement)
+            moved = shift_planes(stack[None, None], displacement)
+        return moved[0]
+
+    def enhance(
+        self, image: Tensor, blur: StridedBlur | None = None, *, estimate: Tensor | None = None
+    ) -> Enhanced:
+        """Enhance a stack of linear intensities, without blurring the result again.
+
+        Parameters
+        ----------
+        image : Tensor, shape (N, 1, Z, Y, X)
+            Intensities in [0, 1].
+        blur : StridedBlur, optional
+            What to deconvolve with, where the network is shown a deconvolved stack; by default the
+            model's own PSF.
+        estimate : Tensor, shape (N, 1, Z·s, Y, X), optional
+            What `deconvolve` made of it, if that is known already.
+
+        Returns
+        -------
+        Enhanced
+            With an empty `reconstruction`.
+        """
+        if estimate is None and self.params.deconvolution_steps:
+            # Linear: an edge lies at half of what is inside, which `hill` would bring near the top.
+            estimate = self.deconvolve(image, blur)
+        return self(hill(image), estimate=estimate, reconstruct=False)
+
+    @torch.no_grad()
+    def deconvolve(self, image: Tensor, blur: StridedBlur | None = None) -> Tensor:
+        """What `deconvolution_steps` accelerated steps make of linear intensities, at most 1."""
+        planes, rows, columns = image.shape[2:]
+        blur = blur or self.blur((planes * self.params.scale, rows, columns))
+        steps, background = self.params.deconvolution_steps, self.params.sig_eps
+        return deconvolve(image, blur, steps=steps, background=background).clamp_max(1)
+
+    def forward(
+        self, image: Tensor, *, estimate: Tensor | None = None, reconstruct: bool = True
+    ) -> Enhanced:
+        """Enhance a stack and blur the result again.
+
+        Parameters
+        ----------
+        image : Tensor, shape (N, 1, Z, Y, X)
+            Network input in [0, 1], as it is: apply `network.hill` first where training did.
+        reconstruct : bool
+            Whether to run the decoder; without it `reconstruction` is empty.
+
+        Returns
+        -------
+        Enhanced
+            A mapping; see there.
+        """
+        with half_precision(image.device, self.half_precision):
+            encoded = self.encoder(image, estimate)
+        probability = encoded.shape_logits.float().sigmoid()
+        brightness = encoded.brightness_logits.float().sigmoid()
+        quantised = self.quantise(probability)
+        shape = probability
+        if self.params.apply_vq and self.params.use_x_quantized:
+            shape = quantised
+        reconstruction = self.decode(shape, brightness) if reconstruct else image.new_empty(0)
+        return {
+            "shape": shape,
+            "shape_probability": probability,
+            "shape_logits": encoded.shape_logits,
+            "brightness": brightness,
+            "brightness_logits": encoded.brightness_logits,
+            "reconstruction": reconstruction,
+            "features": encoded.features,
+            "quantized_loss": quantisation_loss(probability, quantised),
+            "psf_loss": self.psf_loss(),
+        }
+
+    def quantise(self, probability: Tensor) -> Tensor:
+        """x_q = [x >= threshold] with the gradient of x (straight-through)."""
+        hard = (probability >= self.params.threshold).to(probability)
+        return probability + (hard - probability).detach()
+
+    def decode(self, shape: Tensor, brightness: Tensor) -> Tensor:
+        """Blur and sample brightness · shape; (N, 1, Z·s, Y, X) -> (N, 1, Z, Y, X) in [0, 1]."""
+        luminance = brightness * shape
+        zyx_shape = (luminance.shape[2], luminance.shape[3], luminance.shape[4])
+        return self.blur(zyx_shape)(luminance).clamp(0, 1)
+
+    def blur(self, zyx_shape: tuple[int, int, int], psf: Tensor | None = None) -> StridedBlur:
+        """The linear part of the forward model for a fine shape, with the present PSF or `psf`."""
+        params = self.params
+        psf = self.psf() if psf is None else psf
+        if params.psf_sampling == "continuous":
+            return StridedBlur(psf, zyx_shape, params.scale)
+        return lookup_blur(
+            psf,
+            zyx_shape,
+            params.scale,
+            res_axial=params.res_axial,
+            res_lateral=params.res_lateral,
+        )
+
+    def psf_loss(self) -> Tensor:
+        """ℒ_PSF of the present PSF."""
+        return psf_loss(self.psf.radial(), self.initial_psf)
+
+    @classmethod
+    def from_published(
+        cls, params: Mapping[str, Any], weights: str | Path, *, device: str = "cpu"
+    ) -> "TENET":
+        """Load weights of the published code.
+
+        Parameters
+        ----------
+        params : mapping
+            The `params` section of the configuration that goes with the weights.
+        weights : str or Path
+            A state dictionary with the published names; names that end in ``_estimated_mean`` or
+            ``_estimated_fisher`` are left out.
+        device : str
+            Where to put the model.
+
+        Returns
+        -------
+        TENET
+            In evaluation mode, with the published PSF sampling.
+
+        Raises
+        ------
+        TenetError
+            If the file is not a plain state dictionary, or of another architecture.
+        """
+        parsed = parse_params({**params, "psf_sampling": "lookup"}, where="params")
+        model = cls(parsed)
+        model.load_weights(published_names(read_weights(weights)), where=str(weights))
+        return model.eval().to(device)
+
+    def load_weights(self, state: Mapping[str, Any], *, where: str) -> None:
+        """Load a state dictionary of this architecture; `where` names its file in errors."""
+        check_weights(self.state_dict(), state, where=where)
+        self.load_state_dict(dict(state))
+
+
+def alignment_network(params: ModelParams, align_params: AlignParams) -> AlignmentNet:
+    """The network that `align_params` describes; what it leaves out is as for the encoder."""
+    channels = align_params.hidden_channels_list or params.hidden_channels_list
+    nblocks, dropout = align_params.nblocks, align_params.dropout
+    return AlignmentNet(
+        channels,
+        n_blocks=params.nblocks if nblocks is None else nblocks,
+        dropout=params.dropout if dropout is None else dropout,
+    )
+
+
+def quantisation_loss(shape: Tensor, quantised: Tensor) -> Tensor:
+    """ℒ_VQ = mean (x_q - x)², which draws shape towards 0 or 1."""
+    return nn.functional.mse_loss(shape, quantised.detach())
+
+
+def psf_loss(psf: Tensor, initial_psf: Tensor) -> Tensor:
+    """ℒ_PSF = mean (PSF - initial PSF)² over the radial samples."""
+    return nn.functional.mse_loss(psf, initial_psf)

@@ -1,0 +1,193 @@
+"""Blocks and levels of the networks."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from tenet.errors import TenetError
+from tenet.networks.convolution import Conv
+from tenet.networks.encoder import Encoder
+from tenet.networks.recording import Passes, free_memory
+from tenet.types import Triple
+
+
+def hill(image: Tensor) -> Tensor:
+    """Intensity transform 2√x / (1 + √x) of the network's *input*: [0, 1] -> [0, 1].
+
+    It lifts dim structure; losses compare linear intensities.
+    """
+    root = image.clamp_min(0).sqrt()
+    return 2 * root / (1 + root)
+
+
+class Dropout(nn.Module):
+    """Dropout that draws a byte instead of a float per element on the CPU.
+
+    Drawing the floats takes as long there as a convolution. The probability is rounded to 1/256.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        dropped = round(256 * self.probability)
+        if not self.training or dropped == 0:
+            return x
+        if x.device.type != "cpu":
+            return F.dropout(x, self.probability)
+        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        keep = words.view(torch.uint8)[: x.numel()] >= dropped
+        # In the order of memory, whichever that is: the draws are all alike.
+        keep = torch.empty_like(x, dtype=torch.bool).copy_(keep.as_strided(x.shape, x.stride()))
+        return x.mul(keep).mul_(256 / (256 - dropped))
+
+
+class ResidualBlock(nn.Module):
+    """BN, ReLU, conv, BN, ReLU, dropout, conv, plus the input.
+
+    Convolutions are 3³; or, if `flat`, the first one is in planes and the second along z, a fifth
+    of the operations. With `checkpointed`, nothing but the input is kept for the backward pass.
+    """
+
+    checkpointed = False
+
+    def __init__(self, channels: int, dropout: float, *, flat: bool = False) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm3d(channels)
+        self.conv1 = Conv(channels, channels, (1, 3, 3) if flat else 3)
+        self.bn2 = nn.BatchNorm3d(channels)
+        self.dropout = Dropout(dropout)
+        self.conv2 = Conv(channels, channels, (3, 1, 1) if flat else 3)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        if not (self.checkpointed and torch.is_grad_enabled()):
+            return self._forward(x)
+        contexts = (contextlib.nullcontext(), self._again())
+        result: Tensor = checkpoint(
+            self._forward, x, use_reentrant=False, context_fn=lambda: contexts
+        )
+        return result
+
+    @contextlib.contextmanager
+    def _again(self) -> Iterator[None]:
+        """What norms see a second time is in their statistics already."""
+        norms = [norm for norm in (self.bn1, self.bn2) if norm.training]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.momentum = 0.0
+        try:
+            yield
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
+                assert norm.num_batches_tracked is not None
+                norm.num_batches_tracked -= 1
+
+    def _forward(self, x: Tensor) -> Tensor:
+        hidden = self.conv1(F.relu(self.bn1(x), inplace=True))
+        hidden = self.dropout(F.relu(self.bn2(hidden), inplace=True))
+        return self.conv2(hidden) + x
+
+
+def checkpoint_blocks(network: nn.Module, wanted: bool) -> None:
+    """Choose whether residual blocks are computed again for the backward pass."""
+    for block in network.modules():
+        if isinstance(block, ResidualBlock):
+            block.checkpointed = wanted
+            block.conv1.keeps_nothing = block.conv2.keeps_nothing = wanted
+
+
+def hasten_encoders(network: nn.Module, how: Literal["compiled", "recorded"] | None) -> None:
+    """Choose how encoders that learn run in training.
+
+    Parameters
+    ----------
+    network : module
+        Whose encoders are meant.
+    how : {"compiled", "recorded"}, optional
+        By `torch.compile`, if there is a compiler; on a GPU their kernels are recorded as well. Or
+        recorded as they are, on a GPU (`tenet.networks.recording.Passes`). By default neither.
+    """
+    if how == "compiled":
+        torch._dynamo.config.suppress_errors = True
+    for module in network.modules():
+        if isinstance(module, Encoder):
+            module.fast = None
+            if how is None or not any(parameter.requires_grad for parameter in module.parameters()):
+                continue
+            if how == "compiled":
+                module.fast = torch.compile(module.encode, mode="reduce-overhead", dynamic=False)
+            else:
+                module.fast = Passes(module.encode_logits, module)
+    if how is None:
+        free_memory()
+
+
+def blocks(channels: int, n: int, dropout: float, *, flat: bool = False) -> nn.Sequential:
+    """`n` residual blocks in a row."""
+    return nn.Sequential(*[ResidualBlock(channels, dropout, flat=flat) for _ in range(n)])
+
+
+class SelfAttention(nn.Module):
+    """Pre-norm multi-head self-attention over all voxels of a level, plus the input."""
+
+    def __init__(self, channels: int, heads: int = 8) -> None:
+        super().__init__()
+        if channels % heads:
+            raise TenetError(f"attention needs channels divisible by {heads}, not {channels}")
+        self.norm = nn.LayerNorm(channels)
+        self.attention = nn.MultiheadAttention(channels, heads, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        tokens = self.norm(x.flatten(2).transpose(1, 2))  # (N, C, Z, Y, X) -> (N, ZYX, C)
+        attended, _ = self.attention(tokens, tokens, tokens, need_weights=False)
+        return x + attended.transpose(1, 2).reshape(x.shape)
+
+
+class Level(nn.Module):
+    """One level of the U-Net and all below it: down, blocks, deeper, blocks, up, plus the input."""
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        attention: Sequence[bool],
+        pools: Sequence[Triple],
+        n_blocks: int,
+        dropout: float,
+        *,
+        flat: bool = False,
+    ) -> None:
+        super().__init__()
+        above, here = channels[0], channels[1]
+        self.pool = pools[0]
+        self.down = Conv(above, here, 1)
+        self.enter = Conv(here, here, 1)
+        self.before = blocks(here, n_blocks, dropout, flat=flat)
+        self.attention = SelfAttention(here) if attention[1] else nn.Identity()
+        self.deeper = (
+            Level(channels[1:], attention[1:], pools[1:], n_blocks, dropout, flat=flat)
+            if len(channels) > 2
+            else nn.Identity()
+        )
+        self.after = blocks(here, n_blocks, dropout, flat=flat)
+        self.up = Conv(here, above, 1)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        hidden = self.enter(F.relu(self.down(F.max_pool3d(x, self.pool))))
+        hidden = self.after(self.deeper(self.attention(self.before(hidden))))
+        # The 1³ convolution commutes with the interpolation and is cheaper before it.
+        hidden = _upsample(self.up(hidden), self.pool)
+        return x + F.relu(hidden, inplace=True)
+
+
+def _upsample(x: Tensor, factors: Triple) -> Tensor:
+    """Trilinear upsampling by whole factors, voxel centres aligned."""
+    size = [n * factor for n, factor in zip(x.shape[2:], factors, strict=True)]
+    # Back to half precision, where autocast on the CPU leaves it.
+    return F.interpolate(x, size=size, mode="trilinear", align_corners=False).to(x.dtype)

@@ -1,0 +1,1 @@
+"""What the paper needs beyond the tool: baselines, evaluation, figures."""

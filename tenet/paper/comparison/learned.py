@@ -1,0 +1,147 @@
+"""CARE and Neuroclear under the conditions that TENET has.
+
+They borrow from a pre-trained model what that was told (PSF, noise, intensities), get their
+threshold on the phantoms that choose TENET's, and never see the images of their fold.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from tenet.enhance.restore import restore_stack
+from tenet.errors import TenetError
+from tenet.io.atomic import save_json
+from tenet.io.stack import Stack
+from tenet.learn.calibrate import phantom_images
+from tenet.learn.loop import forget
+from tenet.model.intensity import model_range, recorded_level
+from tenet.model.store import (
+    MODEL,
+    digest,
+    digest_of,
+    load_model,
+    phantoms_digest,
+    read_experiment,
+    say_finished,
+    stacks_digest,
+)
+from tenet.paper.baselines.care import CARE
+from tenet.paper.baselines.learned import Assumed, LearnedBaseline, choose_threshold
+from tenet.paper.baselines.neuroclear import FAILED, Neuroclear
+from tenet.settings.schema import validated
+
+Learned = Literal["care", "neuroclear"]
+LEARNED: Mapping[str, type[LearnedBaseline]] = {"care": CARE, "neuroclear": Neuroclear}
+Pairs = Sequence[tuple[Stack, Path]]  # a stack, and the file for its result
+
+
+def train_baseline(
+    method: Learned,
+    model: Path,
+    stacks: Sequence[Stack],
+    tuning: Path,
+    out: Path,
+    *,
+    settings: Mapping[str, Any],
+    normalisation: str | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    device: torch.device,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Train a baseline on raw stacks and choose its threshold on held-out phantoms.
+
+    Parameters
+    ----------
+    method : {"care", "neuroclear"}
+    model : Path
+        Pre-trained model: what it was told of the microscope is all that the baseline is told.
+    stacks : sequence of Stack
+        The raw stacks that TENET is fine-tuned on.
+    tuning : Path
+        Held-out phantoms.
+    out : Path
+        Receives the weights and ``settings.json``.
+    settings : mapping
+        Of the method; defaults are those of its published code.
+    normalisation : str, optional
+        As in `model_range`; by default that of the model.
+    provenance : mapping, optional
+        Written beside the weights (fold, images …).
+    device : torch.device
+    seed : int
+
+    Returns
+    -------
+    dict
+        What was written: settings, threshold, its mean IoU on the phantoms, parameters.
+
+    Raises
+    ------
+    TenetError
+        If a setting is unknown or impossible, or a stack too small.
+    """
+    kind = LEARNED[method]
+    chosen = validated(kind.settings_type, settings, method)
+    network, experiment = load_model(model, device=device)
+    normalisation = normalisation or experiment.train_dataset.normalisation
+    data = [
+        (stack, model_range(stack, experiment, model, normalisation, device=device))
+        for stack in stacks
+    ]
+    psf, scale = network.psf().detach(), network.params.scale
+    level = recorded_level(model, "signal_level") or 1.0
+    assumed = Assumed(scale, psf, network.noise.requires_grad_(False), level)
+    identity = digest_of(
+        f"{method} {seed} {chosen.model_dump_json()} {normalisation} {digest(model / MODEL)} "
+        f"{phantoms_digest(tuning)} {stacks_digest(data)}"
+    )
+    done = _finished(kind, out, identity, device)
+    if done is not None:
+        say_finished(out)
+        forget(out, done["checkpoint"])
+        return done
+    trained = kind.learn(chosen, data, assumed, out, device=device, seed=seed)
+    pairs = phantom_images(network, tuning, noise=True, seed=seed)
+    record = {
+        **choose_threshold(trained, pairs),
+        "n": len(pairs),
+        "normalisation": normalisation,
+        "signal_level": level,
+        "voxel_size_um": list(network.params.coarse_voxel_size_um),
+        "seed": seed,
+        "identity": identity,
+        **(provenance or {}),
+    }
+    trained.save(out, record)
+    (out / FAILED).unlink(missing_ok=True)
+    forget(out, trained.checkpoint)
+    return record
+
+
+def _finished(
+    kind: type[LearnedBaseline], out: Path, identity: str, device: torch.device
+) -> dict[str, Any] | None:
+    """What a folder holds, if the training of this identity made it."""
+    try:
+        _, record = kind.load(out, device)
+    except TenetError:
+        return None
+    return record if record["identity"] == identity else None
+
+
+def run_baseline(
+    method: Learned, folder: Path, model: Path, pairs: Pairs, out: Path, *, device: torch.device
+) -> None:
+    """Restore stacks with what `train_baseline` wrote; threshold and origin go beside them.
+
+    `model` is the pre-trained model that it was trained beside: intensities are scaled as for it.
+    """
+    network, record = LEARNED[method].load(folder, device)
+    experiment = read_experiment(model)
+    for stack, path in pairs:
+        range_ = model_range(stack, experiment, model, record["normalisation"], device=device)
+        size = stack.voxel_size_um or tuple(record["voxel_size_um"])
+        restore_stack(network, stack, range_, path, voxel_size_um=size)
+    save_json(out / "settings.json", {"threshold": record["threshold"], "model": str(folder)})

@@ -1,0 +1,97 @@
+"""RLTV under the conditions that TENET has: the PSF it was told, and the same held-out phantoms."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tenet.errors import TenetError
+from tenet.io.atomic import save_json
+from tenet.io.intensities import normalise
+from tenet.io.stack import Stack
+from tenet.io.writing import write_ome_tiff
+from tenet.learn.calibrate import phantom_images
+from tenet.model.intensity import model_range
+from tenet.model.store import load_model
+from tenet.paper.baselines.rltv import rltv_paper, rltv_tiled
+from tenet.paper.baselines.rltv_tuning import Tuning, tune, tune_published
+from tenet.types import Progress
+
+
+def tune_rltv(
+    model: Path,
+    phantoms: Path,
+    out: Path,
+    *,
+    iterations: Sequence[int],
+    tv_weights: Sequence[float],
+    progress: Progress | None = None,
+    device: torch.device,
+    seed: int = 0,
+) -> None:
+    """Choose iterations, weight and thresholds of RLTV by IoU on held-out phantoms; see `tune`."""
+    network, experiment = load_model(model, device=device)
+    pairs = phantom_images(network, phantoms, noise=True, seed=seed)
+    psf, params = network.psf().detach(), experiment.params
+    best, table = tune(
+        pairs,
+        psf,
+        scale=params.scale,
+        fine_voxel_size_um=params.fine_voxel_size_um,
+        tv_weights=tv_weights,
+        iterations=iterations,
+        progress=progress,
+    )
+    published = tune_published(pairs, psf, scale=params.scale)
+    save_json(out, {**asdict(Tuning(best, published)), "table": table.to_dict("records")})
+
+
+def run_rltv(
+    model: Path,
+    chosen: Tuning,
+    pairs: Sequence[tuple[Stack, Path]],
+    out: Path,
+    *,
+    paper: bool,
+    normalisation: str | None = None,
+    device: torch.device,
+) -> None:
+    """Deconvolve stacks with the PSF of a model and what `tune_rltv` chose.
+
+    `paper` takes the settings of the published figures instead, with a threshold chosen likewise.
+
+    Raises
+    ------
+    TenetError
+        As `rltv` and `rltv_paper`, with the path of the stack.
+    """
+    network, experiment = load_model(model, device=device)
+    psf, params = network.psf().detach(), experiment.params
+
+    def deconvolved(image: Tensor) -> Tensor:
+        if paper:
+            return rltv_paper(image, psf, scale=params.scale, device=device)
+        return rltv_tiled(
+            image,
+            psf,
+            scale=params.scale,
+            iterations=chosen.rltv.iterations,
+            tv_weight=chosen.rltv.tv_weight,
+            fine_voxel_size_um=params.fine_voxel_size_um,
+            accelerated=True,
+            device=device,
+        )
+
+    for stack, path in pairs:
+        range_ = model_range(stack, experiment, model, normalisation, device=device)
+        image = torch.from_numpy(normalise(stack.read(), range_))
+        try:
+            result = deconvolved(image)
+        except TenetError as error:
+            raise TenetError(f"{stack.path}: {error}") from None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_ome_tiff(path, result.cpu().numpy(), params.fine_voxel_size_um, ["intensity"])
+    part = chosen.rltv_paper if paper else chosen.rltv
+    save_json(out / "settings.json", {**asdict(part), "model": str(model)})

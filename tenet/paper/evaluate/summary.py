@@ -1,0 +1,345 @@
+"""What the tables come to: means with intervals, gains, and the published numbers beside them."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from tenet.errors import TenetError
+from tenet.io.records import read_table
+from tenet.metrics.intervals import bootstrap_interval
+from tenet.paper.evaluate.tables import (
+    PUBLISHED_DEFINITION,
+    REFERENCE,
+    REFERENCE_EXPERIMENT,
+    read_acquisition,
+    read_psf_widths,
+)
+
+SUMMARY_COLUMNS = (
+    "figure",
+    "quantity",
+    "condition",
+    "method",
+    "value",
+    "low",
+    "high",
+    "n",
+    "published",
+    "note",
+    "budget",
+)
+
+
+# Tables beside the figures ------------------------------------------------------------------------
+
+_PUBLISHED_METHODS = {
+    "tenet": "TENET",
+    "rltv_paper": "RLTV",
+    "care": "CARE",
+    "neuroclear": "Neuroclear",
+}
+# Thresholds at which the paper gives its bead measures.
+_PUBLISHED_AT = {
+    "tenet": "thr0.5",
+    "rltv_paper": "thr0.2",
+    "care": "thr0.5",
+    "neuroclear": "thr0.7",
+}
+
+
+#: The paper's names of ablations.
+PUBLISHED_ABLATIONS = {
+    "no_ewc": "without_ewc",
+    "no_psf": "without_psf",
+    "no_vq": "without_vq",
+    "x2_ewc": "x2_ewc",
+    "x2_psf": "x2_psf",
+    "x2_vq": "x2_vq",
+    "mrf": "x1_mrf",
+    "gaussian_psf": "gaussian_psf",
+}
+#: Name of the mean over all conditions of the quality bench.
+EVERY_CONDITION = "all"
+#: End of the name of an experiment that is another one with the published settings.
+AS_PUBLISHED = "_as_published"
+
+
+def summary_table(
+    figure: Literal["fig2", "fig3", "fig4", "fig5", "supp", "supp_motion", "quality"],
+    tables: Iterable[pd.DataFrame],
+    published: Path,
+    rng: np.random.Generator,
+    psfs: Sequence[Path] = (),
+    acquisition: Path | None = None,
+    budgets: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """Means with cluster-bootstrap 95 % intervals over images, and the published numbers.
+
+    Parameters
+    ----------
+    figure : {"fig2", "fig3", "fig4", "fig5", "supp", "supp_motion", "quality"}
+        The figure; its experiments' names begin with it.
+    tables : iterable of DataFrame
+        Tables of `evaluate_segmentation` or `evaluate_beads`.
+    published : Path
+        CSV with the columns figure, quantity, condition, method and value.
+    rng : numpy.random.Generator
+        Source of the resamples.
+    psfs : sequence of Path
+        A ``psf.csv`` (which, axis, fwhm_um) of each fold, for figure 3.
+    acquisition : Path, optional
+        The ``acquisition.json`` of simulated images, which knows the true widths (``fwhm_um``).
+    budgets : mapping of str to str, optional
+        How each method was trained or tuned, in words.
+
+    Returns
+    -------
+    DataFrame
+        `SUMMARY_COLUMNS`. Conditions of figure 2 are experiment and part (phantoms_noise,
+        angle00_no_noise, …), of figure 3 ``beads`` and ``beads_published_definition``; of the PSF's
+        widths initial, learned and true. Missing values (no FWHM, a missed bead's offset) are left
+        out of the mean and of `n`. Intervals of a single image are empty. `published` has the
+        paper's number of TENET, CARE, Neuroclear, and of RLTV for `rltv_paper`: the IoU of all but
+        TENET, taken at each image's best threshold, stands beside ``oracle_iou``; the bead
+        measures, taken by the paper's definitions, stand beside both conditions. In the supplement
+        ``reference`` is the experiment of figure 3 on the beads that the ablations have. Of the
+        quality bench ``iou_gain`` is how much higher TENET's IoU is than that of a method, image by
+        image, in each condition and, of methods that have all, over all of them; experiments that
+        end in ``_as_published`` are methods there, see `published_as_method`.
+        ``note`` says why a cell is empty.
+
+    Raises
+    ------
+    TenetError
+        If there is nothing to summarise, or the published numbers cannot be read.
+    """
+    frame = pd.concat(list(tables), ignore_index=True)
+    frame = frame[frame["quantity"] != "threshold"]
+    if frame.empty:
+        raise TenetError(f"{figure}: there is nothing to summarise; evaluate its experiments first")
+    numbers = _read_published(published)
+    if figure == "supp":
+        frame = _with_reference(frame)
+    name = frame["experiment"].str.removeprefix(f"{figure}_")
+    if figure == "fig2":
+        frame = frame.assign(condition=name + "_" + frame["part"])
+    elif figure in ("fig4", "fig5"):
+        # A place, where there are several to a stack, counts as one observation.
+        roi = frame["roi"].fillna("").astype(str)
+        frame = frame.assign(condition=name, image=frame["image"].astype(str) + " " + roi)
+    else:
+        by_paper = frame["quantity"].str.endswith(PUBLISHED_DEFINITION)
+        frame = frame.assign(
+            condition=name + np.where(by_paper, PUBLISHED_DEFINITION, ""),
+            quantity=frame["quantity"].str.removesuffix(PUBLISHED_DEFINITION),
+        )
+    frame = published_as_method(frame)
+    rows = []
+    keys = ["quantity", "condition", "method"]
+    for key, group in frame.groupby(keys, sort=False):
+        quantity, condition, method = map(str, key)
+        finite = group[np.isfinite(group["value"])]
+        at = _published_key(figure, quantity, condition, method)
+        number = numbers.get(at, np.nan) if at else np.nan
+        rows.append(
+            {"figure": figure, "quantity": quantity, "condition": condition, "method": method}
+            | _mean_and_interval(finite["value"], finite["image"], rng)
+            | {"published": number}
+        )
+    if figure == "quality":
+        rows += [{"figure": figure} | row for row in _gains(frame, rng)]
+    rows += [{"figure": figure} | row for row in _psf_rows(psfs, acquisition, rng)]
+    table = pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+    return table.assign(
+        note=[_note(figure, row) for row in table.to_dict("records")],
+        budget=[
+            # The PSF that a model was told, or the true one, was not trained.
+            "" if condition in ("initial", "true") else (budgets or {}).get(method, "")
+            for method, condition in zip(table["method"], table["condition"], strict=True)
+        ],
+    )
+
+
+def published_as_method(frame: pd.DataFrame) -> pd.DataFrame:
+    """What is named as published becomes a method of its own under the condition it is named after.
+
+    So the method ``tenet`` of the condition ``matched_as_published`` is the method
+    ``tenet_published`` of ``matched``.
+    """
+    published = frame["condition"].str.endswith(AS_PUBLISHED)
+    return frame.assign(
+        condition=frame["condition"].str.removesuffix(AS_PUBLISHED),
+        method=frame["method"] + np.where(published, "_published", ""),
+    )
+
+
+def _note(figure: str, row: Mapping[Any, Any]) -> str:
+    """Why a cell of a row is empty, or what its interval is over."""
+    reasons = []
+    if row["n"] == 0:
+        reasons.append("could not be measured anywhere")
+    elif np.isnan(row["low"]):
+        reasons.append("no interval: all values are of one image or fold")
+    elif figure in ("fig4", "fig5"):
+        reasons.append("interval over places, which one stack may share")
+    if np.isnan(row["published"]):
+        reasons.append("not published")
+    return "; ".join(reasons)
+
+
+def _with_reference(frame: pd.DataFrame) -> pd.DataFrame:
+    """Ablations, and what they are compared with (`REFERENCE`) on the same beads."""
+    reference = frame["experiment"] == REFERENCE_EXPERIMENT
+    keys = ["part", "method", "image", "roi"]
+    shared = pd.MultiIndex.from_frame(frame[keys].astype(str)).isin(
+        pd.MultiIndex.from_frame(frame.loc[~reference, keys].astype(str))
+    )
+    frame = frame[~reference | shared]
+    return frame.replace({"experiment": {REFERENCE_EXPERIMENT: REFERENCE}})
+
+
+def _mean_and_interval(
+    values: pd.Series, clusters: pd.Series, rng: np.random.Generator
+) -> dict[str, float]:
+    if values.empty:
+        return {"value": np.nan, "low": np.nan, "high": np.nan, "n": 0}
+    value, low, high = bootstrap_interval(
+        values.to_numpy(), clusters.astype(str).to_numpy(dtype=str), rng=rng
+    )
+    return {"value": value, "low": low, "high": high, "n": len(values)}
+
+
+def _gains(frame: pd.DataFrame, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+    """TENET's IoU less that of each other method, on the same images."""
+    ious = frame[frame["quantity"] == "iou"].pivot_table(
+        index=["condition", "image"], columns="method", values="value", sort=False
+    )
+    if "tenet" not in ious:
+        return
+    for method in ious.columns.drop("tenet"):
+        gain = (ious["tenet"] - ious[method]).dropna().rename("gain").reset_index()
+        parts = [*gain.groupby("condition", sort=False)]
+        if len(gain) == len(ious):
+            parts.append((EVERY_CONDITION, gain))
+        for condition, group in parts:
+            # Conditions that show the same phantom are one observation of it.
+            yield (
+                {"quantity": "iou_gain", "condition": str(condition), "method": str(method)}
+                | _mean_and_interval(group["gain"], group["image"], rng)
+                | {"published": np.nan}
+            )
+
+
+def _psf_rows(
+    psfs: Sequence[Path], acquisition: Path | None, rng: np.random.Generator
+) -> Iterator[dict[str, Any]]:
+    """Widths of the PSF over folds, each of which counts as one observation."""
+    if not psfs:
+        return
+    tables = [read_psf_widths(path).assign(fold=str(path)) for path in psfs]
+    truth = read_acquisition(acquisition) if acquisition else {}
+    if truth and not any((table["which"] == "true").any() for table in tables):
+        tables += [
+            pd.DataFrame({"which": ["true"], "axis": axis, "fwhm_um": width, "fold": "microscope"})
+            for axis, width in truth["fwhm_um"].items()
+        ]
+    folds = pd.concat(tables)
+    for (axis, which), group in folds.groupby(["axis", "which"], sort=False):
+        finite = group[np.isfinite(group["fwhm_um"])]
+        yield (
+            {"quantity": f"psf_{axis}_fwhm_um", "condition": which, "method": "tenet"}
+            | _mean_and_interval(finite["fwhm_um"], finite["fold"], rng)
+            | {"published": np.nan}
+        )
+
+
+def _read_published(path: Path) -> Mapping[tuple[str, str, str, str], float]:
+    """Published numbers by figure, quantity, condition and method."""
+    columns = ("figure", "quantity", "condition", "method")
+    table = read_table(path, columns, numbers=("value",))
+    keys = zip(*(table[column] for column in columns), strict=True)
+    return dict(zip(keys, table["value"].astype(float), strict=True))
+
+
+def _published_key(
+    figure: str, quantity: str, condition: str, method: str
+) -> tuple[str, str, str, str] | None:
+    """Where the published counterpart of a row stands, if it has one."""
+    author = _PUBLISHED_METHODS.get(method)
+    if author is None:
+        return None
+    if figure == "supp":
+        at = _PUBLISHED_AT["tenet"]
+        if condition.removesuffix(PUBLISHED_DEFINITION) == REFERENCE:
+            return "fig3", quantity, at, author
+        name = PUBLISHED_ABLATIONS.get(condition.removesuffix(PUBLISHED_DEFINITION))
+        return ("supplement", quantity, at, name) if name else None
+    if figure not in ("fig2", "fig3"):
+        return None
+    if figure == "fig3":
+        if not condition.startswith("beads"):
+            return None
+        return figure, quantity, _PUBLISHED_AT[method], author
+    if quantity != ("iou" if method == "tenet" else "oracle_iou"):
+        return None
+    name, part = condition.split("_", 1)
+    if name == "phantoms":
+        return "fig2abc", "mean_iou", part, author
+    angle = re.fullmatch(r"angle(\d+)", name)
+    return ("fig2de", "iou", f"{part}_{int(angle[1])}deg", author) if angle else None
+
+
+def sweep_intervals(
+    sweep: pd.DataFrame, rng: np.random.Generator, n_resamples: int = 1000
+) -> pd.DataFrame:
+    """Mean and cluster-bootstrap 95 % interval at each threshold of a sweep.
+
+    The same resamples of images serve all thresholds and quantities of a method.
+
+    Parameters
+    ----------
+    sweep : DataFrame
+        `SWEEP_COLUMNS`, of one experiment.
+    rng : numpy.random.Generator
+        Source of the resamples.
+    n_resamples : int
+        Number of bootstrap samples.
+
+    Returns
+    -------
+    DataFrame
+        Columns method, quantity, threshold, value, low and high; bounds are NaN where there is only
+        one image.
+    """
+    parts = []
+    for method, group in sweep.groupby("method", sort=False):
+        cells = group.assign(image=group["image"].astype(str)).pivot_table(
+            index="image",
+            columns=["quantity", "threshold"],
+            values="value",
+            aggfunc=["sum", "count"],
+        )
+        sums, counts = cells["sum"].to_numpy(), cells["count"].to_numpy()
+        draws = rng.integers(len(sums), size=(n_resamples, len(sums)))
+        means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
+        low, high = np.percentile(means, (2.5, 97.5), axis=0)
+        if len(sums) == 1:
+            low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
+        index = cells["sum"].columns
+        parts.append(
+            pd.DataFrame(
+                {
+                    "method": method,
+                    "quantity": index.get_level_values("quantity"),
+                    "threshold": index.get_level_values("threshold"),
+                    "value": sums.sum(axis=0) / counts.sum(axis=0),
+                    "low": low,
+                    "high": high,
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,260 @@
+"""Figure 2: phantoms and lines at an angle to the optical axis."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from scipy import ndimage
+
+from tenet.data.phantoms.store import SUFFIX as PHANTOM
+from tenet.data.phantoms.store import open_phantom
+from tenet.errors import TenetError
+from tenet.io.open import open_stack
+from tenet.paper.evaluate.tables import PREDICTION
+from tenet.paper.figures.notes import notes
+from tenet.paper.figures.page import Page, View, fullest_slab, slab_view
+from tenet.paper.figures.strips import (
+    diamond,
+    diamond_handle,
+    interval_lengths,
+    method_handle,
+    published_marks,
+    published_value,
+    strip_plot,
+    table_row,
+    two_lines,
+)
+from tenet.paper.figures.style import ANGLES, METHODS, PARTS, SMALL, STRIP, STYLE, WIDTH
+from tenet.paper.figures.tables import all_metrics, existing, read_csv, shown_methods
+
+#: Side of a zoom as a share of the image's.
+_ZOOM = 0.4
+
+
+@rc_context(STYLE)
+def figure2(results: Path | str, simulated: bool | None = None) -> Figure:
+    """Draw phantoms and the angle study: images, and IoU of every method.
+
+    Parameters
+    ----------
+    results : Path
+        Root of all results.
+    simulated : bool, optional
+        Whether to say that the images are simulated; by default what the acquisition says.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    TenetError
+        If a file is missing.
+    """
+    results = Path(results)
+    table = read_csv(results / "tables/fig2_iou.csv")
+    values = all_metrics(results, "fig2")
+    methods = shown_methods(table)
+    angles = [name for name in ANGLES if (table["condition"] == f"{name}_noise").any()]
+
+    views = _phantom_views(results, "fig2_phantoms", methods)
+    column = (WIDTH - 0.3 - 0.08 * (len(views) - 1)) / len(views)
+    height = column * min(views[0].aspect, 2.6)
+    zoom_height = column
+    rows = _angle_views(results, table, angles, methods)
+    across = max((len(r) for r in rows), default=1)
+    side = min((WIDTH - 0.57 - 0.06 * (across - 1)) / across, 1.1)
+    angle_side = side * min(max((r[0].aspect for r in rows), default=0), 1.5)
+    a, b = 0.55, 0.55 + height + 0.06 + zoom_height + 0.42
+    strip = STRIP * len(methods)
+    d = b + strip + 0.98
+    e = d + len(rows) * (angle_side + 0.08) + 0.4
+    bottom = e + 1.6 + 0.2 if rows else d + 0.5
+    note = notes(results, "fig2_phantoms", table, "iou", simulated)
+    page = Page(bottom + 0.3 + 0.13 * len(note))
+
+    page.letter("a", 0.05, 0.08)
+    part = PARTS["noise"]
+    page.text(0.25, 0.11, f"Phantom, {part}: yz projection of a slab (z downwards), zoom below")
+    box = _zoom_box(views[1])
+    for index, view in enumerate(views):
+        left = 0.15 + index * (column + 0.08)
+        axes = page.axes(left, a, column, height)
+        view.draw(axes, bar=index == 0)
+        axes.set_title(view.title, pad=2, fontsize=SMALL)
+        axes.add_patch(
+            Rectangle(box[:2], box[2], box[2], fill=False, edgecolor="#F0E442", linewidth=0.8)
+        )
+        axes = page.axes(left, a + height + 0.06, column, zoom_height)
+        view.draw(axes, within=box, bar=index == 0)
+
+    for index, (name, words) in enumerate(PARTS.items()):
+        left = 1.45 if index == 0 else 4.6
+        axes = page.axes(left, b, 2.45, strip)
+        page.letter("bc"[index], 0.05 if index == 0 else 4.3, b - 0.22)
+        condition = f"phantoms_{name}"
+        strip_plot(axes, table, values, condition, "iou", methods, labels=index == 0)
+        axes.set(xlabel="IoU", xlim=(0, 1))
+        axes.set_title(f"Phantoms, {words}", pad=3)
+        published_marks(axes, table, condition, methods)
+    if table["published"].notna().any():
+        page.text(
+            1.45,
+            b + strip + 0.36,
+            "points: images · bars: mean, 95 % interval · ◇ published, full scale "
+            "(all but TENET: best threshold of each image)",
+        )
+
+    if rows:
+        page.letter("d", 0.05, d - 0.36)
+        page.text(0.25, d - 0.33, f"Lines at an angle to the optical axis, {part}: yz projections")
+    for row, (angle, row_views) in enumerate(zip(angles, rows, strict=True)):
+        for index, view in enumerate(row_views):
+            top = d + row * (angle_side + 0.08)
+            axes = page.axes(0.42 + index * (side + 0.06), top, side, angle_side)
+            view.draw(axes, bar=index == 0 and row == 0)
+            if row == 0:
+                axes.set_title(view.title, pad=2, fontsize=SMALL)
+            if index == 0:
+                axes.text(
+                    -0.06, 0.5, ANGLES[angle], transform=axes.transAxes, ha="right", va="center"
+                )
+    if rows:
+        page.letter("e", 0.05, e - 0.24)
+        _angle_axes(page.axes(0.55, e, 4.7, 1.6), table, values, angles, methods)
+    page.notes(note)
+    return page.figure
+
+
+def _phantom_views(
+    results: Path, experiment: str, methods: Sequence[str], part: str = "noise"
+) -> list[View]:
+    """Input, truth and every method: yz projections of one slab of the first phantom."""
+    path = next(iter(sorted((results / f"phantoms/{experiment}").glob(f"*{PHANTOM}"))), None)
+    if path is None:
+        raise TenetError(f"{results}/phantoms/{experiment}: there is no phantom to draw")
+    name = path.name.removesuffix(PHANTOM)
+    raw = open_stack(existing(results / f"acquisitions/{experiment}/{part}/{name}{PREDICTION}"))
+    predicted = {
+        method: open_stack(
+            existing(results / f"predictions/{experiment}/{method}/{part}/{name}{PREDICTION}"),
+            channel=0,
+        )
+        for method in methods
+    }
+    size_um = next(iter(predicted.values())).voxel_size_um
+    if size_um is None:
+        raise TenetError(f"predictions of {experiment} record no voxel size; predict again")
+    truth, _ = open_phantom(path).read(slice(None), slice(None), slice(None))
+    x = fullest_slab(truth)
+    views = [
+        slab_view("Input", raw, x, results),
+        View("Truth", truth[:, :, x].max(axis=2).astype(np.float32), size_um[:2], (0, 1)),
+    ]
+    for method, stack in predicted.items():
+        views.append(slab_view(two_lines(METHODS[method].label), stack, x, results))
+    return views
+
+
+def _angle_views(
+    results: Path, table: pd.DataFrame, angles: Sequence[str], methods: Sequence[str]
+) -> list[list[View]]:
+    rows = []
+    for angle in angles:
+        there = set(table[table["condition"] == f"{angle}_noise"]["method"])
+        chosen = [method for method in methods if method in there]
+        rows.append(_phantom_views(results, f"fig2_{angle}", chosen))
+    return rows
+
+
+def _zoom_box(truth: View) -> tuple[float, float, float]:
+    """Left, top and side in µm of the square that is most nearly half structure."""
+    height, width = truth.size_um
+    side = _ZOOM * min(height, width)
+    box = [max(1, round(side / pixel)) for pixel in truth.pixel_um]
+    share = ndimage.uniform_filter(truth.image, box)
+    rows, columns = truth.image.shape
+    inside = (
+        slice(box[0] // 2, rows - box[0] // 2),
+        slice(box[1] // 2, columns - box[1] // 2),
+    )
+    score = (share * (1 - share))[inside]
+    z, y = np.unravel_index(int(score.argmax()), score.shape)
+    top, left = z * truth.pixel_um[0], y * truth.pixel_um[1]
+    return float(min(left, width - side)), float(min(top, height - side)), float(side)
+
+
+def _angle_axes(
+    axes: Axes,
+    table: pd.DataFrame,
+    values: pd.DataFrame,
+    angles: Sequence[str],
+    methods: Sequence[str],
+) -> None:
+    """IoU at each angle: filled with noise, open without; a point for each seed; published ones."""
+    step = 0.8 / len(methods)
+    for i, angle in enumerate(angles):
+        for j, method in enumerate(methods):
+            x = i + (j - (len(methods) - 1) / 2) * step
+            look = METHODS[method]
+            for part, face, aside in (("noise", look.colour, -1), ("no_noise", "white", 1)):
+                row = table_row(table, f"{angle}_{part}", method, "iou")
+                if row is None:
+                    continue
+                axes.errorbar(
+                    x + aside * step / 5,
+                    row["value"],
+                    yerr=interval_lengths(row),
+                    fmt=look.marker,
+                    color=look.colour,
+                    markerfacecolor=face,
+                    markeredgewidth=0.8,
+                    clip_on=False,
+                )
+                seeds = values[
+                    (values["condition"] == f"{angle}_{part}")
+                    & (values["quantity"] == "iou")
+                    & (values["method"] == method)
+                ]["value"]
+                axes.plot(
+                    [x + aside * step / 5] * len(seeds),
+                    seeds,
+                    "_",
+                    color=look.colour,
+                    markersize=3,
+                    markeredgewidth=0.6,
+                    clip_on=False,
+                )
+            published = published_value(table, f"{angle}_noise", method)
+            if published is not None:
+                diamond(axes, x - step / 5, published)
+    axes.set(
+        xticks=range(len(angles)),
+        xticklabels=[ANGLES[angle] for angle in angles],
+        xlabel="Angle of the lines to the optical axis",
+        ylabel="IoU",
+        ylim=(0, 1),
+        xlim=(-0.5, len(angles) - 0.5),
+    )
+    handles = [method_handle(method) for method in methods]
+    handles += [
+        Line2D([], [], marker="o", linestyle="", color="0.3", label="with noise"),
+        Line2D([], [], marker="o", linestyle="", color="0.3", mfc="white", label="without noise"),
+        Line2D([], [], marker="_", linestyle="", color="0.3", label="small strokes: seeds"),
+    ]
+    if table["published"].notna().any():
+        handles.append(diamond_handle("published, with noise"))
+    axes.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(1.02, 1.02),
+        handletextpad=0.2,
+        borderaxespad=0.2,
+        labelspacing=0.3,
+    )

@@ -1,0 +1,257 @@
+"""Figure 4: neurons, their projections and how wide thin structures are."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from tenet.data.folds import every_stack
+from tenet.data.phantoms.store import SUFFIX as PHANTOM
+from tenet.data.phantoms.store import open_phantom
+from tenet.enhance.views import levels
+from tenet.errors import TenetError
+from tenet.io.open import open_stack
+from tenet.io.stack import Stack
+from tenet.paper.evaluate.structures import RAW, TRUTH, thin_places
+from tenet.paper.evaluate.tables import PREDICTION
+from tenet.paper.figures.notes import best_method, budget_note, simulation_note, wrapped
+from tenet.paper.figures.page import Page, View, scale_bar
+from tenet.paper.figures.strips import strip_plot, table_row, two_lines
+from tenet.paper.figures.style import METHODS, SMALL, STRIP, STYLE, WIDTH
+from tenet.paper.figures.tables import read_csv, shown_methods
+
+EXPERIMENT = "fig4_neurons"
+QUANTITIES = {
+    "fwhm_z_um": "Axial width (µm)",
+    "fwhm_lateral_um": "Lateral width (µm)",
+    "axial_ratio": "Axial / lateral width",
+}
+_ZOOM = 0.3  # side of a zoom, as a share of the image's
+
+
+@rc_context(STYLE)
+def figure4(
+    results: Path | str, *, data: Path | None = None, simulated: bool | None = None
+) -> Figure:
+    """Draw projections with two zooms, intensity profiles, and widths of thin structures.
+
+    Parameters
+    ----------
+    results : Path
+        Root of all results.
+    data : Path, optional
+        Raw stacks; by default the simulated ones of the results.
+    simulated : bool, optional
+        Whether these stacks are simulated; by default only where no `data` are given.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    TenetError
+        If a file is missing.
+    """
+    results = Path(results)
+    table = read_csv(results / "tables/fig4_neurons.csv")
+    values = read_csv(results / f"metrics/{EXPERIMENT}.csv").assign(condition="neurons")
+    methods = shown_methods(table)
+    simulated = data is None if simulated is None else simulated
+    scene = _Scene.read(results, data, simulated, methods)
+    views = scene.views
+    column = (WIDTH - 0.3 - 0.08 * (len(views) - 1)) / len(views)
+    height = column * views[0].aspect
+    a, b = 0.55, 0.55 + height + 2 * (column + 0.06) + 0.5
+    c = b + 1.25 + 0.75
+    rows = [m for m in (RAW, TRUTH) if (values["method"] == m).any()] + methods
+    tall = STRIP * len(rows)
+    simulation = simulation_note(results, EXPERIMENT) if simulated else []
+    note = wrapped([*_best(table), *budget_note(results, EXPERIMENT), *simulation])
+    page = Page(c + tall + 0.55 + 0.13 * len(note))
+
+    page.letter("a", 0.05, 0.08)
+    page.text(0.25, 0.11, "Neurons: yz projection of a slab (z downwards), two zooms below")
+    boxes = scene.boxes()
+    for index, view in enumerate(views):
+        left = 0.15 + index * (column + 0.08)
+        axes = page.axes(left, a, column, height)
+        view.draw(axes)
+        if index == 0:
+            scale_bar(axes, at_left=scene.lower_right_taken())
+        axes.set_title(view.title, pad=2, fontsize=SMALL)
+        for which, box in enumerate(boxes):
+            edge = ("#F0E442", "#56B4E9")[which]
+            axes.add_patch(
+                Rectangle(box[:2], box[2], box[2], fill=False, edgecolor=edge, linewidth=0.8)
+            )
+            top = a + height + 0.06 + which * (column + 0.06)
+            zoom = page.axes(left, top, column, column)
+            view.draw(zoom, within=box, bar=index == 0)
+            for spine in zoom.spines.values():
+                spine.set(visible=True, color=edge, linewidth=0.8)
+
+    page.letter("b", 0.05, b - 0.22)
+    page.text(0.25, b - 0.19, "Profiles through one thin process")
+    for index, axis in enumerate("zy"):
+        axes = page.axes(0.55 + index * 2.35, b, 1.85, 1.25)
+        _profiles(axes, scene, axis)
+        axes.set(xlabel=f"{axis} (µm)", ylabel="Intensity / maximum" if index == 0 else "")
+        if index == 1:
+            axes.legend(loc="upper left", bbox_to_anchor=(1.08, 1.05), borderaxespad=0)
+
+    page.letter("c", 0.05, c - 0.22)
+    page.text(0.25, c - 0.19, "Widths at half maximum, at the same thin places in every volume")
+    for index, (quantity, label) in enumerate(QUANTITIES.items()):
+        axes = page.axes(1.35 + index * 2.0, c, 1.75, tall)
+        strip_plot(axes, table, values, "neurons", quantity, rows, labels=index == 0)
+        axes.set(xlabel=label)
+        axes.set_xlim(left=0)
+        if quantity == "axial_ratio":
+            axes.axvline(1.0, color="0.35", linewidth=0.8, linestyle=(0, (4, 2)))
+    page.notes(note)
+    return page.figure
+
+
+class _Scene:
+    """One stack: its views, and lines through one of its thin places."""
+
+    def __init__(
+        self,
+        views: list[View],
+        lines: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]],
+        fine_um: tuple[float, float, float],
+        raw_um: tuple[float, float, float],
+    ) -> None:
+        self.views, self.lines = views, lines
+        self.fine_um, self.raw_um = fine_um, raw_um
+
+    @classmethod
+    def read(
+        cls, results: Path, data: Path | None, simulated: bool, methods: Sequence[str]
+    ) -> "_Scene":
+        folder = data or results / f"acquisitions/{EXPERIMENT}"
+        top = results / f"predictions/{EXPERIMENT}"
+        raw, target = every_stack(folder, top)[0]
+        relative = target.relative_to(top)
+        stacks = {m: open_stack(top / m / relative, channel=0) for m in methods}
+        fine = next(iter(stacks.values()))
+        if fine.voxel_size_um is None or raw.voxel_size_um is None:
+            raise TenetError(f"{raw.path}: a voxel size is missing; predict again")
+        scale = round(fine.zyx_shape[0] / raw.zyx_shape[0])
+        places = thin_places(raw, 24)
+        image = raw.read()
+        half = min(20, raw.zyx_shape[2] // 6)
+        # The slab with most thin places, and the one of them that stands out most.
+        near = np.abs(places[:, None, 2] - places[None, :, 2]) <= half
+        middle = int(places[int(near.sum(axis=1).argmax()), 2])
+        slab = slice(max(middle - half, 0), middle + half)
+        z, y, x = next(place for place in places if slab.start <= place[2] < slab.stop)
+        fine_um, raw_um = fine.voxel_size_um, raw.voxel_size_um
+        views = [_slab("Input", raw, slab, raw_um)]
+        lines = {RAW: (image[:, y, x], image[z, :, x])}
+        phantom = results / f"phantoms/{EXPERIMENT}/{relative.name.removesuffix(PREDICTION)}"
+        path = phantom.with_name(phantom.name + PHANTOM)
+        if simulated and path.exists():
+            shape, _ = open_phantom(path).read(*[slice(None)] * 3)
+            flat = shape[:, :, slab].max(axis=2).astype(np.float32)
+            views.append(View("Truth", flat, fine_um[:2], (0, 1)))
+        at = round(z * scale + (scale - 1) / 2)
+        for method, stack in stacks.items():
+            views.append(_slab(two_lines(METHODS[method].label), stack, slab, fine_um))
+            volume = stack.read(slice(None), slice(None), slice(x, x + 1))[:, :, 0]
+            lines[method] = (volume[:, y], volume[at])
+        return cls(views, lines, fine_um, raw_um)
+
+    def boxes(self) -> list[tuple[float, float, float]]:
+        """Two squares (left, top, side in µm) of the input with most signal, apart."""
+        view = self.views[0]
+        height, width = view.size_um
+        side = _ZOOM * min(height, width)
+        pixels = [max(1, round(side / p)) for p in view.pixel_um]
+        score = _window_means(view.image, pixels)
+        found = []
+        for _ in range(2):
+            row, column = np.unravel_index(int(score.argmax()), score.shape)
+            found.append(
+                (float(column * view.pixel_um[1]), float(row * view.pixel_um[0]), float(side))
+            )
+            score[
+                max(row - 2 * pixels[0], 0) : row + 2 * pixels[0],
+                max(column - 2 * pixels[1], 0) : column + 2 * pixels[1],
+            ] = -1
+        return found
+
+    def lower_right_taken(self) -> bool:
+        """Whether a box lies where the scale bar would."""
+        height, width = self.views[0].size_um
+        return any(
+            left + side > width / 2 and top + side > 0.75 * height
+            for left, top, side in self.boxes()
+        )
+
+
+def _window_means(image: NDArray[np.float32], pixels: Sequence[int]) -> NDArray[np.float64]:
+    """Mean of every window of so many pixels; by its upper left corner."""
+    sums = np.pad(image.astype(np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    rows, columns = pixels
+    whole: NDArray[np.float64] = (
+        sums[rows:, columns:]
+        - sums[:-rows, columns:]
+        - sums[rows:, :-columns]
+        + sums[:-rows, :-columns]
+    ) / (rows * columns)
+    return whole
+
+
+def _slab(title: str, stack: Stack, x: slice, size_um: tuple[float, float, float]) -> View:
+    image = stack.read(slice(None), slice(None), x).max(axis=2)
+    return View(title, image, size_um[:2], levels(image))
+
+
+def _profiles(axes: Axes, scene: _Scene, axis: str) -> None:
+    """The same line through every volume, each scaled to its own maximum."""
+    for method, lines in scene.lines.items():
+        line = lines["zy".index(axis)]
+        step = (scene.raw_um if method == RAW else scene.fine_um)["zy".index(axis)]
+        position = (np.arange(len(line)) + 0.5) * step
+        colour = "black" if method == RAW else METHODS[method].colour
+        label = "Input" if method == RAW else METHODS[method].label
+        base = float(np.median(line))
+        scaled = (line - base) / max(float(line.max()) - base, 1e-9)
+        axes.plot(position, scaled.clip(0), color=colour, label=label, lw=0.9)
+    axes.set_ylim(0, 1.05)
+    middle = scene.lines[RAW]["zy".index(axis)]
+    peak = (int(middle.argmax()) + 0.5) * scene.raw_um["zy".index(axis)]
+    reach = 30.0 if axis == "z" else 12.0
+    end = len(middle) * scene.raw_um["zy".index(axis)]
+    axes.set_xlim(max(peak - reach, 0), min(peak + reach, end))
+
+
+def _best(table: pd.DataFrame) -> list[str]:
+    """Which method comes nearest to the true widths, else to isotropic, in words."""
+    chosen = table[(table["quantity"] == "axial_ratio") & table["method"].isin(list(METHODS))]
+    # A method without a peak at most places is not compared by the others.
+    chosen = chosen[chosen["n"] >= chosen["n"].max() / 2]
+    means = chosen.set_index("method")["value"].dropna()
+    lines = []
+    if not means.empty:
+        truth = table_row(table, "neurons", TRUTH, "axial_ratio")
+        ideal = 1.0 if truth is None else float(truth["value"])
+        nearest = (means - ideal).abs().sort_values().index
+        words = f"{METHODS[nearest[0]].label} {means[nearest[0]]:.2f}"
+        if nearest[0] != "tenet" and "tenet" in means:
+            place = list(nearest).index("tenet") + 1
+            words += f" (TENET {means['tenet']:.2f}, place {place} of {len(means)})"
+        aim = "1" if truth is None else f"the truth's {ideal:.2f}"
+        lines.append(f"Axial over lateral width nearest to {aim}: {words}.")
+    best = best_method(table, "neurons", "iou")
+    if best:
+        lines.append(f"Highest IoU with the truth: {best}.")
+    return lines

@@ -1,0 +1,232 @@
+"""Figure 5: microglia around a tumour, divided into cells, and the shape of each."""
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from tenet.data.folds import every_stack
+from tenet.enhance.views import levels
+from tenet.errors import TenetError
+from tenet.io.open import open_stack
+from tenet.io.stack import Stack
+from tenet.paper.evaluate.structures import TRUTH
+from tenet.paper.figures.notes import best_method, budget_note, simulation_note, wrapped
+from tenet.paper.figures.page import Page, scale_bar
+from tenet.paper.figures.strips import method_handle
+from tenet.paper.figures.style import LOOKS, METHODS, SMALL, STYLE, WIDTH
+from tenet.paper.figures.tables import existing, read_csv
+
+CELLS, TUMOUR = "fig5_microglia", "fig5_tumour"
+QUANTITIES = {
+    "volume_um3": "Volume (µm³)",
+    "surface_um2": "Surface (µm²)",
+    "sphericity": "Sphericity",
+    "elongation": "Elongation (1: round)",
+    "flatness": "Flatness (1: round)",
+    "centre_to_surface_um": "Centre to surface (µm)",
+}
+MAGENTA, GREEN = np.array((1.0, 0.2, 0.9)), np.array((0.2, 1.0, 0.3))
+
+
+@rc_context(STYLE)
+def figure5(
+    results: Path | str,
+    *,
+    data: Path | None = None,
+    tumour_data: Path | None = None,
+    channel: int | None = None,
+    tumour_channel: int | None = None,
+    simulated: bool | None = None,
+) -> Figure:
+    """Draw the stack as it was and as TENET makes it, its cells, and their shapes.
+
+    Parameters
+    ----------
+    results : Path
+        Root of all results.
+    data, tumour_data : Path, optional
+        Raw stacks of the cells and of the tumour; by default the simulated ones of the results.
+    channel, tumour_channel : int, optional
+        Channels of stacks with several, from 0.
+    simulated : bool, optional
+        Whether these stacks are simulated; by default only where no `data` are given.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    TenetError
+        If a file is missing.
+    """
+    results = Path(results)
+    table = read_csv(results / "tables/fig5_cells.csv")
+    cells = read_csv(results / f"tables/{CELLS}_cells.csv")
+    simulated = data is None if simulated is None else simulated
+    panels = _panels(
+        results,
+        {
+            CELLS: (data or results / f"acquisitions/{CELLS}", channel),
+            TUMOUR: (tumour_data or results / f"acquisitions/{TUMOUR}", tumour_channel),
+        },
+    )
+    side = (WIDTH - 0.3 - 0.1 * (len(panels) - 1)) / len(panels)
+    first = panels[0]
+    below = side * first.height_um / first.width_um
+    a = 0.5
+    b = a + side + below + 0.55
+    simulation = simulation_note(results, CELLS) if simulated else []
+    note = wrapped([*_counts(table), *budget_note(results, CELLS), *simulation])
+    page = Page(b + 2 * 1.65 + 0.35 + 0.13 * len(note))
+
+    page.letter("a", 0.05, 0.08)
+    words = (
+        "Microglia (green) and tumour (magenta): both white: projections along z, and along y below"
+    )
+    page.text(0.25, 0.11, words)
+    for index, panel in enumerate(panels):
+        left = 0.15 + index * (side + 0.1)
+        axes = page.axes(left, a, side, side)
+        panel.draw(axes, "xy")
+        axes.set_title(panel.title, pad=2, fontsize=SMALL)
+        if index == 0:
+            scale_bar(axes)
+        panel.draw(page.axes(left, a + side + 0.04, side, below), "xz")
+
+    page.letter("b", 0.05, b - 0.24)
+    page.text(0.25, b - 0.21, "Each cell that no border cuts, against its distance from the tumour")
+    shown = [m for m in (TRUTH, "tenet", "rltv") if (cells["method"] == m).any()]
+    handles = [method_handle(m) for m in shown]
+    page.legend(handles, 4.6, b - 0.21)
+    whole = cells[~cells["touches_border"].astype(bool)]
+    for index, (quantity, label) in enumerate(QUANTITIES.items()):
+        row, column = divmod(index, 3)
+        axes = page.axes(0.55 + column * 2.35, b + row * 1.65, 1.85, 1.2)
+        for method in shown:
+            some = whole[whole["method"] == method]
+            look = LOOKS[method]
+            axes.plot(
+                some["tumour_distance_um"],
+                some[quantity],
+                look.marker,
+                color=look.colour,
+                markersize=4,
+                alpha=0.8,
+                mec="none",
+            )
+        axes.set(ylabel=label, xlabel="Distance from the tumour (µm)" if row else "")
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(left=0)
+    page.notes(note)
+    return page.figure
+
+
+class _Panel:
+    """Projections of a volume in colours."""
+
+    def __init__(
+        self,
+        title: str,
+        xy: NDArray[np.float64],
+        xz: NDArray[np.float64],
+        size_um: tuple[float, float, float],
+    ) -> None:
+        self.title, self.views, self.size_um = title, {"xy": xy, "xz": xz}, size_um
+        self.height_um = xz.shape[0] * size_um[0]
+        self.width_um = xz.shape[1] * size_um[2]
+
+    def draw(self, axes: Axes, which: str) -> None:
+        """Show a view at its physical size."""
+        image = self.views[which]
+        step = self.size_um[1] if which == "xy" else self.size_um[0]
+        extent = (0.0, image.shape[1] * self.size_um[2], image.shape[0] * step, 0.0)
+        axes.imshow(image, extent=extent, aspect="auto", interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+
+
+def _panels(results: Path, data: Mapping[str, tuple[Path, int | None]]) -> list[_Panel]:
+    """The raw stack, the enhanced one, and the cells that it was divided into.
+
+    `data` has folder and channel of the raw stacks of each experiment.
+    """
+    raws: list[Stack] = []
+    enhanced: list[Stack] = []
+    for experiment, (folder, channel) in data.items():
+        top = results / f"predictions/{experiment}"
+        raw, target = every_stack(folder, top, channel=channel)[0]
+        raws.append(raw)
+        predicted = existing(top / "tenet" / target.relative_to(top))
+        enhanced.append(open_stack(predicted, channel=0))
+    size, fine = raws[0].voxel_size_um, enhanced[0].voxel_size_um
+    if size is None or fine is None:
+        raise TenetError(f"{raws[0].path}: a voxel size is missing; predict again")
+    path = existing(results / f"metrics/{CELLS}_projections.npz")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            labels = [file[f"tenet_cells_{letter}"] for letter in "zy"]
+            tumour = [file[f"tenet_tumour_{letter}"] for letter in "zy"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise TenetError(f"{path} cannot be read ({error}); evaluate again") from None
+    xy, xz = (_painted(*flat) for flat in zip(labels, tumour, strict=True))
+    return [
+        _Panel("Raw", *_two_colours(raws), size),
+        _Panel("TENET, shape", *_two_colours(enhanced), fine),
+        _Panel(f"{labels[0].max()} cells", xy, xz, fine),
+    ]
+
+
+def _two_colours(stacks: Sequence[Stack]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Projections along z and y of two channels, green and magenta."""
+    views: list[list[NDArray[np.float64]]] = [[], []]
+    for stack, colour in zip(stacks, (GREEN, MAGENTA), strict=True):
+        for view, flat in zip(views, _maximum_projections(stack), strict=True):
+            low, high = levels(flat)
+            scaled = ((flat - low) / max(high - low, 1e-9)).clip(0, 1) ** 0.7
+            view.append(scaled[..., None] * colour)
+    xy, xz = (np.clip(sum(view), 0, 1) for view in views)
+    return xy, xz
+
+
+def _maximum_projections(
+    stack: Stack, planes: int = 16
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Maxima of a stack along z and along y, read a few planes at a time."""
+    along_z = np.full(stack.zyx_shape[1:], -np.inf, dtype=np.float32)
+    along_y = []
+    for start in range(0, stack.zyx_shape[0], planes):
+        part = stack.read(slice(start, start + planes))
+        np.maximum(along_z, part.max(axis=0), out=along_z)
+        along_y.append(part.max(axis=1))
+    return along_z, np.concatenate(along_y)
+
+
+def _painted(labels: NDArray[np.int32], tumour: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Projected cells, a colour each, over the tumour in grey."""
+    palette = colormaps["tab20"](np.arange(20))[:, :3]
+    image = np.where(tumour[..., None], 0.35, 0.0) * np.ones(3)
+    image[labels > 0] = palette[(labels[labels > 0] - 1) % len(palette)]
+    return image
+
+
+def _counts(table: pd.DataFrame) -> list[str]:
+    """How many cells each method finds, and how well its mask fits the truth."""
+    chosen = table[table["condition"] == "microglia"]
+    numbers = chosen[chosen["quantity"] == "cells"].set_index("method")["value"]
+    words = [
+        f"{LOOKS[method].label} {numbers[method]:.0f}"
+        for method in (TRUTH, *METHODS)
+        if method in numbers
+    ]
+    lines = [f"Cells found: {', '.join(words)}."] if words else []
+    best = best_method(table, "microglia", "iou")
+    if best:
+        lines.append(f"Highest IoU with the true cells: {best}.")
+    return lines

@@ -1,0 +1,217 @@
+"""The quality bench: every method on stacks whose truth is known, and what TENET gains."""
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from tenet.data.phantoms.store import SUFFIX as PHANTOM
+from tenet.data.phantoms.store import open_phantom
+from tenet.errors import TenetError
+from tenet.io.open import open_stack
+from tenet.metrics.shapes import BEAD_VOLUME_UM3
+from tenet.paper.evaluate.summary import EVERY_CONDITION
+from tenet.paper.evaluate.tables import PREDICTION
+from tenet.paper.figures.notes import best_method, budget_note, wrapped
+from tenet.paper.figures.page import Page, View, fullest_slab, slab_view
+from tenet.paper.figures.strips import (
+    grouped_strips,
+    interval_lengths,
+    method_handle,
+    strip_plot,
+    table_row,
+    wide_axis,
+)
+from tenet.paper.figures.style import METHODS, SMALL, STRIP, STYLE, WIDTH
+from tenet.paper.figures.tables import all_metrics, existing, read_csv, shown_methods
+
+PHANTOMS = "quality"
+CONDITIONS = {
+    "matched": "as told",
+    "na_low": "aperture − 20 %",
+    "na_high": "aperture + 20 %",
+    "noisy": "noise × 2",
+    "motion": "motion",
+    "angle00": "lines, 0°",
+    "angle45": "lines, 45°",
+    "angle90": "lines, 90°",
+}
+BEADS = "beads"
+QUANTITIES = {
+    "total_loss": ("Total loss", 0.0),
+    "volume_um3": ("Volume (µm³)", BEAD_VOLUME_UM3),
+    "sphericity": ("Sphericity", 1.0),
+    "z_xy_ratio": ("z/xy ratio", 1.0),
+}
+#: Beads of some methods are forty times too large.
+WIDE = ("total_loss", "volume_um3")
+#: Methods that the gain of TENET is drawn over.
+RIVALS = ("rltv", "pretrained")
+#: Shown in the first panel, under the first of these conditions that there is.
+SHOWN, SHOWN_UNDER = ("rltv", "pretrained", "tenet"), ("na_low", "matched")
+
+
+@rc_context(STYLE)
+def quality_figure(results: Path | str) -> Figure:
+    """Draw an example, the IoU of every method by condition, TENET's gains, and the beads.
+
+    Parameters
+    ----------
+    results : Path
+        Root of all results.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    TenetError
+        If a file is missing.
+    """
+    results = Path(results)
+    table = read_csv(results / "tables/quality.csv")
+    labels = {
+        name: words for name, words in CONDITIONS.items() if (table["condition"] == name).any()
+    }
+    if not labels:
+        raise TenetError("the table has no condition of the quality bench; evaluate one first")
+    methods = shown_methods(table)
+    views, under = _views(results, labels)
+    column = (WIDTH - 0.3 - 0.08 * (len(views) - 1)) / len(views)
+    height = min(column * views[0].aspect, 2.6)
+    b = 0.45 + height + 0.62
+    tall = 0.09 * len(labels) * (len(methods) + 0.5)
+    c = b + tall + 1.1
+    with_beads = (table["condition"] == BEADS).any()
+    with_bead = shown_methods(table[table["condition"] == BEADS]) if with_beads else []
+    low = STRIP * len(with_bead) if with_beads else -0.9
+    note = wrapped(
+        [
+            *_notes(table, labels),
+            *budget_note(results, f"quality_{next(iter(labels))}"),
+            "All stacks are simulated: lines, rods and beads of 2 µm, seen by the microscope that "
+            "the models were told, or by another one.",
+        ]
+    )
+    page = Page(c + low + 0.55 + 0.13 * len(note))
+
+    page.letter("a", 0.05, 0.08)
+    page.text(0.25, 0.11, f"Simulated phantom, {CONDITIONS[under]}: yz projection of a slab")
+    for index, view in enumerate(views):
+        axes = page.axes(0.15 + index * (column + 0.08), 0.45, column, height)
+        view.draw(axes, bar=index == 0)
+        axes.set_title(view.title, pad=2, fontsize=SMALL)
+
+    page.letter("b", 0.05, b - 0.3)
+    page.text(0.25, b - 0.27, "IoU: points images, bars mean and 95 % interval")
+    axes = page.axes(1.15, b, 3.3, tall)
+    grouped_strips(axes, table, all_metrics(results, "quality"), "iou", labels, methods)
+    axes.set(xlabel="IoU", xlim=(0, 1))
+    page.text(4.75, b - 0.27, "TENET's IoU less that of")
+    _gains(page.axes(4.75, b, 2.2, tall), table, labels, axes)
+    page.legend([method_handle(method) for method in methods], 0.9, b + tall + 0.42)
+
+    if with_beads:
+        page.letter("c", 0.05, c - 0.3)
+        page.text(0.25, c - 0.27, "2 µm beads, a microscope that the models were not told")
+        values = all_metrics(results, "quality")
+        for index, (quantity, (label, theory)) in enumerate(QUANTITIES.items()):
+            axes = page.axes(1.5 + index * 1.42, c, 1.28, low)
+            strip_plot(axes, table, values, BEADS, quantity, with_bead, labels=index == 0)
+            axes.set(xlabel=label)
+            if quantity in WIDE:
+                wide_axis(axes)
+            else:
+                axes.set_xlim(left=0)
+                axes.xaxis.set_major_locator(MaxNLocator(3, prune="upper"))
+            if theory:
+                axes.axvline(theory, color="0.35", linewidth=0.8, linestyle=(0, (4, 2)))
+    page.notes(note)
+    return page.figure
+
+
+def _gains(axes: Axes, table: pd.DataFrame, labels: dict[str, str], beside: Axes) -> None:
+    """TENET's IoU less that of its rivals, in the rows of the plot beside."""
+    rivals = [method for method in RIVALS if (table["method"] == method).any()]
+    for tick, condition in zip(beside.get_yticks(), labels, strict=True):
+        for place, method in enumerate(rivals):
+            row = table_row(table, condition, method, "iou_gain")
+            if row is None:
+                continue
+            look = METHODS[method]
+            axes.errorbar(
+                row["value"],
+                tick + (place - (len(rivals) - 1) / 2) * 1.6,
+                xerr=interval_lengths(row),
+                fmt=look.marker,
+                color=look.colour,
+                capsize=2.5,
+            )
+    axes.axvline(0, color="0.35", linewidth=0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.set(
+        yticks=beside.get_yticks(), yticklabels=[], ylim=beside.get_ylim(), xlabel="IoU gained"
+    )
+    axes.legend(
+        handles=[method_handle(method) for method in rivals],
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=2,
+        borderpad=0,
+        columnspacing=1.0,
+        handletextpad=0.3,
+    )
+
+
+def _views(results: Path, labels: dict[str, str]) -> tuple[list[View], str]:
+    """One slab of the first phantom: what was seen, what methods made of it, the truth."""
+    under = next((name for name in SHOWN_UNDER if name in labels), next(iter(labels)))
+    experiment = f"quality_{under}"
+    phantoms = results / "phantoms" / PHANTOMS
+    path = next(iter(sorted(phantoms.glob(f"*{PHANTOM}"))), None)
+    if path is None:
+        raise TenetError(f"{phantoms}: there is no phantom to draw")
+    name = path.name.removesuffix(PHANTOM)
+    truth, _ = open_phantom(path).read(slice(None), slice(None), slice(None))
+    x = fullest_slab(truth)
+    raw = open_stack(existing(results / f"acquisitions/{experiment}/noise/{name}{PREDICTION}"))
+    views = [slab_view("Stack", raw, x, results)]
+    for method in SHOWN:
+        folder = results / f"predictions/{experiment}/{method}"
+        if folder.is_dir():
+            stack = open_stack(existing(folder / f"noise/{name}{PREDICTION}"), channel=0)
+            views.append(slab_view(METHODS[method].label, stack, x, results))
+    if raw.voxel_size_um is None:
+        raise TenetError(f"{raw.path}: it records no voxel size; simulate again")
+    dz, dy, _ = raw.voxel_size_um
+    pixel_um = (dz * raw.zyx_shape[0] / truth.shape[0], dy)
+    views.append(View("Truth", truth[:, :, x].max(axis=2).astype("f4"), pixel_um, (0, 1)))
+    return views, under
+
+
+def _notes(table: pd.DataFrame, labels: dict[str, str]) -> list[str]:
+    """Who is first where, and what TENET gains over all conditions."""
+    lines = [
+        "Highest mean IoU (threshold of each method chosen on held-out phantoms): "
+        + "; ".join(
+            f"{words} {best}"
+            for name, words in labels.items()
+            if (best := best_method(table, name, "iou"))
+        )
+        + "."
+    ]
+    gains = [
+        f"{METHODS[method].label} {row['value']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"
+        for method in RIVALS
+        if (row := table_row(table, EVERY_CONDITION, method, "iou_gain")) is not None
+    ]
+    if gains:
+        lines.append(f"TENET's IoU less that of, over all conditions: {'; '.join(gains)}.")
+    best = best_method(table, BEADS, "total_loss")
+    if best:
+        lines.append(f"Lowest mean total loss of a bead: {best}.")
+    return lines

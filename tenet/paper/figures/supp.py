@@ -1,0 +1,234 @@
+"""Supplement: beads with one loss left out, doubled or added, and with a Gaussian PSF."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from tenet.errors import TenetError
+from tenet.metrics.shapes import BEAD_VOLUME_UM3
+from tenet.paper.evaluate.summary import sweep_intervals
+from tenet.paper.evaluate.tables import PUBLISHED_DEFINITION, REFERENCE, REFERENCE_EXPERIMENT
+from tenet.paper.figures.notes import simulation_note, wrapped
+from tenet.paper.figures.page import Page
+from tenet.paper.figures.strips import diamond, interval_lengths, table_row
+from tenet.paper.figures.style import METHODS, STRIP, STYLE
+from tenet.paper.figures.tables import read_csv
+
+LABELS = {
+    REFERENCE: "nothing changed",
+    "no_ewc": "without EWC",
+    "no_psf": "without PSF loss",
+    "no_vq": "without VQ loss",
+    "x2_ewc": "EWC × 2",
+    "x2_psf": "PSF loss × 2",
+    "x2_vq": "VQ loss × 2",
+    "mrf": "with MRF",
+    "gaussian_psf": "Gaussian PSF",
+}
+#: Names in the paper's table of beads.
+PUBLISHED_VARIANTS = {
+    REFERENCE: "tenet",
+    "no_ewc": "without ewc loss",
+    "no_psf": "without psf loss",
+    "no_vq": "without vq loss",
+    "x2_ewc": "x2 ewc loss",
+    "x2_psf": "x2 psf loss",
+    "x2_vq": "x2 vq loss",
+    "mrf": "x1_mrf",
+}
+QUANTITIES = {
+    "total_loss": ("Total loss", 0.0),
+    "volume_um3": ("Volume (µm³)", BEAD_VOLUME_UM3),
+    "sphericity": ("Sphericity", 1.0),
+    "z_xy_ratio": ("z/xy ratio", 1.0),
+}
+
+
+@rc_context(STYLE)
+def supplement(
+    results: Path | str,
+    *,
+    simulated: bool | None = None,
+    published_beads: Path | str | None = None,
+    seed: int = 0,
+) -> Figure:
+    """Draw the bead measures of every ablation, their threshold sweeps and training curves.
+
+    Parameters
+    ----------
+    results : Path
+        Root of all results.
+    simulated : bool, optional
+        Whether the images are simulated; by default if there are simulated ones in the results.
+    published_beads : Path, optional
+        The paper's measures of each bead (CSV: variant, roi, and `QUANTITIES`).
+    seed : int
+        Of the bootstrap over images behind the bands of the sweeps.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    TenetError
+        If a file is missing.
+    """
+    results = Path(results)
+    table = read_csv(results / "tables/supp_ablations.csv")
+    shown = [c for c in table["condition"].unique() if not c.endswith(PUBLISHED_DEFINITION)]
+    shown = [c for c in shown if table_row(table, c, "tenet", "total_loss") is not None]
+    names = [name for name in LABELS if name in shown]
+    names += sorted(set(shown) - set(names))
+    if not names:
+        raise TenetError("the table has none of the ablations; evaluate them first")
+    values = pd.concat([_beads(results, name, "").assign(name=name) for name in names])
+    seen = values[values["name"] != REFERENCE]["part"].unique()
+    values = values[values["part"].isin(seen)]
+    colours = dict(zip(names, colormaps["tab20"](np.arange(20)), strict=False))
+    paper = None if published_beads is None else read_csv(Path(published_beads))
+    tall = STRIP * len(names)
+    b = 0.5 + tall + 0.95
+    c = b + 1.2 + 0.75
+    simulation = simulation_note(results, REFERENCE_EXPERIMENT) if simulated is not False else []
+    note = wrapped([*_notes(results, table, names), *simulation])
+    page = Page(c + 1.3 + 0.5 + 0.13 * len(note))
+
+    page.letter("a", 0.05, 0.1)
+    page.text(0.25, 0.13, "2 µm beads: points beads, bars mean and 95 % interval over images")
+    for index, (quantity, (label, theory)) in enumerate(QUANTITIES.items()):
+        axes = page.axes(1.15 + index * 1.52, 0.5, 1.38, tall)
+        _rows(axes, table, values, names, quantity, labels=index == 0)
+        axes.axvline(theory, color="0.35", linewidth=0.8, linestyle=(0, (4, 2)))
+        _published(axes, table, paper, names, quantity)
+        axes.set(xlabel=label)
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(3, prune="upper"))
+    shown_of_paper = "" if paper is None else ", grey points its beads"
+    page.text(
+        1.15,
+        0.5 + tall + 0.36,
+        f"dashed: ideal · ◇ published, by the paper's definition at threshold 0.5{shown_of_paper}",
+    )
+
+    page.letter("b", 0.05, b - 0.24)
+    page.text(0.25, b - 0.21, "Against the threshold, with 95 % intervals over images")
+    sweeps = {}
+    for name in names:
+        sweep = _beads(results, name, "_sweep")
+        sweep = sweep[sweep["part"].isin(seen)]
+        sweeps[name] = sweep_intervals(sweep, np.random.default_rng(seed))
+    for index, (quantity, (label, theory)) in enumerate(QUANTITIES.items()):
+        axes = page.axes(0.5 + index * 1.74, b, 1.3, 1.2)
+        for name, lines in sweeps.items():
+            line = lines[lines["quantity"] == quantity].sort_values("threshold")
+            axes.plot(line["threshold"], line["value"], color=colours[name], label=_label(name))
+            axes.fill_between(
+                line["threshold"], line["low"], line["high"], color=colours[name], alpha=0.12, lw=0
+            )
+        axes.axhline(theory, color="0.35", linewidth=0.8, linestyle=(0, (4, 2)))
+        axes.set(xlabel="Threshold", ylabel=label, xlim=(0, 1))
+        axes.set_ylim(bottom=0)
+
+    page.letter("c", 0.05, c - 0.24)
+    page.text(0.25, c - 0.21, "Validation loss while fine-tuning, a line for each fold")
+    axes = page.axes(0.55, c, 3.6, 1.3)
+    for name in names:
+        for path in sorted((results / f"models/{_experiment(name)}").glob("*/history.csv")):
+            if path.parent.name in seen:
+                history = read_csv(path)
+                axes.plot(history["epoch"], history["validation"], color=colours[name])
+    axes.set(xlabel="Epoch", ylabel="Loss")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    handles, labels = page.figure.axes[-2].get_legend_handles_labels()
+    axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.05, 1.02), borderaxespad=0)
+    page.notes(note)
+    return page.figure
+
+
+def _experiment(name: str) -> str:
+    return REFERENCE_EXPERIMENT if name == REFERENCE else f"supp_{name}"
+
+
+def _beads(results: Path, name: str, kind: str) -> pd.DataFrame:
+    """Measures or, for ``"_sweep"``, threshold sweep of an ablation's beads by TENET."""
+    table = read_csv(results / f"metrics/{_experiment(name)}{kind}.csv")
+    return table[table["method"] == "tenet"]
+
+
+def _label(name: str) -> str:
+    return LABELS.get(name, name.replace("_", " "))
+
+
+def _rows(
+    axes: Axes,
+    table: pd.DataFrame,
+    values: pd.DataFrame,
+    names: list[str],
+    quantity: str,
+    *,
+    labels: bool,
+) -> None:
+    """A row for each ablation: beads as points, the mean with its interval as a bar."""
+    look = METHODS["tenet"]
+    for level, name in enumerate(names):
+        chosen = values[(values["name"] == name) & (values["quantity"] == quantity)]["value"]
+        axes.plot(chosen, [level - 0.25] * len(chosen), "o", color=look.colour, alpha=0.6, ms=2.5)
+        row = table_row(table, name, "tenet", quantity)
+        if row is not None:
+            axes.errorbar(
+                row["value"],
+                level,
+                xerr=interval_lengths(row),
+                fmt=look.marker,
+                color=look.colour,
+                capsize=2.5,
+            )
+    axes.set(
+        yticks=range(len(names)),
+        yticklabels=[_label(name) for name in names] if labels else [],
+        ylim=(len(names) - 0.4, -0.6),
+    )
+
+
+def _published(
+    axes: Axes, table: pd.DataFrame, paper: pd.DataFrame | None, names: list[str], quantity: str
+) -> None:
+    """The paper's mean, or that of its beads, as a diamond; the beads as points."""
+    for level, name in enumerate(names):
+        beads = pd.Series(dtype=float)
+        if paper is not None and name in PUBLISHED_VARIANTS:
+            beads = paper[paper["variant"] == PUBLISHED_VARIANTS[name]][quantity]
+        axes.plot(
+            beads, [level + 0.28] * len(beads), "o", color="0.6", alpha=0.4, ms=1.8, mec="none"
+        )
+        row = table_row(table, name, "tenet", quantity)
+        value = float("nan") if row is None else float(row["published"])
+        value = value if np.isfinite(value) else float(beads.mean())
+        if np.isfinite(value):
+            diamond(axes, value, level + 0.28)
+
+
+def _notes(results: Path, table: pd.DataFrame, names: list[str]) -> list[str]:
+    """The best of them, unless what was trained leaves nothing to compare."""
+    names = [name for name in names if name != REFERENCE]
+    path = next(iter(sorted((results / f"models/supp_{names[0]}").glob("*/provenance.json"))), None)
+    if path is not None and '"mode": "decoder"' in path.read_text(encoding="utf-8"):
+        return [
+            "PSF and noise alone were fine-tuned here: losses of the network (EWC, VQ, MRF) move "
+            "nothing, their rows are alike, and none is called the best."
+        ]
+    losses = {
+        name: float(row["value"])
+        for name in names
+        if (row := table_row(table, name, "tenet", "total_loss")) is not None
+    }
+    best = min(losses, key=lambda name: losses[name])
+    reference = table_row(table, REFERENCE, "tenet", "total_loss")
+    against = "" if reference is None else f" (nothing changed: {float(reference['value']):.2f})"
+    return [f"Lowest mean total loss of an ablation: {_label(best)}, {losses[best]:.2f}{against}."]

@@ -1,0 +1,167 @@
+"""Supplement: stacks whose planes moved, with and without their alignment."""
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from tenet.data.phantoms.store import SUFFIX as PHANTOM
+from tenet.data.phantoms.store import open_phantom
+from tenet.errors import TenetError
+from tenet.io.open import open_stack
+from tenet.paper.evaluate.tables import PREDICTION
+from tenet.paper.figures.notes import simulation_note, wrapped
+from tenet.paper.figures.page import Page, View, fullest_slab, slab_view
+from tenet.paper.figures.strips import grouped_strips, method_handle, table_row
+from tenet.paper.figures.style import SMALL, STRIP, STYLE, WIDTH
+from tenet.paper.figures.tables import all_metrics, existing, read_csv, shown_methods
+
+PHANTOMS = "fig2_phantoms"
+#: Experiments by what is done to the planes, and where the stacks are that methods see.
+TREATMENTS = {
+    "none": ("as it is", "acquisitions/supp_motion_none"),
+    "registered": ("registered by correlation", "registered/supp_motion_registered"),
+    "aligned": ("aligned by a network", None),
+}
+
+
+@rc_context(STYLE)
+def motion_figure(results: Path | str) -> Figure:
+    """Draw what alignment does to phantoms whose planes moved: images, IoU, and its training.
+
+    Parameters
+    ----------
+    results : Path
+        Root of all results.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    TenetError
+        If a file is missing.
+    """
+    results = Path(results)
+    table = read_csv(results / "tables/supp_motion_iou.csv")
+    shown = [name for name in TREATMENTS if (table["condition"] == name).any()]
+    if not shown:
+        raise TenetError("the table has no stack that moved; evaluate supp_motion_none first")
+    methods = shown_methods(table)
+    views = _views(results, shown)
+    column = (WIDTH - 0.3 - 0.08 * (len(views) - 1)) / len(views)
+    height = column * min(views[0].aspect, 2.6)
+    b = 0.55 + height + 0.5
+    tall = STRIP * len(shown) * len(methods) * 0.8
+    below = max(tall, 1.3)
+    first = f"supp_motion_{shown[0]}"
+    note = wrapped([_best(table), *simulation_note(results, first, PHANTOMS)])
+    page = Page(b + below + 0.75 + 0.13 * len(note))
+
+    page.letter("a", 0.05, 0.08)
+    page.text(0.25, 0.11, "Phantom, with noise: yz projection of a slab (z downwards)")
+    for index, view in enumerate(views):
+        axes = page.axes(0.15 + index * (column + 0.08), 0.55, column, height)
+        view.draw(axes, bar=index == 0)
+        axes.set_title(view.title, pad=2, fontsize=SMALL)
+
+    page.letter("b", 0.05, b - 0.24)
+    page.text(0.25, b - 0.21, "IoU: points images, bars mean and 95 % interval")
+    axes = page.axes(1.7, b, 2.3, tall)
+    labels = {name: TREATMENTS[name][0] for name in shown}
+    grouped_strips(axes, table, all_metrics(results, "supp_motion"), "iou", labels, methods)
+    axes.set(xlabel="IoU", xlim=(0, 1))
+    page.legend([method_handle(method) for method in methods], 1.5, b + tall + 0.38)
+
+    history = _history(results)
+    if history is not None:
+        page.letter("c", 4.35, b - 0.24)
+        page.text(4.55, b - 0.21, "Training of the alignment network")
+        axes = page.axes(4.85, b, 2.2, 1.3)
+        for part, style in (("training", ":"), ("validation", "-")):
+            for name, colour in (
+                ("pixelwise", "#0072B2"),
+                ("perceptual", "#009E73"),
+                ("segmentation", "#D55E00"),
+            ):
+                if f"{part}_{name}" in history:
+                    axes.plot(
+                        history["epoch"],
+                        history[f"{part}_{name}"],
+                        style,
+                        color=colour,
+                        label=f"{name}, {part}",
+                    )
+        axes.set(xlabel="Epoch", ylabel="Loss")
+        axes.set_ylim(bottom=0)
+        axes.legend()
+    page.notes(note)
+    return page.figure
+
+
+def _views(results: Path, shown: list[str]) -> list[View]:
+    """What was seen, the truth, and TENET after each treatment: one slab of the first phantom."""
+    phantoms = results / "phantoms" / PHANTOMS
+    path = next(iter(sorted(phantoms.glob(f"*{PHANTOM}"))), None)
+    if path is None:
+        raise TenetError(f"{phantoms}: there is no phantom to draw")
+    name = path.name.removesuffix(PHANTOM)
+    truth, _ = open_phantom(path).read(slice(None), slice(None), slice(None))
+    x = fullest_slab(truth)
+    views = []
+    for treatment in shown:
+        words, folder = TREATMENTS[treatment]
+        if folder is not None:
+            raw = open_stack(existing(results / folder / f"noise/{name}{PREDICTION}"))
+            views.append(slab_view(f"Stack\n{_short(words)}", raw, x, results))
+    predicted = {
+        treatment: open_stack(
+            existing(
+                results / f"predictions/supp_motion_{treatment}/tenet/noise/{name}{PREDICTION}"
+            ),
+            channel=0,
+        )
+        for treatment in shown
+    }
+    size_um = next(iter(predicted.values())).voxel_size_um
+    if size_um is None:
+        raise TenetError("predictions of supp_motion record no voxel size; predict again")
+    views.append(View("Truth", truth[:, :, x].max(axis=2).astype("f4"), size_um[:2], (0, 1)))
+    for treatment, stack in predicted.items():
+        views.append(slab_view(f"TENET\n{_short(TREATMENTS[treatment][0])}", stack, x, results))
+    return views
+
+
+def _short(words: str) -> str:
+    """What is done, without by what."""
+    return words.partition(" by ")[0]
+
+
+def _best(table: pd.DataFrame) -> str:
+    """How TENET fares after each treatment, the best first; and what it was before fine-tuning."""
+    means, before = (
+        {
+            TREATMENTS[name][0]: float(row["value"])
+            for name in TREATMENTS
+            if (row := table_row(table, name, method, "iou")) is not None
+        }
+        for method in ("tenet", "pretrained")
+    )
+    ranked = sorted(means.items(), key=lambda item: -item[1])
+    return (
+        "Mean IoU of TENET: "
+        + "; ".join(words + _value(value, before.get(words)) for words, value in ranked)
+        + "."
+    )
+
+
+def _value(value: float, before: float | None) -> str:
+    return f" {value:.2f}" + (f" (not fine-tuned {before:.2f})" if before is not None else "")
+
+
+def _history(results: Path) -> pd.DataFrame | None:
+    """Losses of the alignment network, if one was trained."""
+    paths = sorted((results / "models").glob("*_align/alignment/history.csv"))
+    return read_csv(paths[0]) if paths else None

@@ -1,0 +1,1 @@
+"""Classes that the published notebooks call."""

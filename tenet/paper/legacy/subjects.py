@@ -1,0 +1,168 @@
+"""Beads, microglia and simulations, by the classes of the published notebooks."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tenet.data.phantoms.store import SUFFIX as PHANTOM_SUFFIX
+from tenet.data.phantoms.store import open_phantom
+from tenet.errors import TenetError
+from tenet.io.records import read_table
+from tenet.metrics.segmentation import average_precision, dice, iou
+from tenet.metrics.shapes import measure_bead
+from tenet.paper.legacy.inference import Evaluation, Inference, Result, Slices, _evaluation
+
+
+class BeadsInference(Inference):
+    """Fluorescent beads 2 µm across; see `Inference` for the parameters."""
+
+    def evaluate(
+        self, results: Sequence[Result], rois: Path | pd.DataFrame | None = None
+    ) -> Evaluation:
+        """Measure the beads.
+
+        Parameters
+        ----------
+        results : sequence of Result
+            Regions of interest with one bead each, or whole stacks if `rois` are given.
+        rois : Path or DataFrame, optional
+            Columns roi, image, z, y, x: bead centres in coarse voxels, `image` being the number
+            that the stack's name ends in. A region is 24 planes × 128 × 128 voxels around.
+
+        Returns
+        -------
+        Evaluation
+            ``mean`` and ``sd`` of the bead volume in µm³ (a missed bead has volume 0), and a table
+            with one row per bead: volume, sphericity, z/xy ratio, total loss, offset in fine
+            voxels (`BeadMetrics`).
+
+        Raises
+        ------
+        TenetError
+            If there is nothing to measure.
+        """
+        rows = []
+        for result in results:
+            for roi, crop, centre in self._regions(result, rois):
+                bead = measure_bead(
+                    result.read("shape", crop),
+                    self.threshold,
+                    result.fine_voxel_size_um,
+                    expected_centre_zyx=centre,
+                )
+                row = {"image": result.name, "roi": roi, **asdict(bead)}
+                offset = row.pop("offset_zyx")
+                row |= {f"offset_{a}": value for a, value in zip("zyx", offset, strict=True)}
+                rows.append(row)
+        if not rows:
+            raise TenetError("there is no bead to measure: no result, or none of them in the ROIs")
+        return _evaluation(rows, "volume_um3", self.threshold)
+
+    def _regions(
+        self, result: Result, rois: Path | pd.DataFrame | None
+    ) -> Iterator[tuple[int | str, Slices, tuple[float, float, float] | None]]:
+        """Name, fine crop and expected centre in it (None: the middle) of each bead."""
+        if rois is None:
+            yield result.name, (slice(None),) * 3, None
+            return
+        table = rois if isinstance(rois, pd.DataFrame) else read_table(rois)
+        missing = {"roi", "image", "z", "y", "x"} - set(table.columns)
+        if missing:
+            raise TenetError(f"the table of ROIs lacks the columns {', '.join(sorted(missing))}")
+        number = re.search(r"(\d+)$", result.name)
+        if number is None:
+            raise TenetError(
+                f"{result.stack.path}: its name does not end in a number, so its ROIs cannot be "
+                "found; rename it as in the column image"
+            )
+        factors = (self.model.params.scale, 1, 1)
+        for row in table[table["image"] == int(number[1])].to_dict("records"):
+            crop, centre = [], []
+            for at, half, size, factor in zip(
+                (row["z"], row["y"], row["x"]),
+                (12, 64, 64),
+                result.stack.zyx_shape,
+                factors,
+                strict=True,
+            ):
+                start, stop = max(int(at) - half, 0), min(int(at) + half, size)
+                crop.append(slice(start * factor, stop * factor))
+                # Coarse plane i is centred on fine plane i·s + (s - 1)/2.
+                centre.append((at - start) * factor + (factor - 1) / 2)
+            yield row["roi"], (crop[0], crop[1], crop[2]), (centre[0], centre[1], centre[2])
+
+
+class MicrogliaInference(Inference):
+    """Microglia in vivo; see `Inference`.
+
+    Parameters
+    ----------
+    model_name : str or Path
+    is_finetuning : bool
+        Use the fine-tuned weights; otherwise the pre-trained ones.
+    with_align : bool
+    threshold : float
+    **options
+        `models`, `out` and `device` of `Inference`.
+    """
+
+    def __init__(
+        self,
+        model_name: str | Path,
+        is_finetuning: bool = True,
+        with_align: bool | None = None,
+        threshold: float = -1,
+        **options: Any,
+    ) -> None:
+        super().__init__(model_name, not is_finetuning, threshold, with_align=with_align, **options)
+
+
+class SimulationInference(Inference):
+    """Simulated stacks, whose truth is known; see `Inference` for the parameters."""
+
+    def evaluate(self, results: Sequence[Result], phantoms: Path) -> Evaluation:
+        """Compare shapes with the phantoms that the stacks were simulated from.
+
+        Parameters
+        ----------
+        results : sequence of Result
+        phantoms : Path
+            Folder with a phantom of the same name for each result.
+
+        Returns
+        -------
+        Evaluation
+            ``mean`` and ``sd`` of the IoU at `threshold`, and a table with iou, dice and
+            average_precision per image.
+
+        Raises
+        ------
+        TenetError
+            If a phantom is missing or of another size.
+        """
+        rows = []
+        for result in results:
+            phantom = open_phantom(Path(phantoms) / f"{result.name}{PHANTOM_SUFFIX}")
+            truth, _ = phantom.read(slice(None), slice(None), slice(None))
+            score = result.read("shape")
+            if truth.shape != score.shape:
+                raise TenetError(
+                    f"{phantom.path} has the shape {truth.shape}, the enhanced stack "
+                    f"{score.shape}: it is not what {result.stack.path} was simulated from"
+                )
+            found = score >= self.threshold
+            rows.append(
+                {
+                    "image": result.name,
+                    "iou": iou(found, truth),
+                    "dice": dice(found, truth),
+                    "average_precision": average_precision(score, truth),
+                }
+            )
+        if not rows:
+            raise TenetError("there is nothing to compare: no results")
+        return _evaluation(rows, "iou", self.threshold)

@@ -1,0 +1,1 @@
+"""The microscope: its PSF, blur, noise and motion."""

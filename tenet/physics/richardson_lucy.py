@@ -1,0 +1,98 @@
+"""Richardson-Lucy deconvolution, accelerated, as the network is shown it."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from tenet.networks.recording import replayed
+from tenet.physics.blur import BandLimitedBlur, StridedBlur
+from tenet.physics.noise import LOST, START
+
+#: Fine voxels of a batch that is deconvolved on a GPU by replaying: with more the launches of its
+#: steps do not matter, but the memory does.
+MOST_REPLAYED = 2**24
+
+
+def momentum(step: int) -> float:
+    """How far ahead of the last estimate step 1, 2, … of an accelerated iteration starts.
+
+    In units of the last change; Nesterov's rule (Soviet Math. Dokl. 27, 372, 1983), but for the
+    first two steps, as the start is no estimate yet.
+    """
+    return max(step - 2, 0) / (step + 1)
+
+
+def deconvolve(
+    image: Tensor,
+    blur: StridedBlur,
+    *,
+    steps: int,
+    background: float,
+    lost: float = LOST,
+) -> Tensor:
+    """Accelerated Richardson–Lucy deconvolution of a batch onto the fine grid.
+
+    Each step starts ahead of the last estimate, in the direction it came from and further from step
+    to step (`momentum`); twenty such steps go further than forty plain ones. How far does not
+    depend on the image, unlike with Biggs & Andrews (Appl. Opt. 36, 1766, 1997), so that tiles of a
+    stack fit together. Where an image is at its maximum the detector may be saturated: more light
+    than that explains it as well (of a tile that is not, this is a single voxel).
+
+    Parameters
+    ----------
+    image : Tensor, shape (N, 1, Z, Y, X)
+        Intensities in [0, 1].
+    blur : StridedBlur
+        Its fine shape is (Z·s, Y, X).
+    steps : int
+        At least 1.
+    background : float
+        Added to image and model: noise weighs little where the signal is below it. Above 0.
+    lost : float
+        What each blur may leave out; see `BandLimitedBlur`.
+
+    Returns
+    -------
+    Tensor of float32, shape (N, 1, Z·s, Y, X)
+        Not negative, in the units of `image`.
+    """
+    passed = BandLimitedBlur.of(blur, lost)
+    if image.is_cuda and len(image) * math.prod(blur.zyx_shape) <= MOST_REPLAYED:
+        return replayed(_accelerated, image, *passed, steps=steps, background=background)
+    return _accelerated(image, *passed, steps=steps, background=background)
+
+
+def _accelerated(
+    image: Tensor,
+    otf: Tensor,
+    fine_waves: Tensor,
+    coarse_waves: Tensor,
+    *,
+    steps: int,
+    background: float,
+) -> Tensor:
+    """The steps of `deconvolve`, by a `BandLimitedBlur` of these parts."""
+    blur = BandLimitedBlur(otf, fine_waves, coarse_waves)
+    sensitivity = blur.adjoint(torch.ones_like(image[:1]))
+    sensitivity = sensitivity.maximum(0.1 * sensitivity.amax())
+    zyx_shape = (fine_waves.shape[1], *image.shape[3:])
+    last = estimate = image.new_full((*image.shape[:2], *zyx_shape), START, dtype=torch.float32)
+    top = saturated(image)
+    for step in range(1, steps + 1):
+        ahead = torch.lerp(last, estimate, 1 + momentum(step)).clamp_min_(0)
+        ratio = (image + background) / (blur(ahead).clamp_min_(0) + background)
+        ratio = torch.where(top, ratio.clamp_min(1), ratio)
+        correction = blur.adjoint(ratio).clamp_min_(0).div_(sensitivity)
+        last, estimate = estimate, ahead.mul_(correction)
+    return estimate
+
+
+def saturated(image: Tensor) -> Tensor:
+    """Where each image (N, 1, Z, Y, X) is at its maximum; a single voxel if no detector cut it.
+
+    Nowhere if it is constant. To 1e-5 of the range, as planes that were shifted are interpolated.
+    """
+    axes = (1, 2, 3, 4)
+    low, high = image.amin(axes, keepdim=True), image.amax(axes, keepdim=True)
+    return (image > low) & (image >= high - 1e-5 * (high - low))

@@ -1,0 +1,1 @@
+"""Settings of experiments: their schema, and the files they are read from."""
