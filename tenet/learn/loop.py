@@ -39,7 +39,7 @@ from tenet.learn.log import EventLog, event_log
 from tenet.learn.schedule import Schedule
 from tenet.model.store import HISTORY, digest_of, load_tensors, not_finite, on_cpu, save_tensors
 from tenet.model.weights import check_weights
-from tenet.networks.blocks import checkpoint_blocks, hasten_encoders
+from tenet.networks.blocks import checkpoint_blocks, record_encoders
 from tenet.settings.schema import Optimisation, Section, validated
 
 CHECKPOINT = "checkpoint.pt"
@@ -146,10 +146,8 @@ def train(
     run.resume()
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     on_gpu = any(parameter.is_cuda for parameter in parameters)
-    if settings.compile:
-        hasten_encoders(model, "compiled")
-    elif on_gpu and settings.accumulate == 1 and not settings.checkpoint:
-        hasten_encoders(model, "recorded")
+    if on_gpu and settings.accumulate == 1 and not settings.checkpoint:
+        record_encoders(model, True)
     readers = min(MOST_READERS, torch.get_num_threads()) if on_gpu else 1
     with _progress() as bar, event_log(plan.folder, run.epoch) as log:
         total_steps = settings.n_epochs * plan.steps_per_epoch
@@ -187,7 +185,7 @@ def train(
             run.finish_epoch(sums, validation, log, time.monotonic() - started)
             bar.update(bar_id, description=f"validation {run.history[-1]['validation']:.4g}")
     model.load_state_dict(run.best_weights)
-    hasten_encoders(model, None)
+    record_encoders(model, False)
     return dict(optimiser.state_dict())
 
 

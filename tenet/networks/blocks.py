@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -103,29 +102,16 @@ def checkpoint_blocks(network: nn.Module, wanted: bool) -> None:
             block.conv1.keeps_nothing = block.conv2.keeps_nothing = wanted
 
 
-def hasten_encoders(network: nn.Module, how: Literal["compiled", "recorded"] | None) -> None:
-    """Choose how encoders that learn run in training.
+def record_encoders(network: nn.Module, wanted: bool) -> None:
+    """Choose whether the encoders of a network that learn record their passes on a GPU.
 
-    Parameters
-    ----------
-    network : module
-        Whose encoders are meant.
-    how : {"compiled", "recorded"}, optional
-        By `torch.compile`, if there is a compiler; on a GPU their kernels are recorded as well. Or
-        recorded as they are, on a GPU (`tenet.networks.recording.Passes`). By default neither.
+    Recording halves a training step of the light encoder (`tenet.networks.recording.Passes`).
     """
-    if how == "compiled":
-        torch._dynamo.config.suppress_errors = True
     for module in network.modules():
         if isinstance(module, Encoder):
-            module.fast = None
-            if how is None or not any(parameter.requires_grad for parameter in module.parameters()):
-                continue
-            if how == "compiled":
-                module.fast = torch.compile(module.encode, mode="reduce-overhead", dynamic=False)
-            else:
-                module.fast = Passes(module.encode_logits, module)
-    if how is None:
+            learns = any(parameter.requires_grad for parameter in module.parameters())
+            module.fast = Passes(module.encode_logits, module) if wanted and learns else None
+    if not wanted:
         free_memory()
 
 

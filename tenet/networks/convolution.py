@@ -180,7 +180,7 @@ class Conv(nn.Conv3d):
         if not any(self.border_zyx):
             return convolve(input, self.weight, self.bias)
         padded = _Replicate.apply(input, self.border_zyx)
-        if self.keeps_nothing or torch.compiler.is_compiling():  # it decides what to keep
+        if self.keeps_nothing:
             return convolve(padded, self.weight, self.bias)
         # Its address, not itself: what these functions refer to lives until the backward pass.
         unpadded, at = input.detach(), padded.data_ptr()

@@ -35,7 +35,7 @@ class Encoder(nn.Module):
 
     scale: int
     divisor_zyx: Triple
-    #: `encode`, compiled or recorded, while training makes use of it.
+    #: `encode_logits`, recorded on a GPU, while training makes use of the recording.
     fast: Callable[..., Encoded] | None = None
 
     def forward(self, image: Tensor, estimate: Tensor | None = None) -> Encoded:

@@ -47,7 +47,9 @@ COMPATIBILITY: dict[str, tuple[Any, ...]] = {
     "params.partial": (None,),
     **{f"{dataset}.surround": (False,) for dataset in DATASETS},
     "pretrain_loop.partial": (None, "params['partial']"),
+    "pretrain_loop.compile": (False,),
     "train_loop.partial": (None, "params['partial']"),
+    "train_loop.compile": (False,),
     "train_loop.loss_fn": ("nn.MSELoss()", "mse"),
     "train_loop.is_instantblur": (False,),
 }
@@ -265,16 +267,8 @@ class Optimisation(Section):
     accumulate: PositiveInt = 1
     # keep only what goes into the encoder's residual blocks, and compute them again: less memory
     checkpoint: bool = False
-    # compile the encoder for training: minutes at the start, for trainings of hours on a GPU
-    compile: bool = False
+    compile: bool = False  # read for compatibility; does nothing
     gradient_norm: Positive | None = None
-
-    @model_validator(mode="after")
-    def _gradients_are_kept(self) -> "Optimisation":
-        if self.compile and self.accumulate > 1:
-            # They would lie where the next pass, which is recorded, writes its own.
-            raise ValueError("compile and accumulate exclude each other: give a larger batch_size")
-        return self
 
     def steps_of(self, crops: int) -> int:
         """Steps that so many crops make, at least one."""

@@ -349,9 +349,21 @@ def test_binary_file_is_not_json(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_compiling_and_accumulating_exclude_each_other(tmp_path: Path) -> None:
-    loop = {"compile": True, "accumulate": 2}
-    assert "exclude each other" in refusal(tmp_path, {"params": PARAMS, "train_loop": loop})
+@pytest.mark.parametrize(
+    ("setting", "noted"),
+    [
+        ({"pretrain_loop": {"compile": True}}, "pretrain_loop.compile=true"),
+        ({"train_loop": {"compile": True, "accumulate": 2}}, "train_loop.compile=true"),
+        ({"train_loop": {"compile": False}}, ""),
+    ],
+)
+def test_a_file_that_sets_what_is_no_longer_done_is_read_and_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: dict, noted: str
+) -> None:
+    path = write(tmp_path, "mine", {"params": PARAMS, **setting})
+    load(tmp_path)
+    note = f"note: {path}: has no effect here: {noted}\n" if noted else ""
+    assert capsys.readouterr().err == note
 
 
 def test_params_alone() -> None:
