@@ -341,7 +341,6 @@ class FinetuneTask:
         self.model, self.experiment, self.images = model, experiment, images
         self.settings = experiment.train_loop
         self.elastic, self.rehearsal = elastic, rehearsal
-        self.encoder_sees_raw = self.settings.encoder_learns_from == "raw"
         trained = {
             "encoder": mode != "decoder",
             "psf": mode != "encoder",
@@ -389,8 +388,7 @@ class FinetuneTask:
     def terms(self, model: TENET, image: Tensor, masked: Tensor) -> dict[str, Tensor]:
         """The weighted losses of one batch of raw crops."""
         weights = self.settings
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.encoder_sees_raw):
-            enhanced = model.enhance(masked)
+        enhanced = model.enhance(masked)
         rec = self.reconstruct(enhanced, image, model)
         terms = {
             "reconstruction": reconstruction_loss(rec, image, model.noise.variance(rec)),

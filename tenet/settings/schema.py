@@ -50,6 +50,7 @@ COMPATIBILITY: dict[str, tuple[Any, ...]] = {
     "pretrain_loop.compile": (False,),
     "train_loop.partial": (None, "params['partial']"),
     "train_loop.compile": (False,),
+    "train_loop.encoder_learns_from": ("raw",),
     "train_loop.loss_fn": ("nn.MSELoss()", "mse"),
     "train_loop.is_instantblur": (False,),
 }
@@ -314,6 +315,7 @@ class TrainLoop(Optimisation):
     mrfloss_weights: MRFWeights = MRFWeights()
     rehearsal_weight: NotNegative = 0.0
     freeze_norm: bool = False
+    # read for compatibility; does nothing: the encoder learns from raw crops and from rehearsal
     encoder_learns_from: Literal["raw", "rehearsal"] = "raw"
     psf_lr: Rate | None = None
     stretch_lr: Rate | None = None

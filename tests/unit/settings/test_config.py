@@ -354,7 +354,11 @@ def test_binary_file_is_not_json(tmp_path: Path) -> None:
     [
         ({"pretrain_loop": {"compile": True}}, "pretrain_loop.compile=true"),
         ({"train_loop": {"compile": True, "accumulate": 2}}, "train_loop.compile=true"),
-        ({"train_loop": {"compile": False}}, ""),
+        (
+            {"train_loop": {"encoder_learns_from": "rehearsal"}},
+            'train_loop.encoder_learns_from="rehearsal"',
+        ),
+        ({"train_loop": {"compile": False, "encoder_learns_from": "raw"}}, ""),
     ],
 )
 def test_a_file_that_sets_what_is_no_longer_done_is_read_and_noted(
