@@ -45,9 +45,6 @@ def enhance(
         bool,
         typer.Option("--uncertainty", help="Also how likely each voxel is segmented wrongly."),
     ] = False,
-    flips: Annotated[
-        int, typer.Option(help="Mean over 4 or 8 mirror images: a little better, as much slower.")
-    ] = 1,
     align: Align = None,
     voxel_size: VoxelSize = None,
     channel: Channel = None,
@@ -89,7 +86,6 @@ def enhance(
             path,
             voxel_size_um=size,
             tile_zyx_shape=tile,
-            flips=flips,
             certainty=certainty,
             device=choose_device(device, threads),
             progress=report,
