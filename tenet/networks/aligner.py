@@ -30,8 +30,7 @@ class AlignmentNet(nn.Module):
         self.divisor_yx = 2**depth
         self.stem = Conv(1, first, 7)
         self.stem_blocks = blocks(first, n_blocks, dropout)
-        none = [False] * len(channels)
-        self.level = Level(channels, none, pools, n_blocks, dropout) if depth else nn.Identity()
+        self.level = Level(channels, pools, n_blocks, dropout) if depth else nn.Identity()
         last = Conv(first, 1, 3)
         for parameter in last.parameters():
             nn.init.zeros_(parameter)

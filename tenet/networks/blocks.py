@@ -121,7 +121,10 @@ def blocks(channels: int, n: int, dropout: float, *, flat: bool = False) -> nn.S
 
 
 class SelfAttention(nn.Module):
-    """Pre-norm multi-head self-attention over all voxels of a level, plus the input."""
+    """Pre-norm multi-head self-attention over all voxels of a level, plus the input.
+
+    The published settings have it (`attn_list`), and all published models have it off.
+    """
 
     def __init__(self, channels: int, heads: int = 8) -> None:
         super().__init__()
@@ -142,22 +145,23 @@ class Level(nn.Module):
     def __init__(
         self,
         channels: Sequence[int],
-        attention: Sequence[bool],
         pools: Sequence[Triple],
         n_blocks: int,
         dropout: float,
         *,
+        attention: Sequence[bool] = (),
         flat: bool = False,
     ) -> None:
         super().__init__()
         above, here = channels[0], channels[1]
+        attention = attention or [False] * len(channels)
         self.pool = pools[0]
         self.down = Conv(above, here, 1)
         self.enter = Conv(here, here, 1)
         self.before = blocks(here, n_blocks, dropout, flat=flat)
         self.attention = SelfAttention(here) if attention[1] else nn.Identity()
         self.deeper = (
-            Level(channels[1:], attention[1:], pools[1:], n_blocks, dropout, flat=flat)
+            Level(channels[1:], pools[1:], n_blocks, dropout, attention=attention[1:], flat=flat)
             if len(channels) > 2
             else nn.Identity()
         )

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from tenet.networks.blocks import Level, SelfAttention, blocks
+from tenet.networks.blocks import Level, blocks
 from tenet.networks.convolution import Conv
-from tenet.networks.encoder import Encoded, Encoder, _attention
+from tenet.networks.encoder import Encoded, Encoder
 from tenet.types import Triple
 
 
@@ -22,7 +22,7 @@ class CoarseNet(Encoder):
 
     Parameters
     ----------
-    channels, scale, n_blocks, dropout, attention, sees_estimate
+    channels, scale, n_blocks, dropout, sees_estimate
         As for `JNet`.
     """
 
@@ -33,22 +33,17 @@ class CoarseNet(Encoder):
         *,
         n_blocks: int = 2,
         dropout: float = 0.5,
-        attention: Sequence[bool] = (),
         sees_estimate: bool = False,
     ) -> None:
         super().__init__()
-        attention = _attention(attention, channels)
         first, depth = channels[0], len(channels) - 1
         pools: list[Triple] = [(1 if 2 ** (i + 1) <= scale else 2, 2, 2) for i in range(depth)]
         self.scale = scale
         self.divisor_zyx = (scale * math.prod(pool[0] for pool in pools), 2**depth, 2**depth)
         self.stem = Conv(1 + scale * sees_estimate, first, 5)
         self.stem_blocks = blocks(first, n_blocks, dropout, flat=True)
-        self.attention = SelfAttention(first) if attention[0] else nn.Identity()
         self.level = (
-            Level(channels, attention, pools, n_blocks, dropout, flat=True)
-            if depth
-            else nn.Identity()
+            Level(channels, pools, n_blocks, dropout, flat=True) if depth else nn.Identity()
         )
         self.last_blocks = blocks(first, n_blocks, dropout, flat=True)
         self.head = Conv(first, 2 * scale, 3)
@@ -60,7 +55,7 @@ class CoarseNet(Encoder):
             planes = estimate.unflatten(2, (image.shape[2], self.scale))[:, 0].movedim(2, 1)
             image = torch.cat([image, planes], dim=1)
         image = image.contiguous(memory_format=torch.channels_last_3d)
-        coarse = self.level(self.attention(self.stem_blocks(self.stem(image))))
+        coarse = self.level(self.stem_blocks(self.stem(image)))
         coarse = self.last_blocks(coarse)
         planes = self.head(coarse)
         # (N, 2·s, Z, Y, X) -> (N, 2, Z·s, Y, X): s channels become neighbouring planes

@@ -1,6 +1,6 @@
 """What the encoders share: a stem, levels, and one head for shape and one for brightness."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -81,12 +81,3 @@ class Encoder(nn.Module):
     def _finish(self) -> None:
         # Convolutions on few channels are more than twice as fast with channels last.
         self.to(memory_format=torch.channels_last_3d)
-
-
-def _attention(attention: Sequence[bool], channels: Sequence[int]) -> Sequence[bool]:
-    attention = attention or [False] * len(channels)
-    if len(attention) != len(channels):
-        raise TenetError(
-            f"attn_list has {len(attention)} entries for {len(channels)} levels of channels"
-        )
-    return attention

@@ -136,6 +136,8 @@ class ModelParams(Section):
             raise ValueError(f"size_y, size_x are {self.size_y}, {self.size_x}; both must be odd")
         if self.attn_list and len(self.attn_list) != len(self.hidden_channels_list):
             raise ValueError("attn_list and hidden_channels_list differ in length")
+        if any(self.attn_list) and self.network != "jnet":
+            raise ValueError('attn_list: only network "jnet" has attention; leave attn_list out')
         levels = zip(self.hidden_channels_list, self.attn_list, strict=False)
         if any(channels % 8 for channels, attended in levels if attended):
             raise ValueError("attn_list: attention has 8 heads, which must divide its channels")

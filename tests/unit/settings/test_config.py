@@ -254,6 +254,10 @@ def test_nearest_right_key_is_named(tmp_path: Path) -> None:
         ({"res_axial": 0.01}, ("finer than", "0.05")),
         ({"size_x": 50}, ("odd",)),
         ({"attn_list": [True]}, ("attn_list", "differ in length")),
+        (
+            {"network": "coarse", "hidden_channels_list": [8, 8], "attn_list": [False, True]},
+            ('attn_list: only network "jnet" has attention',),
+        ),
         ({"dropout": 1.0}, ("params.dropout", "less than 1")),
         ({"blur_mode": "airy"}, ("params.blur_mode", "gibsonlanni", "gaussian")),
         ({"loss_fn": "__import__('os').system('true')"}, ("params.loss_fn",)),
