@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -30,7 +30,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tenet.errors import TenetError, one_line
 from tenet.io.atomic import save_table
@@ -41,6 +40,9 @@ from tenet.model.store import HISTORY, digest_of, load_tensors, not_finite, on_c
 from tenet.model.weights import check_weights
 from tenet.networks.blocks import checkpoint_blocks, record_encoders
 from tenet.settings.schema import Optimisation, Section, validated
+
+if TYPE_CHECKING:
+    from timm.utils import ModelEmaV3
 
 CHECKPOINT = "checkpoint.pt"
 #: Counts the ways in which its contents have been laid out.
@@ -175,7 +177,7 @@ def train(
                 optimiser.step()
                 schedule.after_step()
                 if average is not None:
-                    average.update_parameters(model)
+                    average.update(model, step=schedule.steps)
                 bar.advance(bar_id)
             sums = {name: total.item() for name, total in totals.items()}
             _check_losses("loss", sums, run.epoch)
@@ -214,19 +216,11 @@ def _check_losses(name: str, losses: Mapping[str, float], epoch: int) -> None:
         )
 
 
-def averaged(model: nn.Module, most: float) -> AveragedModel:
+def averaged(model: nn.Module, most: float) -> "ModelEmaV3":
     """Average weights over steps, with a decay that rises to `most`: 1 − n^(−2/3) at the nth."""
+    from timm.utils import ModelEmaV3  # takes a second
 
-    def blend(average: Any, weights: Any, _: Tensor | int) -> None:
-        if not average[0].is_floating_point():  # counts and indices, which have no mean
-            for ours, theirs in zip(average, weights, strict=True):
-                ours.copy_(theirs)
-            return
-        step = int(result.n_averaged) + 1  # its copy on the GPU would have to be waited for
-        get_ema_multi_avg_fn(min(most, 1 - step ** (-2 / 3)))(average, weights, step)
-
-    result = AveragedModel(model, multi_avg_fn=blend, use_buffers=True)
-    return result
+    return ModelEmaV3(model, decay=most, use_warmup=True)
 
 
 def _drawn_ahead(
@@ -265,7 +259,7 @@ class _Run:
         model: nn.Module,
         optimiser: torch.optim.Optimizer,
         schedule: Schedule,
-        average: AveragedModel | None,
+        average: "ModelEmaV3 | None",
     ) -> None:
         self.plan, self.model, self.optimiser = plan, model, optimiser
         self.schedule, self.average = schedule, average
@@ -369,8 +363,10 @@ class _Run:
             raise ValueError("its history is not that of its epochs")
         for module, name in ((self.model, "model"), (self.average, "average")):
             if module is not None:
-                check_weights(module.state_dict(), state[name], where=where)
-                module.load_state_dict(state[name])
+                # Checkpoints of older versions count the steps of the average once more.
+                weights = {key: value for key, value in state[name].items() if key != "n_averaged"}
+                check_weights(module.state_dict(), weights, where=where)
+                module.load_state_dict(weights)
         check_weights(self._evaluated().state_dict(), state["best_weights"], where=where)
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
