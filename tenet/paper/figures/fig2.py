@@ -26,9 +26,11 @@ from tenet.paper.figures.strips import (
     method_handle,
     published_marks,
     published_value,
+    scatter,
     strip_plot,
     table_row,
     two_lines,
+    values_of,
 )
 from tenet.paper.figures.style import ANGLES, METHODS, PARTS, SMALL, STRIP, STYLE, WIDTH
 from tenet.paper.figures.tables import all_metrics, existing, read_csv, shown_methods
@@ -199,6 +201,7 @@ def _angle_axes(
 ) -> None:
     """IoU at each angle: filled with noise, open without; a point for each seed; published ones."""
     step = 0.8 / len(methods)
+    seeds = []
     for i, angle in enumerate(angles):
         for j, method in enumerate(methods):
             x = i + (j - (len(methods) - 1) / 2) * step
@@ -217,23 +220,15 @@ def _angle_axes(
                     markeredgewidth=0.8,
                     clip_on=False,
                 )
-                seeds = values[
-                    (values["condition"] == f"{angle}_{part}")
-                    & (values["quantity"] == "iou")
-                    & (values["method"] == method)
-                ]["value"]
-                axes.plot(
-                    [x + aside * step / 5] * len(seeds),
-                    seeds,
-                    "_",
-                    color=look.colour,
-                    markersize=3,
-                    markeredgewidth=0.6,
-                    clip_on=False,
+                iou = values_of(values, f"{angle}_{part}", method, "iou")
+                seeds.append(
+                    pd.DataFrame({"x": x + aside * step / 5, "y": iou, "colour": look.colour})
                 )
             published = published_value(table, f"{angle}_noise", method)
             if published is not None:
                 diamond(axes, x - step / 5, published)
+    strokes = {"marker": "_", "size": 3, "linewidth": 0.6, "clip_on": False}
+    scatter(axes, pd.concat(seeds), along="y", jitter=False, **strokes)
     axes.set(
         xticks=range(len(angles)),
         xticklabels=[ANGLES[angle] for angle in angles],

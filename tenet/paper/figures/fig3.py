@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
@@ -253,18 +254,23 @@ def _sweep_axes(
     quantity: str,
 ) -> None:
     """A quantity against the threshold, with the value at the chosen threshold as a marker."""
-    for method in methods:
+    # The sweep ends at 95 % of the range.
+    most = lines.groupby("method")["threshold"].max() / 0.95
+    lines = lines.assign(share=lines["threshold"] / lines["method"].map(most))
+    swept = [method for method in methods if method in most]
+    if not swept:
+        return
+    colours = {method: METHODS[method].colour for method in swept}
+    looks = {"hue_order": swept, "palette": colours, "errorbar": None, "legend": False}
+    sns.lineplot(lines, x="share", y="value", hue="method", ax=axes, **looks)
+    for method in swept:
         look, line = METHODS[method], lines[lines["method"] == method].sort_values("threshold")
-        if line.empty:
-            continue
-        # The sweep ends at 95 % of the range.
-        share = line["threshold"] / line["threshold"].max() * 0.95
-        axes.plot(share, line["value"], color=look.colour)
-        axes.fill_between(share, line["low"], line["high"], color=look.colour, alpha=0.2, lw=0)
+        band = (line["share"], line["low"], line["high"])
+        axes.fill_between(*band, color=look.colour, alpha=0.2, lw=0)
         row = table_row(table, "beads", method, quantity)
         chosen = values[(values["method"] == method) & (values["quantity"] == "threshold")]["value"]
         if row is not None and not chosen.empty:
-            at = chosen.mean() / line["threshold"].max() * 0.95
+            at = chosen.mean() / most[method]
             axes.plot(at, row["value"], look.marker, color=look.colour, mec="white", mew=0.5)
 
 

@@ -22,7 +22,7 @@ from tenet.paper.evaluate.structures import RAW, TRUTH, thin_places
 from tenet.paper.evaluate.tables import PREDICTION
 from tenet.paper.figures.notes import best_method, budget_note, simulation_note, wrapped
 from tenet.paper.figures.page import Page, View, scale_bar
-from tenet.paper.figures.strips import strip_plot, table_row, two_lines
+from tenet.paper.figures.strips import from_zero, strip_plot, table_row, two_lines
 from tenet.paper.figures.style import METHODS, SMALL, STRIP, STYLE, WIDTH
 from tenet.paper.figures.tables import read_csv, shown_methods
 
@@ -112,7 +112,7 @@ def figure4(
         axes = page.axes(1.35 + index * 2.0, c, 1.75, tall)
         strip_plot(axes, table, values, "neurons", quantity, rows, labels=index == 0)
         axes.set(xlabel=label)
-        axes.set_xlim(left=0)
+        from_zero(axes)
         if quantity == "axial_ratio":
             axes.axvline(1.0, color="0.35", linewidth=0.8, linestyle=(0, (4, 2)))
     page.notes(note)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -106,27 +107,37 @@ def figure5(
     shown = [m for m in (TRUTH, "tenet", "rltv") if (cells["method"] == m).any()]
     handles = [method_handle(m) for m in shown]
     page.legend(handles, 4.6, b - 0.21)
-    whole = cells[~cells["touches_border"].astype(bool)]
+    whole = cells[~cells["touches_border"].astype(bool) & cells["method"].isin(shown)]
     for index, (quantity, label) in enumerate(QUANTITIES.items()):
         row, column = divmod(index, 3)
         axes = page.axes(0.55 + column * 2.35, b + row * 1.65, 1.85, 1.2)
-        for method in shown:
-            some = whole[whole["method"] == method]
-            look = LOOKS[method]
-            axes.plot(
-                some["tumour_distance_um"],
-                some[quantity],
-                look.marker,
-                color=look.colour,
-                markersize=4,
-                alpha=0.8,
-                mec="none",
-            )
+        _scatter(axes, whole, quantity)
         axes.set(ylabel=label, xlabel="Distance from the tumour (µm)" if row else "")
         axes.set_ylim(bottom=0)
         axes.set_xlim(left=0)
     page.notes(note)
     return page.figure
+
+
+def _scatter(axes: Axes, cells: pd.DataFrame, quantity: str) -> None:
+    """A quantity of each cell against its distance from the tumour."""
+    if cells.empty:
+        return
+    methods = [method for method in LOOKS if (cells["method"] == method).any()]
+    sns.scatterplot(
+        cells,
+        x="tumour_distance_um",
+        y=quantity,
+        hue="method",
+        palette={method: LOOKS[method].colour for method in methods},
+        style="method",
+        markers={method: LOOKS[method].marker for method in methods},
+        s=16,
+        alpha=0.8,
+        linewidth=0,
+        legend=False,
+        ax=axes,
+    )
 
 
 class _Panel:

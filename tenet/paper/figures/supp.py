@@ -15,7 +15,7 @@ from tenet.paper.evaluate.summary import sweep_intervals
 from tenet.paper.evaluate.tables import PUBLISHED_DEFINITION, REFERENCE, REFERENCE_EXPERIMENT
 from tenet.paper.figures.notes import simulation_note, wrapped
 from tenet.paper.figures.page import Page
-from tenet.paper.figures.strips import diamond, interval_lengths, table_row
+from tenet.paper.figures.strips import Row, diamond, draw_rows, name_rows, table_row
 from tenet.paper.figures.style import METHODS, STRIP, STYLE
 from tenet.paper.figures.tables import read_csv
 
@@ -175,25 +175,17 @@ def _rows(
     labels: bool,
 ) -> None:
     """A row for each ablation: beads as points, the mean with its interval as a bar."""
-    look = METHODS["tenet"]
-    for level, name in enumerate(names):
-        chosen = values[(values["name"] == name) & (values["quantity"] == quantity)]["value"]
-        axes.plot(chosen, [level - 0.25] * len(chosen), "o", color=look.colour, alpha=0.6, ms=2.5)
-        row = table_row(table, name, "tenet", quantity)
-        if row is not None:
-            axes.errorbar(
-                row["value"],
-                level,
-                xerr=interval_lengths(row),
-                fmt=look.marker,
-                color=look.colour,
-                capsize=2.5,
-            )
-    axes.set(
-        yticks=range(len(names)),
-        yticklabels=[_label(name) for name in names] if labels else [],
-        ylim=(len(names) - 0.4, -0.6),
-    )
+    rows = [
+        Row(
+            level,
+            values[(values["name"] == name) & (values["quantity"] == quantity)]["value"],
+            table_row(table, name, "tenet", quantity),
+            METHODS["tenet"],
+        )
+        for level, name in enumerate(names)
+    ]
+    draw_rows(axes, rows)
+    name_rows(axes, [_label(name) for name in names], shown=labels)
 
 
 def _published(
