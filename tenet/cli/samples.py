@@ -14,7 +14,7 @@ from tenet.cli.options import (
     Overlays,
     PlanesAre,
     Settings,
-    VoxelSize,
+    VoxelSizeUm,
     read_experiment,
 )
 
@@ -30,7 +30,7 @@ def samples_experiment(
     wavelength: Annotated[float | None, typer.Option(help="Excitation wavelength in µm.")] = None,
     ni: Annotated[float | None, typer.Option(help="Index of the immersion medium.")] = None,
     photons: Annotated[int | None, typer.Option(help="2 for two-photon excitation.")] = None,
-    voxel_size: VoxelSize = None,
+    voxel_size: VoxelSizeUm = None,
     channel: Channel = None,
     planes_are: PlanesAre = None,
     overlay: Overlays = None,

@@ -24,7 +24,7 @@ from tenet.cli.options import (
     Settings,
     Threads,
     Tuning,
-    VoxelSize,
+    VoxelSizeUm,
     read_experiment,
 )
 from tenet.cli.printing import note_missing_calibration, warn_of_voxels
@@ -100,7 +100,7 @@ def finetune(
     evaluate_only: Annotated[
         bool, typer.Option("--evaluate-only", help="Losses of the model in --out; no training.")
     ] = False,
-    voxel_size: VoxelSize = None,
+    voxel_size: VoxelSizeUm = None,
     channel: Channel = None,
     planes_are: PlanesAre = None,
     seed: Seed = 0,

@@ -19,7 +19,7 @@ from tenet.cli.options import (
     PlanesAre,
     Rois,
     Threads,
-    VoxelSize,
+    VoxelSizeUm,
 )
 from tenet.cli.printing import report, warn_of_voxels
 from tenet.cli.stacks import model_of, pairs_of
@@ -49,7 +49,7 @@ def enhance(
         int, typer.Option(help="Mean over 4 or 8 mirror images: a little better, as much slower.")
     ] = 1,
     align: Align = None,
-    voxel_size: VoxelSize = None,
+    voxel_size: VoxelSizeUm = None,
     channel: Channel = None,
     planes_are: PlanesAre = None,
     device: Device = "auto",
@@ -139,7 +139,7 @@ def register(
         Literal["rigid", "translation"],
         typer.Option(help="Shift and rotation in the plane, or shift alone."),
     ] = "rigid",
-    voxel_size: VoxelSize = None,
+    voxel_size: VoxelSizeUm = None,
     channel: Channel = None,
 ) -> None:
     """Lay each plane of raw stacks on the mean of those around it, where the sample moved."""
