@@ -25,7 +25,7 @@ from tenet.learn.losses import (
 )
 from tenet.learn.pretrain import Drawn, Simulator, supervised_terms
 from tenet.learn.scan import lowest
-from tenet.model.intensity import inside, model_range
+from tenet.model.intensity import inside
 from tenet.model.store import (
     FISHER,
     LOSSES,
@@ -41,6 +41,7 @@ from tenet.model.store import (
     stacks_digest,
 )
 from tenet.model.tenet import TENET, Enhanced
+from tenet.model.trained import TrainedModel
 from tenet.model.weights import check_weights
 from tenet.physics.richardson_lucy import saturated
 from tenet.settings.schema import Dataset, Experiment
@@ -57,12 +58,17 @@ def raw_data(
     experiment: Experiment,
     pretrained: Path,
     *,
+    align: bool | None = None,
     device: torch.device | str = "cpu",
 ) -> RawData:
-    """Raw stacks for fine-tuning, and for its validation, scaled for the pre-trained model."""
-    ranges = {
-        stack.path: model_range(stack, experiment, pretrained, device=device) for stack in stacks
-    }
+    """Raw stacks for fine-tuning, and for its validation, scaled for the pre-trained model.
+
+    Alignment comes before the encoder as in the fine-tuning itself; see `finetune`.
+    """
+    aligned = _with_alignment(experiment, align).align_params is not None
+    model = TrainedModel.load(pretrained, device=device, align=None if aligned else False)
+    normalisation = experiment.train_dataset.normalisation
+    ranges = {stack.path: model.intensity_range(stack, normalisation) for stack in stacks}
     return RawData(stacks, stacks, ranges)
 
 

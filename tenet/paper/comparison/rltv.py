@@ -13,8 +13,7 @@ from tenet.io.intensities import normalise
 from tenet.io.stack import Stack
 from tenet.io.writing import write_ome_tiff
 from tenet.learn.calibrate import phantom_images
-from tenet.model.intensity import model_range
-from tenet.model.store import load_model
+from tenet.model.trained import TrainedModel
 from tenet.paper.baselines.rltv import rltv_paper, rltv_tiled
 from tenet.paper.baselines.rltv_tuning import Tuning, tune, tune_published
 from tenet.types import Progress
@@ -32,9 +31,9 @@ def tune_rltv(
     seed: int = 0,
 ) -> None:
     """Choose iterations, weight and thresholds of RLTV by IoU on held-out phantoms; see `tune`."""
-    network, experiment = load_model(model, device=device)
+    network = TrainedModel.load(model, device=device).network
     pairs = phantom_images(network, phantoms, noise=True, seed=seed)
-    psf, params = network.psf().detach(), experiment.params
+    psf, params = network.psf().detach(), network.params
     best, table = tune(
         pairs,
         psf,
@@ -67,8 +66,8 @@ def run_rltv(
     TenetError
         As `rltv` and `rltv_paper`, with the path of the stack.
     """
-    network, experiment = load_model(model, device=device)
-    psf, params = network.psf().detach(), experiment.params
+    source = TrainedModel.load(model, device=device)
+    psf, params = source.network.psf().detach(), source.params
 
     def deconvolved(image: Tensor) -> Tensor:
         if paper:
@@ -85,7 +84,7 @@ def run_rltv(
         )
 
     for stack, path in pairs:
-        range_ = model_range(stack, experiment, model, normalisation, device=device)
+        range_ = source.intensity_range(stack, normalisation)
         image = torch.from_numpy(normalise(stack.read(), range_))
         try:
             result = deconvolved(image)
