@@ -9,13 +9,7 @@ from typing import Literal
 import torch
 
 from tenet.data.folds import every_stack
-from tenet.enhance.enhance import (
-    choose_alignment,
-    enhance_stack,
-    read_threshold,
-    segmented_share,
-)
-from tenet.enhance.pictures import enhanced_sheet
+from tenet.enhance.enhance import enhance_stack, segmented_share
 from tenet.errors import TenetError
 from tenet.io.atomic import save_json
 from tenet.io.folders import stack_name, voxel_size_of
@@ -24,13 +18,9 @@ from tenet.io.ome_zarr import is_zarr
 from tenet.io.open import open_stack
 from tenet.io.outputs import check_outputs, plain_name
 from tenet.io.stack import Stack
-from tenet.model.certainty import Certainty
-from tenet.model.intensity import model_range
-from tenet.model.store import load_model
-from tenet.model.tenet import TENET
+from tenet.model.trained import TrainedModel
 from tenet.progress import shown
-from tenet.settings.schema import Experiment
-from tenet.tasks.notes import note_missing_calibration, warn, warn_of_voxels
+from tenet.tasks.notes import note, warn, warn_of_voxels
 from tenet.types import Triple, VoxelSize
 
 #: Threshold and origin of the results of a folder.
@@ -106,13 +96,6 @@ class Reading:
                 pairs.append((stack, out / f"{name or stack_name(path)}.{suffix}"))
         return pairs
 
-    def voxel_size(self, stack: Stack, experiment: Experiment) -> VoxelSize:
-        """Voxel size along z, y and x in µm of a stack that a model of `experiment` enhances."""
-        known = self.voxel_size_um or stack.voxel_size_um
-        if known is None and self.voxel_size_of_model:
-            return experiment.params.coarse_voxel_size_um
-        return voxel_size_of(stack, self.voxel_size_um)
-
 
 def enhance(
     reading: Reading,
@@ -143,7 +126,7 @@ def enhance(
     name : str, optional
         Name of the result of a single stack.
     normalisation : str, optional
-        As in `model_range`; by default that of the model.
+        As in `TrainedModel.intensity_range`; by default that of the model.
     align : bool, optional
         Whether planes are aligned first; by default if the model can.
     tile_zyx_shape, flips, device
@@ -174,48 +157,39 @@ def enhance(
     if not reading.voxel_size_of_model:
         for stack, _ in pairs:
             voxel_size_of(stack, reading.voxel_size_um)
-    network, experiment = _model(model, align, device)
-    certainty = Certainty.read(model) if uncertainty else None
-    chosen = read_threshold(model)
-    threshold = experiment.params.threshold if chosen is None else chosen
+    trained = TrainedModel.load(model, device=device, align=align)
+    note(trained.calibration_note)
+    size_of_model = trained.params.coarse_voxel_size_um if reading.voxel_size_of_model else None
     for stack, path in pairs:
-        size_um = reading.voxel_size(stack, experiment)
-        warn_of_voxels(stack, size_um, experiment)
-        range_ = model_range(
-            stack, experiment, model, normalisation, device=network.initial_psf.device
-        )
+        given = reading.voxel_size_um or stack.voxel_size_um or size_of_model
+        size_um = voxel_size_of(stack, given)
+        warn_of_voxels(stack, size_um, trained.experiment)
+        range_ = trained.intensity_range(stack, normalisation)
         print(f"{stack.path}: {range_.describe()}", file=sys.stderr)
         with shown(f"enhancing {stack.path.name}") as meter:
             enhance_stack(
-                network,
+                trained,
                 stack,
                 range_,
                 path,
                 voxel_size_um=size_um,
                 tile_zyx_shape=tile_zyx_shape,
                 flips=flips,
-                certainty=certainty,
+                uncertainty=uncertainty,
                 device=device,
                 progress=meter,
             )
-        for warning in warnings_of(range_, segmented_share(path, threshold)):
+        for warning in warnings_of(range_, segmented_share(path, trained.threshold)):
             warn(stack, warning)
         yield path
         if sheet:
-            enhanced_sheet(network, stack, path, sheets[path], voxel_size_um=size_um)
+            from tenet.enhance.pictures import enhanced_sheet  # which takes Matplotlib
+
+            enhanced_sheet(sheets[path], trained, stack, path, voxel_size_um=size_um)
             yield sheets[path]
     for settings in record:
-        save_json(settings, {"threshold": threshold, "model": str(model)})
+        save_json(settings, {"threshold": trained.threshold, "model": str(model)})
 
 
 def _stem(result: Path) -> str:
     return result.name.removesuffix(".ome.tif").removesuffix(".ome.zarr")
-
-
-def _model(folder: Path, align: bool | None, device: torch.device) -> tuple[TENET, Experiment]:
-    """A model to enhance with, and its settings; a note if it was never calibrated."""
-    network, experiment = load_model(folder, device=device)
-    network.half_precision = experiment.train_loop.precision == "bfloat16"
-    choose_alignment(network, align, folder)
-    note_missing_calibration(folder)
-    return network, experiment

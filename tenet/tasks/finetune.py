@@ -1,9 +1,7 @@
 """`tenet finetune`: a pre-trained model adapted to raw stacks, but for those of a fold."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -12,9 +10,10 @@ from tenet.io.stack import Stack
 from tenet.learn import calibrate as calibration
 from tenet.learn import finetune
 from tenet.learn.images import RawData
+from tenet.model.trained import missing_calibration
 from tenet.settings.own_stack import fitted_to
 from tenet.settings.schema import Experiment
-from tenet.tasks.notes import note_missing_calibration, warn_of_voxels
+from tenet.tasks.notes import note, warn_of_voxels
 from tenet.tasks.training import RawStacks, training
 
 
@@ -25,9 +24,11 @@ def fine_tune(
     raw: RawStacks | None,
     *,
     tuning: Path | None,
+    phantoms: Path | None,
+    mode: finetune.TrainMode,
+    align: bool | None,
     device: torch.device,
     seed: int,
-    **options: Any,
 ) -> None:
     """Fine-tune on raw stacks, and calibrate.
 
@@ -41,10 +42,8 @@ def fine_tune(
         None: images are made from phantoms instead.
     tuning : Path or None
         Held-out phantoms for the calibration.
-    device : torch.device
-    seed : int
-    options
-        `phantoms`, `mode` and `align` of `learn.finetune`.
+    phantoms, mode, align, device, seed
+        As in `learn.finetune`.
     """
     stacks, experiment = _opened(raw, experiment, pretrained)
     images = {
@@ -57,11 +56,13 @@ def fine_tune(
             experiment,
             pretrained,
             out,
-            data=_raw_data(stacks, experiment, pretrained, device),
+            data=_raw_data(stacks, experiment, pretrained, align, device),
+            phantoms=phantoms,
+            mode=mode,
+            align=align,
             provenance=images,
             device=device,
             seed=seed,
-            **options,
         )
         calibration.complete(model, tuning, out, seed=seed)
 
@@ -79,7 +80,7 @@ def evaluate(
     """Losses of the fine-tuned model in `out`, by name; see `learn.finetune.evaluate`."""
     stacks, experiment = _opened(raw, experiment, pretrained)
     with exclusive(out):
-        data = _raw_data(stacks, experiment, pretrained, device)
+        data = _raw_data(stacks, experiment, pretrained, None, device)
         return finetune.evaluate(
             experiment, out, pretrained, data=data, phantoms=phantoms, device=device, seed=seed
         )
@@ -94,7 +95,7 @@ def _opened(
     stacks = raw.open(experiment.test_dataset.test_images)
     for stack in stacks:
         warn_of_voxels(stack, raw.voxel_size_um, experiment)
-    note_missing_calibration(pretrained)
+    note(missing_calibration(pretrained))
     return stacks, _fitted(experiment, stacks)
 
 
@@ -105,17 +106,20 @@ def _fitted(experiment: Experiment, stacks: Sequence[Stack]) -> Experiment:
     fitted = fitted_to(experiment, [stack.zyx_shape for stack in stacks])
     before, after = experiment.train_dataset.cropsize, fitted.train_dataset.cropsize
     if before != after:
-        print(
-            f"note: crops are {after} fine voxels (z, y, x) where {before} were asked for: stacks "
-            "are small",
-            file=sys.stderr,
+        note(
+            f"crops are {after} fine voxels (z, y, x) where {before} were asked for: stacks are "
+            "small"
         )
     return fitted
 
 
 def _raw_data(
-    stacks: Sequence[Stack] | None, experiment: Experiment, pretrained: Path, device: torch.device
+    stacks: Sequence[Stack] | None,
+    experiment: Experiment,
+    pretrained: Path,
+    align: bool | None,
+    device: torch.device,
 ) -> RawData | None:
     if stacks is None:
         return None
-    return finetune.raw_data(stacks, experiment, pretrained, device=device)
+    return finetune.raw_data(stacks, experiment, pretrained, align=align, device=device)

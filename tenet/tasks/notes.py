@@ -1,9 +1,7 @@
 """Notes and warnings about stacks and models, on standard error."""
 
 import sys
-from pathlib import Path
 
-from tenet.enhance.enhance import missing_calibration
 from tenet.io.stack import Stack
 from tenet.settings.own_stack import voxel_size_mismatch
 from tenet.settings.schema import Experiment
@@ -23,8 +21,7 @@ def warn(stack: Stack, warning: str) -> None:
     print(f"warning: {stack.path}: {warning}", file=sys.stderr)
 
 
-def note_missing_calibration(model: Path) -> None:
-    """Note when the model in a folder was never calibrated."""
-    note = missing_calibration(model)
-    if note:
-        print(f"note: {note}", file=sys.stderr)
+def note(text: str | None) -> None:
+    """Print a note, if there is one."""
+    if text:
+        print(f"note: {text}", file=sys.stderr)

@@ -14,6 +14,7 @@ FLOORS = [
     "errors",
     "types",
     "io",
+    "progress",
     "interruption",
     "metrics",
     "networks",

@@ -1,24 +1,60 @@
-"""What the commands of the paper do that train: a folder is held by one process."""
+"""`tenet baseline`: CARE and Neuroclear, trained and run on what TENET is trained and run on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tenet.io.atomic import exclusive
-from tenet.io.stack import Stack
 from tenet.paper.comparison import learned
-from tenet.tasks import check_apart
+from tenet.paper.tasks.pairs import FolderOfStacks
+from tenet.tasks.training import RawStacks, check_apart
 
 
 def train_baseline(
     method: learned.Learned,
     model: Path,
-    stacks: Sequence[Stack],
+    raw: RawStacks,
     tuning: Path,
     out: Path,
-    **options: Any,
+    *,
+    settings: Mapping[str, Any],
+    normalisation: str | None = None,
+    device: torch.device,
+    seed: int,
 ) -> dict[str, Any]:
-    """Train a baseline. See `tenet.paper.comparison.learned`, which deletes its checkpoint too."""
+    """Train a baseline on raw stacks, and return its record; see `comparison.learned`."""
+    stacks = raw.open()
     check_apart(out, model)
+    provenance = {
+        "model": str(model),
+        "fold": raw.fold,
+        "images": [stack.path.name for stack in stacks],
+    }
     with exclusive(out):
-        return learned.train_baseline(method, model, stacks, tuning, out, **options)
+        return learned.train_baseline(
+            method,
+            model,
+            stacks,
+            tuning,
+            out,
+            settings=settings,
+            normalisation=normalisation,
+            provenance=provenance,
+            device=device,
+            seed=seed,
+        )
+
+
+def run_baseline(
+    method: learned.Learned,
+    folder: Path,
+    model: Path,
+    data: FolderOfStacks,
+    out: Path,
+    *,
+    device: torch.device,
+) -> None:
+    """Restore the stacks of a folder with a trained baseline; see `comparison.learned`."""
+    learned.run_baseline(method, folder, model, data.pairs(out), out, device=device)
