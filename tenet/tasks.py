@@ -69,7 +69,7 @@ def evaluate(
     seed: int,
 ) -> dict[str, float]:
     """Losses of the fine-tuned model in a folder. See `training.finetune.evaluate`."""
-    experiment = _fitted(experiment, stacks)
+    experiment = finetune.aligned_as(_fitted(experiment, stacks), out)
     with exclusive(out):
         data = _raw_data(stacks, experiment, pretrained, device)
         return finetune.evaluate(
@@ -96,7 +96,7 @@ def fine_tune(
             experiment,
             pretrained,
             out,
-            data=_raw_data(stacks, experiment, pretrained, device),
+            data=_raw_data(stacks, experiment, pretrained, device, options.get("align")),
             provenance=provenance,
             device=device,
             seed=seed,
@@ -143,8 +143,12 @@ def _fitted(experiment: Experiment, stacks: Sequence[Stack] | None) -> Experimen
 
 
 def _raw_data(
-    stacks: Sequence[Stack] | None, experiment: Experiment, pretrained: Path, device: torch.device
+    stacks: Sequence[Stack] | None,
+    experiment: Experiment,
+    pretrained: Path,
+    device: torch.device,
+    align: bool | None = None,
 ) -> RawData | None:
     if stacks is None:
         return None
-    return finetune.raw_data(stacks, experiment, pretrained, device=device)
+    return finetune.raw_data(stacks, experiment, pretrained, align=align, device=device)

@@ -32,7 +32,7 @@ def warn_of_voxels(
 
 def note_missing_calibration(model: Path) -> None:
     """Note when a model was never calibrated."""
-    from tenet.enhance.enhance import missing_calibration
+    from tenet.model.trained import missing_calibration
 
     note = missing_calibration(model)
     if note:

@@ -1,15 +1,14 @@
 """The stacks that a command reads and the model that enhances them."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tenet.cli.device import choose_device
-from tenet.cli.printing import note_missing_calibration
 
 if TYPE_CHECKING:
     from tenet.io.stack import Stack
-    from tenet.model.tenet import TENET
-    from tenet.settings.schema import Experiment
+    from tenet.model.trained import TrainedModel
 
 
 def pairs_of(pairs: "list[tuple[Stack, Path]]", out: Path) -> "list[tuple[Stack, Path]]":
@@ -21,15 +20,11 @@ def pairs_of(pairs: "list[tuple[Stack, Path]]", out: Path) -> "list[tuple[Stack,
     return pairs
 
 
-def model_of(
-    folder: Path, device: str, threads: int | None, align: bool | None
-) -> "tuple[TENET, Experiment]":
-    """A model to enhance with, and its settings; a note if it was never calibrated."""
-    from tenet.enhance.enhance import choose_alignment
-    from tenet.model.store import load_model
+def model_of(folder: Path, device: str, threads: int | None, align: bool | None) -> "TrainedModel":
+    """A model to enhance with; a note if it was never calibrated."""
+    from tenet.model.trained import TrainedModel
 
-    network, experiment = load_model(folder, device=choose_device(device, threads))
-    network.half_precision = experiment.train_loop.precision == "bfloat16"
-    choose_alignment(network, align, folder)
-    note_missing_calibration(folder)
-    return network, experiment
+    model = TrainedModel.load(folder, device=choose_device(device, threads), align=align)
+    if model.calibration_note:
+        print(f"note: {model.calibration_note}", file=sys.stderr)
+    return model

@@ -56,14 +56,11 @@ def enhance(
     threads: Threads = None,
 ) -> None:
     """Deblur, super-resolve and segment stacks: OME-TIFF with channels shape and brightness."""
-    from tenet.enhance.enhance import enhance_stack, read_threshold, segmented_share
+    from tenet.enhance.enhance import enhance_stack, segmented_share
     from tenet.io.folders import stack_name, voxel_size_of
     from tenet.io.intensities import warnings_of
     from tenet.io.open import open_stack
     from tenet.io.outputs import check_outputs, plain_name
-    from tenet.model.certainty import Certainty
-    from tenet.model.intensity import model_range
-    from tenet.paper.legacy.inference import enhanced_sheet
 
     if name is not None and len(stacks) > 1:
         raise TenetError("--name goes with a single stack")
@@ -74,31 +71,30 @@ def enhance(
     check_outputs(stacks, [*results, *pictures])
     opened = [open_stack(path, channel=channel, planes_are=planes_are) for path in stacks]
     sizes = [voxel_size_of(stack, voxel_size) for stack in opened]
-    network, experiment = model_of(model, device, threads, align)
-    certainty = Certainty.read(model) if uncertainty else None
-    chosen = read_threshold(model)
-    threshold = experiment.params.threshold if chosen is None else chosen
+    trained = model_of(model, device, threads, align)
     for number, (stack, size, path) in enumerate(zip(opened, sizes, results, strict=True)):
-        warn_of_voxels(stack, size, experiment)
-        range_ = model_range(stack, experiment, model, device=network.initial_psf.device)
+        warn_of_voxels(stack, size, trained.experiment)
+        range_ = trained.intensity_range(stack)
         print(f"{stack.path}: {range_.describe()}", file=sys.stderr)
         enhance_stack(
-            network,
+            trained,
             stack,
             range_,
             path,
             voxel_size_um=size,
             tile_zyx_shape=tile,
             flips=flips,
-            certainty=certainty,
+            uncertainty=uncertainty,
             device=choose_device(device, threads),
             progress=report,
         )
-        for warning in warnings_of(range_, segmented_share(path, threshold)):
+        for warning in warnings_of(range_, segmented_share(path, trained.threshold)):
             print(f"warning: {stack.path}: {warning}", file=sys.stderr)
         print(path)
         if sheet:
-            enhanced_sheet(network, stack, path, pictures[number], voxel_size_um=size)
+            from tenet.enhance.pictures import enhanced_sheet  # which takes Matplotlib
+
+            enhanced_sheet(pictures[number], trained, stack, path, voxel_size_um=size)
             print(pictures[number])
 
 
@@ -116,20 +112,16 @@ def predict(
 ) -> None:
     """Enhance all stacks of a folder for the evaluation; with --fold, only those of a fold."""
     from tenet.data.folds import every_stack
-    from tenet.enhance.enhance import enhance_stack, read_threshold
+    from tenet.enhance.enhance import enhance_stack
     from tenet.io.atomic import save_json
-    from tenet.model.intensity import model_range
 
     pairs = pairs_of(every_stack(data, out, rois, fold, channel=channel), out)
-    network, experiment = model_of(model, device, threads, align)
-    threshold = read_threshold(model)
-    where = network.initial_psf.device
+    trained = model_of(model, device, threads, align)
     for stack, path in pairs:
-        range_ = model_range(stack, experiment, model, normalisation, device=where)
-        size = stack.voxel_size_um or experiment.params.coarse_voxel_size_um
-        enhance_stack(network, stack, range_, path, voxel_size_um=size)
-    chosen = experiment.params.threshold if threshold is None else threshold
-    save_json(out / "settings.json", {"threshold": chosen, "model": str(model)})
+        range_ = trained.intensity_range(stack, normalisation)
+        size = stack.voxel_size_um or trained.params.coarse_voxel_size_um
+        enhance_stack(trained, stack, range_, path, voxel_size_um=size)
+    save_json(out / "settings.json", {"threshold": trained.threshold, "model": str(model)})
 
 
 def register(
