@@ -17,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from tenet.errors import printable
+
 #: A log gets a line once so many seconds have passed since the last line, and such a part of all
 #: the time so far: a night's work takes some hundred lines.
 EVERY_SECONDS, EVERY_PART = 10.0, 0.05
@@ -52,11 +54,12 @@ def shown(work: str, *, done: int = 0) -> Iterator[Meter]:
     ...     for number in range(1, 4):
     ...         meter(number, 3)
     """
+    work = printable(work)
     if not sys.stderr.isatty():
         yield Lines(work, done)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -67,8 +70,8 @@ def shown(work: str, *, done: int = 0) -> Iterator[Meter]:
         task = bar.add_task(work, total=None, completed=done)
 
         def show(done: int, total: int, note: str | None = None) -> None:
-            words = {} if note is None else {"description": f"{work}, {note}"}
-            bar.update(task, completed=done, total=total, **words)
+            words = None if note is None else f"{work}, {note}"
+            bar.update(task, completed=done, total=total, description=words)
 
         yield show
 
@@ -90,13 +93,9 @@ class Lines:
         if not (due or note is not None or done == total):
             return
         self.last = now
-        words = [self.work, *([] if note is None else [note])]
         share = f"{done} of {total} ({100 * done // total} %)"
-        print(
-            f"{', '.join(words)}: {share}, {self._time(elapsed, done, total)}",
-            file=sys.stderr,
-            flush=True,
-        )
+        words = [note, share, self._time(elapsed, done, total)]
+        print(f"{self.work}: {', '.join(filter(None, words))}", file=sys.stderr, flush=True)
 
     def _time(self, elapsed: float, done: int, total: int) -> str:
         if done == total:

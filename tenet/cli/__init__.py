@@ -5,6 +5,7 @@ import gc
 import io
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -29,12 +30,13 @@ app = typer.Typer(
 )
 #: Panels of the help, in which commands stand by what they are for.
 USE, TRAIN, PHANTOMS, PAPER = "Use a model", "Train a model", "Phantoms", "The paper"
-for panel, commands in (
-    (USE, {"enhance": enhance}),
-    (TRAIN, {"pretrain": pretrain, "align": align, "finetune": finetune}),
-    (PHANTOMS, {"simulate": simulate}),
-    (PAPER, {"register": register, "table": table, "published": published_table, "bench": bench}),
-):
+COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    USE: {"enhance": enhance},
+    TRAIN: {"pretrain": pretrain, "align": align, "finetune": finetune},
+    PHANTOMS: {"simulate": simulate},
+    PAPER: {"register": register, "table": table, "published": published_table, "bench": bench},
+}
+for panel, commands in COMMANDS.items():
     for name, command in commands.items():
         app.command(name, rich_help_panel=panel)(command)
 app.command("predict", hidden=True)(predict)

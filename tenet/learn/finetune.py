@@ -168,8 +168,8 @@ def evaluate(
     seed: int = 0,
 ) -> dict[str, float]:
     """Validation losses of a saved model, without training; also written as ``losses.json``."""
-    model, saved = load_model(model_folder, device=device)
-    experiment = experiment.model_copy(update={"align_params": saved.align_params})
+    model, _ = load_model(model_folder, device=device)
+    experiment = aligned_as(experiment, model_folder)
     task = finetune_task(
         experiment, pretrained, data=data, phantoms=phantoms, mode="old", device=device, seed=seed
     )
@@ -252,6 +252,12 @@ def _with_alignment(experiment: Experiment, align: bool | None) -> Experiment:
     return (
         experiment if align is not False else experiment.model_copy(update={"align_params": None})
     )
+
+
+def aligned_as(experiment: Experiment, folder: Path) -> Experiment:
+    """The experiment with the alignment that the fine-tuned model in a folder has, or without."""
+    align_params = TrainedModel.settings_of(folder).align_params
+    return experiment.model_copy(update={"align_params": align_params})
 
 
 def finetune_task(

@@ -90,9 +90,9 @@ class TrainedModel:
             )
         if align is False:
             network.aligner = None
-        calibration = read_calibration(folder)
-        note = _calibration_note(folder, experiment, calibration)
-        return cls(folder, network, experiment, calibration, note)
+        return cls(
+            folder, network, experiment, read_calibration(folder), missing_calibration(folder)
+        )
 
     @staticmethod
     def settings_of(folder: str | Path) -> Experiment:
@@ -174,17 +174,23 @@ class TrainedModel:
         return model_range(stack, self.network, self.experiment, self.calibration, method)
 
 
-def _calibration_note(
-    folder: Path, experiment: Experiment, calibration: Calibration | None
-) -> str | None:
-    if calibration is not None:
-        if calibration.weights is not None or not read_provenance(folder).files:
+def missing_calibration(folder: Path) -> str | None:
+    """Say in one line what stands in for the calibration of a model, or None if it has one.
+
+    Raises
+    ------
+    TenetError
+        If the calibration is damaged, or of another model.
+    """
+    found = read_calibration(folder)
+    if found is not None:
+        if found.weights is not None or not read_provenance(folder).files:
             return None
         return (
             f"{folder / THRESHOLD} does not say which weights it is for: it was written by hand, "
             "or by an earlier version"
         )
-    threshold = experiment.params.threshold
+    threshold = read_experiment(folder).params.threshold
     return (
         f"{folder} was never calibrated (it has no {THRESHOLD}): stacks are not brought to the "
         f"level of phantoms, and its threshold is taken as {threshold:g}, from its settings; give "

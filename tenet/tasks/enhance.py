@@ -96,6 +96,18 @@ class Reading:
                 pairs.append((stack, out / f"{name or stack_name(path)}.{suffix}"))
         return pairs
 
+    def voxel_size(self, stack: Stack) -> VoxelSize | None:
+        """Voxel size along z, y and x in µm of a stack; None stands for that of the model.
+
+        Raises
+        ------
+        TenetError
+            If the voxel size is not known, or is none of a microscope.
+        """
+        if self.voxel_size_of_model:
+            return stack.voxel_size_um
+        return voxel_size_of(stack, self.voxel_size_um)
+
 
 def enhance(
     reading: Reading,
@@ -154,15 +166,11 @@ def enhance(
     record = [out / SETTINGS] if reading.folders() else []
     results = [path for _, path in pairs]
     check_outputs([stack.path for stack, _ in pairs], [*results, *sheets.values(), *record])
-    if not reading.voxel_size_of_model:
-        for stack, _ in pairs:
-            voxel_size_of(stack, reading.voxel_size_um)
+    sizes_um = [reading.voxel_size(stack) for stack, _ in pairs]
     trained = TrainedModel.load(model, device=device, align=align)
     note(trained.calibration_note)
-    size_of_model = trained.params.coarse_voxel_size_um if reading.voxel_size_of_model else None
-    for stack, path in pairs:
-        given = reading.voxel_size_um or stack.voxel_size_um or size_of_model
-        size_um = voxel_size_of(stack, given)
+    for (stack, path), known_um in zip(pairs, sizes_um, strict=True):
+        size_um = known_um or trained.params.coarse_voxel_size_um
         warn_of_voxels(stack, size_um, trained.experiment)
         range_ = trained.intensity_range(stack, normalisation)
         print(f"{stack.path}: {range_.describe()}", file=sys.stderr)

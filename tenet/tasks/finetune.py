@@ -79,6 +79,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Losses of the fine-tuned model in `out`, by name; see `learn.finetune.evaluate`."""
     stacks, experiment = _opened(raw, experiment, pretrained)
+    experiment = finetune.aligned_as(experiment, out)
     with exclusive(out):
         data = _raw_data(stacks, experiment, pretrained, None, device)
         return finetune.evaluate(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -10,9 +11,11 @@ from tenet.paper.evaluate.summary import summary_table
 from tenet.paper.evaluate.tables import read_metrics
 from tenet.paper.tasks.tables import write_tables
 
+TableOf = Literal["fig2", "fig3", "fig4", "fig5", "supp", "supp_motion", "quality"]
+
 
 def summarise(
-    figure: str,
+    figure: TableOf,
     metrics: Sequence[Path],
     published: Path,
     out: Path,

@@ -1,5 +1,6 @@
 """One owner of a model: what finds the level of a stack is what enhances it."""
 
+import ast
 import json
 import shutil
 import sys
@@ -16,10 +17,15 @@ import torch
 from torch import nn
 
 from tenet import cli
+from tenet.enhance.enhance import enhance_stack, enhance_volume
 from tenet.errors import TenetError
+from tenet.io.open import open_stack
 from tenet.io.writing import write_ome_tiff
-from tenet.model.store import save_model
+from tenet.model import trained
+from tenet.model.intensity import stack_range
+from tenet.model.store import BINS, save_model
 from tenet.model.tenet import TENET
+from tenet.model.trained import TrainedModel
 from tenet.paper.legacy.subjects import BeadsInference
 from tenet.settings.schema import Experiment, parse_experiment
 
@@ -149,7 +155,9 @@ def test_the_python_classes_run_in_the_precision_of_the_command_line(
         (result,) = beads.get_result(stack)
     assert seen == {getattr(torch, precision)}
     enhance(monkeypatch, stack, "--model", model, "--out", tmp_path, "--device", "cpu")
-    np.testing.assert_array_equal(tifffile.imread(result.path), tifffile.imread(tmp_path / stack.name))
+    np.testing.assert_array_equal(
+        tifffile.imread(result.path), tifffile.imread(tmp_path / stack.name)
+    )
 
 
 def test_a_model_is_loaded_once_whatever_the_number_of_stacks(stack: Path, tmp_path: Path) -> None:
@@ -177,3 +185,79 @@ def test_beads_are_chosen_and_cut_as_the_evaluation_does(stack: Path, tmp_path: 
     with pytest.raises(TenetError, match="outside of its image"):
         beads.evaluate(results, beyond)
 
+
+# Calibration --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (None, "never calibrated"),
+        ({"threshold": 0.5}, "inside"),
+        ({"threshold": 0.5, "inside": [0.5]}, "50 shares"),
+        ({"threshold": 0.5, "inside": [2.0] * BINS}, "less than or equal to 1"),
+        ({"threshold": "high", "inside": []}, "high"),
+    ],
+)
+def test_a_missing_or_damaged_calibration_is_named(
+    tmp_path: Path, record: object, said: str
+) -> None:
+    model = saved(tmp_path / "model", tiny())
+    (model / "threshold.json").unlink()
+    if record is not None:
+        (model / "threshold.json").write_text(json.dumps(record))
+    with pytest.raises(TenetError, match=said):
+        _ = TrainedModel.load(model).certainty
+
+
+def test_a_model_without_a_calibration_has_what_its_settings_say(
+    tmp_path: Path, stack: Path
+) -> None:
+    folder = saved(tmp_path / "model", tiny())
+    calibrated = TrainedModel.load(folder)
+    (folder / "threshold.json").unlink()
+    bare = TrainedModel.load(folder)
+    assert (calibrated.threshold, bare.threshold) == (0.3, 0.5)
+    assert bare.signal_level == 1
+    assert "never calibrated" in (bare.calibration_note or "")
+    raw = open_stack(stack)
+    assert bare.intensity_range(raw) == stack_range(raw, "percentile")
+    assert bare.intensity_range(raw, "minmax") == stack_range(raw, "minmax")
+    assert calibrated.intensity_range(raw).high > bare.intensity_range(raw).high
+
+
+# From Python --------------------------------------------------------------------------------------
+
+
+def test_an_array_is_enhanced_as_the_same_stack_in_a_file(tmp_path: Path, stack: Path) -> None:
+    model = TrainedModel.load(saved(tmp_path / "model", tiny()))
+    raw = open_stack(stack)
+    range_ = model.intensity_range(raw)
+    out = enhance_stack(model, raw, range_, tmp_path / "out.ome.tif")
+    volume = enhance_volume(model, tifffile.imread(stack), VOXEL_SIZE_UM)
+    assert volume.range_ == range_
+    assert volume.voxel_size_um == pytest.approx((0.1, 0.1, 0.1))
+    np.testing.assert_array_equal([volume.shape, volume.brightness], tifffile.imread(out))
+    with pytest.raises(TenetError, match="array"):
+        enhance_volume(model, np.zeros((2, 3, 4, 5)))
+    with pytest.raises(TenetError, match="not real numbers"):
+        enhance_volume(model, np.zeros((4, 8, 8), complex))
+    with pytest.raises(TenetError, match="all"):
+        enhance_volume(model, np.zeros((4, 8, 8)))
+
+
+# The house ----------------------------------------------------------------------------------------
+
+READERS = {"load_model", "read_calibration", "read_experiment", "load_beside", "load_tensors"}
+
+
+def test_nothing_else_reads_the_files_of_a_model() -> None:
+    """But trainings, which write them, and baselines, whose weights lie in folders of their own."""
+    house = Path(trained.__file__).parents[1]
+    for path in house.rglob("*.py"):
+        place = path.relative_to(house).as_posix()
+        if place in ("model/trained.py", "model/store.py") or place.startswith("learn/"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "tenet.model.store":
+                assert not READERS & {alias.name for alias in node.names}, place
