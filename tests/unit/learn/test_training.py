@@ -22,7 +22,14 @@ from tenet.io.intensities import IntensityRange, normalise
 from tenet.io.open import open_stack
 from tenet.io.stack import Stack
 from tenet.learn.align import alignment_terms, train_alignment
-from tenet.learn.finetune import FinetuneTask, evaluate, finetune, finetune_task, scan_stretch
+from tenet.learn.finetune import (
+    FinetuneTask,
+    evaluate,
+    finetune,
+    finetune_task,
+    raw_data,
+    scan_stretch,
+)
 from tenet.learn.images import Crops, RawData, SimulatedCrops
 from tenet.learn.loop import CHECKPOINT, Plan, _drawn_ahead, averaged, generator_for, train
 from tenet.learn.pretrain import Batch, PretrainTask, Simulator, haze, pretrain, psfs
@@ -1299,6 +1306,31 @@ def test_fine_tuning_aligns_what_it_learns_from(
         finetune(experiment, pretrained, tmp_path / "none", **options)
     with pytest.raises(TenetError, match="has no align_params"):
         finetune(tiny(), pretrained, tmp_path / "none", align=True, **options)
+
+
+def test_stacks_for_fine_tuning_are_scaled_as_it_sees_them(
+    aligned: Path, data: RawData, tmp_path: Path
+) -> None:
+    """With or without the alignment network of the pre-trained model."""
+    folder = tmp_path / "calibrated"
+    shutil.copytree(aligned, folder)
+    (folder / "threshold.json").write_text(
+        '{"threshold": 0.3, "deconvolved_level": 0.6, "gain": 1.1}'
+    )
+    percentile = {"train_dataset": {"normalisation": "percentile"}}
+    aligns, plain = tiny(**merge(ALIGNED, percentile)), tiny(**percentile)
+    seen: list[str] = []
+    hook = nn.modules.module.register_module_forward_hook(
+        lambda module, *_: seen.append(type(module).__name__)
+    )
+    try:
+        for align, settings in ((None, aligns), (False, aligns), (None, plain)):
+            seen.clear()
+            raw_data(data.training[1:], settings, folder, align=align)
+            assert "JNet" in seen
+            assert ("AlignmentNet" in seen) == (align is None and settings is aligns)
+    finally:
+        hook.remove()
 
 
 def test_inference_aligns_first_unless_told_not_to(pretrained: Path, aligned: Path) -> None:
