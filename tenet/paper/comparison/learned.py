@@ -28,6 +28,7 @@ from tenet.model.trained import TrainedModel
 from tenet.paper.baselines.care import CARE
 from tenet.paper.baselines.learned import Assumed, LearnedBaseline, choose_threshold
 from tenet.paper.baselines.neuroclear import FAILED, Neuroclear
+from tenet.progress import shown
 from tenet.settings.schema import validated
 
 Learned = Literal["care", "neuroclear"]
@@ -137,5 +138,6 @@ def run_baseline(
     for stack, path in pairs:
         range_ = source.intensity_range(stack, record["normalisation"])
         size = stack.voxel_size_um or tuple(record["voxel_size_um"])
-        restore_stack(network, stack, range_, path, voxel_size_um=size)
+        with shown(f"restoring {stack.path.name}") as meter:
+            restore_stack(network, stack, range_, path, voxel_size_um=size, progress=meter)
     save_json(out / "settings.json", {"threshold": record["threshold"], "model": str(folder)})

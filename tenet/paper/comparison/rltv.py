@@ -16,6 +16,7 @@ from tenet.learn.calibrate import phantom_images
 from tenet.model.trained import TrainedModel
 from tenet.paper.baselines.rltv import rltv_paper, rltv_tiled
 from tenet.paper.baselines.rltv_tuning import Tuning, tune, tune_published
+from tenet.progress import shown
 from tenet.types import Progress
 
 
@@ -69,9 +70,9 @@ def run_rltv(
     source = TrainedModel.load(model, device=device)
     psf, params = source.network.psf().detach(), source.params
 
-    def deconvolved(image: Tensor) -> Tensor:
+    def deconvolved(image: Tensor, progress: Progress) -> Tensor:
         if paper:
-            return rltv_paper(image, psf, scale=params.scale, device=device)
+            return rltv_paper(image, psf, scale=params.scale, progress=progress, device=device)
         return rltv_tiled(
             image,
             psf,
@@ -80,6 +81,7 @@ def run_rltv(
             tv_weight=chosen.rltv.tv_weight,
             fine_voxel_size_um=params.fine_voxel_size_um,
             accelerated=True,
+            progress=progress,
             device=device,
         )
 
@@ -87,7 +89,8 @@ def run_rltv(
         range_ = source.intensity_range(stack, normalisation)
         image = torch.from_numpy(normalise(stack.read(), range_))
         try:
-            result = deconvolved(image)
+            with shown(f"deconvolving {stack.path.name}") as meter:
+                result = deconvolved(image, meter)
         except TenetError as error:
             raise TenetError(f"{stack.path}: {error}") from None
         path.parent.mkdir(parents=True, exist_ok=True)
