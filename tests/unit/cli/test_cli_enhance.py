@@ -204,7 +204,7 @@ def test_a_model_without_calibration_is_noted_once(
     assert not run(monkeypatch, "enhance", *files, "--model", model, "--out", out, *quiet)
     (note,) = notes(capsys)
     assert str(model) in note
-    assert "level of phantoms, and its threshold is taken as 0.5" in note
+    assert "intensity scale of phantoms, and its threshold is taken as 0.5" in note
     assert "--tuning" in note
     assert not run(monkeypatch, "predict", "--model", model, "--data", data, "--out", out, *quiet)
     assert notes(capsys) == [note]
