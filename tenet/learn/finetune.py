@@ -43,7 +43,7 @@ from tenet.model.store import (
 from tenet.model.tenet import TENET, Enhanced
 from tenet.model.weights import check_weights
 from tenet.physics.richardson_lucy import saturated
-from tenet.settings.schema import Dataset, Experiment
+from tenet.settings.schema import Experiment
 
 #: Windows of the stacks on which lengths of the PSF are tried, and the size in rows and columns of
 #: the parts of them whose losses are compared.
@@ -124,7 +124,7 @@ def finetune(
     if data is not None:
         stacks = (*data.training, *data.validation)
         inputs.update(stacks_digest([(s, data.ranges[s.path]) for s in stacks]).encode())
-    identity = f"finetune {seed} {mode} {inputs.hexdigest()} {experiment.model_dump_json()}"
+    identity = f"finetune {seed} {mode} {inputs.hexdigest()} {experiment.effective()}"
     if is_trained(folder, identity):
         model, _ = load_model(folder, device=device)
         model.half_precision = task.model.half_precision
@@ -439,7 +439,7 @@ class FinetuneTask:
 
     def validation_terms(self, model: Any) -> Iterator[Mapping[str, Tensor]]:
         """Terms on the fixed validation crops."""
-        section: Dataset = self.experiment.val_dataset
+        section = self.experiment.val_dataset
         for index in range(section.I):
             rng = generator_for(section.seed, index)
             image, masked = self.images.batch("val", self.images.draw("val", 1, rng), rng)
