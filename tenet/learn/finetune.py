@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -43,6 +44,7 @@ from tenet.model.store import (
 from tenet.model.tenet import TENET, Enhanced
 from tenet.model.weights import check_weights
 from tenet.physics.richardson_lucy import saturated
+from tenet.settings.optics import differing_optics
 from tenet.settings.schema import Experiment
 
 #: Windows of the stacks on which lengths of the PSF are tried, and the size in rows and columns of
@@ -264,6 +266,12 @@ def finetune_task(
         raise TenetError(
             f"{pretrained} was trained for scale {source_experiment.params.scale}, "
             f"{experiment.name} has {experiment.params.scale}: pre-train for this scale"
+        )
+    if (differing := differing_optics(experiment.params, source_experiment.params)) is not None:
+        print(
+            f"warning: {experiment.name} has other optics than {pretrained}: {differing}; "
+            "fine-tuning starts from the PSF of the pre-trained model",
+            file=sys.stderr,
         )
     if experiment.align_params is not None and source.aligner is None:
         raise TenetError(
