@@ -96,12 +96,12 @@ def _check_keys(kind: type[Section], data: Mapping[str, Any], where: str) -> Non
             known = ", ".join(kind.model_fields)
             hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {known}"
             raise TenetError(f"{where}: unknown key '{short(key)}'; {hint}")
-        section = _section_of(field.annotation)
+        section = section_of(field.annotation)
         if section and isinstance(value, Mapping):
             _check_keys(section, value, f"{where}: {key}")
 
 
-def _section_of(annotation: Any) -> type[Section] | None:
+def section_of(annotation: Any) -> type[Section] | None:
     """The section that a field holds, alone or as one of two kinds."""
     for kind in (annotation, *get_args(annotation)):
         if isinstance(kind, type) and issubclass(kind, Section):

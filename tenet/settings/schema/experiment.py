@@ -34,7 +34,10 @@ DATASETS = ("pretrain_dataset", "pretrain_val_dataset", "train_dataset", "val_da
 class Experiment(Section):
     """One experiment, complete: what a training or an inference needs to know."""
 
-    name: str = Field(description="Name of the experiment; by default that of its file.")
+    name: str = Field(
+        examples=["name of the file"],
+        description="Name of the experiment, for messages and tables.",
+    )
     explanation: str = Field(default="", description="What the experiment is for, in one line.")
     pretrained_model: str = Field(
         default="",
