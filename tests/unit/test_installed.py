@@ -46,7 +46,8 @@ SMALL = [
     "params.deconvolution_steps=2", "params.nipsf_loss_target=1e-2", "microscopes.count=1",
     "pretrain_dataset.cropsize=[12,8,8]", "pretrain_val_dataset.cropsize=[12,8,8]",
     "pretrain_dataset.margin=[0,0,0]", "pretrain_val_dataset.margin=[0,0,0]",
-    "pretrain_dataset.I=1", "pretrain_dataset.mask=false", "pretrain_dataset.high=1", "pretrain_val_dataset.I=1",
+    "pretrain_dataset.I=1", "pretrain_dataset.mask=false", "pretrain_dataset.high=1",
+    "pretrain_val_dataset.I=1",
     "pretrain_val_dataset.low=1", "pretrain_val_dataset.high=2", "pretrain_loop.n_epochs=1",
     "train_dataset.cropsize=[12,8,8]", "val_dataset.cropsize=[12,8,8]", "train_loop.ewc_batches=1",
 ]  # fmt: skip
