@@ -1,12 +1,10 @@
 """Whether two models are of one microscope."""
 
-from dataclasses import fields
-
 from tenet.physics.optics import Optics
 from tenet.settings.schema import ModelParams
 
 #: Settings that the model PSF follows from.
-GIBSON_LANNI = tuple(field.name.removesuffix("_um") for field in fields(Optics))
+GIBSON_LANNI = tuple(name.removesuffix("_um") for name in Optics._fields)
 GAUSSIAN = ("bet_z", "bet_xy")
 VOXELS = ("res_lateral", "res_axial")
 
