@@ -5,6 +5,8 @@ import gc
 import io
 import os
 import sys
+from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
@@ -26,23 +28,58 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (simulate, register, pretrain, align, finetune, enhance, predict, table, bench):
-    app.command()(command)
-app.command("published")(published_table)
-for name, group in (
-    ("config", config_app),
-    ("phantoms", phantoms_app),
-    ("rltv", rltv_app),
-    ("baseline", baseline_app),
-    ("evaluate", evaluate_app),
-    ("samples", samples_app),
-):
-    app.add_typer(group, name=name)
+#: Panels of the help, in which commands and groups of commands stand by what they are for.
+PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+    "Use a model": {"enhance": enhance, "samples": samples_app},
+    "Train a model": {
+        "pretrain": pretrain,
+        "align": align,
+        "finetune": finetune,
+        "config": config_app,
+    },
+    "Phantoms": {"phantoms": phantoms_app, "simulate": simulate},
+    "The paper": {
+        "register": register,
+        "rltv": rltv_app,
+        "baseline": baseline_app,
+        "evaluate": evaluate_app,
+        "table": table,
+        "published": published_table,
+        "bench": bench,
+    },
+}
+for panel, parts in PANELS.items():
+    for name, part in parts.items():
+        if isinstance(part, typer.Typer):
+            app.add_typer(part, name=name, rich_help_panel=panel)
+        else:
+            app.command(name, rich_help_panel=panel)(part)
+app.command("predict", hidden=True)(predict)
 
+#: Modules that commands of the paper import, and that its extra alone brings.
+OF_PAPER = ("pystackreg", "seaborn")
 #: What a signal leaves, and the commands that go on where they were.
 RESUMED = "the same command goes on after the last whole epoch"
 AGAIN = "what was not finished is removed: run the command again"
 TRAININGS = (["pretrain"], ["align"], ["finetune"], ["baseline", "train"])
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"tenet {version('tenet')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Print and end."),
+    ] = False,
+) -> None:
+    """Sharp, isotropic, segmented volumes from blurred two-photon stacks, without any truth."""
 
 
 def main() -> None:
@@ -50,7 +87,7 @@ def main() -> None:
     atexit.register(gc.freeze)  # all ends with the process: garbage need not be looked for
     end_on_signals(RESUMED if sys.argv[1:2] in TRAININGS or sys.argv[1:3] in TRAININGS else AGAIN)
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold what it cannot encode
-        sys.stdout.reconfigure(errors="backslashreplace")
+        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
         try:
             _check_working_folder()
@@ -59,6 +96,15 @@ def main() -> None:
             hold_if_ending()
     except TenetError as error:
         print(f"tenet: {printable(str(error))}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except ModuleNotFoundError as error:
+        if error.name not in OF_PAPER:
+            raise
+        print(
+            f"tenet: {error.name} is not installed; it comes with the paper: "
+            "pip install 'tenet[paper]'",
+            file=sys.stderr,
+        )
         raise SystemExit(2) from None
     except OSError as error:
         if error.errno not in NO_ROOM:

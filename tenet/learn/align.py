@@ -14,7 +14,7 @@ from tenet.io.atomic import copy_file
 from tenet.io.records import regular_file
 from tenet.learn.loop import Plan, generator_for, train
 from tenet.learn.losses import SHAPE_LOSSES
-from tenet.learn.pretrain import Batch, Drawn, Simulator, psfs
+from tenet.learn.pretrain import Batch, Drawn, Simulator, draw_microscope, psfs
 from tenet.model.store import (
     FISHER,
     HISTORY,
@@ -83,10 +83,10 @@ def train_alignment(
             f"{experiment.params.scale}: pre-train for this scale"
         )
     identity = (
-        f"align {seed} {digest(pretrained / MODEL)} {experiment.model_dump_json()} "
+        f"align {seed} {digest(pretrained / MODEL)} {experiment.effective()} "
         f"{phantoms_digest(phantoms)}"
     )
-    half_precision = experiment.pretrain_loop.precision == "bfloat16"
+    half_precision = experiment.pretrain_loop.half_precision
     if is_trained(folder, identity):
         model, _ = load_model(folder, device=device)
         model.half_precision = half_precision
@@ -152,6 +152,7 @@ class AlignmentTask:
                 ("val", experiment.pretrain_val_dataset),
             )
         }
+        self.held_out = experiment.pretrain_val_dataset
         self.psfs = psfs(experiment.params, experiment.microscopes, generator_for(seed, 3))
         tenet.encoder.requires_grad_(False)
         tenet.encoder.eval()
@@ -164,8 +165,10 @@ class AlignmentTask:
         self, aligner: AlignmentNet, part: str, drawn: Drawn, rng: np.random.Generator
     ) -> dict[str, Tensor]:
         """The terms of `loss_mode` on one batch."""
-        psf = self.psfs[rng.integers(len(self.psfs))] if self.psfs else None
-        batch = self.simulators[part].batch(self.tenet, drawn, self.epoch, rng, psf=psf)
+        microscope, nominal_psf = draw_microscope(self.tenet, self.psfs, rng)
+        batch = self.simulators[part].batch(
+            microscope, drawn, self.epoch, rng, nominal_psf=nominal_psf
+        )
         with half_precision(batch.image.device, self.tenet.half_precision):
             aligned = aligner(batch.image)
         return alignment_terms(self.tenet, self.params, batch, aligned)
@@ -182,9 +185,8 @@ class AlignmentTask:
 
     def validation_terms(self, model: AlignmentNet) -> Iterator[Mapping[str, Tensor]]:
         """Terms on the fixed validation batches."""
-        dataset = self.simulators["val"].dataset
-        for index in range(dataset.I):
-            rng = generator_for(dataset.seed, index)
+        for index in range(self.held_out.I):
+            rng = generator_for(self.held_out.seed, index)
             drawn = self.simulators["val"].draw(1, rng)
             yield self.terms(model, "val", drawn, rng)
 

@@ -15,19 +15,26 @@ import torch
 from torch import Tensor, nn
 
 from tenet.data.phantoms.store import open_phantoms
-from tenet.data.simulate import refocused
-from tenet.enhance.enhance import choose_alignment, enhance_array
+from tenet.data.simulate import focused_psf
+from tenet.enhance.enhance import enhance_array
 from tenet.errors import TenetError
 from tenet.io.intensities import IntensityRange, normalise
 from tenet.io.open import open_stack
 from tenet.io.stack import Stack
 from tenet.learn.align import alignment_terms, train_alignment
-from tenet.learn.finetune import FinetuneTask, evaluate, finetune, finetune_task, scan_stretch
+from tenet.learn.finetune import (
+    FinetuneTask,
+    evaluate,
+    finetune,
+    finetune_task,
+    raw_data,
+    scan_stretch,
+)
 from tenet.learn.images import Crops, RawData, SimulatedCrops
 from tenet.learn.loop import CHECKPOINT, Plan, _drawn_ahead, averaged, generator_for, train
 from tenet.learn.pretrain import Batch, PretrainTask, Simulator, haze, pretrain, psfs
 from tenet.model import intensity
-from tenet.model.intensity import brightest_window, deconvolved_peak, model_range, stack_range
+from tenet.model.intensity import brightest_window, deconvolved_peak, stack_range
 from tenet.model.store import (
     FISHER,
     HISTORY,
@@ -39,6 +46,7 @@ from tenet.model.store import (
     save_tensors,
 )
 from tenet.model.tenet import TENET
+from tenet.model.trained import TrainedModel
 from tenet.physics.optics import psf_fwhm_um
 from tenet.settings.schema import Experiment, Microscopes, Optimisation, parse_experiment
 from tenet.settings.sections import merge
@@ -160,7 +168,7 @@ class Easy:
 
 
 def drawn_batch(simulator: Simulator, model: TENET, epoch: int, rng: np.random.Generator) -> Batch:
-    return simulator.batch(model, simulator.draw(1, rng), epoch, rng)
+    return simulator.batch(model.microscope(), simulator.draw(1, rng), epoch, rng)
 
 
 def crops_of(task: FinetuneTask, part: str, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -606,17 +614,17 @@ def test_data_sets_without_phantoms_are_an_error(phantom_folder: Path, tmp_path:
 # Many microscopes
 
 
-def test_drawn_psfs_span_the_told_one_and_are_in_focus() -> None:
+def test_drawn_psfs_span_the_nominal_one_and_are_in_focus() -> None:
     params = tiny(
         params={"blur_mode": "gibsonlanni", "size_z": 61, "size_y": 21, "size_x": 21}
     ).params
     many = Microscopes(count=12, na_spread=0.25, depth=4)
     drawn = psfs(params, many, np.random.default_rng(0))
     again = psfs(params, many, np.random.default_rng(0))
-    assert all(torch.equal(a.whole, b.whole) for a, b in zip(drawn, again, strict=True))
-    assert all(psf.whole is psf.told for psf in drawn)
-    told = psf_fwhm_um(
-        psfs(params, Microscopes(count=1), np.random.default_rng(0))[0].told.numpy(),
+    assert all(torch.equal(a.true, b.true) for a, b in zip(drawn, again, strict=True))
+    assert all(psf.true is psf.nominal for psf in drawn)
+    nominal = psf_fwhm_um(
+        psfs(params, Microscopes(count=1), np.random.default_rng(0))[0].nominal.numpy(),
         params.fine_voxel_size_um,
     )
     ratios = []
@@ -624,7 +632,7 @@ def test_drawn_psfs_span_the_told_one_and_are_in_focus() -> None:
         assert float(psf.sum()) == pytest.approx(1, abs=1e-5)
         assert abs(int(psf[:, 10, 10].argmax()) - 30) <= 1
         ratios.append(
-            psf_fwhm_um(psf.numpy(), params.fine_voxel_size_um)["lateral"] / told["lateral"]
+            psf_fwhm_um(psf.numpy(), params.fine_voxel_size_um)["lateral"] / nominal["lateral"]
         )
     assert 1 / 1.25 - 0.05 < min(ratios) < 0.95
     assert 1.05 < max(ratios) < 1 / 0.75 + 0.1
@@ -634,12 +642,14 @@ def test_haze_is_light_that_the_network_is_not_told_of() -> None:
     params = tiny(params={"size_z": 31, "size_y": 11, "size_x": 11}).params
     hazy = psfs(params, Microscopes(count=8, most_haze=0.4), np.random.default_rng(0))
     shares = []
-    for whole, told in hazy:
-        assert float(whole.sum()) == pytest.approx(1, abs=1e-5)
-        assert float(told.sum()) == pytest.approx(1, abs=1e-5)
+    for true, nominal in hazy:
+        assert float(true.sum()) == pytest.approx(1, abs=1e-5)
+        assert float(nominal.sum()) == pytest.approx(1, abs=1e-5)
         # Far from the middle there is nothing else.
-        share = float(whole[0, 5, 5] - told[0, 5, 5]) / float(haze(told)[0, 5, 5] - told[0, 5, 5])
-        torch.testing.assert_close(whole, torch.lerp(told, haze(told), share))
+        share = float(true[0, 5, 5] - nominal[0, 5, 5]) / float(
+            haze(nominal)[0, 5, 5] - nominal[0, 5, 5]
+        )
+        torch.testing.assert_close(true, torch.lerp(nominal, haze(nominal), share))
         shares.append(share)
     assert 0 <= min(shares) < 0.2 < max(shares) <= 0.4
 
@@ -650,7 +660,7 @@ def test_focus_is_found_to_a_tenth_of_a_fine_voxel_at_any_depth(depth_um: float)
         params={"blur_mode": "gibsonlanni", "pZ": depth_um, "NA": 0.7, "res_axial": 0.3}
     ).params
     z_um = np.linspace(-2, 2, 4001)  # 1 nm
-    on_axis = refocused(params)(z_um, np.zeros(1))[:, 0]
+    on_axis = focused_psf(params)(z_um, np.zeros(1))[:, 0]
     assert abs(z_um[int(on_axis.argmax())]) <= params.fine_voxel_size_um[0] / 10
 
 
@@ -682,6 +692,11 @@ def test_light_reaches_a_crop_from_its_margin(pretrained: Path, phantom_folder: 
 # Fine-tuning
 
 
+def range_for(folder: Path, stack: Stack, method: str = "percentile") -> IntensityRange:
+    """Intensities of a stack that become 0 and 1 for the model of a folder as it now is."""
+    return TrainedModel.load(folder).intensity_range(stack, method)
+
+
 def test_stacks_are_brought_to_the_level_of_the_phantoms(
     data: RawData, pretrained: Path, tmp_path: Path
 ) -> None:
@@ -694,30 +709,30 @@ def test_stacks_are_brought_to_the_level_of_the_phantoms(
     shutil.copytree(pretrained, calibrated)
     (calibrated / "threshold.json").write_text('{"threshold": 0.3, "deconvolved_level": 0.2}')
     model, _ = load_model(calibrated)
-    range_ = model_range(stack, tiny(), calibrated, "percentile")
+    range_ = range_for(calibrated, stack)
     assert deconvolved_peak(model, normalise(raw, range_)) == pytest.approx(0.2, rel=0.1)
-    assert model_range(stack, tiny(), calibrated, "minmax") == stack_range(stack, "minmax")
+    assert range_for(calibrated, stack, "minmax") == stack_range(stack, "minmax")
     with pytest.raises(TenetError, match="0 to 1"):
-        model_range(stack, tiny(), calibrated, "none")
-    assert model_range(stack, tiny(), pretrained, "percentile") == stack_range(stack, "percentile")
+        range_for(calibrated, stack, "none")
+    assert range_for(pretrained, stack) == stack_range(stack, "percentile")
 
     # The detector's gain and offset make no difference.
     np.save(tmp_path / "other.npy", 7 * raw + 31)
     other = open_stack(tmp_path / "other.npy")
-    again = normalise(other.read(), model_range(other, tiny(), calibrated, "percentile"))
+    again = normalise(other.read(), range_for(calibrated, other))
     np.testing.assert_allclose(again, normalise(raw, range_), atol=2e-3)
 
     # How bright a stack is that saturates the detector cannot be seen; a model that never practised
     # on such takes its level as it finds it, others the one they practised on.
     np.save(tmp_path / "saturated.npy", np.minimum(raw, np.percentile(raw, 99)))
     cut = open_stack(tmp_path / "saturated.npy")
-    unpractised = model_range(cut, tiny(), calibrated, "percentile")
+    unpractised = range_for(calibrated, cut)
     peak = deconvolved_peak(model, normalise(cut.read(), unpractised))
     assert peak == pytest.approx(0.2, rel=0.1)
     practised = tiny(microscopes={"least_ceiling": 0.2})
     save_model(calibrated, model, practised, {})
     (calibrated / "threshold.json").write_text('{"threshold": 0.3, "deconvolved_level": 0.2}')
-    saturated = model_range(cut, tiny(), calibrated, "percentile")
+    saturated = range_for(calibrated, cut)
     assert saturated.saturated
     top = normalise(np.percentile(raw, 99), saturated)
     assert top == pytest.approx(intensity.SATURATED_LEVEL)
@@ -1159,6 +1174,43 @@ def test_moments_of_pretraining_fit_the_encoder_of_finetuning(
         assert moments["exp_avg"].shape == order[index].shape
 
 
+def test_words_and_keys_without_effect_train_nothing_anew(
+    pretrained: Path, phantom_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(pretrained, folder)
+    idle = {"explanation": "other words", "visualization": {"mip": 3}}
+    idle |= {"params": {"M": 40, "device": "cuda:0"}, "train_dataset": {"folderpath": "stacks"}}
+    pretrain(tiny(**idle), phantom_folder, folder, device=CPU)
+    assert "is finished: nothing to train" in capsys.readouterr().out
+    assert (folder / MODEL).read_bytes() == (pretrained / MODEL).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({}, ""),
+        ({"NA": 0.5}, ""),  # a Gaussian PSF has none
+        (
+            {"bet_z": 2.0, "res_lateral": 0.15},
+            "warning: tiny has other optics than {folder}: res_lateral 0.15 (pre-trained: 0.1), "
+            "bet_z 2 (pre-trained: 1); fine-tuning starts from the PSF of the pre-trained model\n",
+        ),
+    ],
+)
+def test_other_optics_than_those_of_the_pretrained_model_are_named(
+    own: dict[str, Any],
+    said: str,
+    pretrained: Path,
+    data: RawData,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    finetune_task(
+        tiny(params=own), pretrained, data=data, phantoms=None, mode="old", device=CPU, seed=0
+    )
+    assert capsys.readouterr().err == said.format(folder=pretrained)
+
+
 def test_pretrained_for_another_scale_is_refused(
     pretrained: Path, data: RawData, tmp_path: Path
 ) -> None:
@@ -1310,12 +1362,37 @@ def test_fine_tuning_aligns_what_it_learns_from(
         finetune(tiny(), pretrained, tmp_path / "none", align=True, **options)
 
 
-def test_inference_aligns_first_unless_told_not_to(aligned: Path) -> None:
+def test_stacks_for_fine_tuning_are_scaled_as_it_sees_them(
+    aligned: Path, data: RawData, tmp_path: Path
+) -> None:
+    """With or without the alignment network of the pre-trained model."""
+    folder = tmp_path / "calibrated"
+    shutil.copytree(aligned, folder)
+    (folder / "threshold.json").write_text(
+        '{"threshold": 0.3, "deconvolved_level": 0.6, "gain": 1.1}'
+    )
+    percentile = {"train_dataset": {"normalisation": "percentile"}}
+    aligns, plain = tiny(**merge(ALIGNED, percentile)), tiny(**percentile)
+    seen: list[str] = []
+    hook = nn.modules.module.register_module_forward_hook(
+        lambda module, *_: seen.append(type(module).__name__)
+    )
+    try:
+        for align, settings in ((None, aligns), (False, aligns), (None, plain)):
+            seen.clear()
+            raw_data(data.training[1:], settings, folder, align=align)
+            assert "JNet" in seen
+            assert ("AlignmentNet" in seen) == (align is None and settings is aligns)
+    finally:
+        hook.remove()
+
+
+def test_inference_aligns_first_unless_told_not_to(pretrained: Path, aligned: Path) -> None:
     model, _ = load_model(aligned)
     image = np.random.default_rng(6).random((4, 16, 16), dtype=np.float32)
     once = enhance_array(model, image)[0]
     moved = model.align(torch.from_numpy(image)[None, None])[0, 0].numpy()
-    choose_alignment(model, False, aligned)
-    np.testing.assert_allclose(once, enhance_array(model, moved)[0], atol=1e-6)
+    plain = TrainedModel.load(aligned, align=False).network
+    np.testing.assert_allclose(once, enhance_array(plain, moved)[0], atol=1e-6)
     with pytest.raises(TenetError, match="no alignment network"):
-        choose_alignment(model, True, aligned)
+        TrainedModel.load(pretrained, align=True)

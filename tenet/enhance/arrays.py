@@ -1,0 +1,123 @@
+"""Enhancing from Python: a stack in a file or in memory becomes two arrays."""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from tenet.enhance.enhance import enhance_array
+from tenet.errors import TenetError
+from tenet.io.array import stack_in_memory
+from tenet.io.folders import voxel_size_of
+from tenet.io.intensities import normalise
+from tenet.io.open import open_stack
+from tenet.model.trained import TrainedModel
+from tenet.settings.own_stack import voxel_size_mismatch
+from tenet.types import Progress, VoxelSize
+
+
+class EnhancedStack(NamedTuple):
+    """What `enhance` makes of a stack.
+
+    Attributes
+    ----------
+    shape : ndarray of float32, shape (Z·s, Y, X)
+        Probability from 0 to 1 that a voxel lies in a structure.
+    brightness : ndarray of float32, shape (Z·s, Y, X)
+        From 0 to 1.
+    """
+
+    shape: NDArray[np.float32]
+    brightness: NDArray[np.float32]
+
+
+def enhance(
+    stack: ArrayLike | str | os.PathLike[str],
+    model: str | os.PathLike[str] | TrainedModel,
+    *,
+    voxel_size_um: VoxelSize | None = None,
+    channel: int | None = None,
+    planes_are: Literal["C", "T"] | None = None,
+    align: bool | None = None,
+    device: torch.device | str = "auto",
+    progress: Progress | None = None,
+) -> EnhancedStack:
+    """Deblur, super-resolve and segment a stack.
+
+    The stack and the result are held in memory; `tenet enhance` and `enhance_stack` work on stacks
+    of any size.
+
+    Parameters
+    ----------
+    stack : array or path
+        Raw intensities, shape (Z, Y, X), or a file that `tenet.open_stack` reads.
+    model : path or TrainedModel
+        Folder of a trained model, or the model itself, which many stacks need load but once.
+    voxel_size_um : tuple of float, optional
+        Voxel size of the stack along z, y and x in µm; needed if the file does not say.
+    channel : int, optional
+        Channel of a file with several, from 0.
+    planes_are : {"C", "T"}, optional
+        Where planes of a file are recorded as channels or as time points.
+    align : bool, optional
+        Whether planes are aligned first; by default where the model can. Of a `TrainedModel` that
+        is known already.
+    device : torch.device or str
+        Where to compute; "auto" takes a GPU where there is one. A `TrainedModel` stays where it is.
+    progress : callable, optional
+        Called as ``progress(done, tiles)`` after every tile.
+
+    Returns
+    -------
+    EnhancedStack
+        Shape and brightness, each (Z·s, Y, X) with the scale s of the model; its voxel size along z
+        is that of the stack over s.
+
+    Raises
+    ------
+    TenetError
+        If the stack or the model cannot be read, or the voxel size is not known.
+
+    Warns
+    -----
+    UserWarning
+        If the voxel size is not the one that the model was trained for.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> shape, brightness = tenet.enhance("stack.tif", "models/mine")
+    >>> shape.shape  # of 6 planes, with a model of scale 3
+    (18, 24, 20)
+
+    Many stacks in memory, with a model that is loaded once:
+
+    >>> model = tenet.TrainedModel.load("models/mine")
+    >>> array = tenet.open_stack("stack.tif").read()
+    >>> shape, brightness = tenet.enhance(array, model, voxel_size_um=(1.0, 0.31, 0.31))
+    >>> segmented = shape >= model.threshold
+    """
+    if isinstance(stack, str | os.PathLike):
+        opened = open_stack(stack, channel=channel, planes_are=planes_are)
+    elif channel is None and planes_are is None:
+        opened = stack_in_memory(stack)
+    else:
+        raise TenetError("channel and planes_are are for files: give one channel as Z, Y, X")
+    if voxel_size_um is None and opened.voxel_size_um is None:
+        raise TenetError(f"{opened.path} {opened.voxel_size_note}: give voxel_size_um, z, y and x")
+    size_um = voxel_size_of(opened, voxel_size_um)
+    if not isinstance(model, TrainedModel):
+        if str(device) == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = TrainedModel.load(Path(model), device=device, align=align)
+    elif align is not None:
+        raise TenetError("align goes with the folder of a model: give it to TrainedModel.load")
+    mismatch = voxel_size_mismatch(model.params, size_um)
+    if mismatch:
+        warnings.warn(f"{opened.path}: {mismatch}", stacklevel=2)
+    image = normalise(opened.read(), model.intensity_range(opened))
+    return EnhancedStack(*enhance_array(model.network, image, progress=progress))

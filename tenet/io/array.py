@@ -1,0 +1,42 @@
+"""An array in memory as a stack, so that what is done to files is done to arrays alike."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tenet.errors import TenetError
+from tenet.io.stack import Stack, check_dtype
+
+#: What messages call an array.
+NAME = Path("array")
+
+
+@dataclass(frozen=True)
+class _InMemory:
+    """Reads crops of an array."""
+
+    array: NDArray[Any]
+
+    def read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
+        return self.array[z, y, x]
+
+
+def stack_in_memory(array: ArrayLike) -> Stack:
+    """Make a stack of intensities (Z, Y, X) that are in memory, of which nothing is copied.
+
+    Raises
+    ------
+    TenetError
+        If there are no three axes, or intensities are not finite real numbers.
+    """
+    intensities = np.asarray(array)
+    if intensities.ndim != 3 or 0 in intensities.shape:
+        raise TenetError(f"an array of shape {intensities.shape} is no stack; give Z, Y, X")
+    check_dtype(NAME, intensities.dtype)
+    if not np.isfinite(intensities).all():
+        raise TenetError("an array with NaN or infinite intensities: give the raw data")
+    planes, rows, columns = intensities.shape
+    return Stack(NAME, (planes, rows, columns), intensities.dtype, None, _InMemory(intensities))
