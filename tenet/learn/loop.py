@@ -1,8 +1,8 @@
 """The training loop, read from top to bottom, for pre-training and fine-tuning alike.
 
-Every random draw of a step is a function of (seed, epoch, step), never of what ran before. So an
-interrupted training that goes on from its checkpoint ends with the same weights as one that never
-stopped.
+Every random draw of a step is a function of (seed, epoch, step), and never of what ran before. So a
+training that was interrupted and goes on from its checkpoint ends with the same weights as a
+training that never stopped.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ Terms = Mapping[str, Tensor]
 
 
 class Task(Protocol):
-    """What is learned: parameters, and the weighted terms of the loss for a step."""
+    """A task to learn: parameters, and the weighted terms of the loss for a step."""
 
     @property
     def model(self) -> nn.Module:
@@ -108,8 +108,8 @@ def train(
 ) -> dict[str, Any]:
     """Train, keeping the best weights.
 
-    The checkpoint stays, so that the same training goes straight to its end: whoever has written
-    all that comes of it calls `forget`.
+    The checkpoint stays, so that the same training, started again, goes straight to its end. Who
+    has written all results of the training calls `forget`.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def train(
 
 
 def forget(folder: Path, made: str | None) -> None:
-    """Delete the checkpoint of a training, of which everything is written.
+    """Delete the checkpoint of a training whose results are all written.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def averaged(model: nn.Module, most: float) -> "ModelEmaV3":
 def _drawn_ahead(
     task: Task, plan: Plan, epoch: int, readers: int
 ) -> Iterator[tuple[np.random.Generator, list[Any]]]:
-    """What each step of an epoch is made of; the next are read while one is worked on."""
+    """Yield what each step of an epoch needs; threads read the next steps meanwhile."""
 
     def read(step: int) -> tuple[np.random.Generator, list[Any]]:
         rng = generator_for(plan.seed, 0, epoch, step)
@@ -409,7 +409,7 @@ def _adopt(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
 
 
 def _moments(found: Mapping[str, Any], parameter: Tensor, *, where: str) -> dict[str, Tensor]:
-    """What Adam or AdamW remembers of a parameter, checked, and in memory of its own."""
+    """Check what Adam or AdamW remembers of a parameter, and copy it."""
     own = {name: parameter.new_zeros(()) if name == "step" else parameter for name in _MOMENTS}
     moments = {name: found[name] for name in own}
     check_weights(own, moments, where=where)

@@ -18,7 +18,7 @@ from tenet.types import Triple
 def hill(image: Tensor) -> Tensor:
     """Intensity transform 2√x / (1 + √x) of the network's *input*: [0, 1] -> [0, 1].
 
-    It lifts dim structure; losses compare linear intensities.
+    The transform lifts dim structure. Losses compare linear intensities instead.
     """
     root = image.clamp_min(0).sqrt()
     return 2 * root / (1 + root)
@@ -27,7 +27,7 @@ def hill(image: Tensor) -> Tensor:
 class Dropout(nn.Module):
     """Dropout that draws a byte instead of a float per element on the CPU.
 
-    Drawing the floats takes as long there as a convolution. The probability is rounded to 1/256.
+    On a CPU, drawing floats takes as long as a convolution. The probability is rounded to 1/256.
     """
 
     def __init__(self, probability: float) -> None:
@@ -50,8 +50,9 @@ class Dropout(nn.Module):
 class ResidualBlock(nn.Module):
     """BN, ReLU, conv, BN, ReLU, dropout, conv, plus the input.
 
-    Convolutions are 3³; or, if `flat`, the first one is in planes and the second along z, a fifth
-    of the operations. With `checkpointed`, nothing but the input is kept for the backward pass.
+    Convolutions are 3³. With `flat`, the first convolution is in planes and the second along z,
+    which takes a fifth of the operations. With `checkpointed`, the block keeps only its input for
+    the backward pass.
     """
 
     checkpointed = False
@@ -75,7 +76,7 @@ class ResidualBlock(nn.Module):
 
     @contextlib.contextmanager
     def _again(self) -> Iterator[None]:
-        """What norms see a second time is in their statistics already."""
+        """Keep the statistics of the norms, because the first pass has updated them already."""
         norms = [norm for norm in (self.bn1, self.bn2) if norm.training]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
@@ -123,7 +124,7 @@ def blocks(channels: int, n: int, dropout: float, *, flat: bool = False) -> nn.S
 class SelfAttention(nn.Module):
     """Pre-norm multi-head self-attention over all voxels of a level, plus the input.
 
-    The published settings have it (`attn_list`), and all published models have it off.
+    `attn_list` of the published settings asks for attention; no published model has it on.
     """
 
     def __init__(self, channels: int, heads: int = 8) -> None:

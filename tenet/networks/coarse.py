@@ -15,10 +15,11 @@ from tenet.types import Triple
 class CoarseNet(Encoder):
     """An encoder that works on the coarse grid and super-resolves last.
 
-    An interpolated stack holds no more than the stack itself, so the U-Net runs on the coarse grid,
-    s times cheaper, and its last convolution makes s fine planes of each coarse one. Residual
-    blocks convolve in planes and along z in turns, a fifth of the operations of 3³ convolutions.
-    Levels halve z only once the voxels have become as coarse laterally as axially.
+    The U-Net runs on the coarse grid, because an interpolated stack holds no more than the stack
+    itself. That takes s times fewer operations. The last convolution makes s fine planes of each
+    coarse plane. Residual blocks convolve in planes and along z in turns, which takes a fifth of
+    the operations of 3³ convolutions. Levels halve z only once voxels are as coarse laterally as
+    axially.
 
     Parameters
     ----------
