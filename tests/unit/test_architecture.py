@@ -94,6 +94,14 @@ def test_files_are_short_enough_to_be_read(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(TENET)))
+def test_shared_types_are_declared_once(path: Path) -> None:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and path != TENET / "types.py":
+            names = {ast.unparse(target) for target in node.targets}
+            assert not names & {"Triple", "VoxelSize", "Progress"}, f"{path.name}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(TENET)))
 def test_nothing_runs_data_or_imports_snakemake(path: Path) -> None:
     assert not any(name.split(".")[0] == "snakemake" for name in imports(path))
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
