@@ -13,10 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from validation import check_known, check_schema, read_schema
-
 from tenet.errors import TenetError, one_line
 from tenet.io.records import regular_file
+from workflow.lib.validation import check_known, check_schema, read_schema
 
 Sample = dict[str, Any]
 

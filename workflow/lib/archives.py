@@ -4,7 +4,6 @@ import fnmatch
 import io
 import shutil
 import struct
-import sys
 import tarfile
 import unicodedata
 import zipfile
@@ -13,8 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tenet.errors import TenetError, one_line
 from tenet.io.atomic import replacing
