@@ -12,7 +12,7 @@ import time
 import numpy as np
 import psutil
 
-from tenet.cli import _keep_freed_memory
+from tenet.cli.device import keep_freed_memory
 from tenet.enhance.enhance import enhance_array
 from tenet.model.tenet import TENET
 from tenet.settings.load import load_experiment
@@ -30,7 +30,7 @@ def main() -> None:
     experiment = load_experiment(name, overlays=["demo"])
     model = TENET(experiment.params.model_copy(update=update)).eval()
     model.half_precision = True
-    _keep_freed_memory()
+    keep_freed_memory()
     image = np.random.default_rng(0).random(shape, dtype=np.float32)
     process, ended = psutil.Process(), threading.Event()
     before = peak = process.memory_info().rss

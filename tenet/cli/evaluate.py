@@ -1,0 +1,135 @@
+"""`tenet evaluate`: predictions measured against what is known."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tenet.cli.options import (
+    EXPERIMENTS,
+    Data,
+    ExperimentName,
+    ExperimentsFolder,
+    Out,
+    Overlays,
+    Settings,
+    read_experiment,
+)
+from tenet.cli.printing import write_tables
+
+evaluate_app = typer.Typer(help="Measure predictions against what is known.", no_args_is_help=True)
+
+Predictions = Annotated[Path, typer.Option(help="Folder with a sub-folder per method.")]
+Methods = Annotated[list[str] | None, typer.Option("--method", help="Repeatable; all if none.")]
+Sweep = Annotated[Path, typer.Option(help="Table of threshold sweeps (CSV).")]
+
+
+@evaluate_app.command("segmentation")
+def evaluate_segmentation(
+    experiment: ExperimentName,
+    predictions: Predictions,
+    phantoms: Annotated[Path, typer.Option(help="The truth.")],
+    out: Out,
+    sweep: Sweep,
+    method: Methods = None,
+    overlay: Overlays = None,
+    settings: Settings = None,
+    experiments: ExperimentsFolder = EXPERIMENTS,
+) -> None:
+    """IoU, Dice and average precision of every prediction."""
+    from tenet.paper.evaluate import segmentation
+
+    chosen = read_experiment(experiment, overlay, settings, experiments)
+    tables = segmentation.evaluate_segmentation(chosen.name, predictions, phantoms, methods=method)
+    write_tables(tables, (out, sweep))
+
+
+@evaluate_app.command("beads")
+def evaluate_beads(
+    experiment: ExperimentName,
+    predictions: Predictions,
+    rois: Annotated[Path, typer.Option(help="Table of beads: roi, image, z, y, x, fold.")],
+    out: Out,
+    sweep: Sweep,
+    phantoms: Annotated[
+        Path | None, typer.Option(help="Simulated beads: their exact centres.")
+    ] = None,
+    method: Methods = None,
+    fold: Annotated[
+        list[int] | None, typer.Option("--fold", help="Only beads of these folds. Repeatable.")
+    ] = None,
+    overlay: Overlays = None,
+    settings: Settings = None,
+    experiments: ExperimentsFolder = EXPERIMENTS,
+) -> None:
+    """Volume, sphericity, z/xy ratio and widths of every bead."""
+    from tenet.io.outputs import check_outputs
+    from tenet.paper.evaluate import beads
+
+    check_outputs([rois], [out, sweep])
+    chosen = read_experiment(experiment, overlay, settings, experiments)
+    tables = beads.evaluate_beads(
+        chosen.name,
+        predictions,
+        rois,
+        chosen.params.scale,
+        methods=method,
+        folds=fold,
+        phantoms=phantoms,
+    )
+    write_tables(tables, (out, sweep))
+
+
+@evaluate_app.command("profiles")
+def evaluate_profiles(
+    experiment: ExperimentName,
+    predictions: Predictions,
+    data: Data,
+    out: Out,
+    phantoms: Annotated[Path | None, typer.Option(help="The truth of simulated stacks.")] = None,
+    method: Annotated[list[str] | None, typer.Option("--method", help="Repeatable.")] = None,
+) -> None:
+    """Widths of thin structures along z and across, in the raw stacks and in every result."""
+    from tenet.paper.evaluate.structures import evaluate_profiles as evaluate
+    from tenet.paper.evaluate.tables import methods_in
+
+    methods = methods_in(predictions, method)
+    table = evaluate(experiment, predictions, data, methods, phantoms=phantoms)
+    write_tables([table], (out,))
+
+
+@evaluate_app.command("cells")
+def evaluate_cells(
+    experiment: ExperimentName,
+    predictions: Predictions,
+    out: Out,
+    cells: Annotated[Path, typer.Option(help="Table of every cell (CSV).")],
+    projections: Annotated[
+        Path, typer.Option(help="Projections of the cells of the first image, for a figure (.npz).")
+    ],
+    tumour: Annotated[
+        Path | None, typer.Option(help="Predictions of the tumour's channel, likewise.")
+    ] = None,
+    phantoms: Annotated[Path | None, typer.Option(help="The truth of simulated stacks.")] = None,
+    tumour_phantoms: Annotated[Path | None, typer.Option(help="That of the tumour.")] = None,
+    method: Annotated[list[str] | None, typer.Option("--method", help="Repeatable.")] = None,
+) -> None:
+    """Cells of every segmentation: number, shape, distance to the tumour."""
+    import numpy as np
+
+    from tenet.io.atomic import replacing
+    from tenet.paper.evaluate.structures import evaluate_cells as evaluate
+    from tenet.paper.evaluate.tables import methods_in
+
+    methods = methods_in(predictions, method)
+    summary, every, projected = evaluate(
+        experiment,
+        predictions,
+        tumour,
+        methods,
+        phantoms=phantoms,
+        tumour_phantoms=tumour_phantoms,
+    )
+    with replacing(projections) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **projected)
+    write_tables([summary, every], (out, cells))

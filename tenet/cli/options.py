@@ -1,0 +1,81 @@
+"""Options that several commands share, and what is made of their values."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from tenet.settings.schema import Experiment
+
+ExperimentName = Annotated[
+    str,
+    typer.Argument(metavar="EXPERIMENT", help="Name in the experiments folder, or a JSON file."),
+]
+Overlays = Annotated[
+    list[str] | None,
+    typer.Option("--overlay", help="Settings laid over the experiment, as 'demo'. Repeatable."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, as params.NA=0.8. Repeatable."),
+]
+ExperimentsFolder = Annotated[
+    Path, typer.Option("--experiments", help="Folder of the experiments' JSON files.")
+]
+Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Everything random follows from it.")]
+Device = Annotated[
+    str, typer.Option("--device", help="auto (a GPU if there is one), cpu, cuda or cuda:N.")
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, max=1024, help="CPU threads; all by default.")
+]
+VoxelSize = Annotated[
+    tuple[float, float, float] | None,
+    typer.Option("--voxel-size", metavar="Z Y X", help="In µm; needed if the file does not say."),
+]
+Channel = Annotated[
+    int | None, typer.Option("--channel", min=0, help="Channel of a stack with several; from 0.")
+]
+PlanesAre = Annotated[
+    Literal["C", "T"] | None,
+    typer.Option("--planes-are", help="Where planes are recorded as channels or as time points."),
+]
+ModelFolder = Annotated[Path, typer.Option("--model", help="Folder of a trained model.")]
+Rois = Annotated[
+    Path | None,
+    typer.Option("--rois", help="Table of beads: roi, image, z, y, x, fold (CSV)."),
+]
+Fold = Annotated[int | None, typer.Option("--fold", min=0, help="Fold of that table.")]
+Data = Annotated[Path, typer.Option(help="Folder of stacks, or of folders of stacks.")]
+Normalisation = Annotated[
+    Literal["none", "minmax", "percentile"] | None,
+    typer.Option(help="What intensities become 0 and 1; as the model was trained by default."),
+]
+Align = Annotated[
+    bool | None,
+    typer.Option("--align/--no-align", help="Align planes first; by default if the model can."),
+]
+EXPERIMENTS = Path("config/experiments")
+Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
+Phantoms = Annotated[Path | None, typer.Option(help="Folder of phantoms.")]
+Tuning = Annotated[
+    Path | None, typer.Option(help="Held-out phantoms on which the threshold is chosen.")
+]
+
+
+def read_experiment(
+    name: str, overlays: list[str] | None, settings: list[str] | None, folder: Path
+) -> "Experiment":
+    """Experiment of EXPERIMENT, `--overlay`, `--set` and `--experiments`."""
+    from tenet.settings.load import load_experiment
+
+    return load_experiment(name, overlays=overlays or (), settings=nested(settings), folder=folder)
+
+
+def nested(settings: list[str] | None) -> dict[str, Any]:
+    """The values of `--set` options, KEY.KEY=VALUE."""
+    from tenet.settings.load import nested_settings
+
+    return nested_settings(settings or ())

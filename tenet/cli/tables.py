@@ -1,0 +1,85 @@
+"""`tenet table`, `published` and `bench`: the tables of the paper and of the costs."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tenet.cli.options import Out, Seed
+from tenet.cli.printing import write_tables
+from tenet.errors import TenetError
+
+
+def table(
+    figure: Annotated[
+        Literal["fig2", "fig3", "fig4", "fig5", "supp", "supp_motion", "quality"],
+        typer.Argument(help="Which figure."),
+    ],
+    metrics: Annotated[list[Path], typer.Option(help="Tables of `evaluate`. Repeatable.")],
+    published: Annotated[Path, typer.Option(help="The paper's numbers (CSV).")],
+    out: Out,
+    psf: Annotated[
+        list[Path] | None, typer.Option("--psf", help="psf.csv of each fold. Repeatable.")
+    ] = None,
+    acquisition: Annotated[
+        Path | None, typer.Option(help="acquisition.json, if the images are simulated.")
+    ] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option("--budget", metavar="METHOD=WORDS", help="How it was trained. Repeatable."),
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Means, intervals and the paper's numbers side by side."""
+    import numpy as np
+
+    from tenet.io.outputs import check_outputs
+    from tenet.paper.evaluate.summary import summary_table
+    from tenet.paper.evaluate.tables import read_metrics
+
+    check_outputs(
+        [*metrics, published, *(psf or ()), *([acquisition] if acquisition else [])], [out]
+    )
+    tables = [read_metrics(path) for path in metrics]
+    rng = np.random.default_rng(seed)
+    budgets = {}
+    for words in budget or ():
+        method, is_one, told = words.partition("=")
+        if not is_one:
+            raise TenetError(f"--budget {words}: expected METHOD=WORDS")
+        budgets[method] = told
+    summary = summary_table(figure, tables, published, rng, psf or (), acquisition, budgets)
+    write_tables([summary], (out,))
+
+
+def published_table(
+    metrics: Annotated[list[Path], typer.Option(help="EXPERIMENT.csv of `evaluate`. Repeatable.")],
+    published: Annotated[Path, typer.Option(help="The paper's numbers (CSV).")],
+    out: Out,
+    sweep: Annotated[
+        list[Path] | None, typer.Option("--sweep", help="EXPERIMENT_sweep.csv. Repeatable.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Every number of the paper beside this run's, by the paper's definition and by a fair one."""
+    import numpy as np
+
+    from tenet.io.outputs import check_outputs
+    from tenet.paper.published import published_vs_run
+
+    check_outputs([published, *metrics, *(sweep or ())], [out])
+    found = published_vs_run(published, metrics, sweep or (), np.random.default_rng(seed))
+    write_tables([found], (out,))
+
+
+def bench(
+    out: Out = Path("results/bench/bench.csv"),
+    row: Annotated[list[str] | None, typer.Option("--row", help="Only these rows.")] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="auto (the CPU and a GPU if there is one), cpu or cuda.")
+    ] = "auto",
+) -> None:
+    """Measure what the main steps cost on this machine."""
+    from tenet.paper.bench import run_bench
+
+    run_bench(out, rows=row, device=device)

@@ -1,0 +1,226 @@
+"""`tenet enhance`: a mistake costs one clear line, status 2, and no file under a final name."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from command_line import VOXELS, notes, refused, run, tiny_experiment
+
+from tenet.model.store import digest
+
+
+def _write_bad_stack(kind: str, path: Path) -> None:
+    rng = np.random.default_rng(0)
+    volume = rng.integers(0, 255, (8, 20, 20), dtype=np.uint8)
+    if kind == "text":
+        path.write_text("no image")
+    elif kind == "truncated":
+        tifffile.imwrite(path, volume)
+        path.write_bytes(path.read_bytes()[:-700])
+    elif kind == "2-D":
+        tifffile.imwrite(path, volume[0])
+    elif kind == "4-D":
+        data = rng.integers(0, 255, (2, 4, 20, 20), dtype=np.uint8)
+        tifffile.imwrite(path, data, photometric="minisblack")
+    elif kind == "RGB":
+        tifffile.imwrite(path, rng.integers(0, 255, (20, 20, 3), dtype=np.uint8), photometric="rgb")
+    elif kind == "no planes":
+        np.save(path, np.zeros((0, 20, 20), np.uint8))
+    elif kind == "NaN":
+        data = volume.astype(np.float32)
+        data[3, 4, 5] = np.nan
+        tifffile.imwrite(path, data)
+    elif kind == "constant":
+        tifffile.imwrite(path, np.full((8, 20, 20), 7, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("text", ["TIFF"]),
+        ("truncated", ["truncated"]),
+        ("2-D", ["2"]),
+        ("4-D", ["ax"]),
+        ("RGB", ["colour", "RGB"]),
+        ("no planes", ["empty", "no planes", "0"]),
+        ("NaN", ["NaN", "plane 3"]),
+        ("constant", ["constant", "same", "7"]),
+    ],
+)
+def test_bad_stacks_are_refused_and_named(
+    kind: str,
+    words: list[str],
+    tmp_path: Path,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / ("bad.npy" if kind == "no planes" else "bad.tif")
+    _write_bad_stack(kind, path)
+    out = tmp_path / "out"
+    line = refused(monkeypatch, capsys, "enhance", path, "--model", model, "--out", out, *VOXELS)
+    assert path.name in line
+    assert any(word in line for word in words), line
+    assert not list(out.glob("*"))
+
+
+def test_a_stack_without_voxel_size_is_not_guessed(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "plain.tif"
+    tifffile.imwrite(path, np.random.default_rng(0).integers(0, 9, (8, 20, 20), dtype=np.uint8))
+    line = refused(monkeypatch, capsys, "enhance", path, "--model", model, "--out", tmp_path / "o")
+    assert "--voxel-size" in line
+
+
+def test_planes_finer_than_pixels_are_refused(
+    stack: Path,
+    tmp_path: Path,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ("--voxel-size", "0.1", "0.31", "0.31")
+    line = refused(
+        monkeypatch, capsys, "enhance", stack, "--model", model, "--out", tmp_path / "o", *words
+    )
+    assert "finer" in line
+
+
+@pytest.mark.parametrize("kind", ["architecture", "code", "truncated"])
+def test_weights_that_do_not_belong(
+    kind: str,
+    stack: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bad = tmp_path / "model"
+    bad.mkdir()
+    (bad / "experiment.json").write_bytes((model / "experiment.json").read_bytes())
+    trap = tmp_path / "trap"
+    if kind == "architecture":
+        torch.save({"encoder.stem.weight": torch.zeros(3)}, bad / "model.pt")
+    elif kind == "code":
+
+        class Trap:
+            def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+                return Path.touch, (trap,)  # type: ignore[return-value]
+
+        (bad / "model.pt").write_bytes(pickle.dumps({"a": Trap()}))
+    else:
+        (bad / "model.pt").write_bytes((model / "model.pt").read_bytes()[:2000])
+    out = tmp_path / "o"
+    line = refused(monkeypatch, capsys, "enhance", stack, "--model", bad, "--out", out)
+    assert "model.pt" in line
+    assert not trap.exists()
+    assert not out.exists()
+
+
+def test_two_stacks_of_one_name(
+    stack: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = tmp_path / "other" / stack.name
+    other.parent.mkdir()
+    shutil.copyfile(stack, other)
+    line = refused(
+        monkeypatch, capsys, "enhance", stack, other, "--model", model, "--out", tmp_path / "out"
+    )
+    assert "two stacks of one name" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["../../x", "/x", "a/b", ""])
+def test_the_name_of_a_result_leads_nowhere_else(
+    name: str,
+    stack: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "deep/out"
+    words = ("enhance", stack, "--model", model, "--out", out, "--name", name)
+    assert "is not the name of a result" in refused(monkeypatch, capsys, *words)
+    assert list(tmp_path.iterdir()) == [stack]
+
+
+def test_a_threshold_that_is_none_is_refused_before_anything_is_predicted(
+    stack: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    broken = tmp_path / "model"
+    shutil.copytree(model, broken)
+    (broken / "threshold.json").write_text('{"threshold": 1.5}')
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    stack.rename(data / stack.name)
+    words = ("predict", "--model", broken, "--data", data, "--out", out)
+    assert "threshold.json" in refused(monkeypatch, capsys, *words)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("device", ["meta", "xpu", "mps", "nonsense"])
+def test_devices_that_are_not_used(
+    device: str,
+    model: Path,
+    stack: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = "--model", model, "--out", tmp_path / "out", "--device", device
+    line = refused(monkeypatch, capsys, "enhance", stack, *words)
+    assert line == f"tenet: --device {device}: give auto, cpu, cuda or cuda:N"
+
+
+def test_a_model_without_calibration_is_noted_once(
+    stack: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    quiet = ("--device", "cpu", "--threads", "1")
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("0", "1"):
+        (data / f"{name}.ome.tif").write_bytes(stack.read_bytes())
+    out = tmp_path / "out"
+    files = sorted(data.iterdir())
+    assert not run(monkeypatch, "enhance", *files, "--model", model, "--out", out, *quiet)
+    (note,) = notes(capsys)
+    assert str(model) in note
+    assert "level of phantoms, and its threshold is taken as 0.5" in note
+    assert "--tuning" in note
+    assert not run(monkeypatch, "predict", "--model", model, "--data", data, "--out", out, *quiet)
+    assert notes(capsys) == [note]
+    experiment = tiny_experiment(
+        tmp_path, train_loop={"ewc": None, "n_epochs": 1, "rehearsal_weight": 0}
+    )
+    words = ("--pretrained", model, "--data", stack, "--out", tmp_path / "tuned", *quiet)
+    assert not run(monkeypatch, "finetune", experiment, *words)
+    assert notes(capsys) == [note]
+    calibrated = tmp_path / "calibrated"
+    shutil.copytree(model, calibrated)
+    record = {
+        "threshold": 0.3,
+        "deconvolved_level": 0.5,
+        "weights": digest(calibrated / "model.pt"),
+    }
+    (calibrated / "threshold.json").write_text(json.dumps(record))
+    assert not run(monkeypatch, "enhance", stack, "--model", calibrated, "--out", out, *quiet)
+    assert notes(capsys) == []
