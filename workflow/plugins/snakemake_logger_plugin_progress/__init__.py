@@ -9,7 +9,6 @@ the log. Everything else that Snakemake says is in ``.snakemake/log``, and what 
 import atexit
 import logging
 import time
-from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
-from snakemake.logging import logger
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
@@ -46,7 +44,7 @@ class LogHandler(LogHandlerBase):
         self.forecast = Forecast()
         self.live: Live | None = None
         self.last_line = 0.0
-        atexit.register(self._end)
+        atexit.register(self.close)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take note of what happened, and show what a person should see."""
@@ -74,7 +72,7 @@ class LogHandler(LogHandlerBase):
                 self.live.refresh()
             self._print(f"[bold red]{escape(name)} failed[/]")
             self._print_ends(map(Path, fields["log"] or []))
-        elif event is None:
+        elif event in (None, LogEvent.ERROR):
             self._say(record)
 
     def _plan(self, record: logging.LogRecord, stats: dict[str, int]) -> None:
@@ -85,6 +83,8 @@ class LogHandler(LogHandlerBase):
     def _say(self, record: logging.LogRecord) -> None:
         """Print what is wrong, and the few plain messages that help; a failed command is told."""
         text = record.getMessage().strip()
+        if vars(record).get("exception") == "WorkflowError":  # it says what is wrong by itself
+            text = "\n".join(x for x in text.splitlines() if not x.startswith('  File "'))
         told = text.startswith("RuleException") and "CalledProcessError" in text
         if record.levelno >= logging.ERROR and not told:
             self._print(f"[red]{escape(text)}[/]")
@@ -128,13 +128,6 @@ class LogHandler(LogHandlerBase):
         for name, seconds in self.forecast.running(now):
             lines.append(Text(f"  {name}  {clock(seconds)}", overflow="ellipsis", no_wrap=True))
         return Group(*lines)
-
-    def _end(self) -> None:
-        """Show what still waits: Snakemake leaves it where the configuration is refused."""
-        for handler in logger.handlers:
-            if isinstance(handler, QueueHandler):
-                handler.queue.join()
-        self.close()
 
     def close(self) -> None:
         """Give the terminal back."""
