@@ -25,7 +25,7 @@ from tenet.learn.losses import (
 )
 from tenet.learn.pretrain import Drawn, Simulator, supervised_terms
 from tenet.learn.scan import lowest
-from tenet.model.intensity import inside, model_range
+from tenet.model.intensity import inside
 from tenet.model.store import (
     FISHER,
     LOSSES,
@@ -41,6 +41,7 @@ from tenet.model.store import (
     stacks_digest,
 )
 from tenet.model.tenet import TENET, Enhanced
+from tenet.model.trained import TrainedModel
 from tenet.model.weights import check_weights
 from tenet.physics.richardson_lucy import saturated
 from tenet.settings.schema import Dataset, Experiment
@@ -57,12 +58,17 @@ def raw_data(
     experiment: Experiment,
     pretrained: Path,
     *,
+    align: bool | None = None,
     device: torch.device | str = "cpu",
 ) -> RawData:
-    """Raw stacks for fine-tuning, and for its validation, scaled for the pre-trained model."""
-    ranges = {
-        stack.path: model_range(stack, experiment, pretrained, device=device) for stack in stacks
-    }
+    """Raw stacks for fine-tuning, and for its validation, scaled for the pre-trained model.
+
+    Alignment comes before the encoder as in the fine-tuning itself; see `finetune`.
+    """
+    aligned = _with_alignment(experiment, align).align_params is not None
+    model = TrainedModel.load(pretrained, device=device, align=None if aligned else False)
+    normalisation = experiment.train_dataset.normalisation
+    ranges = {stack.path: model.intensity_range(stack, normalisation) for stack in stacks}
     return RawData(stacks, stacks, ranges)
 
 
@@ -162,8 +168,8 @@ def evaluate(
     seed: int = 0,
 ) -> dict[str, float]:
     """Validation losses of a saved model, without training; also written as ``losses.json``."""
-    model, saved = load_model(model_folder, device=device)
-    experiment = experiment.model_copy(update={"align_params": saved.align_params})
+    model, _ = load_model(model_folder, device=device)
+    experiment = aligned_as(experiment, model_folder)
     task = finetune_task(
         experiment, pretrained, data=data, phantoms=phantoms, mode="old", device=device, seed=seed
     )
@@ -246,6 +252,12 @@ def _with_alignment(experiment: Experiment, align: bool | None) -> Experiment:
     return (
         experiment if align is not False else experiment.model_copy(update={"align_params": None})
     )
+
+
+def aligned_as(experiment: Experiment, folder: Path) -> Experiment:
+    """The experiment with the alignment that the fine-tuned model in a folder has, or without."""
+    align_params = TrainedModel.settings_of(folder).align_params
+    return experiment.model_copy(update={"align_params": align_params})
 
 
 def finetune_task(

@@ -14,6 +14,7 @@ FLOORS = [
     "errors",
     "types",
     "io",
+    "progress",
     "interruption",
     "metrics",
     "networks",
@@ -128,6 +129,23 @@ def test_files_from_outside_go_through_one_gate(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and path not in gate:
             assert ast.unparse(node.func) not in parsers, f"{path.name}:{node.lineno}"
+
+
+TASKS = [path for path in PATHS if path.parent.name == "tasks"]
+
+
+@pytest.mark.parametrize("path", TASKS, ids=lambda path: str(path.relative_to(TENET)))
+def test_what_decides_a_result_is_imported_where_the_code_hash_looks(path: Path) -> None:
+    """At the top of a task; what only draws may be imported where the drawing is done."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    inner = {
+        node.module
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.ImportFrom)
+    }
+    assert inner <= {"tenet.enhance.pictures"}
 
 
 def test_importing_tenet_does_nothing() -> None:
