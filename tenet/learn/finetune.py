@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -44,7 +45,8 @@ from tenet.model.tenet import TENET, Enhanced
 from tenet.model.trained import TrainedModel
 from tenet.model.weights import check_weights
 from tenet.physics.richardson_lucy import saturated
-from tenet.settings.schema import Dataset, Experiment
+from tenet.settings.optics import differing_optics
+from tenet.settings.schema import Experiment
 
 #: Windows of the stacks on which lengths of the PSF are tried, and the size in rows and columns of
 #: the parts of them whose losses are compared.
@@ -130,7 +132,7 @@ def finetune(
     if data is not None:
         stacks = (*data.training, *data.validation)
         inputs.update(stacks_digest([(s, data.ranges[s.path]) for s in stacks]).encode())
-    identity = f"finetune {seed} {mode} {inputs.hexdigest()} {experiment.model_dump_json()}"
+    identity = f"finetune {seed} {mode} {inputs.hexdigest()} {experiment.effective()}"
     if is_trained(folder, identity):
         model, _ = load_model(folder, device=device)
         model.half_precision = task.model.half_precision
@@ -276,6 +278,12 @@ def finetune_task(
         raise TenetError(
             f"{pretrained} was trained for scale {source_experiment.params.scale}, "
             f"{experiment.name} has {experiment.params.scale}: pre-train for this scale"
+        )
+    if (differing := differing_optics(experiment.params, source_experiment.params)) is not None:
+        print(
+            f"warning: {experiment.name} has other optics than {pretrained}: {differing}; "
+            "fine-tuning starts from the PSF of the pre-trained model",
+            file=sys.stderr,
         )
     if experiment.align_params is not None and source.aligner is None:
         raise TenetError(
@@ -451,7 +459,7 @@ class FinetuneTask:
 
     def validation_terms(self, model: Any) -> Iterator[Mapping[str, Tensor]]:
         """Terms on the fixed validation crops."""
-        section: Dataset = self.experiment.val_dataset
+        section = self.experiment.val_dataset
         for index in range(section.I):
             rng = generator_for(section.seed, index)
             image, masked = self.images.batch("val", self.images.draw("val", 1, rng), rng)

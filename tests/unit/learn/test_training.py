@@ -1150,6 +1150,31 @@ def test_moments_of_pretraining_fit_the_encoder_of_finetuning(
         assert moments["exp_avg"].shape == order[index].shape
 
 
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({}, ""),
+        ({"NA": 0.5}, ""),  # a Gaussian PSF has none
+        (
+            {"bet_z": 2.0, "res_lateral": 0.15},
+            "warning: tiny has other optics than {folder}: res_lateral 0.15 (pre-trained: 0.1), "
+            "bet_z 2 (pre-trained: 1); fine-tuning starts from the PSF of the pre-trained model\n",
+        ),
+    ],
+)
+def test_other_optics_than_those_of_the_pretrained_model_are_named(
+    own: dict[str, Any],
+    said: str,
+    pretrained: Path,
+    data: RawData,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    finetune_task(
+        tiny(params=own), pretrained, data=data, phantoms=None, mode="old", device=CPU, seed=0
+    )
+    assert capsys.readouterr().err == said.format(folder=pretrained)
+
+
 def test_pretrained_for_another_scale_is_refused(
     pretrained: Path, data: RawData, tmp_path: Path
 ) -> None:
