@@ -39,9 +39,7 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        expand("<results>/{figure}.{kind}", figure=config["figures"], kind=["pdf", "png"]),
-        [f"<results>/tables/{TABLES[f]}.csv" for f in config["figures"] if f in TABLES],
-        "<results>/tables/published_vs_run.csv" if config["figures"] else [],
+        figures.final_files(catalogue),
 
 
 include: "workflow/rules/data.smk"

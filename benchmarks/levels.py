@@ -8,10 +8,7 @@ bright it is made by deconvolution alone, by the gain as well (1 is the truth), 
 and at the true level.
 """
 
-import json
-import shutil
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,36 +16,33 @@ import numpy as np
 
 from tenet.data.phantoms.store import open_phantoms
 from tenet.data.simulate import GAIN, OFFSET
-from tenet.enhance.enhance import enhance_array, read_threshold
+from tenet.enhance.enhance import enhance_array
 from tenet.io.intensities import IntensityRange, normalise
 from tenet.io.open import open_stack
-from tenet.model.intensity import model_range
-from tenet.model.store import THRESHOLD, load_model
+from tenet.model.trained import TrainedModel
 
 
-def main(temporary: str) -> None:
+def main() -> None:
     """Print a line for each stack."""
     folder, phantoms, stacks = map(Path, sys.argv[1:])
-    model, experiment = load_model(folder)
-    threshold = read_threshold(folder)
+    model = TrainedModel.load(folder)
+    if model.calibration is None:
+        sys.exit(f"{model.calibration_note}")
     # As a model that was calibrated before there was a gain.
-    without = Path(temporary) / "model"
-    shutil.copytree(folder, without)
-    record = json.loads((without / THRESHOLD).read_text())
-    del record["gain"]
-    (without / THRESHOLD).write_text(json.dumps(record))
+    without = replace(model, calibration=model.calibration.model_copy(update={"gain": None}))
     for phantom, path in zip(open_phantoms(phantoms), sorted(stacks.glob("*.tif")), strict=True):
         stack = open_stack(path)
         raw = stack.read()
         true = IntensityRange(0.0, 1.0, "true")
         if raw.max() > 2:  # counts of a camera
             true = replace(true, low=OFFSET, high=OFFSET + GAIN)
-        ranges = [model_range(stack, experiment, at, "percentile") for at in (without, folder)]
+        ranges = [each.intensity_range(stack, "percentile") for each in (without, model)]
         truth = phantom.read(*(slice(0, n) for n in phantom.zyx_shape))[0] > 0
         texts = []
         for range_ in (*ranges, true):
-            shape = enhance_array(model, normalise(raw, range_), tile_zyx_shape=stack.zyx_shape)[0]
-            found = shape >= threshold
+            image = normalise(raw, range_)
+            shape = enhance_array(model.network, image, tile_zyx_shape=stack.zyx_shape)[0]
+            found = shape >= model.threshold
             iou = np.sum(found & truth) / np.sum(found | truth)
             brightness = (true.high - true.low) / (range_.high - range_.low)
             texts.append(f"{brightness:.2f} (IoU {iou:.3f})")
@@ -56,5 +50,4 @@ def main(temporary: str) -> None:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        main(folder)
+    main()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tenet.data.phantoms.store import open_phantoms
 from tenet.io.open import open_stack
-from tenet.model.certainty import Certainty
+from tenet.model.trained import TrainedModel
 from tenet.paper.figures.quality import CONDITIONS as LABELS
 
 BINS = 10
@@ -30,7 +30,7 @@ Sums = NDArray[np.float64]  # (3, bins): voxels, sum of the uncertainty, wrong v
 
 def judged(results: Path, experiment: str, phantoms: str, model: str) -> Sums:
     """Count voxels by their uncertainty, over all stacks of an experiment."""
-    certainty = Certainty.read(results / "models" / model)
+    certainty = TrainedModel.load(results / "models" / model).certainty
     sums = np.zeros((3, BINS))
     for phantom in open_phantoms(results / "phantoms" / phantoms):
         name = phantom.path.name.split(".")[0]

@@ -18,17 +18,16 @@ from tenet.enhance.enhance import enhance_array
 from tenet.enhance.memory import default_overlap
 from tenet.io.intensities import normalise
 from tenet.io.open import open_stack
-from tenet.model.intensity import model_range
-from tenet.model.store import load_model
+from tenet.model.trained import TrainedModel
 
 
 def main() -> None:
     """Print a line for each size of tiles."""
     folder, path, *sizes = sys.argv[1:]
-    model, experiment = load_model(Path(folder))
+    trained = TrainedModel.load(folder)
+    model = trained.network
     stack = open_stack(Path(path))
-    range_ = model_range(stack, experiment, Path(folder))
-    image = normalise(stack.read(*(slice(0, n) for n in stack.zyx_shape)), range_)
+    image = normalise(stack.read(), trained.intensity_range(stack))
     whole = enhance_array(model, image, tile_zyx_shape=stack.zyx_shape)[0]
     tensor = torch.from_numpy(image)[None, None]
     for size in sizes:

@@ -5,6 +5,8 @@ import gc
 import io
 import os
 import sys
+from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
@@ -26,18 +28,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (simulate, register, pretrain, align, finetune, enhance, predict, table, bench):
-    app.command()(command)
-app.command("published")(published_table)
-for name, group in (
-    ("config", config_app),
-    ("phantoms", phantoms_app),
-    ("rltv", rltv_app),
-    ("baseline", baseline_app),
-    ("evaluate", evaluate_app),
-    ("samples", samples_app),
+#: Panels of the help, in which commands stand by what they are for.
+USE, TRAIN, PHANTOMS, PAPER = "Use a model", "Train a model", "Phantoms", "The paper"
+COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    USE: {"enhance": enhance},
+    TRAIN: {"pretrain": pretrain, "align": align, "finetune": finetune},
+    PHANTOMS: {"simulate": simulate},
+    PAPER: {"register": register, "table": table, "published": published_table, "bench": bench},
+}
+for panel, commands in COMMANDS.items():
+    for name, command in commands.items():
+        app.command(name, rich_help_panel=panel)(command)
+app.command("predict", hidden=True)(predict)
+for panel, groups in (
+    (USE, {"samples": samples_app}),
+    (TRAIN, {"config": config_app}),
+    (PHANTOMS, {"phantoms": phantoms_app}),
+    (PAPER, {"rltv": rltv_app, "baseline": baseline_app, "evaluate": evaluate_app}),
 ):
-    app.add_typer(group, name=name)
+    for name, group in groups.items():
+        app.add_typer(group, name=name, rich_help_panel=panel)
 
 #: What a signal leaves, and the commands that go on where they were.
 RESUMED = "the same command goes on after the last whole epoch"
@@ -45,12 +55,30 @@ AGAIN = "what was not finished is removed: run the command again"
 TRAININGS = (["pretrain"], ["align"], ["finetune"], ["baseline", "train"])
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"tenet {version('tenet')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Print and end."),
+    ] = False,
+) -> None:
+    """Sharp, isotropic, segmented volumes from blurred two-photon stacks, without any truth."""
+
+
 def main() -> None:
     """Run a command; a user's mistake ends in one line and status 2."""
     atexit.register(gc.freeze)  # all ends with the process: garbage need not be looked for
     end_on_signals(RESUMED if sys.argv[1:2] in TRAININGS or sys.argv[1:3] in TRAININGS else AGAIN)
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold what it cannot encode
-        sys.stdout.reconfigure(errors="backslashreplace")
+        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
         try:
             _check_working_folder()

@@ -21,8 +21,6 @@ from tenet.cli.options import (
     Threads,
     nested,
 )
-from tenet.cli.printing import report
-from tenet.cli.stacks import pairs_of
 
 rltv_app = typer.Typer(
     help="Richardson-Lucy deconvolution with total variation.", no_args_is_help=True
@@ -53,15 +51,14 @@ def rltv_tune(
     threads: Threads = None,
 ) -> None:
     """Choose iterations, weight and threshold by IoU on held-out phantoms."""
-    from tenet.paper.comparison.rltv import tune_rltv
+    from tenet.paper.tasks.rltv import tune_rltv
 
     tune_rltv(
         model,
         phantoms,
         out,
-        iterations=iterations or (20, 40, 80, 160),
-        tv_weights=tv_weight or (0.001, 0.003, 0.01),
-        progress=report,
+        iterations=iterations,
+        tv_weights=tv_weight,
         device=choose_device(device, threads),
         seed=seed,
     )
@@ -81,14 +78,13 @@ def rltv_run(
     threads: Threads = None,
 ) -> None:
     """Deconvolve all stacks of a folder with the PSF of a model."""
-    from tenet.data.folds import every_stack
-    from tenet.paper.baselines.rltv_tuning import read_tuning
-    from tenet.paper.comparison.rltv import run_rltv
+    from tenet.paper.tasks.pairs import FolderOfStacks
+    from tenet.paper.tasks.rltv import run_rltv
 
     run_rltv(
         model,
-        read_tuning(settings),
-        pairs_of(every_stack(data, out, rois, channel=channel), out),
+        settings,
+        FolderOfStacks(data, rois, channel=channel),
         out,
         paper=paper,
         normalisation=normalisation,
@@ -116,27 +112,17 @@ def baseline_train(
 
     Run the same command again after an interruption: it goes on where it was.
     """
-    from tenet.data.folds import outside_fold
-    from tenet.io.folders import stack_files
-    from tenet.io.open import open_stack
-    from tenet.paper.tasks import train_baseline
+    from tenet.paper.tasks.baselines import train_baseline
+    from tenet.tasks.training import RawStacks
 
-    files = [file for path in data for file in stack_files(path)]
-    stacks = [open_stack(file, channel=channel) for file in files]
-    stacks = outside_fold(stacks, fold, rois)
     record = train_baseline(
         method,
         model,
-        stacks,
+        RawStacks(data, rois, fold, channel),
         tuning,
         out,
         settings=nested(settings),
         normalisation=normalisation,
-        provenance={
-            "model": str(model),
-            "fold": fold,
-            "images": [stack.path.name for stack in stacks],
-        },
         device=choose_device(device, threads),
         seed=seed,
     )
@@ -157,8 +143,8 @@ def baseline_run(
     threads: Threads = None,
 ) -> None:
     """Restore all stacks of a folder with CARE or Neuroclear; with --fold, those of a fold."""
-    from tenet.data.folds import every_stack
-    from tenet.paper.comparison.learned import run_baseline
+    from tenet.paper.tasks.baselines import run_baseline
+    from tenet.paper.tasks.pairs import FolderOfStacks
 
-    pairs = pairs_of(every_stack(data, out, rois, fold, channel=channel), out)
-    run_baseline(method, model, pretrained, pairs, out, device=choose_device(device, threads))
+    stacks = FolderOfStacks(data, rois, fold, channel)
+    run_baseline(method, model, pretrained, stacks, out, device=choose_device(device, threads))

@@ -15,7 +15,6 @@ from tenet.cli.options import (
     Settings,
     read_experiment,
 )
-from tenet.cli.printing import write_tables
 
 evaluate_app = typer.Typer(help="Measure predictions against what is known.", no_args_is_help=True)
 
@@ -37,11 +36,13 @@ def evaluate_segmentation(
     experiments: ExperimentsFolder = EXPERIMENTS,
 ) -> None:
     """IoU, Dice and average precision of every prediction."""
-    from tenet.paper.evaluate import segmentation
+    from tenet.paper.tasks import evaluate
 
     chosen = read_experiment(experiment, overlay, settings, experiments)
-    tables = segmentation.evaluate_segmentation(chosen.name, predictions, phantoms, methods=method)
-    write_tables(tables, (out, sweep))
+    lines = evaluate.evaluate_segmentation(
+        chosen, predictions, phantoms, out, sweep, methods=method
+    )
+    print(*lines, sep="\n")
 
 
 @evaluate_app.command("beads")
@@ -63,21 +64,19 @@ def evaluate_beads(
     experiments: ExperimentsFolder = EXPERIMENTS,
 ) -> None:
     """Volume, sphericity, z/xy ratio and widths of every bead."""
-    from tenet.io.outputs import check_outputs
-    from tenet.paper.evaluate import beads
+    from tenet.paper.tasks import evaluate
 
-    check_outputs([rois], [out, sweep])
-    chosen = read_experiment(experiment, overlay, settings, experiments)
-    tables = beads.evaluate_beads(
-        chosen.name,
+    lines = evaluate.evaluate_beads(
+        read_experiment(experiment, overlay, settings, experiments),
         predictions,
         rois,
-        chosen.params.scale,
+        out,
+        sweep,
         methods=method,
         folds=fold,
         phantoms=phantoms,
     )
-    write_tables(tables, (out, sweep))
+    print(*lines, sep="\n")
 
 
 @evaluate_app.command("profiles")
@@ -90,12 +89,12 @@ def evaluate_profiles(
     method: Annotated[list[str] | None, typer.Option("--method", help="Repeatable.")] = None,
 ) -> None:
     """Widths of thin structures along z and across, in the raw stacks and in every result."""
-    from tenet.paper.evaluate.structures import evaluate_profiles as evaluate
-    from tenet.paper.evaluate.tables import methods_in
+    from tenet.paper.tasks import structures
 
-    methods = methods_in(predictions, method)
-    table = evaluate(experiment, predictions, data, methods, phantoms=phantoms)
-    write_tables([table], (out,))
+    lines = structures.evaluate_profiles(
+        experiment, predictions, data, out, phantoms=phantoms, methods=method
+    )
+    print(*lines, sep="\n")
 
 
 @evaluate_app.command("cells")
@@ -115,21 +114,17 @@ def evaluate_cells(
     method: Annotated[list[str] | None, typer.Option("--method", help="Repeatable.")] = None,
 ) -> None:
     """Cells of every segmentation: number, shape, distance to the tumour."""
-    import numpy as np
+    from tenet.paper.tasks import structures
 
-    from tenet.io.atomic import replacing
-    from tenet.paper.evaluate.structures import evaluate_cells as evaluate
-    from tenet.paper.evaluate.tables import methods_in
-
-    methods = methods_in(predictions, method)
-    summary, every, projected = evaluate(
+    lines = structures.evaluate_cells(
         experiment,
         predictions,
-        tumour,
-        methods,
+        out,
+        cells,
+        projections,
+        tumour=tumour,
         phantoms=phantoms,
         tumour_phantoms=tumour_phantoms,
+        methods=method,
     )
-    with replacing(projections) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **projected)
-    write_tables([summary, every], (out, cells))
+    print(*lines, sep="\n")

@@ -31,7 +31,7 @@ Device = Annotated[
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, max=1024, help="CPU threads; all by default.")
 ]
-VoxelSize = Annotated[
+VoxelSizeUm = Annotated[
     tuple[float, float, float] | None,
     typer.Option("--voxel-size", metavar="Z Y X", help="In µm; needed if the file does not say."),
 ]

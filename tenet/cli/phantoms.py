@@ -16,7 +16,6 @@ from tenet.cli.options import (
     Workers,
     read_experiment,
 )
-from tenet.cli.printing import report
 from tenet.errors import TenetError
 
 phantoms_app = typer.Typer(help="Make simulated structures with known truth.", no_args_is_help=True)
@@ -37,13 +36,10 @@ def phantoms_training(
     experiments: ExperimentsFolder = EXPERIMENTS,
 ) -> None:
     """Bent lines, balls, octahedra and cubes: to pre-train, tune and test on."""
-    from tenet.data.phantoms.sets import generate_set
-    from tenet.data.simulate import training_phantoms
+    from tenet.tasks.phantoms import training_set
 
-    section = read_experiment(experiment, overlay, settings, experiments).simulation_data_generation
-    number = count or section.train_num + section.valid_num
-    chosen = training_phantoms(section)
-    generate_set(chosen, out, count=number, seed=seed, workers=workers, progress=report)
+    chosen = read_experiment(experiment, overlay, settings, experiments)
+    training_set(chosen, out, count=count, workers=workers, seed=seed)
 
 
 @phantoms_app.command("angle")
@@ -60,17 +56,20 @@ def phantoms_angle(
     seed: Seed = 0,
 ) -> None:
     """Straight lines at one angle to the optical axis."""
-    from tenet.data.phantoms.kinds import AnglePhantomSettings
-    from tenet.data.phantoms.sets import generate_set
+    from tenet.tasks.phantoms import angle_set
 
     try:
         angle_deg: float | Literal["random"] = "random" if angle == "random" else float(angle)
     except ValueError:
         raise TenetError(f"--angle {angle}: give degrees, or random") from None
-    chosen = AnglePhantomSettings(zyx_shape=size, n_lines=lines, angle_deg=angle_deg)
-    draws = draw or [0]
-    generate_set(
-        chosen, out, count=len(draws), seed=seed, draws=draws, workers=workers, progress=report
+    angle_set(
+        out,
+        angle_deg=angle_deg,
+        zyx_shape=size,
+        n_lines=lines,
+        draws=draw or [0],
+        workers=workers,
+        seed=seed,
     )
 
 
@@ -88,14 +87,17 @@ def phantoms_beads(
     experiments: ExperimentsFolder = EXPERIMENTS,
 ) -> None:
     """Solid beads of 2 µm on the fine grid of an experiment."""
-    from tenet.data.phantoms.kinds import BeadsPhantomSettings
-    from tenet.data.phantoms.sets import generate_set
+    from tenet.tasks.phantoms import bead_set
 
-    params = read_experiment(experiment, overlay, settings, experiments).params
-    chosen = BeadsPhantomSettings(
-        zyx_shape=size, voxel_size_um=params.fine_voxel_size_um, n_beads=beads
+    bead_set(
+        read_experiment(experiment, overlay, settings, experiments),
+        out,
+        zyx_shape=size,
+        n_beads=beads,
+        count=count or 1,
+        workers=workers,
+        seed=seed,
     )
-    generate_set(chosen, out, count=count or 1, seed=seed, workers=workers, progress=report)
 
 
 @phantoms_app.command("tissue")
@@ -113,12 +115,18 @@ def phantoms_tissue(
     experiments: ExperimentsFolder = EXPERIMENTS,
 ) -> None:
     """Cells with branching processes, or a tumour, on the fine grid of an experiment."""
-    from tenet.data.phantoms.sets import generate_set
-    from tenet.paper.tissue import TissuePhantomSettings
+    from tenet.paper.tasks.tissue import tissue_set
 
-    params = read_experiment(experiment, overlay, settings, experiments).params
-    chosen = TissuePhantomSettings(kind, size, params.fine_voxel_size_um, cells)
-    generate_set(chosen, out, count=count or 1, seed=seed, workers=workers, progress=report)
+    tissue_set(
+        kind,
+        read_experiment(experiment, overlay, settings, experiments),
+        out,
+        zyx_shape=size,
+        n_cells=cells,
+        count=count or 1,
+        workers=workers,
+        seed=seed,
+    )
 
 
 @phantoms_app.command("import")
@@ -147,11 +155,10 @@ def simulate(
     experiments: ExperimentsFolder = EXPERIMENTS,
 ) -> None:
     """Take simulated stacks of phantoms; --set params.NA=... makes another microscope of it."""
-    from tenet.data.simulate import simulate_acquisitions
+    from tenet.tasks.simulate import simulate as simulated
 
-    chosen = read_experiment(experiment, overlay, settings, experiments)
-    written = simulate_acquisitions(
-        chosen,
+    written = simulated(
+        read_experiment(experiment, overlay, settings, experiments),
         phantoms,
         out,
         motion_px=motion,

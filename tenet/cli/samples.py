@@ -1,6 +1,5 @@
 """`tenet samples`: settings for your own stacks."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +13,7 @@ from tenet.cli.options import (
     Overlays,
     PlanesAre,
     Settings,
-    VoxelSize,
+    VoxelSizeUm,
     read_experiment,
 )
 
@@ -30,7 +29,7 @@ def samples_experiment(
     wavelength: Annotated[float | None, typer.Option(help="Excitation wavelength in µm.")] = None,
     ni: Annotated[float | None, typer.Option(help="Index of the immersion medium.")] = None,
     photons: Annotated[int | None, typer.Option(help="2 for two-photon excitation.")] = None,
-    voxel_size: VoxelSize = None,
+    voxel_size: VoxelSizeUm = None,
     channel: Channel = None,
     planes_are: PlanesAre = None,
     overlay: Overlays = None,
@@ -38,27 +37,18 @@ def samples_experiment(
     experiments: ExperimentsFolder = EXPERIMENTS,
 ) -> None:
     """Write the settings for a stack of your own from its voxel size and optics."""
-    from tenet.io.atomic import save_json
-    from tenet.io.folders import voxel_size_of
-    from tenet.io.open import open_stack
-    from tenet.io.outputs import check_outputs
-    from tenet.settings.own_stack import sample_experiment, uneven_voxels
+    from tenet.tasks.samples import write_settings
 
-    check_outputs([file], [out])
-    stack = open_stack(file, channel=channel, planes_are=planes_are)
-    experiment = sample_experiment(
+    params = write_settings(
+        file,
+        out,
         read_experiment(base, overlay, settings, experiments),
-        voxel_size_of(stack, voxel_size),
-        where=str(file),
-        zyx_shape=stack.zyx_shape,
+        voxel_size_um=voxel_size,
+        channel=channel,
+        planes_are=planes_are,
         na=na,
         wavelength_um=wavelength,
         immersion_index=ni,
         photons=photons,
     )
-    save_json(out, experiment.model_dump(mode="json"))
-    params = experiment.params
     print(f"scale {params.scale}, fine voxels {params.fine_voxel_size_um} µm -> {out}")
-    uneven = uneven_voxels(params)
-    if uneven:
-        print(f"note: {file}: {uneven}", file=sys.stderr)

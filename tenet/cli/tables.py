@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 import typer
 
 from tenet.cli.options import Out, Seed
-from tenet.cli.printing import write_tables
 from tenet.errors import TenetError
 
 
@@ -31,25 +30,25 @@ def table(
     seed: Seed = 0,
 ) -> None:
     """Means, intervals and the paper's numbers side by side."""
-    import numpy as np
+    from tenet.paper.tasks.summary import summarise
 
-    from tenet.io.outputs import check_outputs
-    from tenet.paper.evaluate.summary import summary_table
-    from tenet.paper.evaluate.tables import read_metrics
-
-    check_outputs(
-        [*metrics, published, *(psf or ()), *([acquisition] if acquisition else [])], [out]
-    )
-    tables = [read_metrics(path) for path in metrics]
-    rng = np.random.default_rng(seed)
     budgets = {}
     for words in budget or ():
         method, is_one, told = words.partition("=")
         if not is_one:
             raise TenetError(f"--budget {words}: expected METHOD=WORDS")
         budgets[method] = told
-    summary = summary_table(figure, tables, published, rng, psf or (), acquisition, budgets)
-    write_tables([summary], (out,))
+    lines = summarise(
+        figure,
+        metrics,
+        published,
+        out,
+        psfs=psf or (),
+        acquisition=acquisition,
+        budgets=budgets,
+        seed=seed,
+    )
+    print(*lines, sep="\n")
 
 
 def published_table(
@@ -62,14 +61,9 @@ def published_table(
     seed: Seed = 0,
 ) -> None:
     """Every number of the paper beside this run's, by the paper's definition and by a fair one."""
-    import numpy as np
+    from tenet.paper.tasks.published import compare
 
-    from tenet.io.outputs import check_outputs
-    from tenet.paper.published import published_vs_run
-
-    check_outputs([published, *metrics, *(sweep or ())], [out])
-    found = published_vs_run(published, metrics, sweep or (), np.random.default_rng(seed))
-    write_tables([found], (out,))
+    print(*compare(published, metrics, sweep or (), out, seed=seed), sep="\n")
 
 
 def bench(

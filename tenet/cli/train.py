@@ -24,10 +24,9 @@ from tenet.cli.options import (
     Settings,
     Threads,
     Tuning,
-    VoxelSize,
+    VoxelSizeUm,
     read_experiment,
 )
-from tenet.cli.printing import note_missing_calibration, warn_of_voxels
 from tenet.errors import TenetError
 
 
@@ -47,7 +46,7 @@ def pretrain(
 
     Run the same command again after an interruption: it goes on where it was.
     """
-    from tenet import tasks
+    from tenet.tasks import pretrain as tasks
 
     chosen = read_experiment(experiment, overlay, settings, experiments)
     where = choose_device(device, threads)
@@ -71,7 +70,7 @@ def align(
 
     The result is the pre-trained model with it: fine-tune from there.
     """
-    from tenet import tasks
+    from tenet.tasks import align as tasks
 
     chosen = read_experiment(experiment, overlay, settings, experiments)
     where = choose_device(device, threads)
@@ -100,7 +99,7 @@ def finetune(
     evaluate_only: Annotated[
         bool, typer.Option("--evaluate-only", help="Losses of the model in --out; no training.")
     ] = False,
-    voxel_size: VoxelSize = None,
+    voxel_size: VoxelSizeUm = None,
     channel: Channel = None,
     planes_are: PlanesAre = None,
     seed: Seed = 0,
@@ -114,40 +113,29 @@ def finetune(
 
     With --rois and --fold the images that hold the regions of that fold are left out.
     """
-    from tenet import tasks
-    from tenet.data.folds import outside_fold
-    from tenet.io.folders import stack_files
-    from tenet.io.open import open_stack
+    from tenet.tasks import finetune as tasks
+    from tenet.tasks.training import RawStacks
 
     chosen = read_experiment(experiment, overlay, settings, experiments)
     where = choose_device(device, threads)
-    stacks = None
     if simulation == bool(data):
         raise TenetError("give either --data with raw stacks, or --simulation")
-    if data:
-        files = [file for path in data for file in stack_files(path)]
-        stacks = [open_stack(file, channel=channel, planes_are=planes_are) for file in files]
-        stacks = outside_fold(stacks, fold, rois, chosen.test_dataset.test_images)
-        for stack in stacks:
-            warn_of_voxels(stack, voxel_size, chosen)
-        note_missing_calibration(pretrained)
+    raw = RawStacks(data, rois, fold, channel, planes_are, voxel_size) if data else None
     if evaluate_only:
         losses = tasks.evaluate(
-            chosen, out, pretrained, stacks, phantoms=phantoms, device=where, seed=seed
+            chosen, pretrained, out, raw, phantoms=phantoms, device=where, seed=seed
         )
         print(json.dumps(losses, indent=2))
         return
-    names = [stack.path.name for stack in stacks or ()]
     tasks.fine_tune(
         chosen,
         pretrained,
         out,
-        stacks,
+        raw,
         tuning=tuning,
-        provenance={"pretrained": str(pretrained), "fold": fold, "images": names},
-        device=where,
-        seed=seed,
         phantoms=phantoms,
         mode=train,
         align=align,
+        device=where,
+        seed=seed,
     )

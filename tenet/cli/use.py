@@ -1,6 +1,5 @@
-"""`tenet enhance`, `predict` and `register`: what is done to raw stacks."""
+"""`tenet enhance` and `register`: what is done to raw stacks."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,15 +18,14 @@ from tenet.cli.options import (
     PlanesAre,
     Rois,
     Threads,
-    VoxelSize,
+    VoxelSizeUm,
 )
-from tenet.cli.printing import report, warn_of_voxels
-from tenet.cli.stacks import model_of, pairs_of
-from tenet.errors import TenetError
 
 
 def enhance(
-    stacks: Annotated[list[Path], typer.Argument(metavar="STACK...", help="Raw stacks.")],
+    stacks: Annotated[
+        list[Path], typer.Argument(metavar="STACK...", help="Raw stacks, or folders of them.")
+    ],
     model: ModelFolder,
     out: Out,
     name: Annotated[str | None, typer.Option(help="Name of the result of a single stack.")] = None,
@@ -48,58 +46,39 @@ def enhance(
     flips: Annotated[
         int, typer.Option(help="Mean over 4 or 8 mirror images: a little better, as much slower.")
     ] = 1,
+    rois: Rois = None,
+    fold: Fold = None,
+    normalisation: Normalisation = None,
     align: Align = None,
-    voxel_size: VoxelSize = None,
+    voxel_size: VoxelSizeUm = None,
     channel: Channel = None,
     planes_are: PlanesAre = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Deblur, super-resolve and segment stacks: OME-TIFF with channels shape and brightness."""
-    from tenet.enhance.enhance import enhance_stack, read_threshold, segmented_share
-    from tenet.io.folders import stack_name, voxel_size_of
-    from tenet.io.intensities import warnings_of
-    from tenet.io.open import open_stack
-    from tenet.io.outputs import check_outputs, plain_name
-    from tenet.model.certainty import Certainty
-    from tenet.model.intensity import model_range
-    from tenet.paper.legacy.inference import enhanced_sheet
+    """Deblur, super-resolve and segment stacks: OME-TIFF with channels shape and brightness.
 
-    if name is not None and len(stacks) > 1:
-        raise TenetError("--name goes with a single stack")
-    stems = [stack_name(path) for path in stacks] if name is None else [plain_name(name)]
-    suffix = "ome.zarr" if as_zarr else "ome.tif"
-    results = [out / f"{stem}.{suffix}" for stem in stems]
-    pictures = [out / f"{stem}.png" for stem in stems] if sheet else []
-    check_outputs(stacks, [*results, *pictures])
-    opened = [open_stack(path, channel=channel, planes_are=planes_are) for path in stacks]
-    sizes = [voxel_size_of(stack, voxel_size) for stack in opened]
-    network, experiment = model_of(model, device, threads, align)
-    certainty = Certainty.read(model) if uncertainty else None
-    chosen = read_threshold(model)
-    threshold = experiment.params.threshold if chosen is None else chosen
-    for number, (stack, size, path) in enumerate(zip(opened, sizes, results, strict=True)):
-        warn_of_voxels(stack, size, experiment)
-        range_ = model_range(stack, experiment, model, device=network.initial_psf.device)
-        print(f"{stack.path}: {range_.describe()}", file=sys.stderr)
-        enhance_stack(
-            network,
-            stack,
-            range_,
-            path,
-            voxel_size_um=size,
-            tile_zyx_shape=tile,
-            flips=flips,
-            certainty=certainty,
-            device=choose_device(device, threads),
-            progress=report,
-        )
-        for warning in warnings_of(range_, segmented_share(path, threshold)):
-            print(f"warning: {stack.path}: {warning}", file=sys.stderr)
+    Results of a folder are laid out as the folder is, with the model's threshold in settings.json;
+    --rois and --fold choose stacks of a folder.
+    """
+    from tenet.tasks.enhance import Reading
+    from tenet.tasks.enhance import enhance as enhanced
+
+    for path in enhanced(
+        Reading(stacks, rois, fold, channel, planes_are, voxel_size),
+        model,
+        out,
+        name=name,
+        normalisation=normalisation,
+        align=align,
+        tile_zyx_shape=tile,
+        flips=flips,
+        as_zarr=as_zarr,
+        uncertainty=uncertainty,
+        sheet=sheet,
+        device=choose_device(device, threads),
+    ):
         print(path)
-        if sheet:
-            enhanced_sheet(network, stack, path, pictures[number], voxel_size_um=size)
-            print(pictures[number])
 
 
 def predict(
@@ -114,22 +93,18 @@ def predict(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Enhance all stacks of a folder for the evaluation; with --fold, only those of a fold."""
-    from tenet.data.folds import every_stack
-    from tenet.enhance.enhance import enhance_stack, read_threshold
-    from tenet.io.atomic import save_json
-    from tenet.model.intensity import model_range
+    """`enhance` of a folder for the evaluation, where a stack may have the model's voxel size."""
+    from tenet.tasks.enhance import Reading, enhance
 
-    pairs = pairs_of(every_stack(data, out, rois, fold, channel=channel), out)
-    network, experiment = model_of(model, device, threads, align)
-    threshold = read_threshold(model)
-    where = network.initial_psf.device
-    for stack, path in pairs:
-        range_ = model_range(stack, experiment, model, normalisation, device=where)
-        size = stack.voxel_size_um or experiment.params.coarse_voxel_size_um
-        enhance_stack(network, stack, range_, path, voxel_size_um=size)
-    chosen = experiment.params.threshold if threshold is None else threshold
-    save_json(out / "settings.json", {"threshold": chosen, "model": str(model)})
+    for path in enhance(
+        Reading([data], rois, fold, channel, voxel_size_of_model=True),
+        model,
+        out,
+        normalisation=normalisation,
+        align=align,
+        device=choose_device(device, threads),
+    ):
+        print(path)
 
 
 def register(
@@ -139,13 +114,11 @@ def register(
         Literal["rigid", "translation"],
         typer.Option(help="Shift and rotation in the plane, or shift alone."),
     ] = "rigid",
-    voxel_size: VoxelSize = None,
+    voxel_size: VoxelSizeUm = None,
     channel: Channel = None,
 ) -> None:
     """Lay each plane of raw stacks on the mean of those around it, where the sample moved."""
-    from tenet.paper.registration import register_folder
+    from tenet.paper.tasks.register import register as registered
 
-    number = register_folder(
-        data, out, motion=motion, voxel_size_um=voxel_size, channel=channel, progress=report
-    )
+    number = registered(data, out, motion=motion, voxel_size_um=voxel_size, channel=channel)
     print(f"{number} stacks -> {out}")

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tenet.data.phantoms.kinds import TrainingPhantomSettings
 from tenet.data.phantoms.store import Phantom, open_phantoms
 from tenet.io.atomic import save_json, save_table
 from tenet.io.writing import write_ome_tiff
@@ -14,23 +13,11 @@ from tenet.physics.blur import StridedBlur, centred_planes
 from tenet.physics.motion import shift_planes
 from tenet.physics.noise import NoiseModel
 from tenet.physics.optics import RadialPSF, centred, model_fwhm_um, psf_volume
-from tenet.settings.schema import Experiment, ModelParams, PhantomSet
+from tenet.settings.schema import Experiment, ModelParams
+from tenet.types import Progress
 
 #: Camera counts of simulated raw stacks: offset + gain · intensity.
 OFFSET, GAIN = 100.0, 10_000.0
-
-
-def training_phantoms(section: PhantomSet) -> TrainingPhantomSettings:
-    """The phantoms that an experiment is pre-trained on."""
-    base, scale = TrainingPhantomSettings(), section.object_scale
-    return TrainingPhantomSettings(
-        zyx_shape=section.image_size,
-        n_objects=(section.train_object_num_min, section.train_object_num_max),
-        line_fraction=section.line_fraction,
-        line_thickness=section.line_thickness,
-        line_length=(base.line_length[0] * scale, base.line_length[1] * scale),
-        solid_radius=(base.solid_radius[0] * scale, base.solid_radius[1] * scale),
-    )
 
 
 def simulate_acquisitions(
@@ -42,6 +29,7 @@ def simulate_acquisitions(
     no_noise_part: bool = False,
     folds: int | None = None,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> list[Path]:
     """Acquire every phantom of a folder.
 
@@ -66,6 +54,8 @@ def simulate_acquisitions(
         Number of cross-validation folds in ``rois.csv``; images are dealt out in order.
     seed : int
         Of noise and motion; stack i has its own, whatever the others are.
+    progress : callable, optional
+        Called as ``progress(done, stacks)`` after every stack.
 
     Returns
     -------
@@ -106,6 +96,8 @@ def simulate_acquisitions(
             # Coarse plane i is centred on fine plane i·s + (s - 1)/2.
             coarse_z = (z - (scale - 1) / 2) / scale
             rois.append((len(rois), index, round(coarse_z), round(y), round(x), fold))
+        if progress is not None:
+            progress(index + 1, len(volumes))
     if rois:
         columns = ("roi", "image", "z", "y", "x", "fold")
         save_table(out / "rois.csv", [dict(zip(columns, row, strict=True)) for row in rois])

@@ -5,11 +5,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from queue import Queue
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from tenet.enhance.memory import (
@@ -24,12 +24,13 @@ from tenet.enhance.memory import (
 from tenet.enhance.restore import restore_array, restore_stack
 from tenet.enhance.tiles import Tile, halves, round_up, tile_plan, weigh
 from tenet.errors import TenetError
-from tenet.io.intensities import IntensityRange
+from tenet.io.array import array_stack
+from tenet.io.intensities import IntensityRange, normalise
 from tenet.io.open import open_stack
 from tenet.io.stack import Stack
 from tenet.model.certainty import Certainty
-from tenet.model.store import THRESHOLD, read_calibration, read_experiment, read_provenance
 from tenet.model.tenet import TENET
+from tenet.model.trained import TrainedModel
 from tenet.networks import recording
 from tenet.physics.optics import psf_volume
 from tenet.types import Progress, Triple, VoxelSize
@@ -49,7 +50,7 @@ FLIPS: dict[int, tuple[tuple[int, ...], ...]] = {
 
 
 def enhance_stack(
-    model: TENET,
+    model: TrainedModel,
     stack: Stack,
     range_: IntensityRange,
     out: Path,
@@ -58,7 +59,7 @@ def enhance_stack(
     tile_zyx_shape: Triple | None = None,
     overlap_zyx: Triple | None = None,
     flips: int = 1,
-    certainty: Certainty | None = None,
+    uncertainty: bool = False,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -66,20 +67,19 @@ def enhance_stack(
 
     A tile is as large as the memory allows, which makes a batch of several smaller ones pointless;
     one that turns out too large is done in halves. While one is computed the next is read, and the
-    one before written. `model.half_precision` holds here as in training.
+    one before written.
 
     Parameters
     ----------
-    model : TENET
-        Put into evaluation mode, and on `device` if one is given.
+    model : TrainedModel
+        Its network is put into evaluation mode, and on `device` if one is given.
     stack : Stack
         Raw stack.
     range_ : IntensityRange
-        Raw intensities that become 0 and 1.
+        Raw intensities that become 0 and 1, as `model.intensity_range` finds them.
     out : Path
         Receives C, Z·s, Y, X: "shape", the probability in [0, 1] before any threshold, and
-        "brightness" in [0, 1]. The voxel size along z is the stack's over s. With `certainty` a
-        third channel, "uncertainty".
+        "brightness" in [0, 1]. The voxel size along z is the stack's over s.
     voxel_size_um : tuple of float, optional
         Voxel size of the stack along z, y and x; by default what its file says.
     tile_zyx_shape, overlap_zyx : tuple of int, optional
@@ -88,8 +88,8 @@ def enhance_stack(
     flips : {1, 4, 8}
         Enhance it as it is, or average over its mirror images in the plane, or in all axes: so many
         times slower.
-    certainty : Certainty, optional
-        What the model's probabilities mean.
+    uncertainty : bool
+        Whether to write a third channel, "uncertainty": how likely each voxel is segmented wrongly.
     device : torch.device or str, optional
         Where to compute; by default where the model is. ``"cuda"`` stands for all GPUs, which share
         the tiles.
@@ -106,9 +106,11 @@ def enhance_stack(
     TenetError
         If the voxel size is not known, the stack holds NaN or infinite intensities, the tile is too
         small for the overlap, there is no memory for the smallest tile, `flips` is another number,
-        or the disk is full.
+        the disk is full, or uncertainty is wanted of a model that was never calibrated.
     """
-    tenet = _Tiled(model, tile_zyx_shape, overlap_zyx, _devices(model, device), flips, certainty)
+    certainty = model.certainty if uncertainty else None
+    devices = _devices(model.network, device)
+    tenet = _Tiled(model.network, tile_zyx_shape, overlap_zyx, devices, flips, certainty)
     return restore_stack(tenet, stack, range_, out, voxel_size_um=voxel_size_um, progress=progress)
 
 
@@ -117,6 +119,69 @@ def segmented_share(enhanced: Path, threshold: float) -> float:
     shape = open_stack(enhanced, channel=CHANNELS.index("shape"))
     reached = sum(int(np.count_nonzero(slab >= threshold)) for _, slab in shape.slabs())
     return reached / math.prod(shape.zyx_shape)
+
+
+class EnhancedVolume(NamedTuple):
+    """An enhanced stack in memory.
+
+    Attributes
+    ----------
+    shape, brightness : ndarray of float32, shape (Z·s, Y, X)
+        In [0, 1]; `shape` is the probability before any threshold.
+    voxel_size_um : tuple of float
+        Along z, y and x.
+    range_ : IntensityRange
+        Raw intensities that became 0 and 1.
+    """
+
+    shape: NDArray[np.float32]
+    brightness: NDArray[np.float32]
+    voxel_size_um: VoxelSize
+    range_: IntensityRange
+
+
+def enhance_volume(
+    model: TrainedModel,
+    image_zyx: ArrayLike,
+    voxel_size_um: VoxelSize | None = None,
+    *,
+    normalisation: str | None = None,
+    flips: int = 1,
+    device: torch.device | str | None = None,
+    progress: Progress | None = None,
+) -> EnhancedVolume:
+    """Enhance raw intensities in memory, scaled as `tenet enhance` scales those of a file.
+
+    Parameters
+    ----------
+    model : TrainedModel
+    image_zyx : array-like, shape (Z, Y, X)
+        Raw intensities.
+    voxel_size_um : tuple of float, optional
+        Along z, y and x; by default that of the stacks that the model was trained for.
+    normalisation : {"none", "minmax", "percentile"}, optional
+        As in `TrainedModel.intensity_range`.
+    flips, device, progress
+        As for `enhance_stack`.
+
+    Returns
+    -------
+    EnhancedVolume
+
+    Raises
+    ------
+    TenetError
+        If the array is no stack of finite real numbers, or they are all equal.
+    """
+    size_z, size_y, size_x = voxel_size_um or model.params.coarse_voxel_size_um
+    stack = array_stack(image_zyx, (size_z, size_y, size_x))
+    range_ = model.intensity_range(stack, normalisation)
+    image = normalise(stack.read(), range_)
+    shape, brightness = enhance_array(
+        model.network, image, flips=flips, device=device, progress=progress
+    )
+    fine_size_um = (size_z / model.params.scale, size_y, size_x)
+    return EnhancedVolume(shape, brightness, fine_size_um, range_)
 
 
 def enhance_array(
@@ -129,10 +194,12 @@ def enhance_array(
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Enhance a small stack in memory; see `enhance_stack`.
+    """Enhance a small normalised stack with a network, trained or in training.
 
     Parameters
     ----------
+    model : TENET
+        Put into evaluation mode, and on `device` if one is given; `model.half_precision` decides.
     image_zyx : ndarray
         Intensities in [0, 1], shape (Z, Y, X).
     tile_zyx_shape, overlap_zyx, flips, device, progress
@@ -247,23 +314,6 @@ def _devices(model: TENET, device: torch.device | str | None) -> list[torch.devi
     return [chosen]
 
 
-def choose_alignment(model: TENET, wanted: bool | None, folder: Path) -> None:
-    """Keep a model's alignment network or leave it out; by default, where None, keep it.
-
-    Raises
-    ------
-    TenetError
-        If it is wanted and there is none.
-    """
-    if wanted and model.aligner is None:
-        raise TenetError(
-            f"{folder} has no alignment network: it needs align_params in the experiment, and "
-            "`python -m tenet align` before fine-tuning"
-        )
-    if wanted is False:
-        model.aligner = None
-
-
 @torch.inference_mode()
 def _enhance_tile(
     model: TENET,
@@ -308,33 +358,3 @@ def psf_before_and_after(
     with torch.no_grad():
         after = model.psf().cpu().numpy()
     return before, after, voxel_size_um
-
-
-def read_threshold(folder: Path) -> float | None:
-    """Read the threshold that was chosen for a model on held-out phantoms; None if none was.
-
-    Raises
-    ------
-    TenetError
-        If threshold.json is damaged, or of another model.
-    """
-    found = read_calibration(folder)
-    return None if found is None else found.threshold
-
-
-def missing_calibration(folder: Path) -> str | None:
-    """Say in one line what stands in for the calibration of a model, or None if it has one."""
-    found = read_calibration(folder)
-    if found is not None:
-        if found.weights is not None or not read_provenance(folder).files:
-            return None
-        return (
-            f"{folder / THRESHOLD} does not say which weights it is for: it was written by hand, "
-            "or by an earlier version"
-        )
-    threshold = read_experiment(folder).params.threshold
-    return (
-        f"{folder} was never calibrated (it has no {THRESHOLD}): stacks are not brought to the "
-        f"level of phantoms, and its threshold is taken as {threshold:g}, from its settings; give "
-        "--tuning phantoms when training to choose both"
-    )

@@ -15,6 +15,7 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
+from tenet.enhance.enhance import psf_before_and_after
 from tenet.enhance.views import (
     _GAP,
     COLOURS,
@@ -27,7 +28,10 @@ from tenet.enhance.views import (
     save,
     show_view,
 )
+from tenet.errors import TenetError
+from tenet.io.stack import Stack
 from tenet.metrics.widths import fwhm
+from tenet.model.trained import TrainedModel
 from tenet.types import VoxelSize
 
 #: Line colours "before" and "after" (vermilion and blue of Okabe & Ito, for colour-blind readers).
@@ -247,3 +251,51 @@ def panels(
     if title:
         figure.suptitle(title)
     return save(figure, out)
+
+
+def enhanced_sheet(
+    out: Path,
+    model: TrainedModel,
+    stack: Stack,
+    enhanced: Path,
+    *,
+    voxel_size_um: VoxelSize | None = None,
+    title: str = "",
+) -> Path:
+    """Draw the `sheet` of a stack that `enhance_stack` enhanced.
+
+    Parameters
+    ----------
+    out : Path
+        Receives the PNG.
+    model : TrainedModel
+        What enhanced the stack; its PSF is shown.
+    stack : Stack
+        The raw stack.
+    enhanced : Path
+        What `enhance_stack` wrote.
+    voxel_size_um : tuple of float, optional
+        Of the raw stack along z, y and x; by default what its file says.
+    title : str
+        By default the name of the raw stack's file.
+
+    Raises
+    ------
+    TenetError
+        If the voxel size is not known.
+    """
+    size_um = voxel_size_um or stack.voxel_size_um
+    if size_um is None:
+        raise TenetError(f"{stack.path}: it records no voxel size; give z, y, x in µm")
+    before, after, psf_size_um = psf_before_and_after(model.network)
+    return sheet(
+        out,
+        stack,
+        enhanced,
+        voxel_size_um=size_um,
+        fine_voxel_size_um=(size_um[0] / model.params.scale, size_um[1], size_um[2]),
+        psf_before=before,
+        psf_after=after,
+        psf_voxel_size_um=psf_size_um,
+        title=title or stack.path.name,
+    )

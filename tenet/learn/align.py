@@ -83,7 +83,7 @@ def train_alignment(
             f"{experiment.params.scale}: pre-train for this scale"
         )
     identity = (
-        f"align {seed} {digest(pretrained / MODEL)} {experiment.model_dump_json()} "
+        f"align {seed} {digest(pretrained / MODEL)} {experiment.effective()} "
         f"{phantoms_digest(phantoms)}"
     )
     half_precision = experiment.pretrain_loop.precision == "bfloat16"
@@ -152,6 +152,7 @@ class AlignmentTask:
                 ("val", experiment.pretrain_val_dataset),
             )
         }
+        self.held_out = experiment.pretrain_val_dataset
         self.psfs = psfs(experiment.params, experiment.microscopes, generator_for(seed, 3))
         tenet.encoder.requires_grad_(False)
         tenet.encoder.eval()
@@ -182,9 +183,8 @@ class AlignmentTask:
 
     def validation_terms(self, model: AlignmentNet) -> Iterator[Mapping[str, Tensor]]:
         """Terms on the fixed validation batches."""
-        dataset = self.simulators["val"].dataset
-        for index in range(dataset.I):
-            rng = generator_for(dataset.seed, index)
+        for index in range(self.held_out.I):
+            rng = generator_for(self.held_out.seed, index)
             drawn = self.simulators["val"].draw(1, rng)
             yield self.terms(model, "val", drawn, rng)
 

@@ -6,7 +6,7 @@ model will be judged on.
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from tenet.model.store import (
 )
 from tenet.model.tenet import TENET
 from tenet.physics.optics import psf_fwhm_um
+from tenet.progress import shown
 
 Pair = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
@@ -88,8 +89,14 @@ def calibrate(model: TENET, phantoms: Path, folder: Path, *, seed: int = 0) -> d
     peaks = [deconvolved_peak(model, image) for image, _ in pairs]
     gains = [reconstruction_gain(model, image) for image, _ in pairs]
     counts = Counts()
-    scores = ((enhance_array(model, image)[0], truth) for image, truth in pairs)
-    choice = best_threshold(counts.seen(scores), threshold_grid())
+    with shown("calibrating on phantoms") as meter:
+
+        def scores() -> Iterator[Pair]:
+            for done, (image, truth) in enumerate(pairs, start=1):
+                yield enhance_array(model, image)[0], truth
+                meter(done, len(pairs))
+
+        choice = best_threshold(counts.seen(scores()), threshold_grid())
     record = {
         "threshold": round(float(choice.threshold), 4),
         "iou": round(float(choice.iou), 4),

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +26,7 @@ from tenet.learn.losses import (
 )
 from tenet.learn.pretrain import Drawn, Simulator, supervised_terms
 from tenet.learn.scan import lowest
-from tenet.model.intensity import inside, model_range
+from tenet.model.intensity import inside
 from tenet.model.store import (
     FISHER,
     LOSSES,
@@ -41,9 +42,11 @@ from tenet.model.store import (
     stacks_digest,
 )
 from tenet.model.tenet import TENET, Enhanced
+from tenet.model.trained import TrainedModel
 from tenet.model.weights import check_weights
 from tenet.physics.richardson_lucy import saturated
-from tenet.settings.schema import Dataset, Experiment
+from tenet.settings.optics import differing_optics
+from tenet.settings.schema import Experiment
 
 #: Windows of the stacks on which lengths of the PSF are tried, and the size in rows and columns of
 #: the parts of them whose losses are compared.
@@ -57,12 +60,17 @@ def raw_data(
     experiment: Experiment,
     pretrained: Path,
     *,
+    align: bool | None = None,
     device: torch.device | str = "cpu",
 ) -> RawData:
-    """Raw stacks for fine-tuning, and for its validation, scaled for the pre-trained model."""
-    ranges = {
-        stack.path: model_range(stack, experiment, pretrained, device=device) for stack in stacks
-    }
+    """Raw stacks for fine-tuning, and for its validation, scaled for the pre-trained model.
+
+    Alignment comes before the encoder as in the fine-tuning itself; see `finetune`.
+    """
+    aligned = _with_alignment(experiment, align).align_params is not None
+    model = TrainedModel.load(pretrained, device=device, align=None if aligned else False)
+    normalisation = experiment.train_dataset.normalisation
+    ranges = {stack.path: model.intensity_range(stack, normalisation) for stack in stacks}
     return RawData(stacks, stacks, ranges)
 
 
@@ -124,7 +132,7 @@ def finetune(
     if data is not None:
         stacks = (*data.training, *data.validation)
         inputs.update(stacks_digest([(s, data.ranges[s.path]) for s in stacks]).encode())
-    identity = f"finetune {seed} {mode} {inputs.hexdigest()} {experiment.model_dump_json()}"
+    identity = f"finetune {seed} {mode} {inputs.hexdigest()} {experiment.effective()}"
     if is_trained(folder, identity):
         model, _ = load_model(folder, device=device)
         model.half_precision = task.model.half_precision
@@ -162,8 +170,8 @@ def evaluate(
     seed: int = 0,
 ) -> dict[str, float]:
     """Validation losses of a saved model, without training; also written as ``losses.json``."""
-    model, saved = load_model(model_folder, device=device)
-    experiment = experiment.model_copy(update={"align_params": saved.align_params})
+    model, _ = load_model(model_folder, device=device)
+    experiment = aligned_as(experiment, model_folder)
     task = finetune_task(
         experiment, pretrained, data=data, phantoms=phantoms, mode="old", device=device, seed=seed
     )
@@ -248,6 +256,12 @@ def _with_alignment(experiment: Experiment, align: bool | None) -> Experiment:
     )
 
 
+def aligned_as(experiment: Experiment, folder: Path) -> Experiment:
+    """The experiment with the alignment that the fine-tuned model in a folder has, or without."""
+    align_params = TrainedModel.settings_of(folder).align_params
+    return experiment.model_copy(update={"align_params": align_params})
+
+
 def finetune_task(
     experiment: Experiment,
     pretrained: Path,
@@ -264,6 +278,12 @@ def finetune_task(
         raise TenetError(
             f"{pretrained} was trained for scale {source_experiment.params.scale}, "
             f"{experiment.name} has {experiment.params.scale}: pre-train for this scale"
+        )
+    if (differing := differing_optics(experiment.params, source_experiment.params)) is not None:
+        print(
+            f"warning: {experiment.name} has other optics than {pretrained}: {differing}; "
+            "fine-tuning starts from the PSF of the pre-trained model",
+            file=sys.stderr,
         )
     if experiment.align_params is not None and source.aligner is None:
         raise TenetError(
@@ -439,7 +459,7 @@ class FinetuneTask:
 
     def validation_terms(self, model: Any) -> Iterator[Mapping[str, Tensor]]:
         """Terms on the fixed validation crops."""
-        section: Dataset = self.experiment.val_dataset
+        section = self.experiment.val_dataset
         for index in range(section.I):
             rng = generator_for(section.seed, index)
             image, masked = self.images.batch("val", self.images.draw("val", 1, rng), rng)

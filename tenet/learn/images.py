@@ -17,7 +17,7 @@ from tenet.io.stack import Stack
 from tenet.learn.pretrain import Drawn, Simulator, mask
 from tenet.model.intensity import stack_range
 from tenet.model.tenet import TENET
-from tenet.settings.schema import Experiment
+from tenet.settings.schema import Dataset, Experiment
 
 #: Least size, in rows and columns (where a stack has as many), of windows that are looked at whole.
 SCANNED_YX = 96
@@ -36,7 +36,7 @@ class RawData:
     def prepare(
         cls, training: Sequence[Stack], validation: Sequence[Stack], method: str
     ) -> "RawData":
-        """Check every stack and measure its range; `method` as in `Dataset.normalisation`."""
+        """Check every stack and measure its range; `method` as in `RawDataset.normalisation`."""
         ranges = {stack.path: stack_range(stack, method) for stack in {*training, *validation}}
         return cls(training, validation, ranges)
 
@@ -61,7 +61,10 @@ class RawCrops:
     """Crops of raw stacks."""
 
     def __init__(self, model: TENET, experiment: Experiment, data: RawData) -> None:
-        self.sections = {"train": experiment.train_dataset, "val": experiment.val_dataset}
+        self.sections: dict[str, Dataset] = {
+            "train": experiment.train_dataset,
+            "val": experiment.val_dataset,
+        }
         self.scale = experiment.params.scale
         self.device = model.initial_psf.device
         self.align = model.align
@@ -74,7 +77,7 @@ class RawCrops:
                 stacks[part],
                 [data.ranges[stack.path] for stack in stacks[part]],
                 (z // self.scale, y, x),
-                augment=section.augment and part == "train",
+                augment=experiment.train_dataset.augment and part == "train",
             )
 
     def draw(self, part: str, size: int, rng: np.random.Generator) -> Tensor:
@@ -117,7 +120,10 @@ class SimulatedCrops:
 
     def __init__(self, model: TENET, experiment: Experiment, volumes: Sequence[Phantom]) -> None:
         training, validation = experiment.pretrain_dataset, experiment.pretrain_val_dataset
-        self.sections = {"train": experiment.train_dataset, "val": experiment.val_dataset}
+        self.sections: dict[str, Dataset] = {
+            "train": experiment.train_dataset,
+            "val": experiment.val_dataset,
+        }
         self.model = model
         self.noise = copy.deepcopy(model.noise)  # as the PSF, the noise of the data stands still
         noise = not experiment.pretrain_loop.without_noise

@@ -21,14 +21,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from pydantic import PositiveInt
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -40,6 +32,7 @@ from tenet.learn.schedule import Schedule
 from tenet.model.store import HISTORY, digest_of, load_tensors, not_finite, on_cpu, save_tensors
 from tenet.model.weights import check_weights
 from tenet.networks.blocks import checkpoint_blocks, hasten_encoders
+from tenet.progress import shown
 from tenet.settings.schema import Optimisation, Section, validated
 
 CHECKPOINT = "checkpoint.pt"
@@ -151,11 +144,9 @@ def train(
     elif on_gpu and settings.accumulate == 1 and not settings.checkpoint:
         hasten_encoders(model, "recorded")
     readers = min(MOST_READERS, torch.get_num_threads()) if on_gpu else 1
-    with _progress() as bar, event_log(plan.folder, run.epoch) as log:
-        total_steps = settings.n_epochs * plan.steps_per_epoch
-        bar_id = bar.add_task(
-            "training", total=total_steps, completed=run.epoch * plan.steps_per_epoch
-        )
+    total = settings.n_epochs * plan.steps_per_epoch
+    done = run.epoch * plan.steps_per_epoch
+    with shown("training", done=done) as meter, event_log(plan.folder, run.epoch) as log:
         while run.epoch < settings.n_epochs and not run.stopped_early:
             started = time.monotonic()
             model.train()
@@ -163,6 +154,7 @@ def train(
             batches = plan.steps_per_epoch * settings.accumulate
             ahead = _drawn_ahead(task, plan, run.epoch, readers)
             for step, (rng, drawn) in enumerate(ahead):
+                meter(run.epoch * plan.steps_per_epoch + step, total)
                 torch.manual_seed(_torch_seed(plan.seed, run.epoch, step))  # dropout and noise
                 optimiser.zero_grad(set_to_none=True)
                 for part_drawn in drawn:
@@ -178,14 +170,13 @@ def train(
                 schedule.after_step()
                 if average is not None:
                     average.update_parameters(model)
-                bar.advance(bar_id)
             sums = {name: total.item() for name, total in totals.items()}
             _check_losses("loss", sums, run.epoch)
             validation = _validate(task, average.module if average is not None else model)
             _check_losses("validation loss", validation, run.epoch)
             schedule.after_epoch(sum(validation.values()))
             run.finish_epoch(sums, validation, log, time.monotonic() - started)
-            bar.update(bar_id, description=f"validation {run.history[-1]['validation']:.4g}")
+            meter(run.epoch * plan.steps_per_epoch, total, run.last_epoch())
     model.load_state_dict(run.best_weights)
     hasten_encoders(model, None)
     return dict(optimiser.state_dict())
@@ -284,6 +275,12 @@ class _Run:
     def stopped_early(self) -> bool:
         patience = self.plan.settings.es_patience
         return patience is not None and self.epoch - self.best_epoch >= patience
+
+    def last_epoch(self) -> str:
+        """What came of the last epoch, in a few words."""
+        row = self.history[-1]
+        losses = ", ".join(f"{name} loss {row[name]:.4g}" for name in ("training", "validation"))
+        return f"epoch {row['epoch']} of {self.plan.settings.n_epochs}, {losses}"
 
     def finish_epoch(
         self,
@@ -441,14 +438,3 @@ def _validate(task: Task, model: nn.Module) -> dict[str, float]:
                 sums[name] = sums.get(name, 0.0) + term.item()
     model.train(was_training)
     return {name: value / batches for name, value in sums.items()}
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )

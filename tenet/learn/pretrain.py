@@ -27,6 +27,7 @@ from tenet.settings.schema import (
     Experiment,
     Microscopes,
     ModelParams,
+    PhantomDataset,
     PretrainLoop,
     Vibration,
 )
@@ -61,7 +62,7 @@ def pretrain(
     TENET
         The best model, in evaluation mode; that of the folder where it was trained already.
     """
-    identity = f"pretrain {seed} {experiment.model_dump_json()} {phantoms_digest(phantoms)}"
+    identity = f"pretrain {seed} {experiment.effective()} {phantoms_digest(phantoms)}"
     half_precision = experiment.pretrain_loop.precision == "bfloat16"
     if is_trained(folder, identity):
         model, _ = load_model(folder, device=device)
@@ -139,7 +140,7 @@ class Simulator:
     ----------
     volumes : sequence of Phantom
         The truth.
-    dataset : Dataset
+    dataset : PhantomDataset
         Crop size and margin (fine voxels; less where a volume has no room), acceptance, masks.
     scale : int
         s, fine planes per coarse plane.
@@ -154,7 +155,7 @@ class Simulator:
     def __init__(
         self,
         volumes: Sequence[Phantom],
-        dataset: Dataset,
+        dataset: PhantomDataset,
         scale: int,
         vibration: Vibration | None = None,
         noise: bool = True,
@@ -321,14 +322,18 @@ class PretrainTask:
         settings = experiment.pretrain_loop
         self.model, self.settings, self.seed = model, settings, seed
         training, validation = experiment.pretrain_dataset, experiment.pretrain_val_dataset
+        self.held_out = validation
         noise = not settings.without_noise
         vibration = experiment.vibration if settings.is_vibrate else None
         scale, microscopes = experiment.params.scale, experiment.microscopes
         seen = volumes[training.low : training.high]
         self.training = Simulator(seen, training, scale, vibration, noise, microscopes)
-        held_out = volumes[validation.low : validation.high]
         self.validation = Simulator(
-            held_out, validation, scale, noise=noise, microscopes=microscopes
+            volumes[validation.low : validation.high],
+            validation,
+            scale,
+            noise=noise,
+            microscopes=microscopes,
         )
         self.psfs = psfs(experiment.params, experiment.microscopes, generator_for(seed, 3))
 
@@ -352,9 +357,8 @@ class PretrainTask:
 
     def validation_terms(self, model: Any) -> Iterator[Mapping[str, Tensor]]:
         """Terms on the fixed validation batches."""
-        dataset = self.validation.dataset
-        for index in range(dataset.I):
-            rng = generator_for(dataset.seed, index)
+        for index in range(self.held_out.I):
+            rng = generator_for(self.held_out.seed, index)
             batch = self.batch(self.validation, self.validation.draw(1, rng), 0, rng)
             yield supervised_terms(model, self.settings, batch)
 

@@ -2,13 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tenet.errors import TenetError
-from tenet.model.store import BINS, THRESHOLD, read_calibration
+from tenet.model.store import BINS
 
 
 class Counts:
@@ -56,28 +54,6 @@ class Certainty:
 
     threshold: float
     shares: tuple[float, ...]
-
-    @classmethod
-    def read(cls, folder: Path) -> "Certainty":
-        """Read what calibration wrote beside a model.
-
-        Raises
-        ------
-        TenetError
-            If the model was not calibrated, or what was written is damaged or of another model.
-        """
-        found = read_calibration(folder)
-        if found is None:
-            raise TenetError(
-                f"{folder} was never calibrated (it has no {THRESHOLD}): it cannot tell how sure "
-                "it is; give --tuning phantoms when training"
-            )
-        if found.inside is None:
-            raise TenetError(
-                f"{folder / THRESHOLD} does not say what probabilities mean (it has no inside): "
-                "give --tuning phantoms when training"
-            )
-        return cls(found.threshold, found.inside)
 
     def wrong(self, probability: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probability that a voxel with this probability is on the wrong side of the threshold.

@@ -10,8 +10,6 @@ instead.
 
 import dataclasses
 import math
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -22,7 +20,7 @@ from tenet.data.crops import windows_of
 from tenet.errors import TenetError
 from tenet.io.intensities import IntensityRange, check_intensities, intensity_range, normalise
 from tenet.io.stack import Stack
-from tenet.model.store import load_model, read_calibration
+from tenet.model.store import Calibration
 from tenet.model.tenet import TENET
 from tenet.physics.richardson_lucy import deconvolve
 from tenet.settings.schema import Experiment
@@ -65,28 +63,6 @@ def stack_range(stack: Stack, method: str) -> IntensityRange:
     if method == "minmax":
         return intensity_range(stack, "minmax")
     return intensity_range(stack, "percentile")
-
-
-def recorded_level(
-    folder: Path, kind: Literal["signal_level", "deconvolved_level", "gain"]
-) -> float | None:
-    """A level of the phantoms that is recorded beside a model, or None if it was not calibrated.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the model.
-    kind : {"signal_level", "deconvolved_level", "gain"}
-        What the brightest voxels of the phantoms' images reach, before or after deconvolution, or
-        the `reconstruction_gain` of these.
-
-    Raises
-    ------
-    TenetError
-        If the record is damaged, or of another model.
-    """
-    found = read_calibration(folder)
-    return None if found is None else getattr(found, kind)
 
 
 def deconvolved_peak(model: TENET, image_zyx: NDArray[np.float32] | Tensor) -> float:
@@ -141,33 +117,44 @@ def scaled(range_: IntensityRange, level: float) -> IntensityRange:
 
 def model_range(
     stack: Stack,
+    model: TENET,
     experiment: Experiment,
-    folder: Path,
-    method: str | None = None,
-    *,
-    device: torch.device | str = "cpu",
+    calibration: Calibration | None,
+    method: str,
 ) -> IntensityRange:
-    """Intensities of a stack that become 0 and 1 for the model in a folder.
+    """Intensities of a stack that become 0 and 1 for a model; `TrainedModel` calls this.
 
-    As in the training that `experiment` describes, unless another `method` of normalisation is
-    given. Where percentiles decide, the brightest part of the stack is then brought to the level of
-    the phantoms that the model was calibrated on, as the head of this module says. If it is
+    Where percentiles decide, the brightest part of the stack is brought to the level of the
+    phantoms that the model was calibrated on, as the head of this module says. If the stack is
     saturated there, its level cannot be seen, and `SATURATED_LEVEL` is taken, unless the model's
-    training never saw as low a ceiling. The model looks at it on `device`.
+    training never saw as low a ceiling.
+
+    Parameters
+    ----------
+    stack : Stack
+    model : TENET
+        Looks at the stack as it will enhance it: on its device, in its precision, with its
+        alignment network or without.
+    experiment : Experiment
+        The settings that the model was trained with.
+    calibration : Calibration or None
+        What held-out phantoms told of the model.
+    method : {"none", "minmax", "percentile"}
+        As in `stack_range`.
     """
-    range_ = stack_range(stack, method or experiment.train_dataset.normalisation)
-    level = recorded_level(folder, "deconvolved_level")
-    if level is None or not range_.method.startswith("percentile"):
+    range_ = stack_range(stack, method)
+    if calibration is None or calibration.deconvolved_level is None:
         return range_
-    model, trained = load_model(folder, device=device)
-    if range_.saturated and trained.microscopes.least_ceiling <= SATURATED_LEVEL:
+    if not range_.method.startswith("percentile"):
+        return range_
+    if range_.saturated and experiment.microscopes.least_ceiling <= SATURATED_LEVEL:
         return scaled(range_, SATURATED_LEVEL)
-    first = recorded_level(folder, "signal_level") or 1.0
     window = brightest_window(stack, range_)
-    found = _level_before(model, window, level, first)
-    gain = recorded_level(folder, "gain")
-    if gain is not None:
-        found = _level_of_gain(model, _brightest_part(window), gain, found)
+    found = _level_before(
+        model, window, calibration.deconvolved_level, calibration.signal_level or 1.0
+    )
+    if calibration.gain is not None:
+        found = _level_of_gain(model, _brightest_part(window), calibration.gain, found)
     return scaled(range_, found)
 
 

@@ -1,11 +1,11 @@
 """Files of experiments: JSON that extends other files, overlays, and settings on top.
 
-``"extends": "name"`` (or a list of names, the last one wins) starts from other files of the same
-folder, so that each experiment states only what differs.
+``"extends": "name"`` (or a list of names, the last one wins) starts from other files, so that each
+experiment states only what differs. A name is looked up in the folder of the file that says it, and
+then among the files that are installed with TENET.
 """
 
 import difflib
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,10 +14,14 @@ from typing import Any
 
 from tenet.errors import TenetError
 from tenet.io.records import parse_json, read_json_object
-from tenet.settings.schema import COMPATIBILITY, Experiment, parse_experiment
-from tenet.settings.sections import merge, short, without_comments
+from tenet.settings.layers import Layers
+from tenet.settings.published import without_effect
+from tenet.settings.schema import Experiment, parse_experiment
+from tenet.settings.sections import as_json, merge, short, without_comments
 
+#: Where a project keeps its experiments, and what is installed with TENET.
 EXPERIMENTS = Path("config/experiments")
+PACKAGED = Path(__file__).with_name("data")
 #: Files that make up an experiment, steps from the first to the last of them, and bytes of each.
 MOST_FILES, MOST_STEPS, MOST_BYTES = 64, 16, 2**18
 #: Characters of a name.
@@ -36,7 +40,8 @@ def load_experiment(
     Parameters
     ----------
     name : str or Path
-        Name of a file in `folder` without ``.json``, or the path of any JSON file.
+        Name of a file in `folder`, or of one that is installed with TENET, without ``.json``; or
+        the path of any JSON file.
     overlays : sequence of str
         Further files, laid over the experiment in this order (as ``demo`` for laptop scale). Their
         sections ``by_scale`` and ``by_experiment`` hold what is laid over experiments of one scale
@@ -44,7 +49,7 @@ def load_experiment(
     settings : mapping, optional
         Nested values laid over everything else.
     folder : Path
-        Where names are looked up.
+        Where names are looked up first.
 
     Returns
     -------
@@ -57,44 +62,69 @@ def load_experiment(
         If a file is missing, not JSON, or beyond the limits on files; if a key is unknown or a
         value impossible.
     """
-    path = Path(name) if str(name).endswith(".json") else folder / f"{name}.json"
-    data = _read(path)
-    for overlay in overlays:
-        data = _overlaid(data, _sibling(folder, overlay), path.stem)
-    data = merge(data, settings or {})
-    data.setdefault("name", path.stem)
-    experiment = parse_experiment(data, where=str(path))
-    ignored = ", ".join(without_effect(experiment))
+    path, layers = _layers(name, overlays, settings, folder)
+    experiment = parse_experiment(layers.values, where=str(path))
+    ignored = ", ".join(without_effect(layers.values))
     if ignored:
         print(f"note: {path}: has no effect here: {ignored}", file=sys.stderr)
     return experiment
 
 
-def without_effect(experiment: Experiment) -> list[str]:
-    """Settings, as ``key=value``, that ask for something that is not done; see `COMPATIBILITY`."""
-    asked = []
-    for key, harmless in COMPATIBILITY.items():
-        section, name = key.split(".")
-        value = getattr(getattr(experiment, section), name)
-        if value not in harmless:
-            asked.append(f"{key}={json.dumps(value)}")
-    return asked
+def origins(
+    name: str | Path,
+    *,
+    overlays: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
+    folder: Path = EXPERIMENTS,
+) -> Iterator[tuple[str, Any, str]]:
+    """Each value of an experiment, and where it comes from; see `load_experiment`.
+
+    Yields
+    ------
+    key : str
+        As for ``--set``, such as ``params.NA``.
+    value : object
+        As JSON has it.
+    origin : str
+        A file, ``--set``, or ``default`` where nothing says it.
+    """
+    experiment = load_experiment(name, overlays=overlays, settings=settings, folder=folder)
+    _, layers = _layers(name, overlays, settings, folder)
+    yield from layers.origins_of(experiment.model_dump(mode="json"))
 
 
-def explanations(folder: Path = EXPERIMENTS) -> Iterator[tuple[str, str]]:
-    """Name of each file of a folder, and what it is for in one line; broken files at the end.
+def _layers(
+    name: str | Path, overlays: Sequence[str], settings: Mapping[str, Any] | None, folder: Path
+) -> tuple[Path, Layers]:
+    """The file of an experiment, and all that is laid over one another."""
+    path = Path(name) if str(name).endswith(".json") else _named(folder, str(name))
+    layers = _read(path)
+    for overlay in overlays:
+        layers = _overlaid(layers, _named(folder, overlay), path.stem)
+    layers = layers.under(Layers.of(as_json(settings or {}, str(path)), "--set"))
+    return path, Layers.of({"name": path.stem}, "name of the file").under(layers)
+
+
+def explanations(*folders: Path) -> Iterator[tuple[str, str]]:
+    """Name of each file of some folders, and what it is for in one line; broken files at the end.
+
+    Of files of one name that of the first folder counts, as where a name is looked up.
 
     Raises
     ------
     TenetError
-        If the folder holds no experiments; or, after all others, of the first that is broken.
+        If a folder holds no experiments; or, after all others, of the first that is broken.
     """
-    names, broken = _names(folder), []
-    if not names:
-        raise TenetError(f"{folder}: no experiments here (*.json); check the path")
-    for name in names:
+    found: dict[str, Path] = {}
+    for folder in folders:
+        names = _names(folder)
+        if not names:
+            raise TenetError(f"{folder}: no experiments here (*.json); check the path")
+        found = {name: folder / f"{name}.json" for name in names} | found
+    broken = []
+    for name, path in sorted(found.items()):
         try:
-            text = str(_read(folder / f"{name}.json").get("explanation", ""))
+            text = str(_read(path).values.get("explanation", ""))
         except TenetError as error:
             broken.append(error)
         else:
@@ -153,31 +183,33 @@ def _at_odds(key: str) -> TenetError:
     )
 
 
-def _overlaid(data: dict[str, Any], overlay: Path, experiment: str) -> dict[str, Any]:
+def _overlaid(layers: Layers, overlay: Path, experiment: str) -> Layers:
     """Lay a file over settings, with what it holds for their scale and for the experiment alone."""
     content = _read(overlay)
     by_scale = _alternatives(content, "by_scale", overlay)
     by_experiment = _alternatives(content, "by_experiment", overlay)
-    data = merge(data, content)
-    params = data.get("params")
+    layers = layers.under(content.without("by_scale", "by_experiment", "explanation"))
+    params = layers.values.get("params")
     scale = params.get("scale") if isinstance(params, Mapping) else None
-    data = merge(data, by_scale.get(str(scale), {}))
-    return merge(data, by_experiment.get(experiment, {}))
+    layers = layers.under(by_scale.part(str(scale)))
+    return layers.under(by_experiment.part(experiment))
 
 
-def _alternatives(content: dict[str, Any], section: str, path: Path) -> dict[str, Any]:
-    """Take `by_scale` or `by_experiment` out of an overlay: an object of objects."""
-    found = content.pop(section, {})
+def _alternatives(content: Layers, section: str, path: Path) -> Layers:
+    """What an overlay has in `by_scale` or `by_experiment`: an object of objects."""
+    found = content.values.get(section, {})
     if not isinstance(found, dict) or not all(isinstance(part, dict) for part in found.values()):
         what = section.removeprefix("by_")
         raise TenetError(f"{path}: {section} must hold an object of settings for each {what}")
-    return found
+    return content.part(section)
 
 
-def _sibling(folder: Path, name: str) -> Path:
+def _named(folder: Path, name: str) -> Path:
+    """The file of a name: in a folder, or else among those that are installed."""
     if not 0 < len(name) <= LONGEST_NAME or not name.isprintable() or Path(name).name != name:
         raise TenetError(f"'{short(name)}' is not the name of an experiment: no folders, please")
-    return folder / f"{name}.json"
+    own, packaged = folder / f"{name}.json", PACKAGED / f"{name}.json"
+    return packaged if packaged.exists() and not os.path.lexists(own) else own
 
 
 def _names(folder: Path) -> list[str]:
@@ -187,25 +219,22 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """One file with all that it extends, a mapping of its own."""
-    return dict(_resolved(path, (), {}))
+def _read(path: Path) -> Layers:
+    """One file with all that it extends."""
+    return _resolved(path, (), {})
 
 
-def _resolved(
-    path: Path, seen: tuple[Path, ...], known: dict[Path, dict[str, Any]]
-) -> dict[str, Any]:
+def _resolved(path: Path, seen: tuple[Path, ...], known: dict[Path, Layers]) -> Layers:
     """One file with all that it extends; `seen` are those that lead here, `known` what was read."""
     if path in known:
         return known[path]
     _check_reach(path, seen, len(known))
     data = without_comments(_content(path))
-    merged: dict[str, Any] = {}
+    layers = Layers()
     for parent in _parents(data, path):
-        base = _resolved(_sibling(path.parent, parent), (*seen, path), known)
-        own = ("explanation", "name")
-        merged = merge(merged, {key: value for key, value in base.items() if key not in own})
-    known[path] = merge(merged, data)
+        base = _resolved(_named(path.parent, parent), (*seen, path), known)
+        layers = layers.under(base.without("explanation", "name"))
+    known[path] = layers.under(Layers.of(data, str(path)))
     return known[path]
 
 
@@ -224,9 +253,13 @@ def _check_reach(path: Path, seen: tuple[Path, ...], known: int) -> None:
 def _content(path: Path) -> dict[str, Any]:
     if os.path.lexists(path):
         return read_json_object(path, most_bytes=MOST_BYTES)
-    nearest = difflib.get_close_matches(path.stem[:LONGEST_NAME], _names(path.parent), 1)
+    known = [*_names(path.parent), *_names(PACKAGED)]
+    nearest = difflib.get_close_matches(path.stem[:LONGEST_NAME], known, 1)
     hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
-    raise TenetError(f"no experiment '{short(path.stem)}' in {short(str(path.parent))}{hint}")
+    raise TenetError(
+        f"no experiment '{short(path.stem)}' in {short(str(path.parent))}, and none of this name "
+        f"is installed{hint}"
+    )
 
 
 def _parents(data: dict[str, Any], path: Path) -> list[str]:

@@ -116,7 +116,7 @@ def sample_grid(
             max(_half_up(n / d), 1) * d
             for n, d in zip(data[section]["cropsize"], fitted.divisor_zyx, strict=True)
         ]
-        data[section] |= {"cropsize": crop, "scale": None}
+        data[section]["cropsize"] = crop
     experiment = parse_experiment(data, where=where)
     return experiment if zyx_shape is None else fitted_to(experiment, [zyx_shape], where=where)
 

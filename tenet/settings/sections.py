@@ -39,7 +39,7 @@ def validated(kind: type[SectionT], data: Mapping[str, Any], where: str) -> Sect
         If it is no mapping that JSON can hold within the limits of `tenet.io.records`, a key is
         unknown, or a value impossible: the first of these, in one line.
     """
-    data = without_comments(_as_json(data, where))
+    data = without_comments(as_json(data, where))
     _check_keys(kind, data, where)
     try:
         # Through JSON, so that a list is a tuple but "3" is not 3.
@@ -62,7 +62,7 @@ def read_record(kind: type[SectionT], path: Path) -> SectionT:
     return validated(kind, known, str(path))
 
 
-def _as_json(data: Any, where: str) -> dict[str, Any]:
+def as_json(data: Any, where: str) -> dict[str, Any]:
     """Values as they come out of a file: keys are texts, numbers finite, the depth is bounded."""
     if not isinstance(data, Mapping):
         raise TenetError(f"{where}: a mapping of settings is needed, not {short(repr(data))}")
@@ -96,12 +96,12 @@ def _check_keys(kind: type[Section], data: Mapping[str, Any], where: str) -> Non
             known = ", ".join(kind.model_fields)
             hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {known}"
             raise TenetError(f"{where}: unknown key '{short(key)}'; {hint}")
-        section = _section_of(field.annotation)
+        section = section_of(field.annotation)
         if section and isinstance(value, Mapping):
             _check_keys(section, value, f"{where}: {key}")
 
 
-def _section_of(annotation: Any) -> type[Section] | None:
+def section_of(annotation: Any) -> type[Section] | None:
     """The section that a field holds, alone or as one of two kinds."""
     for kind in (annotation, *get_args(annotation)):
         if isinstance(kind, type) and issubclass(kind, Section):

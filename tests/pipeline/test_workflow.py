@@ -354,7 +354,7 @@ def test_nothing_reruns_when_nothing_changed(finished):
 def test_comments_and_docstrings_rerun_nothing(finished):
     for path in (finished / "tenet").rglob("*.py"):
         append(path, "\n# A comment.\n")
-    network = finished / "tenet/network.py"
+    network = finished / "tenet/networks/jnet.py"
     network.write_text('"""Another text."""\n' + network.read_text().partition('"""\n')[2])
     assert jobs(finished, "all", *DEMO) == {}
 
@@ -385,7 +385,7 @@ def test_a_notebook_redraws_its_figure(finished):
 
 
 def test_the_network_retrains_and_draws_no_new_data(finished):
-    append(finished / "tenet/network.py", "\nCHANGED = True\n")
+    append(finished / "tenet/networks/jnet.py", "\nCHANGED = True\n")
     counts = jobs(finished, "all", *DEMO)
     assert counts["pretrain"] == 4
     assert counts["align"] == 1
@@ -447,7 +447,7 @@ def test_a_fold_alone_and_with_what_depends_on_it(finished):
 
 
 def test_allowed_rules_draw_figures_and_never_train(finished):
-    for module in ("network", "figures/page"):
+    for module in ("networks/jnet", "paper/figures/page"):
         append(finished / f"tenet/{module}.py", "\nCHANGED = True\n")
     counts = jobs(finished, *DEMO, "--allowed-rules", "figure", "table", "--", "all")
     assert counts == ALL_FIGURES

@@ -28,6 +28,7 @@ from tenet.model.store import MODEL, digest, digest_of, save_tensors, software, 
 from tenet.model.weights import read_weights
 from tenet.networks.convolution import half_precision
 from tenet.physics.noise import NoiseModel
+from tenet.settings.published import PublishedTrainLoop, without_published
 from tenet.settings.schema import Optimisation, validated
 from tenet.settings.sections import Section, read_record
 from tenet.types import Triple
@@ -289,7 +290,9 @@ class LearnedBaseline(nn.Module):
             raise TenetError(f"{error}; train again") from None
         if found.method != cls.name:
             raise TenetError(f"{folder} holds {found.method}, not {cls.name}")
-        network = cls(validated(cls.settings_type, found.settings, str(path)), found.scale)
+        # Earlier versions wrote the idle keys of a training loop too.
+        settings, _ = without_published(found.settings, PublishedTrainLoop)
+        network = cls(validated(cls.settings_type, settings, str(path)), found.scale)
         weights = read_weights(folder / MODEL)
         if (wrong := _unusable(weights)) is not None:
             raise TenetError(f"{folder / MODEL}: {wrong}; train again")

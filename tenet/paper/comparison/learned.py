@@ -16,20 +16,19 @@ from tenet.io.atomic import save_json
 from tenet.io.stack import Stack
 from tenet.learn.calibrate import phantom_images
 from tenet.learn.loop import forget
-from tenet.model.intensity import model_range, recorded_level
 from tenet.model.store import (
     MODEL,
     digest,
     digest_of,
-    load_model,
     phantoms_digest,
-    read_experiment,
     say_finished,
     stacks_digest,
 )
+from tenet.model.trained import TrainedModel
 from tenet.paper.baselines.care import CARE
 from tenet.paper.baselines.learned import Assumed, LearnedBaseline, choose_threshold
 from tenet.paper.baselines.neuroclear import FAILED, Neuroclear
+from tenet.progress import shown
 from tenet.settings.schema import validated
 
 Learned = Literal["care", "neuroclear"]
@@ -66,7 +65,7 @@ def train_baseline(
     settings : mapping
         Of the method; defaults are those of its published code.
     normalisation : str, optional
-        As in `model_range`; by default that of the model.
+        As in `TrainedModel.intensity_range`; by default that of the model.
     provenance : mapping, optional
         Written beside the weights (fold, images …).
     device : torch.device
@@ -84,15 +83,11 @@ def train_baseline(
     """
     kind = LEARNED[method]
     chosen = validated(kind.settings_type, settings, method)
-    network, experiment = load_model(model, device=device)
-    normalisation = normalisation or experiment.train_dataset.normalisation
-    data = [
-        (stack, model_range(stack, experiment, model, normalisation, device=device))
-        for stack in stacks
-    ]
-    psf, scale = network.psf().detach(), network.params.scale
-    level = recorded_level(model, "signal_level") or 1.0
-    assumed = Assumed(scale, psf, network.noise.requires_grad_(False), level)
+    source = TrainedModel.load(model, device=device)
+    normalisation = normalisation or source.experiment.train_dataset.normalisation
+    data = [(stack, source.intensity_range(stack, normalisation)) for stack in stacks]
+    psf, noise = source.network.psf().detach(), source.network.noise.requires_grad_(False)
+    assumed = Assumed(source.params.scale, psf, noise, source.signal_level)
     identity = digest_of(
         f"{method} {seed} {chosen.model_dump_json()} {normalisation} {digest(model / MODEL)} "
         f"{phantoms_digest(tuning)} {stacks_digest(data)}"
@@ -103,13 +98,13 @@ def train_baseline(
         forget(out, done["checkpoint"])
         return done
     trained = kind.learn(chosen, data, assumed, out, device=device, seed=seed)
-    pairs = phantom_images(network, tuning, noise=True, seed=seed)
+    pairs = phantom_images(source.network, tuning, noise=True, seed=seed)
     record = {
         **choose_threshold(trained, pairs),
         "n": len(pairs),
         "normalisation": normalisation,
-        "signal_level": level,
-        "voxel_size_um": list(network.params.coarse_voxel_size_um),
+        "signal_level": source.signal_level,
+        "voxel_size_um": list(source.params.coarse_voxel_size_um),
         "seed": seed,
         "identity": identity,
         **(provenance or {}),
@@ -139,9 +134,10 @@ def run_baseline(
     `model` is the pre-trained model that it was trained beside: intensities are scaled as for it.
     """
     network, record = LEARNED[method].load(folder, device)
-    experiment = read_experiment(model)
+    source = TrainedModel.load(model, device=device)
     for stack, path in pairs:
-        range_ = model_range(stack, experiment, model, record["normalisation"], device=device)
+        range_ = source.intensity_range(stack, record["normalisation"])
         size = stack.voxel_size_um or tuple(record["voxel_size_um"])
-        restore_stack(network, stack, range_, path, voxel_size_um=size)
+        with shown(f"restoring {stack.path.name}") as meter:
+            restore_stack(network, stack, range_, path, voxel_size_um=size, progress=meter)
     save_json(out / "settings.json", {"threshold": record["threshold"], "model": str(folder)})

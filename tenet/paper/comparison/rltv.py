@@ -13,10 +13,10 @@ from tenet.io.intensities import normalise
 from tenet.io.stack import Stack
 from tenet.io.writing import write_ome_tiff
 from tenet.learn.calibrate import phantom_images
-from tenet.model.intensity import model_range
-from tenet.model.store import load_model
+from tenet.model.trained import TrainedModel
 from tenet.paper.baselines.rltv import rltv_paper, rltv_tiled
 from tenet.paper.baselines.rltv_tuning import Tuning, tune, tune_published
+from tenet.progress import shown
 from tenet.types import Progress
 
 
@@ -32,9 +32,9 @@ def tune_rltv(
     seed: int = 0,
 ) -> None:
     """Choose iterations, weight and thresholds of RLTV by IoU on held-out phantoms; see `tune`."""
-    network, experiment = load_model(model, device=device)
+    network = TrainedModel.load(model, device=device).network
     pairs = phantom_images(network, phantoms, noise=True, seed=seed)
-    psf, params = network.psf().detach(), experiment.params
+    psf, params = network.psf().detach(), network.params
     best, table = tune(
         pairs,
         psf,
@@ -67,12 +67,12 @@ def run_rltv(
     TenetError
         As `rltv` and `rltv_paper`, with the path of the stack.
     """
-    network, experiment = load_model(model, device=device)
-    psf, params = network.psf().detach(), experiment.params
+    source = TrainedModel.load(model, device=device)
+    psf, params = source.network.psf().detach(), source.params
 
-    def deconvolved(image: Tensor) -> Tensor:
+    def deconvolved(image: Tensor, progress: Progress) -> Tensor:
         if paper:
-            return rltv_paper(image, psf, scale=params.scale, device=device)
+            return rltv_paper(image, psf, scale=params.scale, progress=progress, device=device)
         return rltv_tiled(
             image,
             psf,
@@ -81,14 +81,16 @@ def run_rltv(
             tv_weight=chosen.rltv.tv_weight,
             fine_voxel_size_um=params.fine_voxel_size_um,
             accelerated=True,
+            progress=progress,
             device=device,
         )
 
     for stack, path in pairs:
-        range_ = model_range(stack, experiment, model, normalisation, device=device)
+        range_ = source.intensity_range(stack, normalisation)
         image = torch.from_numpy(normalise(stack.read(), range_))
         try:
-            result = deconvolved(image)
+            with shown(f"deconvolving {stack.path.name}") as meter:
+                result = deconvolved(image, meter)
         except TenetError as error:
             raise TenetError(f"{stack.path}: {error}") from None
         path.parent.mkdir(parents=True, exist_ok=True)

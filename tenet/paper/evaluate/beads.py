@@ -33,6 +33,9 @@ from tenet.paper.evaluate.tables import (
 )
 from tenet.types import VoxelSize
 
+#: What a table of beads tells of each; the evaluation needs the fold as well.
+ROI_COLUMNS = ("roi", "image", "z", "y", "x")
+
 # Beads --------------------------------------------------------------------------------------------
 
 
@@ -96,18 +99,23 @@ def bead_region(
     return Region((crop[0], crop[1], crop[2]), (expected[0], expected[1], expected[2]))
 
 
-def read_rois(path: Path) -> pd.DataFrame:
-    """Read a table of beads: roi, image, z, y, x (coarse planes, pixels) and fold.
+def read_rois(rois: Path | pd.DataFrame, *, folds: bool = True) -> pd.DataFrame:
+    """Read a table of beads: roi, image, z, y, x (coarse planes, pixels) and, with `folds`, fold.
 
-    A bead that stands in the table twice (same image, same centre) is kept once, as it comes first.
+    Columns of numbers are checked in a file; a table in memory is taken at its word. A bead
+    that stands in the table twice (same image, same centre) is kept once, as it comes first.
 
     Raises
     ------
     TenetError
         If the table cannot be read, is empty or lacks a column.
     """
-    table = read_table(path, numbers=("roi", "image", "z", "y", "x", "fold"))
-    return table.drop_duplicates(["image", "z", "y", "x"], ignore_index=True)
+    columns = (*ROI_COLUMNS, "fold") if folds else ROI_COLUMNS
+    if isinstance(rois, Path):
+        rois = read_table(rois, numbers=columns)
+    elif missing := sorted({*columns} - {*rois.columns}):
+        raise TenetError(f"the table of ROIs lacks the columns {', '.join(missing)}")
+    return rois.drop_duplicates(["image", "z", "y", "x"], ignore_index=True)
 
 
 def evaluate_beads(

@@ -15,8 +15,7 @@ from tenet.enhance.views import levels
 from tenet.errors import TenetError
 from tenet.io.intensities import normalise
 from tenet.io.open import open_stack
-from tenet.model.intensity import model_range
-from tenet.model.store import load_model
+from tenet.model.trained import TrainedModel
 from tenet.paper.figures.notes import simulation_note, wrapped
 from tenet.paper.figures.page import Page, View
 from tenet.paper.figures.style import SMALL, STYLE, WIDTH
@@ -113,14 +112,15 @@ def figure1(results: Path | str) -> Figure:
 def _example(results: Path) -> tuple[dict[str, View], NDArray[np.float32]]:
     """Sections of the raw stack and of what the model makes of it; and its PSF, zy."""
     folder = existing(results / f"models/{EXPERIMENT}/all/model.pt").parent
-    model, experiment = load_model(folder)
+    trained = TrainedModel.load(folder)
+    model = trained.network
     path = existing(results / f"acquisitions/{EXPERIMENT}/noise/00.ome.tif")
     stack = open_stack(path)
     if stack.voxel_size_um is None:
         raise TenetError(f"{path}: it records no voxel size; simulate again")
     rows, columns = (slice(0, min(n, _SIDE)) for n in stack.zyx_shape[1:])
     planes = slice(0, min(stack.zyx_shape[0], _SIDE))
-    image = normalise(stack.read(planes, rows, columns), model_range(stack, experiment, folder))
+    image = normalise(stack.read(planes, rows, columns), trained.intensity_range(stack))
     shape, brightness = enhance_array(model, image)
     sharp = shape * brightness
     with torch.no_grad():

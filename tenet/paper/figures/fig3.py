@@ -21,7 +21,7 @@ from tenet.errors import TenetError
 from tenet.io.stack import Stack
 from tenet.metrics.shapes import BEAD_DIAMETER_UM, BEAD_VOLUME_UM3
 from tenet.metrics.widths import fwhm
-from tenet.model.store import load_model
+from tenet.model.trained import TrainedModel
 from tenet.paper.evaluate.beads import Region, bead_region, find_image, read_rois, true_centre
 from tenet.paper.evaluate.summary import sweep_intervals
 from tenet.paper.evaluate.tables import PREDICTION, read_acquisition, read_threshold
@@ -278,8 +278,8 @@ def _psfs(results: Path) -> dict[str, _PSF]:
     models = sorted((results / "models/fig3_beads").glob("*/model.pt"))
     if not models:
         raise TenetError(f"{results}/models/fig3_beads: there is no model; fine-tune first")
-    model, _ = load_model(models[0].parent)
-    before, after, size_um = psf_before_and_after(model)
+    model = TrainedModel.load(models[0].parent)
+    before, after, size_um = psf_before_and_after(model.network)
     psfs = {"initial": _PSF(before, size_um), "learned": _PSF(after, size_um)}
     record = results / "acquisitions/fig3_beads/acquisition.json"
     if record.exists():

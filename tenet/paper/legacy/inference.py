@@ -11,56 +11,20 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from tenet.enhance import pictures
-from tenet.enhance.enhance import (
-    CHANNELS,
-    choose_alignment,
-    enhance_stack,
-    psf_before_and_after,
-    read_threshold,
-)
-from tenet.enhance.pictures import Panel, panels, psf_picture
+from tenet.enhance.enhance import CHANNELS, enhance_stack, psf_before_and_after
+from tenet.enhance.pictures import Panel, enhanced_sheet, panels, psf_picture
 from tenet.enhance.views import COLOURS, mips
 from tenet.errors import TenetError
 from tenet.io.folders import stack_files, stack_name
 from tenet.io.intensities import IntensityRange
 from tenet.io.open import open_stack
 from tenet.io.stack import Stack
-from tenet.model.intensity import model_range
-from tenet.model.store import load_model, read_experiment
-from tenet.model.tenet import TENET
+from tenet.model.trained import TrainedModel
 from tenet.paper.legacy.models import MODELS, find_model, model_label
 from tenet.settings.own_stack import voxel_size_mismatch
 from tenet.types import Progress, Triple, VoxelSize
 
 Slices = tuple[slice, slice, slice]
-
-
-def enhanced_sheet(
-    model: TENET,
-    stack: Stack,
-    enhanced: Path,
-    out: Path,
-    *,
-    voxel_size_um: VoxelSize | None = None,
-    title: str = "",
-) -> Path:
-    """Draw the sheet of a stack that `enhance_stack` enhanced; see `pictures.sheet`."""
-    size_um = voxel_size_um or stack.voxel_size_um
-    if size_um is None:
-        raise TenetError(f"{stack.path}: it records no voxel size; give z, y, x in µm")
-    before, after, psf_size_um = psf_before_and_after(model)
-    return pictures.sheet(
-        out,
-        stack,
-        enhanced,
-        voxel_size_um=size_um,
-        fine_voxel_size_um=(size_um[0] / model.params.scale, size_um[1], size_um[2]),
-        psf_before=before,
-        psf_after=after,
-        psf_voxel_size_um=psf_size_um,
-        title=title or stack.path.name,
-    )
 
 
 # Folders of stacks --------------------------------------------------------------------------------
@@ -143,7 +107,9 @@ class Inference:
 
     Attributes
     ----------
+    trained : TrainedModel
     model : TENET
+        Its network.
     experiment : Experiment
         The settings of the model that was named.
     threshold : float
@@ -169,18 +135,17 @@ class Inference:
         self.folder = find_model(model_name, models, pretrained=pretrain)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model, _ = load_model(self.folder, device=device)
-        choose_alignment(self.model, with_align, self.folder)
+        self.trained = TrainedModel.load(self.folder, device=device, align=with_align)
+        self.model = self.trained.network
         # Data and pictures are those of the experiment, also with pre-trained weights.
-        self.experiment = read_experiment(find_model(model_name, models))
+        self.experiment = TrainedModel.settings_of(find_model(model_name, models))
         self.threshold = self._threshold(threshold)
         root = out if out is not None else Path(self.experiment.visualization.path)
         self.out = Path(root) / model_label(self.folder)
 
     def _threshold(self, asked: float) -> float:
         if asked == -1:
-            chosen = read_threshold(self.folder)
-            return self.model.params.threshold if chosen is None else chosen
+            return self.trained.threshold
         if not 0 <= asked <= 1:
             raise TenetError(f"threshold is {asked:g}; give 0 to 1, or -1 for the model's own")
         return float(asked)
@@ -234,10 +199,10 @@ class Inference:
             mismatch = voxel_size_mismatch(params, size_um)
             if mismatch:
                 warnings.warn(f"{path}: {mismatch}", stacklevel=2)
-            where = self.model.initial_psf.device
-            range_ = model_range(stack, self.experiment, self.folder, device=where)
+            normalisation = self.experiment.train_dataset.normalisation
+            range_ = self.trained.intensity_range(stack, normalisation)
             enhanced = enhance_stack(
-                self.model,
+                self.trained,
                 stack,
                 range_,
                 self.out / f"{stack_name(path)}.ome.tif",
@@ -266,7 +231,7 @@ class Inference:
             title = f"{result.name}, {model_label(self.folder)}"
             size_um = result.voxel_size_um
             enhanced_sheet(
-                self.model, result.stack, result.path, sheet, voxel_size_um=size_um, title=title
+                sheet, self.trained, result.stack, result.path, voxel_size_um=size_um, title=title
             )
             depth = panels(
                 self.out / f"{result.name}_depth.png", self._depth_views(result), title=title

@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from tenet.errors import TenetError
-from tenet.model.store import EXPERIMENT, read_experiment
+from tenet.model.store import EXPERIMENT
+from tenet.model.trained import TrainedModel
 
 MODELS = Path("results/models")
 
@@ -56,7 +57,7 @@ def find_model(name: str | Path, models: Path = MODELS, *, pretrained: bool = Fa
     beside = folder.parent / "pretrained"
     if (beside / EXPERIMENT).exists():
         return beside
-    origin = read_experiment(folder).pretrained_model
+    origin = TrainedModel.settings_of(folder).pretrained_model
     return find_model(origin, models) if origin else folder
 
 

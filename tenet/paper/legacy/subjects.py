@@ -11,10 +11,10 @@ import pandas as pd
 from tenet.data.phantoms.store import SUFFIX as PHANTOM_SUFFIX
 from tenet.data.phantoms.store import open_phantom
 from tenet.errors import TenetError
-from tenet.io.records import read_table
 from tenet.metrics.segmentation import average_precision, dice, iou
 from tenet.metrics.shapes import measure_bead
-from tenet.paper.legacy.inference import Evaluation, Inference, Result, Slices, _evaluation
+from tenet.paper.evaluate.beads import Region, bead_region, read_rois
+from tenet.paper.legacy.inference import Evaluation, Inference, Result, _evaluation
 
 
 class BeadsInference(Inference):
@@ -31,7 +31,8 @@ class BeadsInference(Inference):
             Regions of interest with one bead each, or whole stacks if `rois` are given.
         rois : Path or DataFrame, optional
             Columns roi, image, z, y, x: bead centres in coarse voxels, `image` being the number
-            that the stack's name ends in. A region is 24 planes × 128 × 128 voxels around.
+            that the stack's name ends in. A bead that is listed twice counts once (`read_rois`); a
+            region is 24 planes × 128 × 128 voxels around, less in a small image (`bead_region`).
 
         Returns
         -------
@@ -43,16 +44,16 @@ class BeadsInference(Inference):
         Raises
         ------
         TenetError
-            If there is nothing to measure.
+            If there is nothing to measure, or a bead lies outside of its image.
         """
         rows = []
         for result in results:
-            for roi, crop, centre in self._regions(result, rois):
+            for roi, region in self._regions(result, rois):
                 bead = measure_bead(
-                    result.read("shape", crop),
+                    result.read("shape", region.crop),
                     self.threshold,
                     result.fine_voxel_size_um,
-                    expected_centre_zyx=centre,
+                    expected_centre_zyx=region.centre_zyx,
                 )
                 row = {"image": result.name, "roi": roi, **asdict(bead)}
                 offset = row.pop("offset_zyx")
@@ -64,36 +65,25 @@ class BeadsInference(Inference):
 
     def _regions(
         self, result: Result, rois: Path | pd.DataFrame | None
-    ) -> Iterator[tuple[int | str, Slices, tuple[float, float, float] | None]]:
-        """Name, fine crop and expected centre in it (None: the middle) of each bead."""
+    ) -> Iterator[tuple[int | str, Region]]:
+        """Name and region of each bead, as the evaluation chooses and cuts them."""
+        planes, rows, columns = result.stack.zyx_shape
+        scale = self.model.params.scale
+        fine_zyx_shape = (planes * scale, rows, columns)
         if rois is None:
-            yield result.name, (slice(None),) * 3, None
+            z, y, x = ((n - 1) / 2 for n in fine_zyx_shape)
+            yield result.name, Region((slice(None),) * 3, (z, y, x))
             return
-        table = rois if isinstance(rois, pd.DataFrame) else read_table(rois)
-        missing = {"roi", "image", "z", "y", "x"} - set(table.columns)
-        if missing:
-            raise TenetError(f"the table of ROIs lacks the columns {', '.join(sorted(missing))}")
+        table = read_rois(rois, folds=False)
         number = re.search(r"(\d+)$", result.name)
         if number is None:
             raise TenetError(
                 f"{result.stack.path}: its name does not end in a number, so its ROIs cannot be "
                 "found; rename it as in the column image"
             )
-        factors = (self.model.params.scale, 1, 1)
         for row in table[table["image"] == int(number[1])].to_dict("records"):
-            crop, centre = [], []
-            for at, half, size, factor in zip(
-                (row["z"], row["y"], row["x"]),
-                (12, 64, 64),
-                result.stack.zyx_shape,
-                factors,
-                strict=True,
-            ):
-                start, stop = max(int(at) - half, 0), min(int(at) + half, size)
-                crop.append(slice(start * factor, stop * factor))
-                # Coarse plane i is centred on fine plane i·s + (s - 1)/2.
-                centre.append((at - start) * factor + (factor - 1) / 2)
-            yield row["roi"], (crop[0], crop[1], crop[2]), (centre[0], centre[1], centre[2])
+            centre = (float(row["z"]), float(row["y"]), float(row["x"]))
+            yield row["roi"], bead_region(centre, fine_zyx_shape, scale)
 
 
 class MicrogliaInference(Inference):

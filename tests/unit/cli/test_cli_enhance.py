@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from command_line import VOXELS, notes, refused, run, tiny_experiment
+from command_line import VOXELS, contents, notes, refused, run, tiny_experiment
 
 from tenet.model.store import digest
 
@@ -224,3 +224,67 @@ def test_a_model_without_calibration_is_noted_once(
     (calibrated / "threshold.json").write_text(json.dumps(record))
     assert not run(monkeypatch, "enhance", stack, "--model", calibrated, "--out", out, *quiet)
     assert notes(capsys) == []
+
+
+def test_a_folder_is_enhanced_as_its_stacks_are(
+    stack: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = tmp_path / "data"
+    for name in ("noise/00", "noise/01", "no_noise/00"):
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(stack, data / f"{name}.ome.tif")
+    words = ("--model", model, "--device", "cpu", "--out")
+    assert not run(monkeypatch, "enhance", data, *words, tmp_path / "folder")
+    printed = capsys.readouterr()
+    results = [f"{name}.ome.tif" for name in ("no_noise/00", "noise/00", "noise/01")]
+    assert printed.out.split() == [str(tmp_path / "folder" / name) for name in results]
+    assert "enhancing 01.ome.tif: " in printed.err
+    assert not run(monkeypatch, "enhance", stack, *words, tmp_path / "stack")
+    assert not run(monkeypatch, "predict", "--data", data, *words, tmp_path / "predicted")
+    folder = contents(tmp_path / "folder")
+    assert folder.keys() == {*results, "settings.json"}
+    assert json.loads(folder["settings.json"]) == {"threshold": 0.5, "model": str(model)}
+    assert contents(tmp_path / "predicted") == folder
+    for name in results:
+        np.testing.assert_array_equal(
+            tifffile.imread(tmp_path / "folder" / name),
+            tifffile.imread(tmp_path / "stack/stack.ome.tif"),
+        )
+
+
+def test_a_fold_chooses_stacks_of_a_folder(
+    stack: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    for number in range(2):
+        shutil.copyfile(stack, data / f"0{number}.ome.tif")
+    rois = tmp_path / "rois.csv"
+    rois.write_text("roi,image,z,y,x,fold\n0,0,3,9,9,0\n1,1,3,9,9,1\n")
+    words = ("--model", model, "--rois", rois, "--fold", "1", "--out", out)
+    line = refused(monkeypatch, capsys, "enhance", stack, *words)
+    assert line == "tenet: --rois and --fold choose stacks of a folder: give one"
+    assert not run(monkeypatch, "enhance", data, *words, "--zarr")
+    assert {path.name for path in out.iterdir()} == {"01.ome.zarr", "settings.json"}
+
+
+def test_only_predict_takes_the_voxel_size_of_the_model(
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    np.save(data / "0.npy", np.random.default_rng(0).integers(0, 9, (8, 20, 20), dtype=np.uint8))
+    words = ("--model", model, "--out", out)
+    assert "--voxel-size" in refused(monkeypatch, capsys, "enhance", data, *words)
+    assert not out.exists()
+    assert not run(monkeypatch, "predict", "--data", data, *words)
+    with tifffile.TiffFile(out / "0.ome.tif") as file:
+        assert 'PhysicalSizeZ="0.33' in (file.ome_metadata or "")

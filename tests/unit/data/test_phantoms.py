@@ -27,9 +27,9 @@ from tenet.data.phantoms.objects import (
 )
 from tenet.data.phantoms.sets import generate_set
 from tenet.data.phantoms.store import import_phantoms, open_phantom, open_phantoms, save_phantom
-from tenet.data.simulate import training_phantoms
 from tenet.errors import TenetError
 from tenet.settings.schema import PhantomSet
+from tenet.tasks.phantoms import training_phantoms
 
 SMALL = TrainingPhantomSettings(
     zyx_shape=(48, 40, 44),

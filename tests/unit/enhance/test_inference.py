@@ -25,9 +25,9 @@ from tenet.io.intensities import IntensityRange
 from tenet.io.open import open_stack
 from tenet.io.stack import Stack
 from tenet.io.writing import write_ome_tiff
-from tenet.model.certainty import Certainty
-from tenet.model.store import save_model
+from tenet.model.store import Calibration, save_model
 from tenet.model.tenet import TENET
+from tenet.model.trained import TrainedModel
 from tenet.paper.legacy.models import find_model, model_label
 from tenet.paper.legacy.subjects import BeadsInference, MicrogliaInference, SimulationInference
 from tenet.settings.schema import parse_experiment
@@ -99,6 +99,10 @@ def transparent_model(**params: Any) -> TENET:
     return model
 
 
+def trained(network: TENET, calibration: Calibration | None = None) -> TrainedModel:
+    return TrainedModel(Path("model"), network, experiment(), calibration)
+
+
 def seen_through(image: np.ndarray, scale: int, gain: float = GAIN) -> np.ndarray:
     """What the transparent network must make of an image, computed without torch."""
     planes = image.shape[0]
@@ -145,13 +149,11 @@ def test_mean_over_mirror_images_has_no_preferred_side() -> None:
 
 def test_uncertainty_is_a_third_channel(tmp_path: Path) -> None:
     image = np.random.default_rng(4).random((6, 40, 40), dtype=np.float32)
-    certainty = Certainty(0.4, tuple(np.linspace(0, 1, 50) ** 2))
+    calibration = Calibration(threshold=0.4, inside=tuple(np.linspace(0, 1, 50) ** 2))
+    model = trained(random_model(), calibration)
+    certainty = model.certainty
     path = enhance_stack(
-        random_model(),
-        stack_of(tmp_path, image),
-        UNIT,
-        tmp_path / "out.ome.tif",
-        certainty=certainty,
+        model, stack_of(tmp_path, image), UNIT, tmp_path / "out.ome.tif", uncertainty=True
     )
     shape, _, uncertainty = tifffile.imread(path)
     with tifffile.TiffFile(path) as file:
@@ -248,9 +250,8 @@ def test_tiles_move_nothing_and_leave_no_seam(
     np.testing.assert_allclose(brightness, seen_through(image, scale, GAIN / 2), atol=2e-5)
     if shape[0] > 1:
         stack = stack_of(tmp_path, image)
-        out = enhance_stack(
-            model, stack, UNIT, tmp_path / "out.ome.tif", tile_zyx_shape=tile, overlap_zyx=overlap
-        )
+        out = tmp_path / "out.ome.tif"
+        enhance_stack(trained(model), stack, UNIT, out, tile_zyx_shape=tile, overlap_zyx=overlap)
         np.testing.assert_array_equal(tifffile.imread(out), [shape_, brightness])
 
 
@@ -389,7 +390,9 @@ def test_output_is_probability_with_channels_and_the_fine_voxel_size(tmp_path: P
     raw = 100 + 50 * np.random.default_rng(7).random((5, 11, 13), dtype=np.float32)
     stack = stack_of(tmp_path, raw, (1.2, 0.31, 0.29))
     range_ = IntensityRange(100.0, 150.0, "given")
-    out = enhance_stack(transparent_model(), stack, range_, tmp_path / "new" / "out.ome.tif")
+    out = enhance_stack(
+        trained(transparent_model()), stack, range_, tmp_path / "new" / "out.ome.tif"
+    )
     shape = open_stack(out, channel=0)
     assert shape.voxel_size_um == pytest.approx((0.3, 0.31, 0.29))
     np.testing.assert_allclose(shape.read(), seen_through((raw - 100) / 50, 4), atol=1e-4)
@@ -397,7 +400,11 @@ def test_output_is_probability_with_channels_and_the_fine_voxel_size(tmp_path: P
         assert 'Name="shape"' in str(tiff.ome_metadata)
         assert 'Name="brightness"' in str(tiff.ome_metadata)
     given = enhance_stack(
-        transparent_model(), stack, range_, tmp_path / "b.tif", voxel_size_um=(2.0, 0.5, 0.5)
+        trained(transparent_model()),
+        stack,
+        range_,
+        tmp_path / "b.tif",
+        voxel_size_um=(2.0, 0.5, 0.5),
     )
     assert open_stack(given, channel=1).voxel_size_um == pytest.approx((0.5, 0.5, 0.5))
 
@@ -413,7 +420,7 @@ def test_memory_is_that_of_a_tile(tmp_path: Path) -> None:
         stack = open_stack(tmp_path / f"{rows}.npy")
         tracemalloc.start()
         enhance_stack(
-            model,
+            trained(model),
             stack,
             IntensityRange(0, 2, "given"),
             tmp_path / "out.tif",
@@ -455,7 +462,7 @@ def test_a_tile_too_large_for_the_memory_is_done_in_halves(
     most[0] = 100
     stack = stack_of(tmp_path, image)
     with pytest.raises(TenetError, match="no memory for a tile of"):
-        enhance_stack(model, stack, UNIT, tmp_path / "out.ome.tif", overlap_zyx=overlap)
+        enhance_stack(trained(model), stack, UNIT, tmp_path / "out.ome.tif", overlap_zyx=overlap)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["00.ome.tif"]
 
 
@@ -505,7 +512,9 @@ def test_the_next_tile_is_read_while_one_is_computed(tmp_path: Path) -> None:
     model.encoder.register_forward_pre_hook(wait)
     object.__setattr__(stack, "read", noted)
     tile, overlap = (6, 32, 20), (2, 8, 8)
-    enhance_stack(model, stack, UNIT, tmp_path / "o.tif", tile_zyx_shape=tile, overlap_zyx=overlap)
+    enhance_stack(
+        trained(model), stack, UNIT, tmp_path / "o.tif", tile_zyx_shape=tile, overlap_zyx=overlap
+    )
     assert events.count("read") == events.count("compute") == 4
     # Never far ahead: memory is that of a few tiles.
     for position in range(len(events)):
@@ -519,13 +528,15 @@ def test_bad_input_is_one_line_and_leaves_no_file(tmp_path: Path) -> None:
     image[2, 3, 3] = np.nan
     np.memmap(stack.path, np.float32, "r+", offset_of(stack.path), image.shape)[:] = image
     with pytest.raises(TenetError, match="NaN"):
-        enhance_stack(model, stack, UNIT, tmp_path / "out.ome.tif")
+        enhance_stack(trained(model), stack, UNIT, tmp_path / "out.ome.tif")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["00.ome.tif"]
     np.save(tmp_path / "bare.npy", image)
     with pytest.raises(TenetError, match="no voxel size"):
-        enhance_stack(model, open_stack(tmp_path / "bare.npy"), UNIT, tmp_path / "out.ome.tif")
+        enhance_stack(
+            trained(model), open_stack(tmp_path / "bare.npy"), UNIT, tmp_path / "out.ome.tif"
+        )
     with pytest.raises(TenetError, match="cannot be written"):
-        enhance_stack(model, stack, UNIT, tmp_path / "bare.npy" / "out.ome.tif")
+        enhance_stack(trained(model), stack, UNIT, tmp_path / "bare.npy" / "out.ome.tif")
     with pytest.raises(TenetError, match="from 0 to 1"):
         enhance_array(model, np.full((2, 4, 4), 2.0))
     with pytest.raises(TenetError, match="no stack"):

@@ -19,18 +19,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tenet import tasks
 from tenet.data.phantoms.store import open_phantoms
 from tenet.errors import TenetError
 from tenet.io.atomic import LOCK, UNFINISHED
 from tenet.io.open import open_stack
-from tenet.io.stack import Stack
 from tenet.io.writing import write_ome_tiff
 from tenet.learn.align import ALIGNMENT
 from tenet.learn.loop import CHECKPOINT, Plan, train
 from tenet.model.store import HISTORY, MODEL, PSF_TABLE, THRESHOLD, load_tensors, save_tensors
-from tenet.paper.tasks import train_baseline
+from tenet.paper.tasks.baselines import train_baseline
 from tenet.settings.schema import Experiment, Optimisation, parse_experiment
+from tenet.tasks.align import train_alignment
+from tenet.tasks.finetune import fine_tune
+from tenet.tasks.pretrain import pretrain as pretrain_model
+from tenet.tasks.training import RawStacks
 
 CPU = torch.device("cpu")
 SETTINGS: dict[str, Any] = {
@@ -67,17 +69,17 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def stack(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Stack:
+def stack(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     phantom = open_phantoms(phantom_folder)[0]
     _, brightness = phantom.read(slice(0, 24), slice(0, 40), slice(0, 40))
     counts = (100 + 3000 * brightness.reshape(8, 3, 40, 40).mean(1)).astype(np.uint16)
     path = tmp_path_factory.mktemp("raw") / "raw.ome.tif"
     write_ome_tiff(path, counts, (0.3, 0.1, 0.1))
-    return open_stack(path)
+    return path
 
 
 def pretrain(phantoms: Path, out: Path, seed: int = 0) -> None:
-    tasks.pretrain(EXPERIMENT, phantoms, out, tuning=phantoms, device=CPU, seed=seed)
+    pretrain_model(EXPERIMENT, phantoms, out, tuning=phantoms, device=CPU, seed=seed)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +90,7 @@ def pretrained(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def commands(pretrained: Path, phantom_folder: Path, stack: Stack) -> dict[str, Command]:
+def commands(pretrained: Path, phantom_folder: Path, stack: Path) -> dict[str, Command]:
     """Each command that trains, as a function of its --out."""
     care = {"channels_2d": [2, 4], "n_epochs": 2, "steps_per_epoch": 2, "batch_size": 1, "crop": 16}
     neuroclear = {
@@ -99,18 +101,19 @@ def commands(pretrained: Path, phantom_folder: Path, stack: Stack) -> dict[str, 
     shared: dict[str, Any] = {"device": CPU, "seed": 0}
     return {
         "pretrain": lambda out: pretrain(phantom_folder, out),
-        "align": lambda out: tasks.train_alignment(
+        "align": lambda out: train_alignment(
             EXPERIMENT, pretrained, phantom_folder, out, tuning=phantom_folder, **shared
         ),
-        "finetune": lambda out: tasks.fine_tune(
-            PLAIN, pretrained, out, [stack], tuning=phantom_folder, provenance={},
-            phantoms=phantom_folder, **shared,
+        "finetune": lambda out: fine_tune(
+            PLAIN, pretrained, out, RawStacks([stack]), tuning=phantom_folder,
+            phantoms=phantom_folder, mode="old", align=None, **shared,
         ),
         "care": lambda out: train_baseline(
-            "care", pretrained, [stack], phantom_folder, out, settings=care, **shared
+            "care", pretrained, RawStacks([stack]), phantom_folder, out, settings=care, **shared
         ),
         "neuroclear": lambda out: train_baseline(
-            "neuroclear", pretrained, [stack], phantom_folder, out, settings=neuroclear, **shared
+            "neuroclear", pretrained, RawStacks([stack]), phantom_folder, out,
+            settings=neuroclear, **shared,
         ),
     }  # fmt: skip
 
@@ -515,20 +518,18 @@ with exclusive(Path({str(tmp_path)!r})):
 
 @pytest.mark.parametrize("name", ["finetune", "care", "neuroclear"])
 def test_a_stack_whose_planes_are_turned_round_is_another_stack(
-    name: str, commands: dict[str, Command], stack: Stack, tmp_path: Path
+    name: str, commands: dict[str, Command], stack: Path, tmp_path: Path
 ) -> None:
     """Of one name, size and range of intensities."""
-    folder, fresh, original = tmp_path / "folder", tmp_path / "fresh", stack.path.read_bytes()
+    folder, fresh, original = tmp_path / "folder", tmp_path / "fresh", stack.read_bytes()
     commands[name](folder)
     before = load_tensors(folder / MODEL)
     try:
-        write_ome_tiff(stack.path, stack.read()[::-1].astype(np.uint16), (0.3, 0.1, 0.1))
-        vars(stack).pop("digest", None)
+        write_ome_tiff(stack, open_stack(stack).read()[::-1].astype(np.uint16), (0.3, 0.1, 0.1))
         commands[name](folder)
         commands[name](fresh)
     finally:
-        stack.path.write_bytes(original)
-        vars(stack).pop("digest", None)
+        stack.write_bytes(original)
     assert_equal(contents(fresh), contents(folder))
     after = load_tensors(folder / MODEL)
     assert any(not torch.equal(before[key], after[key]) for key in before)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tenet.data.phantoms.store import open_phantoms
 from tenet.data.simulate import refocused
-from tenet.enhance.enhance import choose_alignment, enhance_array
+from tenet.enhance.enhance import enhance_array
 from tenet.errors import TenetError
 from tenet.io.intensities import IntensityRange, normalise
 from tenet.io.open import open_stack
@@ -27,7 +27,7 @@ from tenet.learn.images import Crops, RawData, SimulatedCrops
 from tenet.learn.loop import CHECKPOINT, Plan, _drawn_ahead, averaged, generator_for, train
 from tenet.learn.pretrain import Batch, PretrainTask, Simulator, haze, pretrain, psfs
 from tenet.model import intensity
-from tenet.model.intensity import brightest_window, deconvolved_peak, model_range, stack_range
+from tenet.model.intensity import brightest_window, deconvolved_peak, stack_range
 from tenet.model.store import (
     FISHER,
     HISTORY,
@@ -39,6 +39,7 @@ from tenet.model.store import (
     save_tensors,
 )
 from tenet.model.tenet import TENET
+from tenet.model.trained import TrainedModel
 from tenet.physics.optics import psf_fwhm_um
 from tenet.settings.schema import Experiment, Microscopes, Optimisation, parse_experiment
 from tenet.settings.sections import merge
@@ -667,6 +668,11 @@ def test_light_reaches_a_crop_from_its_margin(pretrained: Path, phantom_folder: 
 # Fine-tuning
 
 
+def range_for(folder: Path, stack: Stack, method: str = "percentile") -> IntensityRange:
+    """Intensities of a stack that become 0 and 1 for the model of a folder as it now is."""
+    return TrainedModel.load(folder).intensity_range(stack, method)
+
+
 def test_stacks_are_brought_to_the_level_of_the_phantoms(
     data: RawData, pretrained: Path, tmp_path: Path
 ) -> None:
@@ -679,30 +685,30 @@ def test_stacks_are_brought_to_the_level_of_the_phantoms(
     shutil.copytree(pretrained, calibrated)
     (calibrated / "threshold.json").write_text('{"threshold": 0.3, "deconvolved_level": 0.2}')
     model, _ = load_model(calibrated)
-    range_ = model_range(stack, tiny(), calibrated, "percentile")
+    range_ = range_for(calibrated, stack)
     assert deconvolved_peak(model, normalise(raw, range_)) == pytest.approx(0.2, rel=0.1)
-    assert model_range(stack, tiny(), calibrated, "minmax") == stack_range(stack, "minmax")
+    assert range_for(calibrated, stack, "minmax") == stack_range(stack, "minmax")
     with pytest.raises(TenetError, match="0 to 1"):
-        model_range(stack, tiny(), calibrated, "none")
-    assert model_range(stack, tiny(), pretrained, "percentile") == stack_range(stack, "percentile")
+        range_for(calibrated, stack, "none")
+    assert range_for(pretrained, stack) == stack_range(stack, "percentile")
 
     # The detector's gain and offset make no difference.
     np.save(tmp_path / "other.npy", 7 * raw + 31)
     other = open_stack(tmp_path / "other.npy")
-    again = normalise(other.read(), model_range(other, tiny(), calibrated, "percentile"))
+    again = normalise(other.read(), range_for(calibrated, other))
     np.testing.assert_allclose(again, normalise(raw, range_), atol=2e-3)
 
     # How bright a stack is that saturates the detector cannot be seen; a model that never practised
     # on such takes its level as it finds it, others the one they practised on.
     np.save(tmp_path / "saturated.npy", np.minimum(raw, np.percentile(raw, 99)))
     cut = open_stack(tmp_path / "saturated.npy")
-    unpractised = model_range(cut, tiny(), calibrated, "percentile")
+    unpractised = range_for(calibrated, cut)
     peak = deconvolved_peak(model, normalise(cut.read(), unpractised))
     assert peak == pytest.approx(0.2, rel=0.1)
     practised = tiny(microscopes={"least_ceiling": 0.2})
     save_model(calibrated, model, practised, {})
     (calibrated / "threshold.json").write_text('{"threshold": 0.3, "deconvolved_level": 0.2}')
-    saturated = model_range(cut, tiny(), calibrated, "percentile")
+    saturated = range_for(calibrated, cut)
     assert saturated.saturated
     top = normalise(np.percentile(raw, 99), saturated)
     assert top == pytest.approx(intensity.SATURATED_LEVEL)
@@ -1144,6 +1150,31 @@ def test_moments_of_pretraining_fit_the_encoder_of_finetuning(
         assert moments["exp_avg"].shape == order[index].shape
 
 
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({}, ""),
+        ({"NA": 0.5}, ""),  # a Gaussian PSF has none
+        (
+            {"bet_z": 2.0, "res_lateral": 0.15},
+            "warning: tiny has other optics than {folder}: res_lateral 0.15 (pre-trained: 0.1), "
+            "bet_z 2 (pre-trained: 1); fine-tuning starts from the PSF of the pre-trained model\n",
+        ),
+    ],
+)
+def test_other_optics_than_those_of_the_pretrained_model_are_named(
+    own: dict[str, Any],
+    said: str,
+    pretrained: Path,
+    data: RawData,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    finetune_task(
+        tiny(params=own), pretrained, data=data, phantoms=None, mode="old", device=CPU, seed=0
+    )
+    assert capsys.readouterr().err == said.format(folder=pretrained)
+
+
 def test_pretrained_for_another_scale_is_refused(
     pretrained: Path, data: RawData, tmp_path: Path
 ) -> None:
@@ -1295,12 +1326,12 @@ def test_fine_tuning_aligns_what_it_learns_from(
         finetune(tiny(), pretrained, tmp_path / "none", align=True, **options)
 
 
-def test_inference_aligns_first_unless_told_not_to(aligned: Path) -> None:
+def test_inference_aligns_first_unless_told_not_to(pretrained: Path, aligned: Path) -> None:
     model, _ = load_model(aligned)
     image = np.random.default_rng(6).random((4, 16, 16), dtype=np.float32)
     once = enhance_array(model, image)[0]
     moved = model.align(torch.from_numpy(image)[None, None])[0, 0].numpy()
-    choose_alignment(model, False, aligned)
-    np.testing.assert_allclose(once, enhance_array(model, moved)[0], atol=1e-6)
+    plain = TrainedModel.load(aligned, align=False).network
+    np.testing.assert_allclose(once, enhance_array(plain, moved)[0], atol=1e-6)
     with pytest.raises(TenetError, match="no alignment network"):
-        choose_alignment(model, True, aligned)
+        TrainedModel.load(pretrained, align=True)

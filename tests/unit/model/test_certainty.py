@@ -1,12 +1,8 @@
 """How sure a model is: what its probabilities mean, and the map of its errors."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from tenet.errors import TenetError
 from tenet.model.certainty import BINS, Certainty, Counts
 
 
@@ -49,22 +45,3 @@ def test_shares_rise_and_no_bin_is_empty() -> None:
     shares = np.array(counts.shares())
     assert (np.diff(shares) >= 0).all()
     assert ((shares >= 0) & (shares <= 1)).all()
-
-
-@pytest.mark.parametrize(
-    ("record", "said"),
-    [
-        (None, "never calibrated"),
-        ({"threshold": 0.5}, "inside"),
-        ({"threshold": 0.5, "inside": [0.5]}, "50 shares"),
-        ({"threshold": 0.5, "inside": [2.0] * BINS}, "less than or equal to 1"),
-        ({"threshold": "high", "inside": []}, "high"),
-    ],
-)
-def test_a_missing_or_damaged_calibration_is_named(
-    tmp_path: Path, record: object, said: str
-) -> None:
-    if record is not None:
-        (tmp_path / "threshold.json").write_text(json.dumps(record))
-    with pytest.raises(TenetError, match=said):
-        Certainty.read(tmp_path)

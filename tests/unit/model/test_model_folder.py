@@ -14,13 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from tenet.enhance.enhance import missing_calibration, read_threshold
 from tenet.errors import TenetError
 from tenet.learn.calibrate import calibrate, complete
 from tenet.learn.finetune import _elastic_weights
 from tenet.model import store
-from tenet.model.certainty import Certainty
-from tenet.model.intensity import recorded_level
 from tenet.model.store import (
     BINS,
     EXPERIMENT,
@@ -37,6 +34,7 @@ from tenet.model.store import (
     save_tensors,
 )
 from tenet.model.tenet import TENET
+from tenet.model.trained import TrainedModel, missing_calibration
 from tenet.model.weights import read_weights
 from tenet.paper.baselines.care import CARE, CARESettings
 from tenet.paper.baselines.neuroclear import FAILED, _Failed
@@ -88,13 +86,9 @@ def new(originals: tuple[Path, Path]) -> Path:
 
 def use(folder: Path) -> None:
     """What every command does that goes on from a model."""
-    load_model(folder)
+    assert TrainedModel.load(folder).certainty
     for name in (OPTIMISER, FISHER):
         store.load_beside(folder, name)
-    read_threshold(folder)
-    Certainty.read(folder)
-    recorded_level(folder, "gain")
-    missing_calibration(folder)
 
 
 def refusal(action: Callable[[], object]) -> str:
@@ -177,8 +171,9 @@ def test_a_record_that_is_a_link_to_nothing_is_no_record_that_never_was(
 
 def test_a_threshold_that_says_of_no_weights_is_noted(old: Path) -> None:
     (old / THRESHOLD).write_text('{"threshold": 0.35}')
-    assert read_threshold(old) == 0.35
-    assert str(old / THRESHOLD) in (missing_calibration(old) or "")
+    model = TrainedModel.load(old)
+    assert model.threshold == 0.35
+    assert str(old / THRESHOLD) in (model.calibration_note or "")
 
 
 def test_what_describes_old_weights_goes_before_new_ones_come(old: Path) -> None:
@@ -373,13 +368,7 @@ NO_NUMBERS = ["-1", "0", "NaN", "Infinity", "-Infinity", '"0.5"', "[0.5]", "1e40
 def test_a_level_that_is_none_is_refused_by_every_reader(key: str, value: str, old: Path) -> None:
     inside = json.dumps([0.5] * BINS)
     (old / THRESHOLD).write_text(f'{{"threshold": 0.4, "inside": {inside}, "{key}": {value}}}')
-    readers: list[Callable[[Path], object]] = [
-        read_threshold,
-        Certainty.read,
-        missing_calibration,
-        lambda folder: recorded_level(folder, "gain"),
-    ]
-    for reader in readers:
+    for reader in (TrainedModel.load, missing_calibration):
         line = refusal(lambda reader=reader: reader(old))  # type: ignore[misc]
         assert line.startswith(str(old / THRESHOLD))
 
@@ -410,7 +399,7 @@ def test_other_records_that_are_damaged_are_refused(name: str, text: str, old: P
 def test_a_record_that_is_no_file_is_refused(old: Path) -> None:
     (old / THRESHOLD).unlink()
     os.mkfifo(old / THRESHOLD)
-    assert "a device or a pipe" in refusal(lambda: read_threshold(old))
+    assert "a device or a pipe" in refusal(lambda: TrainedModel.load(old))
 
 
 @pytest.mark.parametrize("text", ["[]", "{", "{}", '{"identity": "a", "count": -1}'])

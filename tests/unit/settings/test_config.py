@@ -57,7 +57,7 @@ def test_users_own_file_as_it_stands(shared: Path) -> None:
     assert experiment.pretrained_model == "JNet_pretrain"
     assert params.hidden_channels_list == (16, 32, 64, 128, 256)
     assert params.attn_list == (False,) * 5
-    assert (params.NA, params.wavelength, params.M, params.scale) == (0.7, 0.9, 20, 10)
+    assert (params.NA, params.wavelength, params.scale) == (0.7, 0.9, 10)
     assert params.fine_voxel_size_um == (0.05, 0.05, 0.05)
     assert params.psf_sampling == "lookup"
     assert params.nipsf_loss_target == 1e-5
@@ -72,45 +72,15 @@ def test_users_own_file_as_it_stands(shared: Path) -> None:
     assert experiment.train_loop.mrfloss_weights.l_11 == 0
 
 
-def test_published_file_asks_for_nothing_that_is_not_done(
-    shared: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    experiment = load_experiment(shared / "reference/JNet_beads.json")
-    assert experiment.pretrain_loop.partial == "params['partial']"  # kept as it was written
-    assert experiment.train_loop.loss_fn == "nn.MSELoss()"
-    assert experiment.train_dataset.surround_size == (32, 4, 4)
-    assert capsys.readouterr().err == ""
-
-
-def test_settings_without_effect_are_noted_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    content = {
-        "params": PARAMS | {"partial": "encoder"},
-        "pretrain_dataset": {"surround": True, "surround_size": [8, 4, 4]},
-        "train_loop": {"is_instantblur": True, "loss_fn": "bce", "partial": "decoder"},
-    }
-    path = write(tmp_path, "mine", content)
-    assert load(tmp_path).train_loop.is_instantblur is True
-    assert capsys.readouterr().err == (
-        f'note: {path}: has no effect here: params.partial="encoder", '
-        'pretrain_dataset.surround=true, train_loop.partial="decoder", '
-        'train_loop.loss_fn="bce", train_loop.is_instantblur=true\n'
-    )
-    write(tmp_path, "mine", {"params": PARAMS, "val_dataset": {"surround_size": [8, 4, 4]}})
-    load(tmp_path)
-    assert capsys.readouterr().err == ""
-
-
 def test_extends_states_only_what_differs(tmp_path: Path) -> None:
     write(tmp_path, "base", {"name": "base", "explanation": "base", "params": PARAMS})
-    write(tmp_path, "other", {"params": {"NA": 0.3, "M": 25}, "train_loop": {"lr": 0.5}})
-    write(tmp_path, "mine", {"extends": ["base", "other"], "params": {"M": 40}})
+    write(tmp_path, "other", {"params": {"NA": 0.3, "pZ": 25}, "train_loop": {"lr": 0.5}})
+    write(tmp_path, "mine", {"extends": ["base", "other"], "params": {"pZ": 40}})
     experiment = load(tmp_path)
     assert experiment.name == "mine"
     assert experiment.explanation == ""
     assert experiment.params.NA == 0.3  # the last of those extended wins
-    assert experiment.params.M == 40  # what the file itself says wins over all
+    assert experiment.params.pZ == 40  # what the file itself says wins over all
     assert experiment.params.wavelength == 0.9
     assert experiment.train_loop.lr == 0.5
 
@@ -172,21 +142,21 @@ def test_every_experiment_of_the_paper_resolves(name: str, overlays: list[str]) 
 @pytest.mark.parametrize(
     ("name", "scale", "optics", "voxels", "psf", "noise", "weights", "mrf", "vibrates"),
     [
-        ("fig2_phantoms", 3, (0.3, 0.5, 25, 1.33), (0.31, 1.0), (201, 51, 51), (0.1, 0.01),
+        ("fig2_phantoms", 3, (0.3, 0.5, 1.33), (0.31, 1.0), (201, 51, 51), (0.1, 0.01),
          (0.1, 1, 10), (-0.5, 0.5, 1, -1), True),
-        ("fig2_angle45", 3, (0.3, 0.5, 25, 1.33), (0.31, 1.0), (201, 51, 51), (0.1, 0.01),
+        ("fig2_angle45", 3, (0.3, 0.5, 1.33), (0.31, 1.0), (201, 51, 51), (0.1, 0.01),
          (0.1, 1, 10), (-0.5, 0.5, 1, -1), True),
-        ("fig3_beads", 10, (0.7, 0.9, 20, 1.33), (0.05, 0.5), (201, 51, 51), (1e-3, 1e-3),
+        ("fig3_beads", 10, (0.7, 0.9, 1.33), (0.05, 0.5), (201, 51, 51), (1e-3, 1e-3),
          (1, 1, 1), (0, 0, 0, 0), False),
-        ("fig4_neurons", 3, (0.3, 0.5, 25, 1.33), (0.31, 1.0), (201, 51, 51), (0.1, 0.01),
+        ("fig4_neurons", 3, (0.3, 0.5, 1.33), (0.31, 1.0), (201, 51, 51), (0.1, 0.01),
          (0.1, 1, 10), (-1, 1, 2, -2), True),
-        ("fig5_microglia", 12, (0.24, 0.72, 20, 1.5), (1, 12), (61, 9, 9), (0.01, 0.01),
+        ("fig5_microglia", 12, (0.24, 0.72, 1.5), (1, 12), (61, 9, 9), (0.01, 0.01),
          (1, 1, 10), (-4, 4, 8, -8), True),
-        ("supp_no_ewc", 10, (0.7, 0.9, 20, 1.33), (0.05, 0.5), (201, 51, 51), (1e-3, 1e-3),
+        ("supp_no_ewc", 10, (0.7, 0.9, 1.33), (0.05, 0.5), (201, 51, 51), (1e-3, 1e-3),
          (0, 1, 1), (0, 0, 0, 0), False),
-        ("supp_x2_psf", 10, (0.7, 0.9, 20, 1.33), (0.05, 0.5), (201, 51, 51), (1e-3, 1e-3),
+        ("supp_x2_psf", 10, (0.7, 0.9, 1.33), (0.05, 0.5), (201, 51, 51), (1e-3, 1e-3),
          (1, 1, 2), (0, 0, 0, 0), False),
-        ("supp_mrf", 10, (0.7, 0.9, 20, 1.33), (0.05, 0.5), (201, 51, 51), (1e-3, 1e-3),
+        ("supp_mrf", 10, (0.7, 0.9, 1.33), (0.05, 0.5), (201, 51, 51), (1e-3, 1e-3),
          (1, 1, 1), (-1, 0, 0, -1), False),
     ],
 )  # fmt: skip
@@ -204,7 +174,7 @@ def test_settings_of_the_paper(
     experiment = load_experiment(name, folder=EXPERIMENTS)
     params, loop = experiment.params, experiment.train_loop
     assert params.scale == scale
-    assert (params.NA, params.wavelength, params.M, params.ni) == optics
+    assert (params.NA, params.wavelength, params.ni) == optics
     assert params.ni0 == params.ni
     assert (params.res_lateral, params.res_axial) == voxels
     assert (params.size_z, params.size_y, params.size_x) == psf

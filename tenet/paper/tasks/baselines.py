@@ -1,0 +1,60 @@
+"""`tenet baseline`: CARE and Neuroclear, trained and run on what TENET is trained and run on."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tenet.io.atomic import exclusive
+from tenet.paper.comparison import learned
+from tenet.paper.tasks.pairs import FolderOfStacks
+from tenet.tasks.training import RawStacks, check_apart
+
+
+def train_baseline(
+    method: learned.Learned,
+    model: Path,
+    raw: RawStacks,
+    tuning: Path,
+    out: Path,
+    *,
+    settings: Mapping[str, Any],
+    normalisation: str | None = None,
+    device: torch.device,
+    seed: int,
+) -> dict[str, Any]:
+    """Train a baseline on raw stacks, and return its record; see `comparison.learned`."""
+    stacks = raw.open()
+    check_apart(out, model)
+    provenance = {
+        "model": str(model),
+        "fold": raw.fold,
+        "images": [stack.path.name for stack in stacks],
+    }
+    with exclusive(out):
+        return learned.train_baseline(
+            method,
+            model,
+            stacks,
+            tuning,
+            out,
+            settings=settings,
+            normalisation=normalisation,
+            provenance=provenance,
+            device=device,
+            seed=seed,
+        )
+
+
+def run_baseline(
+    method: learned.Learned,
+    folder: Path,
+    model: Path,
+    data: FolderOfStacks,
+    out: Path,
+    *,
+    device: torch.device,
+) -> None:
+    """Restore the stacks of a folder with a trained baseline; see `comparison.learned`."""
+    learned.run_baseline(method, folder, model, data.pairs(out), out, device=device)

@@ -1,0 +1,19 @@
+"""`tenet published`: every number of the paper beside this run's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tenet.io.outputs import check_outputs
+from tenet.paper.published import published_vs_run
+from tenet.paper.tasks.tables import write_tables
+
+
+def compare(
+    published: Path, metrics: Sequence[Path], sweeps: Sequence[Path], out: Path, *, seed: int
+) -> list[str]:
+    """Write the table of both, and say what it holds; see `published_vs_run`."""
+    check_outputs([published, *metrics, *sweeps], [out])
+    table = published_vs_run(published, metrics, sweeps, np.random.default_rng(seed))
+    return write_tables({out: table})

@@ -1,0 +1,109 @@
+"""How far long work has come: a bar on a terminal, now and then a line in a log."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from tenet.errors import printable
+
+#: A log gets a line once so many seconds have passed since the last line, and such a part of all
+#: the time so far: a night's work takes some hundred lines.
+EVERY_SECONDS, EVERY_PART = 10.0, 0.05
+
+
+class Meter(Protocol):
+    """Shows how much of some work is done."""
+
+    def __call__(self, done: int, total: int, note: str | None = None) -> None:
+        """Show that `done` of `total` is done; a `note`, as on an epoch, is always shown."""
+        ...
+
+
+@contextmanager
+def shown(work: str, *, done: int = 0) -> Iterator[Meter]:
+    """Show on standard error how far some work has come, for as long as the context lasts.
+
+    Parameters
+    ----------
+    work : str
+        What is done, in a few words.
+    done : int
+        How much of it was done earlier, as by a training that goes on from its checkpoint.
+
+    Yields
+    ------
+    Meter
+        To be called as ``meter(done, total)``, as any `tenet.types.Progress`.
+
+    Examples
+    --------
+    >>> with shown("stacks") as meter:
+    ...     for number in range(1, 4):
+    ...         meter(number, 3)
+    """
+    work = printable(work)
+    if not sys.stderr.isatty():
+        yield Lines(work, done)
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(work, total=None, completed=done)
+
+        def show(done: int, total: int, note: str | None = None) -> None:
+            words = None if note is None else f"{work}, {note}"
+            bar.update(task, completed=done, total=total, description=words)
+
+        yield show
+
+
+class Lines:
+    """Lines for a log: for every note, in the end, and in between as `EVERY_SECONDS` says."""
+
+    def __init__(
+        self, work: str, done: int = 0, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.work, self.before, self.clock = work, done, clock
+        self.start = self.last = clock()
+
+    def __call__(self, done: int, total: int, note: str | None = None) -> None:
+        """Print a line if it is time for one."""
+        now = self.clock()
+        elapsed = now - self.start
+        due = now - self.last >= max(EVERY_SECONDS, EVERY_PART * elapsed)
+        if not (due or note is not None or done == total):
+            return
+        self.last = now
+        share = f"{done} of {total} ({100 * done // total} %)"
+        words = [note, share, self._time(elapsed, done, total)]
+        print(f"{self.work}: {', '.join(filter(None, words))}", file=sys.stderr, flush=True)
+
+    def _time(self, elapsed: float, done: int, total: int) -> str:
+        if done == total:
+            return f"took {_clock(elapsed)}"
+        if done == self.before:
+            return f"{_clock(elapsed)} so far"
+        return f"{_clock(elapsed * (total - done) / (done - self.before))} left"
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

@@ -1,0 +1,33 @@
+"""Whether two models are of one microscope."""
+
+from tenet.settings.schema import ModelParams
+
+#: What the model PSF follows from, besides its kind.
+GIBSON_LANNI = (
+    "NA", "wavelength", "photons", "ns", "ng0", "ng", "ni0", "ni", "ti0", "tg0", "tg", "pZ",
+)  # fmt: skip
+GAUSSIAN = ("bet_z", "bet_xy")
+VOXELS = ("res_lateral", "res_axial")
+
+
+def differing_optics(own: ModelParams, source: ModelParams) -> str | None:
+    """Say in one line how the optics of two models differ, or None if they are equal.
+
+    Parameters
+    ----------
+    own : ModelParams
+        Of the model that is to be trained.
+    source : ModelParams
+        Of the pre-trained model that it starts from.
+    """
+    keys = ["blur_mode", *VOXELS, *(GAUSSIAN if own.blur_mode == "gaussian" else GIBSON_LANNI)]
+    differing = [
+        f"{key} {_text(getattr(own, key))} (pre-trained: {_text(getattr(source, key))})"
+        for key in keys
+        if getattr(own, key) != getattr(source, key)
+    ]
+    return ", ".join(differing) or None
+
+
+def _text(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:g}"

@@ -1,0 +1,220 @@
+"""What a training is shown: phantoms, crops of them and of raw stacks, motion and microscopes."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tenet.settings.ranges import (
+    ZYX,
+    AtLeastOne,
+    Count,
+    Fraction,
+    NotNegative,
+    PositiveInt,
+    Seed,
+    check_volume,
+)
+from tenet.settings.sections import Section
+
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class Dataset(Section):
+    """Crops, and the boxes of them that are blanked in the encoder's input."""
+
+    cropsize: ZYX = Field(
+        default=(240, 112, 112),
+        description="Size of a crop along z, y and x, in fine voxels; divisible by the scale and "
+        "by 2 for each level of the encoder.",
+    )
+    I: Annotated[int, Field(gt=0, le=10**7)] = Field(  # noqa: E741
+        default=200,
+        description="Crops of an epoch.",
+    )
+    mask: bool = Field(
+        default=False, description="Whether boxes of the encoder's input are set to 0."
+    )
+    mask_size: ZYX = Field(
+        default=(1, 10, 10),
+        description="Size of such a box along z, y and x, in raw planes and pixels.",
+    )
+    mask_num: Count = Field(default=0, description="Boxes in each crop.")
+
+
+class PhantomDataset(Dataset):
+    """`pretrain_dataset`: crops of phantoms to train on."""
+
+    margin: tuple[Count, Count, Count] = Field(
+        default=(0, 0, 0),
+        description="What is simulated around a crop on each side along z, y and x, in fine "
+        "voxels, so that light comes from beyond its borders.",
+    )
+    low: Count = Field(default=0, description="Number of the first volume, counted from 0.")
+    high: Count = Field(default=16, description="Number after that of the last volume.")
+    augment: bool = Field(
+        default=True, description="Whether crops are flipped and rotated at random."
+    )
+    min_foreground: Fraction = Field(
+        default=0.001, description="Least share of a crop's voxels that lie in structures."
+    )
+
+
+class PhantomValidation(PhantomDataset):
+    """`pretrain_val_dataset`: crops of phantoms to validate on, the same in each epoch."""
+
+    seed: Seed = Field(default=0, description="What the validation crops follow from.")
+
+
+class RawDataset(Dataset):
+    """`train_dataset`: crops of raw stacks to learn from."""
+
+    folderpath: str = Field(
+        default="",
+        description="Folder of the raw stacks, for the Python classes of tenet.paper.legacy alone; "
+        "commands are given it.",
+    )
+    augment: bool = Field(
+        default=True, description="Whether crops are flipped and rotated at random."
+    )
+    normalisation: Literal["none", "minmax", "percentile"] = Field(
+        default="minmax",
+        description="Raw intensities that become 0 and 1: those that are 0 and 1, the least and "
+        "the greatest, or robust percentiles.",
+    )
+
+
+class RawValidation(Dataset):
+    """`val_dataset`: crops of raw stacks to validate on, the same in each epoch."""
+
+    seed: Seed = Field(default=0, description="What the validation crops follow from.")
+
+
+class TestDataset(Section):
+    """`test_dataset`: images that training never sees."""
+
+    test_images: tuple[str, ...] = Field(
+        default=(), description="Names of the stacks' files without suffixes."
+    )
+
+
+class PhantomSet(Section):
+    """`simulation_data_generation`: the phantoms for pre-training."""
+
+    train_num: PositiveInt = Field(default=16, description="Volumes to train on.")
+    valid_num: PositiveInt = Field(default=4, description="Volumes to validate on.")
+    image_size: ZYX = Field(
+        default=(1200, 500, 500), description="Size of a volume along z, y and x, in fine voxels."
+    )
+    train_object_num_min: PositiveInt = Field(
+        default=1500, description="Fewest objects of a volume."
+    )
+    train_object_num_max: PositiveInt = Field(default=2500, description="Most objects of a volume.")
+    object_scale: Annotated[float, Field(ge=0.01, le=100)] = Field(
+        default=1.0, description="Factor on the lengths of lines and the radii of solids."
+    )
+    line_fraction: Fraction = Field(
+        default=0.95, description="Share of the objects that are lines."
+    )
+    line_thickness: tuple[AtLeastOne, AtLeastOne] = Field(
+        default=(7.0, 7.0), description="Least and greatest thickness of a line, in fine voxels."
+    )
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> "PhantomSet":
+        for name, (least, most) in {
+            "train_object_num": (self.train_object_num_min, self.train_object_num_max),
+            "line_thickness": self.line_thickness,
+        }.items():
+            if least > most:
+                raise ValueError(f"{name}: at least {least:g} but at most {most:g}; exchange them")
+        check_volume(self.image_size)
+        return self
+
+
+class Range(Section):
+    """A hyper-parameter that moves from one end to the other as epochs go by."""
+
+    min: NotNegative = Field(description="The lower end.")
+    max: NotNegative = Field(description="The upper end.")
+
+
+class Vibration(Section):
+    """`vibration`: ranges of the z-stack misalignment.
+
+    Plane t is shifted along y and along x by b·t + A·cos(ωt + φ) + ε/ν, mean removed. It grows from
+    the first epoch to epoch `max_step`.
+    """
+
+    max_step: PositiveInt = Field(default=60, description="Epoch from which on it does not grow.")
+    b_sigma: Range = Field(
+        default=Range(min=0, max=0.2),
+        description="Standard deviation of the drift b, in pixels for each plane.",
+    )
+    amp_alpha: Range = Field(
+        default=Range(min=0, max=2),
+        description="Shape of the gamma distribution of the amplitude A, in pixels.",
+    )
+    omega_alpha: Range = Field(
+        default=Range(min=0, max=2),
+        description="Shape of the gamma distribution of the frequency ω, in radians for each "
+        "plane.",
+    )
+    noise_inv_var_alpha: Range = Field(
+        default=Range(min=2, max=10),
+        description="Shape of the gamma distribution of ν, which divides the jitter; it falls from "
+        "max to min.",
+    )
+
+
+class Microscopes(Section):
+    """`microscopes`: what pre-training images its phantoms with, so that one encoder serves many.
+
+    `count` PSFs are drawn around that of `params`, each in focus. Light, saturation, noise and
+    contrast are drawn for each image.
+    """
+
+    count: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=0, description="PSFs; with 0 all images are blurred by the PSF of params."
+    )
+    na_spread: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0,
+        description="Most that the NA of a PSF is higher or lower, as a share of params.NA.",
+    )
+    depth: Annotated[float, Field(ge=0, le=1e5)] = Field(
+        default=0.0,
+        description="Greatest depth of the focus in the sample, in µm (spherical aberration).",
+    )
+    most_haze: Fraction = Field(
+        default=0.0,
+        description="Greatest share of the light that is spread all over the grid of the PSF, "
+        "which the network is not shown.",
+    )
+    least_light: Share = Field(
+        default=1.0, description="Least share of the light that reaches an image."
+    )
+    least_ceiling: Share = Field(
+        default=1.0, description="Least intensity, of 0 to 1, at which the detector saturates."
+    )
+    noise_spread: AtLeastOne = Field(
+        default=1.0,
+        description="Factor by which noise is stronger or weaker than that of params, at most.",
+    )
+    most_contrast: Annotated[float, Field(ge=1, le=100)] = Field(
+        default=1.0,
+        description="Greatest power that all brightness is raised to, which makes dim objects "
+        "dimmer.",
+    )
+
+
+class Visualization(Section):
+    """`visualization`: pictures of the Python classes of `tenet.paper.legacy`; no command reads it.
+
+    Planes, rows and columns are counted from 0 in the raw stack.
+    """
+
+    path: str = Field(default="results/images", description="Folder of the pictures.")
+    z_stack: Count = Field(default=12, description="Plane that is shown.")
+    x_slice: Count = Field(default=64, description="Column that is shown.")
+    mip: PositiveInt = Field(
+        default=12, description="Planes, rows or columns of which the maximum is shown."
+    )

@@ -1,0 +1,28 @@
+"""`tenet align`: a pre-trained model that lays misaligned planes on one another."""
+
+from pathlib import Path
+
+import torch
+
+from tenet.learn import align
+from tenet.learn import calibrate as calibration
+from tenet.settings.schema import Experiment
+from tenet.tasks.training import training
+
+
+def train_alignment(
+    experiment: Experiment,
+    pretrained: Path,
+    phantoms: Path,
+    out: Path,
+    *,
+    tuning: Path | None,
+    device: torch.device,
+    seed: int,
+) -> None:
+    """Train the alignment of a pre-trained model, and calibrate both; see `learn.align`."""
+    with training(out, pretrained):
+        model = align.train_alignment(
+            experiment, pretrained, phantoms, out, device=device, seed=seed
+        )
+        calibration.complete(model, tuning, out, seed=seed)

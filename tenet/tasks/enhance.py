@@ -1,0 +1,203 @@
+"""`tenet enhance`: raw stacks, and folders of raw stacks, enhanced with a model."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from tenet.data.folds import every_stack
+from tenet.enhance.enhance import enhance_stack, segmented_share
+from tenet.errors import TenetError
+from tenet.io.atomic import save_json
+from tenet.io.folders import stack_name, voxel_size_of
+from tenet.io.intensities import warnings_of
+from tenet.io.ome_zarr import is_zarr
+from tenet.io.open import open_stack
+from tenet.io.outputs import check_outputs, plain_name
+from tenet.io.stack import Stack
+from tenet.model.trained import TrainedModel
+from tenet.progress import shown
+from tenet.tasks.notes import note, warn, warn_of_voxels
+from tenet.types import Triple, VoxelSize
+
+#: Threshold and origin of the results of a folder.
+SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Which stacks are read, and how.
+
+    Attributes
+    ----------
+    paths : sequence of Path
+        Stacks, and folders of stacks, or of folders of stacks.
+    rois : Path, optional
+        Table of regions: of a folder only the images that it names.
+    fold : int, optional
+        Of a folder only the images with a region in this fold of the table.
+    channel, planes_are
+        As in `open_stack`.
+    voxel_size_um : tuple of float, optional
+        Voxel size along z, y and x of all stacks, where it is not what their files say.
+    voxel_size_of_model : bool
+        Whether a stack that does not say its voxel size has that of the model; else it is refused.
+    """
+
+    paths: Sequence[Path]
+    rois: Path | None = None
+    fold: int | None = None
+    channel: int | None = None
+    planes_are: Literal["C", "T"] | None = None
+    voxel_size_um: VoxelSize | None = None
+    voxel_size_of_model: bool = False
+
+    def folders(self) -> list[Path]:
+        """Those of the paths that are folders of stacks.
+
+        Raises
+        ------
+        TenetError
+            If regions are given, and no folder to choose from.
+        """
+        folders = [path for path in self.paths if path.is_dir() and not is_zarr(path)]
+        if not folders and (self.rois is not None or self.fold is not None):
+            raise TenetError("--rois and --fold choose stacks of a folder: give one")
+        return folders
+
+    def open(self, out: Path, name: str | None, suffix: str) -> list[tuple[Stack, Path]]:
+        """Open the stacks, each with the file for its result, laid out as they are.
+
+        Raises
+        ------
+        TenetError
+            If there is no stack or one cannot be read, or a name goes with several.
+        """
+        folders, pairs = self.folders(), []
+        if name is not None:
+            if folders or len(self.paths) > 1:
+                raise TenetError("--name goes with a single stack")
+            name = plain_name(name)
+        for path in self.paths:
+            if path in folders:
+                found = every_stack(
+                    path, out, self.rois, self.fold,
+                    channel=self.channel, planes_are=self.planes_are,
+                )  # fmt: skip
+                pairs += [
+                    (stack, target.with_name(f"{stack_name(stack.path)}.{suffix}"))
+                    for stack, target in found
+                ]
+            else:
+                stack = open_stack(path, channel=self.channel, planes_are=self.planes_are)
+                pairs.append((stack, out / f"{name or stack_name(path)}.{suffix}"))
+        return pairs
+
+    def voxel_size(self, stack: Stack) -> VoxelSize | None:
+        """Voxel size along z, y and x in µm of a stack; None stands for that of the model.
+
+        Raises
+        ------
+        TenetError
+            If the voxel size is not known, or is none of a microscope.
+        """
+        if self.voxel_size_of_model:
+            return stack.voxel_size_um
+        return voxel_size_of(stack, self.voxel_size_um)
+
+
+def enhance(
+    reading: Reading,
+    model: Path,
+    out: Path,
+    *,
+    name: str | None = None,
+    normalisation: str | None = None,
+    align: bool | None = None,
+    tile_zyx_shape: Triple | None = None,
+    flips: int = 1,
+    as_zarr: bool = False,
+    uncertainty: bool = False,
+    sheet: bool = False,
+    device: torch.device,
+) -> Iterator[Path]:
+    """Enhance stacks, one after another, and yield every file as soon as it is written.
+
+    Parameters
+    ----------
+    reading : Reading
+        The stacks; all are opened, and their results checked, before the first is enhanced.
+    model : Path
+        Folder of the model.
+    out : Path
+        Receives the results, with the names of the stacks; for folders ``settings.json`` as well,
+        with the model's threshold.
+    name : str, optional
+        Name of the result of a single stack.
+    normalisation : str, optional
+        As in `TrainedModel.intensity_range`; by default that of the model.
+    align : bool, optional
+        Whether planes are aligned first; by default if the model can.
+    tile_zyx_shape, flips, device
+        As in `enhance_stack`.
+    as_zarr : bool
+        Write OME-Zarr, not OME-TIFF.
+    uncertainty : bool
+        Write the channel of uncertainty as well.
+    sheet : bool
+        Draw a sheet of every stack, before and after.
+
+    Yields
+    ------
+    Path
+        Result, or sheet.
+
+    Raises
+    ------
+    TenetError
+        If a stack or the model cannot be read, a result would replace a stack or another result,
+        or enhancing fails; see `enhance_stack`.
+    """
+    pairs = reading.open(out, name, "ome.zarr" if as_zarr else "ome.tif")
+    sheets = {path: path.with_name(f"{_stem(path)}.png") for _, path in pairs if sheet}
+    record = [out / SETTINGS] if reading.folders() else []
+    results = [path for _, path in pairs]
+    check_outputs([stack.path for stack, _ in pairs], [*results, *sheets.values(), *record])
+    sizes_um = [reading.voxel_size(stack) for stack, _ in pairs]
+    trained = TrainedModel.load(model, device=device, align=align)
+    note(trained.calibration_note)
+    for (stack, path), known_um in zip(pairs, sizes_um, strict=True):
+        size_um = known_um or trained.params.coarse_voxel_size_um
+        warn_of_voxels(stack, size_um, trained.experiment)
+        range_ = trained.intensity_range(stack, normalisation)
+        print(f"{stack.path}: {range_.describe()}", file=sys.stderr)
+        with shown(f"enhancing {stack.path.name}") as meter:
+            enhance_stack(
+                trained,
+                stack,
+                range_,
+                path,
+                voxel_size_um=size_um,
+                tile_zyx_shape=tile_zyx_shape,
+                flips=flips,
+                uncertainty=uncertainty,
+                device=device,
+                progress=meter,
+            )
+        for warning in warnings_of(range_, segmented_share(path, trained.threshold)):
+            warn(stack, warning)
+        yield path
+        if sheet:
+            from tenet.enhance.pictures import enhanced_sheet  # which takes Matplotlib
+
+            enhanced_sheet(sheets[path], trained, stack, path, voxel_size_um=size_um)
+            yield sheets[path]
+    for settings in record:
+        save_json(settings, {"threshold": trained.threshold, "model": str(model)})
+
+
+def _stem(result: Path) -> str:
+    return result.name.removesuffix(".ome.tif").removesuffix(".ome.zarr")

@@ -1,0 +1,126 @@
+"""`tenet finetune`: a pre-trained model adapted to raw stacks, but for those of a fold."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from tenet.io.atomic import exclusive
+from tenet.io.stack import Stack
+from tenet.learn import calibrate as calibration
+from tenet.learn import finetune
+from tenet.learn.images import RawData
+from tenet.model.trained import missing_calibration
+from tenet.settings.own_stack import fitted_to
+from tenet.settings.schema import Experiment
+from tenet.tasks.notes import note, warn_of_voxels
+from tenet.tasks.training import RawStacks, training
+
+
+def fine_tune(
+    experiment: Experiment,
+    pretrained: Path,
+    out: Path,
+    raw: RawStacks | None,
+    *,
+    tuning: Path | None,
+    phantoms: Path | None,
+    mode: finetune.TrainMode,
+    align: bool | None,
+    device: torch.device,
+    seed: int,
+) -> None:
+    """Fine-tune on raw stacks, and calibrate.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The crops of its raw stacks are shrunk to what the stacks have room for.
+    pretrained, out : Path
+        Folders of the pre-trained model and of the new one.
+    raw : RawStacks or None
+        None: images are made from phantoms instead.
+    tuning : Path or None
+        Held-out phantoms for the calibration.
+    phantoms, mode, align, device, seed
+        As in `learn.finetune`.
+    """
+    stacks, experiment = _opened(raw, experiment, pretrained)
+    images = {
+        "pretrained": str(pretrained),
+        "fold": None if raw is None else raw.fold,
+        "images": [stack.path.name for stack in stacks or ()],
+    }
+    with training(out, pretrained):
+        model = finetune.finetune(
+            experiment,
+            pretrained,
+            out,
+            data=_raw_data(stacks, experiment, pretrained, align, device),
+            phantoms=phantoms,
+            mode=mode,
+            align=align,
+            provenance=images,
+            device=device,
+            seed=seed,
+        )
+        calibration.complete(model, tuning, out, seed=seed)
+
+
+def evaluate(
+    experiment: Experiment,
+    pretrained: Path,
+    out: Path,
+    raw: RawStacks | None,
+    *,
+    phantoms: Path | None,
+    device: torch.device,
+    seed: int,
+) -> dict[str, float]:
+    """Losses of the fine-tuned model in `out`, by name; see `learn.finetune.evaluate`."""
+    stacks, experiment = _opened(raw, experiment, pretrained)
+    experiment = finetune.aligned_as(experiment, out)
+    with exclusive(out):
+        data = _raw_data(stacks, experiment, pretrained, None, device)
+        return finetune.evaluate(
+            experiment, out, pretrained, data=data, phantoms=phantoms, device=device, seed=seed
+        )
+
+
+def _opened(
+    raw: RawStacks | None, experiment: Experiment, pretrained: Path
+) -> tuple[list[Stack] | None, Experiment]:
+    """The stacks that the training may see, and the experiment fitted to them."""
+    if raw is None:
+        return None, experiment
+    stacks = raw.open(experiment.test_dataset.test_images)
+    for stack in stacks:
+        warn_of_voxels(stack, raw.voxel_size_um, experiment)
+    note(missing_calibration(pretrained))
+    return stacks, _fitted(experiment, stacks)
+
+
+def _fitted(experiment: Experiment, stacks: Sequence[Stack]) -> Experiment:
+    """The experiment with crops that its stacks have room for."""
+    for stack in stacks:
+        fitted_to(experiment, [stack.zyx_shape], where=str(stack.path))
+    fitted = fitted_to(experiment, [stack.zyx_shape for stack in stacks])
+    before, after = experiment.train_dataset.cropsize, fitted.train_dataset.cropsize
+    if before != after:
+        note(
+            f"crops are {after} fine voxels (z, y, x) where {before} were asked for: stacks are "
+            "small"
+        )
+    return fitted
+
+
+def _raw_data(
+    stacks: Sequence[Stack] | None,
+    experiment: Experiment,
+    pretrained: Path,
+    align: bool | None,
+    device: torch.device,
+) -> RawData | None:
+    if stacks is None:
+        return None
+    return finetune.raw_data(stacks, experiment, pretrained, align=align, device=device)

@@ -1,0 +1,27 @@
+"""Notes and warnings about stacks and models, on standard error."""
+
+import sys
+
+from tenet.io.stack import Stack
+from tenet.settings.own_stack import voxel_size_mismatch
+from tenet.settings.schema import Experiment
+from tenet.types import VoxelSize
+
+
+def warn_of_voxels(stack: Stack, given_um: VoxelSize | None, experiment: Experiment) -> None:
+    """Warn when a stack's voxels are not those that the model is trained for."""
+    size = given_um or stack.voxel_size_um
+    warning = voxel_size_mismatch(experiment.params, size) if size else None
+    if warning:
+        warn(stack, warning)
+
+
+def warn(stack: Stack, warning: str) -> None:
+    """Print a warning about a stack."""
+    print(f"warning: {stack.path}: {warning}", file=sys.stderr)
+
+
+def note(text: str | None) -> None:
+    """Print a note, if there is one."""
+    if text:
+        print(f"note: {text}", file=sys.stderr)
