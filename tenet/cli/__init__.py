@@ -49,6 +49,8 @@ for panel, groups in (
     for name, group in groups.items():
         app.add_typer(group, name=name, rich_help_panel=panel)
 
+#: Modules that commands of the paper import, and that its extra alone brings.
+OF_PAPER = ("pystackreg", "seaborn")
 #: What a signal leaves, and the commands that go on where they were.
 RESUMED = "the same command goes on after the last whole epoch"
 AGAIN = "what was not finished is removed: run the command again"
@@ -87,6 +89,15 @@ def main() -> None:
             hold_if_ending()
     except TenetError as error:
         print(f"tenet: {printable(str(error))}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except ModuleNotFoundError as error:
+        if error.name not in OF_PAPER:
+            raise
+        print(
+            f"tenet: {error.name} is not installed; it comes with the paper: "
+            "pip install 'tenet[paper]'",
+            file=sys.stderr,
+        )
         raise SystemExit(2) from None
     except OSError as error:
         if error.errno not in NO_ROOM:
