@@ -37,7 +37,7 @@ def every_stack(
         Only images with a region in this fold of the table.
     channel : int, optional
         Channel of stacks with several.
-    planes_are : "C", "T" or None
+    planes_are : {"C", "T"}, optional
         As in `open_stack`.
 
     Raises

@@ -40,7 +40,7 @@ def open_stack(
         The file, or the folder of an OME-Zarr image.
     channel : int, optional
         Channel to read, from 0; needed where there is more than one.
-    planes_are : "C", "T" or None
+    planes_are : {"C", "T"}, optional
         Where planes are recorded as channels (C) or as time points (T).
 
     Returns
