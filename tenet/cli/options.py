@@ -25,9 +25,7 @@ ExperimentsFolder = Annotated[
     typer.Option("--experiments", help="Folder of your experiments' JSON files: looked at first."),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
-Seed = Annotated[
-    int, typer.Option("--seed", min=0, help="All random draws follow from it.")
-]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="All random draws follow from it.")]
 Device = Annotated[
     str, typer.Option("--device", help="auto (a GPU if there is one), cpu, cuda or cuda:N.")
 ]
@@ -36,9 +34,7 @@ Threads = Annotated[
 ]
 VoxelSizeUm = Annotated[
     tuple[float, float, float] | None,
-    typer.Option(
-        "--voxel-size", metavar="Z Y X", help="In µm; needed if the file does not say."
-    ),
+    typer.Option("--voxel-size", metavar="Z Y X", help="In µm; needed if the file does not say."),
 ]
 Channel = Annotated[
     int | None, typer.Option("--channel", min=0, help="Number of the channel to read, from 0.")
@@ -52,9 +48,7 @@ Rois = Annotated[
     Path | None,
     typer.Option("--rois", help="Table of regions: roi, image, z, y, x, fold (CSV)."),
 ]
-Fold = Annotated[
-    int | None, typer.Option("--fold", min=0, help="Fold of the table of regions.")
-]
+Fold = Annotated[int | None, typer.Option("--fold", min=0, help="Fold of the table of regions.")]
 Data = Annotated[Path, typer.Option(help="Folder of stacks, or of folders of stacks.")]
 Normalisation = Annotated[
     Literal["none", "minmax", "percentile"] | None,

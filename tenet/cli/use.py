@@ -34,9 +34,7 @@ def enhance(
     ] = False,
     tile: Annotated[
         tuple[int, int, int] | None,
-        typer.Option(
-            metavar="Z Y X", help="Most voxels of a tile; by default by free memory."
-        ),
+        typer.Option(metavar="Z Y X", help="Most voxels of a tile; by default by free memory."),
     ] = None,
     as_zarr: Annotated[
         bool,
@@ -44,9 +42,7 @@ def enhance(
     ] = False,
     uncertainty: Annotated[
         bool,
-        typer.Option(
-            "--uncertainty", help="Also how likely each voxel is segmented wrongly."
-        ),
+        typer.Option("--uncertainty", help="Also how likely each voxel is segmented wrongly."),
     ] = False,
     flips: Annotated[
         int,

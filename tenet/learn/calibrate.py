@@ -141,7 +141,11 @@ def complete(model: TENET, phantoms: Path | None, folder: Path, *, seed: int = 0
             found = read_calibration(folder)
         wanted = _identity(digest(folder / MODEL), phantoms, seed)
         if found is None or found.identity != wanted:
-            print(calibrate(model, phantoms, folder, seed=seed))
+            made = calibrate(model, phantoms, folder, seed=seed)
+            print(
+                f"threshold {made['threshold']:g}, of the highest mean IoU ({made['iou']:g}) on "
+                f"{made['n']} tuning phantoms"
+            )
     if not (folder / PSF_TABLE).exists():
         write_psf_table(model, folder)
 

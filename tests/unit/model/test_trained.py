@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import tifffile
 import torch
@@ -168,23 +167,6 @@ def test_a_model_is_loaded_once_whatever_the_number_of_stacks(stack: Path, tmp_p
     shutil.rmtree(model)
     shutil.copy(stack, stack.with_name("bead_08.ome.tif"))
     assert [after.range_ for after in beads.get_result(stack.parent)] == 2 * [before.range_]
-
-
-def test_beads_are_chosen_and_cut_as_the_evaluation_does(stack: Path, tmp_path: Path) -> None:
-    model = saved(tmp_path / "model", tiny())
-    beads = BeadsInference(model, out=tmp_path / "out", device="cpu")
-    results = beads.get_result(stack)
-    bead = {"image": 7, "z": 4, "y": 16, "x": 20, "fold": 0}
-    rois = pd.DataFrame([{"roi": 0, **bead}, {"roi": 1, **bead}])
-    rois.to_csv(tmp_path / "rois.csv", index=False)
-    for table in (rois, tmp_path / "rois.csv"):
-        assert list(beads.evaluate(results, table)["table"]["roi"]) == [0]
-    # Half of the image's shorter side, as it is smaller than 256 pixels.
-    ((_, region),) = beads._regions(results[0], rois)
-    assert region.crop == (slice(0, 24), slice(6, 26), slice(10, 30))
-    beyond = pd.DataFrame([{"roi": 0, **bead, "y": 90}])
-    with pytest.raises(TenetError, match="outside of its image"):
-        beads.evaluate(results, beyond)
 
 
 # Calibration --------------------------------------------------------------------------------------
