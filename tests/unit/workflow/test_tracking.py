@@ -154,7 +154,7 @@ def test_a_setting_without_effect_retrains_nothing(experiments, section, changed
         ("train_loop", {"ewc_weight": 0.25}),
         ("train_dataset", {"I": 7}),
         ("test_dataset", {"test_images": ["00"]}),
-        ("vibration", {"b_sigma": 0.3}),
+        ("vibration", {"max_step": 70}),
     ],
 )
 def test_a_setting_with_an_effect_retrains(experiments, section, changed):
