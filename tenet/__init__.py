@@ -9,19 +9,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tenet.enhance.arrays import enhance
     from tenet.io.open import open_stack
+    from tenet.model.trained import TrainedModel
     from tenet.settings.load import load_experiment
-    from tenet.tasks import fine_tune, pretrain
+    from tenet.tasks.finetune import fine_tune
+    from tenet.tasks.pretrain import pretrain
 
     __version__: str
 
 #: Public names, and the module that each is in. `enhance` is a package, which can be called.
 _HOMES = {
-    "fine_tune": "tenet.tasks",
+    "TrainedModel": "tenet.model.trained",
+    "fine_tune": "tenet.tasks.finetune",
     "load_experiment": "tenet.settings.load",
     "open_stack": "tenet.io.open",
-    "pretrain": "tenet.tasks",
+    "pretrain": "tenet.tasks.pretrain",
 }
-__all__ = ["__version__", "enhance", "fine_tune", "load_experiment", "open_stack", "pretrain"]
+__all__ = [
+    "TrainedModel",
+    "__version__",
+    "enhance",
+    "fine_tune",
+    "load_experiment",
+    "open_stack",
+    "pretrain",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -66,7 +66,9 @@ def shown(work: str, *, done: int = 0) -> Iterator[Meter]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    # Results that are printed go where standard output goes, also while a bar is drawn.
+    bars = Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty())
+    with bars as bar:
         task = bar.add_task(work, total=None, completed=done)
 
         def show(done: int, total: int, note: str | None = None) -> None:

@@ -28,27 +28,36 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-#: Panels of the help, in which commands stand by what they are for.
-USE, TRAIN, PHANTOMS, PAPER = "Use a model", "Train a model", "Phantoms", "The paper"
-COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
-    USE: {"enhance": enhance},
-    TRAIN: {"pretrain": pretrain, "align": align, "finetune": finetune},
-    PHANTOMS: {"simulate": simulate},
-    PAPER: {"register": register, "table": table, "published": published_table, "bench": bench},
+#: Panels of the help, in which commands and groups of commands stand by what they are for.
+PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+    "Use a model": {"enhance": enhance, "samples": samples_app},
+    "Train a model": {
+        "pretrain": pretrain,
+        "align": align,
+        "finetune": finetune,
+        "config": config_app,
+    },
+    "Phantoms": {"phantoms": phantoms_app, "simulate": simulate},
+    "The paper": {
+        "register": register,
+        "rltv": rltv_app,
+        "baseline": baseline_app,
+        "evaluate": evaluate_app,
+        "table": table,
+        "published": published_table,
+        "bench": bench,
+    },
 }
-for panel, commands in COMMANDS.items():
-    for name, command in commands.items():
-        app.command(name, rich_help_panel=panel)(command)
+for panel, parts in PANELS.items():
+    for name, part in parts.items():
+        if isinstance(part, typer.Typer):
+            app.add_typer(part, name=name, rich_help_panel=panel)
+        else:
+            app.command(name, rich_help_panel=panel)(part)
 app.command("predict", hidden=True)(predict)
-for panel, groups in (
-    (USE, {"samples": samples_app}),
-    (TRAIN, {"config": config_app}),
-    (PHANTOMS, {"phantoms": phantoms_app}),
-    (PAPER, {"rltv": rltv_app, "baseline": baseline_app, "evaluate": evaluate_app}),
-):
-    for name, group in groups.items():
-        app.add_typer(group, name=name, rich_help_panel=panel)
 
+#: Modules that commands of the paper import, and that its extra alone brings.
+OF_PAPER = ("pystackreg", "seaborn")
 #: What a signal leaves, and the commands that go on where they were.
 RESUMED = "the same command goes on after the last whole epoch"
 AGAIN = "what was not finished is removed: run the command again"
@@ -87,6 +96,15 @@ def main() -> None:
             hold_if_ending()
     except TenetError as error:
         print(f"tenet: {printable(str(error))}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except ModuleNotFoundError as error:
+        if error.name not in OF_PAPER:
+            raise
+        print(
+            f"tenet: {error.name} is not installed; it comes with the paper: "
+            "pip install 'tenet[paper]'",
+            file=sys.stderr,
+        )
         raise SystemExit(2) from None
     except OSError as error:
         if error.errno not in NO_ROOM:

@@ -37,7 +37,7 @@ LearnedMethod = Annotated[
 @rltv_app.command("tune")
 def rltv_tune(
     model: ModelFolder,
-    phantoms: Annotated[Path, typer.Option(help="Held-out phantoms.")],
+    phantoms: Annotated[Path, typer.Option(help="Folder of tuning phantoms.")],
     out: Out,
     iterations: Annotated[
         list[int] | None,
@@ -50,7 +50,7 @@ def rltv_tune(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Choose iterations, weight and threshold by IoU on held-out phantoms."""
+    """Choose iterations, weight and threshold by IoU on tuning phantoms."""
     from tenet.paper.tasks.rltv import tune_rltv
 
     tune_rltv(
@@ -77,7 +77,7 @@ def rltv_run(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Deconvolve all stacks of a folder with the PSF of a model."""
+    """Deconvolve all stacks of a folder with the nominal PSF of a model."""
     from tenet.paper.tasks.pairs import FolderOfStacks
     from tenet.paper.tasks.rltv import run_rltv
 
@@ -95,9 +95,9 @@ def rltv_run(
 @baseline_app.command("train")
 def baseline_train(
     method: LearnedMethod,
-    model: Annotated[Path, typer.Option(help="Pre-trained model: the microscope it was told.")],
+    model: Annotated[Path, typer.Option(help="Pre-trained model, for its nominal microscope.")],
     data: Annotated[list[Path], typer.Option(help="Raw stacks, or a folder. Repeatable.")],
-    tuning: Annotated[Path, typer.Option(help="Held-out phantoms for the threshold.")],
+    tuning: Annotated[Path, typer.Option(help="Folder of tuning phantoms, for the threshold.")],
     out: Out,
     rois: Rois = None,
     fold: Fold = None,

@@ -24,7 +24,7 @@ ExperimentsFolder = Annotated[
     Path, typer.Option("--experiments", help="Folder of the experiments' JSON files.")
 ]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Everything random follows from it.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="All random draws follow from it.")]
 Device = Annotated[
     str, typer.Option("--device", help="auto (a GPU if there is one), cpu, cuda or cuda:N.")
 ]
@@ -36,22 +36,22 @@ VoxelSizeUm = Annotated[
     typer.Option("--voxel-size", metavar="Z Y X", help="In µm; needed if the file does not say."),
 ]
 Channel = Annotated[
-    int | None, typer.Option("--channel", min=0, help="Channel of a stack with several; from 0.")
+    int | None, typer.Option("--channel", min=0, help="Number of the channel to read, from 0.")
 ]
 PlanesAre = Annotated[
     Literal["C", "T"] | None,
-    typer.Option("--planes-are", help="Where planes are recorded as channels or as time points."),
+    typer.Option("--planes-are", help="Planes are recorded as channels (C) or as time points (T)."),
 ]
 ModelFolder = Annotated[Path, typer.Option("--model", help="Folder of a trained model.")]
 Rois = Annotated[
     Path | None,
-    typer.Option("--rois", help="Table of beads: roi, image, z, y, x, fold (CSV)."),
+    typer.Option("--rois", help="Table of regions: roi, image, z, y, x, fold (CSV)."),
 ]
-Fold = Annotated[int | None, typer.Option("--fold", min=0, help="Fold of that table.")]
+Fold = Annotated[int | None, typer.Option("--fold", min=0, help="Fold of the table of regions.")]
 Data = Annotated[Path, typer.Option(help="Folder of stacks, or of folders of stacks.")]
 Normalisation = Annotated[
     Literal["none", "minmax", "percentile"] | None,
-    typer.Option(help="What intensities become 0 and 1; as the model was trained by default."),
+    typer.Option(help="How raw intensities become 0 to 1; by default as the model was trained."),
 ]
 Align = Annotated[
     bool | None,
@@ -61,7 +61,7 @@ EXPERIMENTS = Path("config/experiments")
 Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
 Phantoms = Annotated[Path | None, typer.Option(help="Folder of phantoms.")]
 Tuning = Annotated[
-    Path | None, typer.Option(help="Held-out phantoms on which the threshold is chosen.")
+    Path | None, typer.Option(help="Folder of tuning phantoms, to calibrate the model on.")
 ]
 
 

@@ -37,14 +37,16 @@ def enhance(
         typer.Option(metavar="Z Y X", help="Most voxels of a tile; by default by free memory."),
     ] = None,
     as_zarr: Annotated[
-        bool, typer.Option("--zarr", help="Write OME-Zarr: chunks, compressed, levels for viewers.")
+        bool,
+        typer.Option("--zarr", help="Write OME-Zarr, with a pyramid for viewers."),
     ] = False,
     uncertainty: Annotated[
         bool,
         typer.Option("--uncertainty", help="Also how likely each voxel is segmented wrongly."),
     ] = False,
     flips: Annotated[
-        int, typer.Option(help="Mean over 4 or 8 mirror images: a little better, as much slower.")
+        int,
+        typer.Option(help="Mean over 4 or 8 mirror images: a little better, as much slower."),
     ] = 1,
     rois: Rois = None,
     fold: Fold = None,
@@ -58,8 +60,7 @@ def enhance(
 ) -> None:
     """Deblur, super-resolve and segment stacks: OME-TIFF with channels shape and brightness.
 
-    Results of a folder are laid out as the folder is, with the model's threshold in settings.json;
-    --rois and --fold choose stacks of a folder.
+    Results of a folder are laid out as the folder is, with the threshold in settings.json.
     """
     from tenet.tasks.enhance import Reading
     from tenet.tasks.enhance import enhance as enhanced

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from tenet.data.phantoms.store import Phantom, open_phantoms
 from tenet.io.atomic import save_json, save_table
 from tenet.io.writing import write_ome_tiff
-from tenet.physics.blur import StridedBlur, centred_planes
+from tenet.physics.blur import centred_planes
+from tenet.physics.microscope import Microscope
 from tenet.physics.motion import shift_planes
 from tenet.physics.noise import NoiseModel
-from tenet.physics.optics import RadialPSF, centred, model_fwhm_um, psf_volume
+from tenet.physics.optics import RadialPSF, model_fwhm_um, psf_volume, refocused
 from tenet.settings.schema import Experiment, ModelParams
 from tenet.types import Progress
 
@@ -63,9 +64,7 @@ def simulate_acquisitions(
         The stacks written.
     """
     params = experiment.params
-    psf = true_psf(experiment)
-    scale = params.scale
-    noise = NoiseModel(params.poisson_weight, params.sig_eps)
+    microscope, scale = true_microscope(params), params.scale
     parts = ["noise", "no_noise"] if no_noise_part else ["noise"]
     written: list[Path] = []
     rois: list[tuple[int, ...]] = []
@@ -73,23 +72,21 @@ def simulate_acquisitions(
     for index, phantom in enumerate(volumes):
         rng = np.random.default_rng([seed, index])
         shape, brightness = _whole(phantom, scale)
-        blur = StridedBlur(torch.from_numpy(psf), shape.shape, scale)
         with torch.no_grad():
-            image = blur(torch.from_numpy(brightness * shape)[None, None]).clamp(0, 1)
+            image = microscope.expose(torch.from_numpy(brightness * shape)[None, None])
             if motion_px > 0:
                 shifts = rng.normal(0, motion_px, (image.shape[2], 2))
                 shifts -= shifts.mean(0)
                 image = shift_planes(image, torch.from_numpy(shifts.astype(np.float32)))
             generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-            images = {"noise": noise.sample(image, generator), "no_noise": image}
+            images = {"noise": microscope.record(image, generator), "no_noise": image}
         name = phantom.path.name.split(".")[0]
         for part in parts:
             path = out / part / f"{name}.ome.tif"
             data = images[part][0, 0].numpy()
             if experiment.train_dataset.normalisation != "none":
                 data = np.rint(OFFSET + GAIN * data).astype(np.uint16)
-            voxel_size_um = (params.res_axial, params.res_lateral, params.res_lateral)
-            write_ome_tiff(path, data, voxel_size_um)
+            write_ome_tiff(path, data, params.coarse_voxel_size_um)
             written.append(path)
         fold = index * folds // len(volumes) if folds else 0
         for z, y, x in phantom.attributes.get("centres_zyx", ()):
@@ -107,36 +104,30 @@ def simulate_acquisitions(
         "microscope": params.model_dump(mode="json"),
         "motion_px": motion_px,
         "seed": seed,
-        "fwhm_um": model_fwhm_um(refocused(params), params.fine_voxel_size_um),
+        "fwhm_um": model_fwhm_um(focused_psf(params), params.fine_voxel_size_um),
     }
     save_json(out / "acquisition.json", record)
     return written
 
 
-def true_psf(experiment: Experiment) -> NDArray[np.float32]:
-    """The model PSF of an experiment on its fine grid, with its brightest plane in focus."""
-    params = experiment.params
+def true_microscope(params: ModelParams) -> Microscope:
+    """The microscope that the settings describe, in focus and sampled as light is."""
+    psf = torch.from_numpy(focused_psf_volume(params))
+    noise = NoiseModel(params.poisson_weight, params.sig_eps)
+    return Microscope(psf, noise, params.scale, params.coarse_voxel_size_um)
+
+
+def focused_psf(params: ModelParams) -> RadialPSF:
+    """The model PSF of some settings with its maximum at 0, whatever the aberration."""
+    reach_um = 5 * params.res_axial + 2 * params.pZ
+    return refocused(params.model_psf(), reach_um, params.fine_voxel_size_um[0] / 10)
+
+
+def focused_psf_volume(params: ModelParams) -> NDArray[np.float32]:
+    """The model PSF of some settings on their fine grid, with its brightest plane in focus."""
     size_z = centred_planes(params.size_z, params.scale)
     shape = (size_z, params.size_y, params.size_x)
-    return psf_volume(refocused(params), shape, params.fine_voxel_size_um)
-
-
-def refocused(params: ModelParams) -> RadialPSF:
-    """The model PSF, shifted along z so that its maximum on the axis lies at 0.
-
-    Aberration moves the focus; a user of the microscope would have focused on the structure.
-    """
-    psf = params.model_psf()
-    step_um, focus_um = (5 * params.res_axial + 2 * params.pZ) / 200, 0.0
-    z_um = centred(401, step_um)
-    # First far and coarse, then between the neighbours of what was found.
-    while True:
-        focus_um += z_um[int(np.argmax(psf(z_um + focus_um, np.zeros(1))[:, 0]))]
-        if step_um < params.fine_voxel_size_um[0] / 10:
-            break
-        step_um /= 10
-        z_um = centred(21, step_um)
-    return lambda z, r: psf(np.asarray(z) + focus_um, r)
+    return psf_volume(focused_psf(params), shape, params.fine_voxel_size_um)
 
 
 def _whole(phantom: Phantom, scale: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

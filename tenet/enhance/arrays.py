@@ -2,22 +2,20 @@
 
 import os
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from tenet.enhance.enhance import choose_alignment, enhance_array
+from tenet.enhance.enhance import enhance_array
 from tenet.errors import TenetError
+from tenet.io.array import stack_in_memory
 from tenet.io.folders import voxel_size_of
 from tenet.io.intensities import normalise
 from tenet.io.open import open_stack
-from tenet.io.stack import Stack, check_dtype
-from tenet.model.intensity import model_range
-from tenet.model.store import load_model
+from tenet.model.trained import TrainedModel
 from tenet.settings.own_stack import voxel_size_mismatch
 from tenet.types import Progress, VoxelSize
 
@@ -39,7 +37,7 @@ class EnhancedStack(NamedTuple):
 
 def enhance(
     stack: ArrayLike | str | os.PathLike[str],
-    model: str | os.PathLike[str],
+    model: str | os.PathLike[str] | TrainedModel,
     *,
     voxel_size_um: VoxelSize | None = None,
     channel: int | None = None,
@@ -58,8 +56,8 @@ def enhance(
     ----------
     stack : array or path
         Raw intensities, shape (Z, Y, X), or a file that `tenet.open_stack` reads.
-    model : path
-        Folder of a trained model.
+    model : path or TrainedModel
+        Folder of a trained model, or the model itself, which many stacks need load but once.
     voxel_size_um : tuple of float, optional
         Voxel size of the stack along z, y and x in µm; needed if the file does not say.
     channel : int, optional
@@ -67,11 +65,12 @@ def enhance(
     planes_are : {"C", "T"}, optional
         Where planes of a file are recorded as channels or as time points.
     align : bool, optional
-        Whether planes are aligned first; by default where the model can.
+        Whether planes are aligned first; by default where the model can. Of a `TrainedModel` that
+        is known already.
     flips : {1, 4, 8}
         Mirror images whose mean is taken.
     device : torch.device or str
-        Where to compute; "auto" takes a GPU where there is one.
+        Where to compute; "auto" takes a GPU where there is one. A `TrainedModel` stays where it is.
     progress : callable, optional
         Called as ``progress(done, tiles)`` after every tile.
 
@@ -107,49 +106,14 @@ def enhance(
     if voxel_size_um is None and opened.voxel_size_um is None:
         raise TenetError(f"{opened.path} {opened.voxel_size_note}: give voxel_size_um, z, y and x")
     size_um = voxel_size_of(opened, voxel_size_um)
-    if str(device) == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    network, experiment = load_model(Path(model), device=device)
-    network.half_precision = experiment.train_loop.precision == "bfloat16"
-    choose_alignment(network, align, Path(model))
-    mismatch = voxel_size_mismatch(experiment.params, size_um)
+    if not isinstance(model, TrainedModel):
+        if str(device) == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = TrainedModel.load(Path(model), device=device, align=align)
+    elif align is not None:
+        raise TenetError("align goes with the folder of a model: give it to TrainedModel.load")
+    mismatch = voxel_size_mismatch(model.params, size_um)
     if mismatch:
         warnings.warn(f"{opened.path}: {mismatch}", stacklevel=2)
-    range_ = model_range(opened, experiment, Path(model), device=device)
-    image = normalise(opened.read(), range_)
-    return EnhancedStack(*enhance_array(network, image, flips=flips, progress=progress))
-
-
-@dataclass(frozen=True)
-class _Array:
-    """Reads crops of an array."""
-
-    array: NDArray[Any]
-
-    def read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
-        return self.array[z, y, x]
-
-
-def stack_in_memory(array: ArrayLike) -> Stack:
-    """A stack of intensities (Z, Y, X) that are in memory.
-
-    Raises
-    ------
-    TenetError
-        If there are no three axes, or intensities are not finite real numbers.
-    """
-    intensities, name = np.asarray(array), Path("array")
-    if intensities.ndim != 3 or 0 in intensities.shape:
-        raise TenetError(f"an array of shape {intensities.shape} is no stack; give Z, Y, X")
-    check_dtype(name, intensities.dtype)
-    if not np.isfinite(intensities).all():
-        raise TenetError("an array with NaN or infinite intensities: give the raw data")
-    planes, rows, columns = intensities.shape
-    return Stack(
-        name,
-        (planes, rows, columns),
-        intensities.dtype,
-        None,
-        _Array(intensities),
-        "does not say its voxel size",
-    )
+    image = normalise(opened.read(), model.intensity_range(opened))
+    return EnhancedStack(*enhance_array(model.network, image, flips=flips, progress=progress))

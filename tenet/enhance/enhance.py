@@ -5,11 +5,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from queue import Queue
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tenet.enhance.memory import (
@@ -24,8 +24,7 @@ from tenet.enhance.memory import (
 from tenet.enhance.restore import restore_array, restore_stack
 from tenet.enhance.tiles import Tile, halves, round_up, tile_plan, weigh
 from tenet.errors import TenetError
-from tenet.io.array import array_stack
-from tenet.io.intensities import IntensityRange, normalise
+from tenet.io.intensities import IntensityRange
 from tenet.io.open import open_stack
 from tenet.io.stack import Stack
 from tenet.model.certainty import Certainty
@@ -119,69 +118,6 @@ def segmented_share(enhanced: Path, threshold: float) -> float:
     shape = open_stack(enhanced, channel=CHANNELS.index("shape"))
     reached = sum(int(np.count_nonzero(slab >= threshold)) for _, slab in shape.slabs())
     return reached / math.prod(shape.zyx_shape)
-
-
-class EnhancedVolume(NamedTuple):
-    """An enhanced stack in memory.
-
-    Attributes
-    ----------
-    shape, brightness : ndarray of float32, shape (Z·s, Y, X)
-        In [0, 1]; `shape` is the probability before any threshold.
-    voxel_size_um : tuple of float
-        Along z, y and x.
-    range_ : IntensityRange
-        Raw intensities that became 0 and 1.
-    """
-
-    shape: NDArray[np.float32]
-    brightness: NDArray[np.float32]
-    voxel_size_um: VoxelSize
-    range_: IntensityRange
-
-
-def enhance_volume(
-    model: TrainedModel,
-    image_zyx: ArrayLike,
-    voxel_size_um: VoxelSize | None = None,
-    *,
-    normalisation: str | None = None,
-    flips: int = 1,
-    device: torch.device | str | None = None,
-    progress: Progress | None = None,
-) -> EnhancedVolume:
-    """Enhance raw intensities in memory, scaled as `tenet enhance` scales those of a file.
-
-    Parameters
-    ----------
-    model : TrainedModel
-    image_zyx : array-like, shape (Z, Y, X)
-        Raw intensities.
-    voxel_size_um : tuple of float, optional
-        Along z, y and x; by default that of the stacks that the model was trained for.
-    normalisation : {"none", "minmax", "percentile"}, optional
-        As in `TrainedModel.intensity_range`.
-    flips, device, progress
-        As for `enhance_stack`.
-
-    Returns
-    -------
-    EnhancedVolume
-
-    Raises
-    ------
-    TenetError
-        If the array is no stack of finite real numbers, or they are all equal.
-    """
-    size_z, size_y, size_x = voxel_size_um or model.params.coarse_voxel_size_um
-    stack = array_stack(image_zyx, (size_z, size_y, size_x))
-    range_ = model.intensity_range(stack, normalisation)
-    image = normalise(stack.read(), range_)
-    shape, brightness = enhance_array(
-        model.network, image, flips=flips, device=device, progress=progress
-    )
-    fine_size_um = (size_z / model.params.scale, size_y, size_x)
-    return EnhancedVolume(shape, brightness, fine_size_um, range_)
 
 
 def enhance_array(

@@ -7,38 +7,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tenet.io.stack import Layout, Stack, check_dtype, find_layout, plain_axes
-from tenet.types import VoxelSize
+from tenet.errors import TenetError
+from tenet.io.stack import Stack, check_dtype
 
-#: What errors call an array.
+#: What messages call an array.
 NAME = Path("array")
 
 
 @dataclass(frozen=True)
 class _InMemory:
+    """Reads crops of an array."""
+
     array: NDArray[Any]
-    layout: Layout
 
     def read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
-        return self.layout.crop(self.array, z, y, x)
+        return self.array[z, y, x]
 
 
-def array_stack(image_zyx: ArrayLike, voxel_size_um: VoxelSize | None = None) -> Stack:
-    """Make a stack of raw intensities that are in memory.
-
-    Parameters
-    ----------
-    image_zyx : array-like, shape (Z, Y, X)
-        Real numbers of any type; the stack refers to the array and copies nothing.
-    voxel_size_um : tuple of float, optional
-        Voxel size along z, y and x.
+def stack_in_memory(array: ArrayLike) -> Stack:
+    """Make a stack of intensities (Z, Y, X) that are in memory, of which nothing is copied.
 
     Raises
     ------
     TenetError
-        If the array is empty, has not three axes, or holds no real numbers.
+        If there are no three axes, or intensities are not finite real numbers.
     """
-    array = np.asarray(image_zyx)
-    check_dtype(NAME, array.dtype)
-    layout, zyx_shape = find_layout(NAME, plain_axes(array.shape), array.shape, None)
-    return Stack(NAME, zyx_shape, array.dtype, voxel_size_um, _InMemory(array, layout))
+    intensities = np.asarray(array)
+    if intensities.ndim != 3 or 0 in intensities.shape:
+        raise TenetError(f"an array of shape {intensities.shape} is no stack; give Z, Y, X")
+    check_dtype(NAME, intensities.dtype)
+    if not np.isfinite(intensities).all():
+        raise TenetError("an array with NaN or infinite intensities: give the raw data")
+    planes, rows, columns = intensities.shape
+    return Stack(NAME, (planes, rows, columns), intensities.dtype, None, _InMemory(intensities))

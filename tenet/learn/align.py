@@ -14,7 +14,7 @@ from tenet.io.atomic import copy_file
 from tenet.io.records import regular_file
 from tenet.learn.loop import ALIGNMENT, Plan, generator_for, train
 from tenet.learn.losses import SHAPE_LOSSES
-from tenet.learn.pretrain import Batch, Drawn, Simulator, psfs
+from tenet.learn.pretrain import Batch, Drawn, Simulator, draw_microscope, psfs
 from tenet.model.store import (
     FISHER,
     HISTORY,
@@ -162,8 +162,10 @@ class AlignmentTask:
         self, aligner: AlignmentNet, part: str, drawn: Drawn, rng: np.random.Generator
     ) -> dict[str, Tensor]:
         """The terms of `loss_mode` on one batch."""
-        psf = self.psfs[rng.integers(len(self.psfs))] if self.psfs else None
-        batch = self.simulators[part].batch(self.tenet, drawn, self.epoch, rng, psf=psf)
+        microscope, nominal_psf = draw_microscope(self.tenet, self.psfs, rng)
+        batch = self.simulators[part].batch(
+            microscope, drawn, self.epoch, rng, nominal_psf=nominal_psf
+        )
         with half_precision(batch.image.device, self.tenet.half_precision):
             aligned = aligner(batch.image)
         return alignment_terms(self.tenet, self.params, batch, aligned)

@@ -454,7 +454,7 @@ class FinetuneTask:
     def _rehearse(self, simulator: Simulator, drawn: Drawn, rng: np.random.Generator) -> Tensor:
         """Pre-training loss with the present PSF and noise, so that the encoder follows them."""
         settings = self.experiment.pretrain_loop
-        batch = simulator.batch(self.model, drawn, settings.n_epochs, rng)
+        batch = simulator.batch(self.model.microscope(), drawn, settings.n_epochs, rng)
         return torch.stack(list(supervised_terms(self.model, settings, batch).values())).sum()
 
     def validation_terms(self, model: Any) -> Iterator[Mapping[str, Tensor]]:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -125,7 +125,9 @@ class SimulatedCrops:
             "val": experiment.val_dataset,
         }
         self.model = model
-        self.noise = copy.deepcopy(model.noise)  # as the PSF, the noise of the data stands still
+        # Of the data, which stand still whatever the model learns.
+        noise_model = copy.deepcopy(model.noise)
+        self.microscope = replace(model.microscope(model.psf().detach()), noise=noise_model)
         noise = not experiment.pretrain_loop.without_noise
         unmasked = {"mask": False, "cropsize": experiment.train_dataset.cropsize}
         # Where planes are aligned, there is motion to undo.
@@ -147,7 +149,6 @@ class SimulatedCrops:
                 noise=noise,
             ),
         }
-        self.psf = model.psf().detach()
 
     def draw(self, part: str, size: int, rng: np.random.Generator) -> Drawn:
         """Read crops of phantoms."""
@@ -155,9 +156,7 @@ class SimulatedCrops:
 
     def batch(self, part: str, drawn: Drawn, rng: np.random.Generator) -> Images:
         """Images (N, 1, Z, Y, X) in [0, 1], and the same with masks."""
-        batch = self.simulators[part].batch(
-            self.model, drawn, self.epoch, rng, psf=self.psf, noise=self.noise
-        )
+        batch = self.simulators[part].batch(self.microscope, drawn, self.epoch, rng)
         image = self.model.align(batch.image)
         return image, mask(self.sections[part], self.model.params.scale, image, rng)
 

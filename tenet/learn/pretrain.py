@@ -1,6 +1,7 @@
 """Pre-training: the PSF network fitted to its model, the encoder trained on simulated phantoms."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,17 +12,16 @@ from torch import Tensor
 
 from tenet.data.crops import PhantomCrops, mask_boxes
 from tenet.data.phantoms.store import Phantom, import_phantoms, open_phantoms
-from tenet.data.simulate import refocused
+from tenet.data.simulate import focused_psf_volume
 from tenet.errors import TenetError
 from tenet.learn.ewc import ElasticWeights
 from tenet.learn.loop import Plan, generator_for, train
 from tenet.learn.losses import SHAPE_LOSSES, brightness_loss, masked_brightness_loss
 from tenet.model.store import FISHER, OPTIMISER, is_trained, load_model, phantoms_digest, save_model
 from tenet.model.tenet import TENET
-from tenet.physics.blur import StridedBlur, centred_planes
+from tenet.physics.blur import StridedBlur
+from tenet.physics.microscope import Microscope
 from tenet.physics.motion import MotionSettings, draw_displacement, shift_planes
-from tenet.physics.noise import NoiseModel
-from tenet.physics.optics import psf_volume
 from tenet.settings.schema import (
     Dataset,
     Experiment,
@@ -127,10 +127,10 @@ class Batch(NamedTuple):
 
 
 class DrawnPSF(NamedTuple):
-    """What blurs an image, and what of it the network is told."""
+    """What blurs an image, and what of it the network is shown: the nominal PSF."""
 
-    whole: Tensor
-    told: Tensor
+    true: Tensor
+    nominal: Tensor
 
 
 class Simulator:
@@ -186,28 +186,36 @@ class Simulator:
     @torch.no_grad()
     def batch(
         self,
-        model: TENET,
+        microscope: Microscope,
         drawn: Drawn,
         epoch: int,
         rng: Generator,
         *,
-        psf: Tensor | DrawnPSF | None = None,
-        noise: NoiseModel | None = None,
+        nominal_psf: Tensor | None = None,
     ) -> Batch:
-        """Images of what was drawn, with the PSF and noise of `model` where no other are given."""
-        device = model.initial_psf.device
+        """Images of what was drawn, each by a microscope whose light and detector are drawn.
+
+        Parameters
+        ----------
+        microscope : Microscope
+            Its PSF blurs the images; they are computed where it is.
+        drawn : Drawn
+        epoch : int
+            Motion grows with it.
+        rng : Generator
+        nominal_psf : Tensor, optional
+            What `Batch.blur` blurs by, where it is not the true PSF.
+        """
+        device, n = microscope.psf.device, len(drawn[0])
         shape, brightness = (part.to(device) for part in drawn)
-        ranges, n = self.microscopes, len(shape)
+        ranges = self.microscopes
         light = _log_uniform(ranges.least_light, 1, n, rng).to(brightness)
         ceiling = _log_uniform(ranges.least_ceiling, 1, n, rng).to(brightness)
         noisier = _log_uniform(1 / ranges.noise_spread, ranges.noise_spread, n, rng).to(brightness)
         contrast = _log_uniform(1, ranges.most_contrast, n, rng).to(brightness)
         brightness = brightness**contrast * light
-        if not isinstance(psf, DrawnPSF):
-            psf = model.psf() if psf is None else psf
-            psf = DrawnPSF(psf, psf)
-        whole, told = (part.to(device) for part in psf)
-        image = model.blur(self.seen_shape, whole)(brightness * shape).clamp(0, 1)
+        microscope = replace(microscope, noise_strength=noisier, ceiling=ceiling)
+        image = microscope.expose(brightness * shape)
         z, y, x = self.margin
         fine = (..., _inner(z), _inner(y), _inner(x))
         shape, brightness = shape[fine], brightness[fine]
@@ -220,14 +228,15 @@ class Simulator:
                     for one in image
                 ]
             )
+        generator = None
         if self.noise:
             generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-            image = (noise or model.noise).sample(image, generator, noisier)
-        image = image.minimum(ceiling)
+        image = microscope.record(image, generator)
         masked = mask(self.dataset, self.scale, image, rng)
-        return Batch(
-            shape, brightness, still, image, masked, model.blur(self.dataset.cropsize, told)
-        )
+        if nominal_psf is not None:
+            microscope = replace(microscope, psf=nominal_psf.to(device))
+        blur = microscope.blur(self.dataset.cropsize)
+        return Batch(shape, brightness, still, image, masked, blur)
 
 
 def _log_uniform(low: float, high: float, n: int, rng: Generator) -> Tensor:
@@ -242,7 +251,6 @@ def _inner(margin: int) -> slice:
 
 def psfs(params: ModelParams, microscopes: Microscopes, rng: Generator) -> list[DrawnPSF]:
     """Draw the PSFs of pre-training, each in focus, on the fine grid and with sum 1."""
-    size_z = centred_planes(params.size_z, params.scale)
     drawn = []
     for _ in range(microscopes.count):
         factor = 1 + rng.uniform(-1, 1) * microscopes.na_spread
@@ -252,12 +260,21 @@ def psfs(params: ModelParams, microscopes: Microscopes, rng: Generator) -> list[
             "bet_xy": params.bet_xy / factor,
             "bet_z": params.bet_z / factor**2,
         }
-        psf = refocused(params.model_copy(update=update))
-        volume = psf_volume(psf, (size_z, params.size_y, params.size_x), params.fine_voxel_size_um)
-        told = torch.from_numpy(volume)
+        nominal = torch.from_numpy(focused_psf_volume(params.model_copy(update=update)))
         share = rng.uniform(0, microscopes.most_haze) if microscopes.most_haze else 0.0
-        drawn.append(DrawnPSF(torch.lerp(told, haze(told), share) if share else told, told))
+        true = torch.lerp(nominal, haze(nominal), share) if share else nominal
+        drawn.append(DrawnPSF(true, nominal))
     return drawn
+
+
+def draw_microscope(
+    model: TENET, psfs: Sequence[DrawnPSF], rng: Generator
+) -> tuple[Microscope, Tensor | None]:
+    """The model's microscope with one of some PSFs, and the nominal one; its own if none are."""
+    if not psfs:
+        return model.microscope(), None
+    psf = psfs[int(rng.integers(len(psfs)))]
+    return model.microscope(psf.true), psf.nominal
 
 
 def haze(psf: Tensor) -> Tensor:
@@ -343,8 +360,8 @@ class PretrainTask:
 
     def batch(self, simulator: Simulator, drawn: Drawn, epoch: int, rng: Generator) -> Batch:
         """Truth and images, taken with the model's own PSF or one drawn from `psfs`."""
-        psf = self.psfs[rng.integers(len(self.psfs))] if self.psfs else None
-        return simulator.batch(self.model, drawn, epoch, rng, psf=psf)
+        microscope, nominal_psf = draw_microscope(self.model, self.psfs, rng)
+        return simulator.batch(microscope, drawn, epoch, rng, nominal_psf=nominal_psf)
 
     def draw(self, rng: Generator) -> Drawn:
         """Crops of phantoms."""

@@ -15,12 +15,14 @@ from tenet.networks.blocks import hill
 from tenet.networks.coarse import CoarseNet
 from tenet.networks.convolution import half_precision
 from tenet.networks.jnet import JNet
-from tenet.physics.blur import StridedBlur, centred_planes, lookup_blur
+from tenet.physics.blur import StridedBlur, centred_planes
+from tenet.physics.microscope import Microscope
 from tenet.physics.motion import fit_displacement, shift_planes
 from tenet.physics.noise import NoiseModel
 from tenet.physics.psf import NeurIPSF
 from tenet.physics.richardson_lucy import deconvolve
 from tenet.settings.schema import AlignParams, ModelParams, parse_params
+from tenet.types import Triple
 
 #: How often the planes of a stack are laid on what the alignment network makes of it.
 ALIGNMENT_ROUNDS = 3
@@ -230,23 +232,18 @@ class TENET(nn.Module):
 
     def decode(self, shape: Tensor, brightness: Tensor) -> Tensor:
         """Blur and sample brightness · shape; (N, 1, Z·s, Y, X) -> (N, 1, Z, Y, X) in [0, 1]."""
-        luminance = brightness * shape
-        zyx_shape = (luminance.shape[2], luminance.shape[3], luminance.shape[4])
-        return self.blur(zyx_shape)(luminance).clamp(0, 1)
+        return self.microscope().expose(brightness * shape)
 
-    def blur(self, zyx_shape: tuple[int, int, int], psf: Tensor | None = None) -> StridedBlur:
-        """The linear part of the forward model for a fine shape, with the present PSF or `psf`."""
+    def microscope(self, psf: Tensor | None = None) -> Microscope:
+        """The forward model, with the present PSF or `psf`, and the present noise."""
         params = self.params
-        psf = self.psf() if psf is None else psf
-        if params.psf_sampling == "continuous":
-            return StridedBlur(psf, zyx_shape, params.scale)
-        return lookup_blur(
-            psf,
-            zyx_shape,
-            params.scale,
-            res_axial=params.res_axial,
-            res_lateral=params.res_lateral,
-        )
+        psf = self.psf() if psf is None else psf.to(self.initial_psf.device)
+        voxel_size_um, sampling = params.coarse_voxel_size_um, params.psf_sampling
+        return Microscope(psf, self.noise, params.scale, voxel_size_um, sampling)
+
+    def blur(self, zyx_shape: Triple) -> StridedBlur:
+        """The linear part of `microscope` for a fine shape."""
+        return self.microscope().blur(zyx_shape)
 
     def psf_loss(self) -> Tensor:
         """ℒ_PSF of the present PSF."""

@@ -193,6 +193,6 @@ def missing_calibration(folder: Path) -> str | None:
     threshold = read_experiment(folder).params.threshold
     return (
         f"{folder} was never calibrated (it has no {THRESHOLD}): stacks are not brought to the "
-        f"level of phantoms, and its threshold is taken as {threshold:g}, from its settings; give "
-        "--tuning phantoms when training to choose both"
+        f"intensity scale of phantoms, and its threshold is taken as {threshold:g}, from its "
+        "settings; give --tuning phantoms when training to choose both"
     )

@@ -184,6 +184,32 @@ def lookup_padding(size_z: int, res_axial: float, res_lateral: float) -> int:
     return int((size_z - (res_axial // res_lateral) + 1) // 2)
 
 
+def refocused(psf: RadialPSF, reach_um: float, precision_um: float) -> RadialPSF:
+    """A PSF shifted along z so that its maximum on the axis lies at 0.
+
+    Aberration moves the focus; a user of the microscope would have focused on the structure.
+
+    Parameters
+    ----------
+    psf : callable
+        `psf(z_um, r_um)`.
+    reach_um : float
+        How far from 0 the maximum is looked for.
+    precision_um : float
+        How closely it is found, to a tenfold.
+    """
+    step_um, focus_um = reach_um / 200, 0.0
+    z_um = centred(401, step_um)
+    # First far and coarse, then between the neighbours of what was found.
+    while True:
+        focus_um += z_um[int(np.argmax(psf(z_um + focus_um, np.zeros(1))[:, 0]))]
+        if step_um < precision_um:
+            break
+        step_um /= 10
+        z_um = centred(21, step_um)
+    return lambda z, r: psf(np.asarray(z) + focus_um, r)
+
+
 def psf_volume(
     psf: RadialPSF, zyx_shape: tuple[int, int, int], voxel_size_um: tuple[float, float, float]
 ) -> NDArray[np.float32]:

@@ -7,16 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import tenet
 from tenet.enhance.enhance import enhance_array
 from tenet.errors import TenetError
 from tenet.io.intensities import normalise
 from tenet.io.open import open_stack
-from tenet.model.intensity import model_range
-from tenet.model.store import load_model, save_model
+from tenet.model.store import save_model
 from tenet.model.tenet import TENET
+from tenet.model.trained import TrainedModel
 from tenet.settings.load import PACKAGED, load_experiment
 from tenet.settings.schema import Experiment
 
@@ -86,12 +85,10 @@ def test_an_array_becomes_what_its_file_becomes(
     assert np.array_equal(from_file.shape, shape)
     assert np.array_equal(from_file.brightness, brightness)
     # As what the command line calls makes of it.
-    network, experiment = load_model(model)
-    network.half_precision = experiment.train_loop.precision == "bfloat16"
+    trained = TrainedModel.load(model)
     stack = open_stack(tmp_path / "stack.npy")
-    scaled = normalise(stack.read(), model_range(stack, experiment, model))
-    with torch.no_grad():
-        expected = enhance_array(network, scaled)
+    scaled = normalise(stack.read(), trained.intensity_range(stack))
+    expected = enhance_array(trained.network, scaled)
     assert np.array_equal(expected[0], shape)
 
 

@@ -79,7 +79,7 @@ def upsample(image: Tensor, scale: int) -> Tensor:
 
 
 class Assumed(NamedTuple):
-    """What a method is told of the microscope; the same as TENET is.
+    """The nominal microscope of a method; the same as TENET's.
 
     Attributes
     ----------

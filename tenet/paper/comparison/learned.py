@@ -1,6 +1,6 @@
 """CARE and Neuroclear under the conditions that TENET has.
 
-They borrow from a pre-trained model what that was told (PSF, noise, intensities), get their
+They borrow from a pre-trained model its nominal microscope (PSF, noise, intensities), get their
 threshold on the phantoms that choose TENET's, and never see the images of their fold.
 """
 
@@ -55,7 +55,7 @@ def train_baseline(
     ----------
     method : {"care", "neuroclear"}
     model : Path
-        Pre-trained model: what it was told of the microscope is all that the baseline is told.
+        Pre-trained model: its nominal microscope is all that the baseline knows of the microscope.
     stacks : sequence of Stack
         The raw stacks that TENET is fine-tuned on.
     tuning : Path

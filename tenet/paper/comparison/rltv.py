@@ -1,4 +1,4 @@
-"""RLTV under the conditions that TENET has: the PSF it was told, and the same held-out phantoms."""
+"""RLTV under the conditions that TENET has: the nominal PSF, and the same held-out phantoms."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

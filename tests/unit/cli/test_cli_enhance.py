@@ -204,7 +204,7 @@ def test_a_model_without_calibration_is_noted_once(
     assert not run(monkeypatch, "enhance", *files, "--model", model, "--out", out, *quiet)
     (note,) = notes(capsys)
     assert str(model) in note
-    assert "level of phantoms, and its threshold is taken as 0.5" in note
+    assert "intensity scale of phantoms, and its threshold is taken as 0.5" in note
     assert "--tuning" in note
     assert not run(monkeypatch, "predict", "--model", model, "--data", data, "--out", out, *quiet)
     assert notes(capsys) == [note]
@@ -245,15 +245,13 @@ def test_a_folder_is_enhanced_as_its_stacks_are(
     assert "enhancing 01.ome.tif: " in printed.err
     assert not run(monkeypatch, "enhance", stack, *words, tmp_path / "stack")
     assert not run(monkeypatch, "predict", "--data", data, *words, tmp_path / "predicted")
-    folder = contents(tmp_path / "folder")
-    assert folder.keys() == {*results, "settings.json"}
-    assert json.loads(folder["settings.json"]) == {"threshold": 0.5, "model": str(model)}
-    assert contents(tmp_path / "predicted") == folder
-    for name in results:
-        np.testing.assert_array_equal(
-            tifffile.imread(tmp_path / "folder" / name),
-            tifffile.imread(tmp_path / "stack/stack.ome.tif"),
-        )
+    alone = tifffile.imread(tmp_path / "stack/stack.ome.tif")
+    for folder in (tmp_path / "folder", tmp_path / "predicted"):
+        assert contents(folder).keys() == {*results, "settings.json"}
+        settings = json.loads((folder / "settings.json").read_text())
+        assert settings == {"threshold": 0.5, "model": str(model)}
+        for name in results:
+            np.testing.assert_array_equal(tifffile.imread(folder / name), alone)
 
 
 def test_a_fold_chooses_stacks_of_a_folder(

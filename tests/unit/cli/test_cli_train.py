@@ -70,6 +70,11 @@ def test_the_steps_by_hand(
         monkeypatch, "pretrain", experiment, "--phantoms", phantoms, "--tuning", phantoms,
         "--out", pretrained, *quiet,
     )  # fmt: skip
+    printed = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in printed if line.startswith(("training", "calib"))] == [
+        "training: epoch 1 of 1",
+        "calibrating on phantoms: 2 of 2 (100 %)",
+    ]
     assert not run(
         monkeypatch, "finetune", experiment, "--pretrained", pretrained, "--data", stack,
         "--phantoms", phantoms, "--tuning", phantoms, "--out", tuned, *quiet,

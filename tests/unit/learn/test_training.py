@@ -15,14 +15,21 @@ import torch
 from torch import Tensor, nn
 
 from tenet.data.phantoms.store import open_phantoms
-from tenet.data.simulate import refocused
+from tenet.data.simulate import focused_psf
 from tenet.enhance.enhance import enhance_array
 from tenet.errors import TenetError
 from tenet.io.intensities import IntensityRange, normalise
 from tenet.io.open import open_stack
 from tenet.io.stack import Stack
 from tenet.learn.align import alignment_terms, train_alignment
-from tenet.learn.finetune import FinetuneTask, evaluate, finetune, finetune_task, scan_stretch
+from tenet.learn.finetune import (
+    FinetuneTask,
+    evaluate,
+    finetune,
+    finetune_task,
+    raw_data,
+    scan_stretch,
+)
 from tenet.learn.images import Crops, RawData, SimulatedCrops
 from tenet.learn.loop import CHECKPOINT, Plan, _drawn_ahead, averaged, generator_for, train
 from tenet.learn.pretrain import Batch, PretrainTask, Simulator, haze, pretrain, psfs
@@ -161,7 +168,7 @@ class Easy:
 
 
 def drawn_batch(simulator: Simulator, model: TENET, epoch: int, rng: np.random.Generator) -> Batch:
-    return simulator.batch(model, simulator.draw(1, rng), epoch, rng)
+    return simulator.batch(model.microscope(), simulator.draw(1, rng), epoch, rng)
 
 
 def crops_of(task: FinetuneTask, part: str, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -592,17 +599,17 @@ def test_data_sets_without_phantoms_are_an_error(phantom_folder: Path, tmp_path:
 # Many microscopes
 
 
-def test_drawn_psfs_span_the_told_one_and_are_in_focus() -> None:
+def test_drawn_psfs_span_the_nominal_one_and_are_in_focus() -> None:
     params = tiny(
         params={"blur_mode": "gibsonlanni", "size_z": 61, "size_y": 21, "size_x": 21}
     ).params
     many = Microscopes(count=12, na_spread=0.25, depth=4)
     drawn = psfs(params, many, np.random.default_rng(0))
     again = psfs(params, many, np.random.default_rng(0))
-    assert all(torch.equal(a.whole, b.whole) for a, b in zip(drawn, again, strict=True))
-    assert all(psf.whole is psf.told for psf in drawn)
-    told = psf_fwhm_um(
-        psfs(params, Microscopes(count=1), np.random.default_rng(0))[0].told.numpy(),
+    assert all(torch.equal(a.true, b.true) for a, b in zip(drawn, again, strict=True))
+    assert all(psf.true is psf.nominal for psf in drawn)
+    nominal = psf_fwhm_um(
+        psfs(params, Microscopes(count=1), np.random.default_rng(0))[0].nominal.numpy(),
         params.fine_voxel_size_um,
     )
     ratios = []
@@ -610,7 +617,7 @@ def test_drawn_psfs_span_the_told_one_and_are_in_focus() -> None:
         assert float(psf.sum()) == pytest.approx(1, abs=1e-5)
         assert abs(int(psf[:, 10, 10].argmax()) - 30) <= 1
         ratios.append(
-            psf_fwhm_um(psf.numpy(), params.fine_voxel_size_um)["lateral"] / told["lateral"]
+            psf_fwhm_um(psf.numpy(), params.fine_voxel_size_um)["lateral"] / nominal["lateral"]
         )
     assert 1 / 1.25 - 0.05 < min(ratios) < 0.95
     assert 1.05 < max(ratios) < 1 / 0.75 + 0.1
@@ -620,12 +627,14 @@ def test_haze_is_light_that_the_network_is_not_told_of() -> None:
     params = tiny(params={"size_z": 31, "size_y": 11, "size_x": 11}).params
     hazy = psfs(params, Microscopes(count=8, most_haze=0.4), np.random.default_rng(0))
     shares = []
-    for whole, told in hazy:
-        assert float(whole.sum()) == pytest.approx(1, abs=1e-5)
-        assert float(told.sum()) == pytest.approx(1, abs=1e-5)
+    for true, nominal in hazy:
+        assert float(true.sum()) == pytest.approx(1, abs=1e-5)
+        assert float(nominal.sum()) == pytest.approx(1, abs=1e-5)
         # Far from the middle there is nothing else.
-        share = float(whole[0, 5, 5] - told[0, 5, 5]) / float(haze(told)[0, 5, 5] - told[0, 5, 5])
-        torch.testing.assert_close(whole, torch.lerp(told, haze(told), share))
+        share = float(true[0, 5, 5] - nominal[0, 5, 5]) / float(
+            haze(nominal)[0, 5, 5] - nominal[0, 5, 5]
+        )
+        torch.testing.assert_close(true, torch.lerp(nominal, haze(nominal), share))
         shares.append(share)
     assert 0 <= min(shares) < 0.2 < max(shares) <= 0.4
 
@@ -636,7 +645,7 @@ def test_focus_is_found_to_a_tenth_of_a_fine_voxel_at_any_depth(depth_um: float)
         params={"blur_mode": "gibsonlanni", "pZ": depth_um, "NA": 0.7, "res_axial": 0.3}
     ).params
     z_um = np.linspace(-2, 2, 4001)  # 1 nm
-    on_axis = refocused(params)(z_um, np.zeros(1))[:, 0]
+    on_axis = focused_psf(params)(z_um, np.zeros(1))[:, 0]
     assert abs(z_um[int(on_axis.argmax())]) <= params.fine_voxel_size_um[0] / 10
 
 
@@ -1324,6 +1333,31 @@ def test_fine_tuning_aligns_what_it_learns_from(
         finetune(experiment, pretrained, tmp_path / "none", **options)
     with pytest.raises(TenetError, match="has no align_params"):
         finetune(tiny(), pretrained, tmp_path / "none", align=True, **options)
+
+
+def test_stacks_for_fine_tuning_are_scaled_as_it_sees_them(
+    aligned: Path, data: RawData, tmp_path: Path
+) -> None:
+    """With or without the alignment network of the pre-trained model."""
+    folder = tmp_path / "calibrated"
+    shutil.copytree(aligned, folder)
+    (folder / "threshold.json").write_text(
+        '{"threshold": 0.3, "deconvolved_level": 0.6, "gain": 1.1}'
+    )
+    percentile = {"train_dataset": {"normalisation": "percentile"}}
+    aligns, plain = tiny(**merge(ALIGNED, percentile)), tiny(**percentile)
+    seen: list[str] = []
+    hook = nn.modules.module.register_module_forward_hook(
+        lambda module, *_: seen.append(type(module).__name__)
+    )
+    try:
+        for align, settings in ((None, aligns), (False, aligns), (None, plain)):
+            seen.clear()
+            raw_data(data.training[1:], settings, folder, align=align)
+            assert "JNet" in seen
+            assert ("AlignmentNet" in seen) == (align is None and settings is aligns)
+    finally:
+        hook.remove()
 
 
 def test_inference_aligns_first_unless_told_not_to(pretrained: Path, aligned: Path) -> None:

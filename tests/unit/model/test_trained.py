@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import tifffile
 import torch
 from torch import nn
 
+import tenet
 from tenet import cli
-from tenet.enhance.enhance import enhance_stack, enhance_volume
+from tenet.enhance.enhance import enhance_stack
 from tenet.errors import TenetError
 from tenet.io.open import open_stack
 from tenet.io.writing import write_ome_tiff
@@ -169,23 +169,6 @@ def test_a_model_is_loaded_once_whatever_the_number_of_stacks(stack: Path, tmp_p
     assert [after.range_ for after in beads.get_result(stack.parent)] == 2 * [before.range_]
 
 
-def test_beads_are_chosen_and_cut_as_the_evaluation_does(stack: Path, tmp_path: Path) -> None:
-    model = saved(tmp_path / "model", tiny())
-    beads = BeadsInference(model, out=tmp_path / "out", device="cpu")
-    results = beads.get_result(stack)
-    bead = {"image": 7, "z": 4, "y": 16, "x": 20, "fold": 0}
-    rois = pd.DataFrame([{"roi": 0, **bead}, {"roi": 1, **bead}])
-    rois.to_csv(tmp_path / "rois.csv", index=False)
-    for table in (rois, tmp_path / "rois.csv"):
-        assert list(beads.evaluate(results, table)["table"]["roi"]) == [0]
-    # Half of the image's shorter side, as it is smaller than 256 pixels.
-    ((_, region),) = beads._regions(results[0], rois)
-    assert region.crop == (slice(0, 24), slice(6, 26), slice(10, 30))
-    beyond = pd.DataFrame([{"roi": 0, **bead, "y": 90}])
-    with pytest.raises(TenetError, match="outside of its image"):
-        beads.evaluate(results, beyond)
-
-
 # Calibration --------------------------------------------------------------------------------------
 
 
@@ -230,20 +213,17 @@ def test_a_model_without_a_calibration_has_what_its_settings_say(
 
 
 def test_an_array_is_enhanced_as_the_same_stack_in_a_file(tmp_path: Path, stack: Path) -> None:
-    model = TrainedModel.load(saved(tmp_path / "model", tiny()))
+    """With one model for all, which the folder need not hold any more."""
+    folder = saved(tmp_path / "model", tiny())
+    model = TrainedModel.load(folder)
+    shutil.rmtree(folder)
     raw = open_stack(stack)
-    range_ = model.intensity_range(raw)
-    out = enhance_stack(model, raw, range_, tmp_path / "out.ome.tif")
-    volume = enhance_volume(model, tifffile.imread(stack), VOXEL_SIZE_UM)
-    assert volume.range_ == range_
-    assert volume.voxel_size_um == pytest.approx((0.1, 0.1, 0.1))
-    np.testing.assert_array_equal([volume.shape, volume.brightness], tifffile.imread(out))
-    with pytest.raises(TenetError, match="array"):
-        enhance_volume(model, np.zeros((2, 3, 4, 5)))
-    with pytest.raises(TenetError, match="not real numbers"):
-        enhance_volume(model, np.zeros((4, 8, 8), complex))
-    with pytest.raises(TenetError, match="all"):
-        enhance_volume(model, np.zeros((4, 8, 8)))
+    out = enhance_stack(model, raw, model.intensity_range(raw), tmp_path / "out.ome.tif")
+    volumes = tenet.enhance(tifffile.imread(stack), model, voxel_size_um=VOXEL_SIZE_UM)
+    np.testing.assert_array_equal(volumes, tifffile.imread(out))
+    np.testing.assert_array_equal(tenet.enhance(stack, model), volumes)
+    with pytest.raises(TenetError, match=r"TrainedModel\.load"):
+        tenet.enhance(stack, model, align=False)
 
 
 # The house ----------------------------------------------------------------------------------------

@@ -1,0 +1,94 @@
+"""The microscope as one object: PSF, sampling, saturation and noise.
+
+    luminance = brightness * shape  ->  blur by the PSF  ->  every s-th plane  ->  [0, 1]
+    ->  noise  ->  [0, ceiling]
+
+Simulation, training, calibration and the model image a sharp volume with this, and nowhere else.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tenet.physics.blur import StridedBlur, lookup_blur
+from tenet.physics.noise import NoiseModel
+from tenet.physics.psf import PSFSampling
+from tenet.types import Triple, VoxelSize
+
+
+@dataclass(frozen=True, eq=False)
+class Microscope:
+    """What makes a raw stack of a sharp volume.
+
+    Attributes
+    ----------
+    psf : Tensor, shape (planes, rows, columns)
+        On the fine grid, with sum 1; gradients flow to it.
+    noise : NoiseModel
+    scale : int
+        s, fine planes per coarse plane.
+    voxel_size_um : tuple of float
+        Of raw stacks along z, y and x.
+    sampling : {"continuous", "lookup"}
+        Where coarse planes lie: centred on the fine grid, or as the published code has it.
+    noise_strength : float or Tensor
+        How much stronger the noise is than `noise` says; a Tensor has one number for each image of
+        a batch, shape (N, 1, 1, 1, 1).
+    ceiling : float or Tensor
+        The intensity at which the detector saturates, at most 1; a Tensor likewise.
+    """
+
+    psf: Tensor
+    noise: NoiseModel
+    scale: int
+    voxel_size_um: VoxelSize
+    sampling: PSFSampling = "continuous"
+    noise_strength: Tensor | float = 1.0
+    ceiling: Tensor | float = 1.0
+
+    def blur(self, zyx_shape: Triple) -> StridedBlur:
+        """The linear part, for fine volumes of a shape (Z·s, Y, X)."""
+        if self.sampling == "continuous":
+            return StridedBlur(self.psf, zyx_shape, self.scale)
+        step_um, _, pixel_um = self.voxel_size_um
+        return lookup_blur(self.psf, zyx_shape, self.scale, res_axial=step_um, res_lateral=pixel_um)
+
+    def expose(self, luminance: Tensor) -> Tensor:
+        """Blur and sample a sharp volume: the image before noise.
+
+        Parameters
+        ----------
+        luminance : Tensor, shape (N, 1, Z·s, Y, X)
+            Brightness · shape, in [0, 1].
+
+        Returns
+        -------
+        Tensor, shape (N, 1, Z, Y, X)
+            In [0, 1].
+        """
+        planes, rows, columns = luminance.shape[2:]
+        return self.blur((planes, rows, columns))(luminance).clamp(0, 1)
+
+    def record(self, image: Tensor, generator: torch.Generator | None) -> Tensor:
+        """What the detector makes of an image before noise.
+
+        Parameters
+        ----------
+        image : Tensor, shape (N, 1, Z, Y, X)
+            In [0, 1].
+        generator : torch.Generator or None
+            Draws the noise; None: no noise is added.
+
+        Returns
+        -------
+        Tensor, shape (N, 1, Z, Y, X)
+            In [0, `ceiling`].
+        """
+        if generator is not None:
+            image = self.noise.sample(image, generator, self.noise_strength)
+        return image.clamp(max=self.ceiling)
+
+    def acquire(self, luminance: Tensor, generator: torch.Generator | None) -> Tensor:
+        """The raw stack (N, 1, Z, Y, X) of a sharp volume that stands still."""
+        return self.record(self.expose(luminance), generator)

@@ -1,0 +1,87 @@
+"""The microscope: what it makes of a sharp volume, and that nobody else has a formula for it."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tenet.physics import microscope as module
+from tenet.physics.blur import StridedBlur, lookup_blur
+from tenet.physics.microscope import Microscope
+from tenet.physics.noise import NoiseModel
+
+
+@pytest.fixture
+def microscope() -> Microscope:
+    psf = torch.rand((9, 5, 5), generator=torch.Generator().manual_seed(0))
+    return Microscope(psf / psf.sum(), NoiseModel(0.1, 0.02), 3, (0.9, 0.3, 0.3))
+
+
+@pytest.fixture
+def luminance() -> torch.Tensor:
+    return 3 * torch.rand((2, 1, 12, 16, 14), generator=torch.Generator().manual_seed(1))
+
+
+def generator(seed: int = 2) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_an_image_is_blurred_and_sampled_and_no_brighter_than_the_detector_can_say(
+    microscope: Microscope, luminance: torch.Tensor
+) -> None:
+    image = microscope.expose(luminance)
+    blurred = StridedBlur(microscope.psf, (12, 16, 14), 3)(luminance)
+    assert blurred.max() > 1
+    assert torch.equal(image, blurred.clamp(0, 1))
+    assert image.shape == (2, 1, 4, 16, 14)
+
+
+def test_the_published_sampling_has_the_published_geometry(
+    microscope: Microscope, luminance: torch.Tensor
+) -> None:
+    published = replace(microscope, sampling="lookup")
+    blur = lookup_blur(microscope.psf, (12, 16, 14), 3, res_axial=0.9, res_lateral=0.3)
+    assert torch.equal(published.expose(luminance), blur(luminance).clamp(0, 1))
+
+
+def test_noise_grows_with_its_strength_and_is_drawn_by_the_generator(
+    microscope: Microscope,
+) -> None:
+    image = torch.full((2, 1, 20, 40, 40), 0.5)
+    strength = torch.tensor([1.0, 2.0]).view(2, 1, 1, 1, 1)
+    seen = replace(microscope, noise_strength=strength).record(image, generator())
+    spread = 0.1 * 0.5 + 0.02
+    assert float(seen[0].detach().std()) == pytest.approx(spread, rel=0.02)
+    assert float(seen[1].detach().std()) == pytest.approx(2 * spread, rel=0.02)
+    assert torch.equal(seen[0], microscope.record(image, generator())[0])
+    assert torch.equal(microscope.record(image, None), image)
+
+
+def test_each_detector_saturates_at_its_own_ceiling(
+    microscope: Microscope, luminance: torch.Tensor
+) -> None:
+    ceiling = torch.tensor([0.3, 0.6]).view(2, 1, 1, 1, 1)
+    cut = replace(microscope, ceiling=ceiling)
+    for noise in (None, generator()):
+        image = cut.acquire(luminance, noise)
+        assert image.amax((1, 2, 3, 4)).tolist() == pytest.approx([0.3, 0.6])
+    free, seen = microscope.acquire(luminance, generator()), cut.acquire(luminance, generator())
+    assert torch.equal(seen, free.minimum(ceiling))
+
+
+def test_gradients_reach_the_psf(microscope: Microscope, luminance: torch.Tensor) -> None:
+    psf = microscope.psf.clone().requires_grad_()
+    replace(microscope, psf=psf).expose(0.1 * luminance).sum().backward()
+    assert psf.grad is not None
+    assert float(psf.grad.abs().sum()) > 0
+
+
+def test_no_other_module_images_a_volume_by_itself() -> None:
+    """Blurring, then keeping to [0, 1], or drawing noise: that is the microscope's alone."""
+    house = Path(module.__file__).parents[1]
+    own = {house / "physics/microscope.py", house / "physics/noise.py"}
+    for path in {*house.rglob("*.py")} - own - {*(house / "paper").rglob("*.py")}:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"noise\.sample\(|blur\(.*\)\(.*\)\.clamp\(", text), path

@@ -1,0 +1,68 @@
+"""Which raw stacks a task reads, and where results go."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tenet.errors import TenetError
+from tenet.io.writing import write_ome_tiff
+from tenet.paper.tasks.pairs import FolderOfStacks
+from tenet.tasks.enhance import Reading
+from tenet.tasks.training import RawStacks
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Images 0 to 2 in a folder."""
+    folder = tmp_path / "data"
+    for number in range(3):
+        noise = np.random.default_rng(number).random((8, 20, 20), np.float32)
+        write_ome_tiff(folder / f"0{number}.ome.tif", noise, (1.0, 0.31, 0.31))
+    return folder
+
+
+@pytest.fixture
+def rois(tmp_path: Path) -> Path:
+    """Image 1 is in fold 0, image 0 in fold 1, image 2 in none."""
+    path = tmp_path / "rois.csv"
+    path.write_text("roi,image,z,y,x,fold\n0,1,3,9,9,0\n1,0,3,9,9,1\n")
+    return path
+
+
+@pytest.mark.parametrize(("fold", "left"), [(None, [0, 1, 2]), (0, [0, 2]), (1, [1, 2])])
+def test_a_training_never_opens_an_image_of_its_fold(
+    fold: int | None, left: list[int], data: Path, rois: Path
+) -> None:
+    stacks = RawStacks([data], rois, fold).open(test_images=["2"])
+    assert [stack.path.name for stack in stacks] == [f"0{number}.ome.tif" for number in left]
+
+
+def test_without_a_table_the_experiment_says_what_is_left_out(data: Path) -> None:
+    stacks = RawStacks([data], fold=0).open(test_images=["0", "1"])
+    assert [stack.path.name for stack in stacks] == ["02.ome.tif"]
+    with pytest.raises(TenetError, match="--fold needs --rois"):
+        RawStacks([data], fold=0).open()
+
+
+def test_predictions_are_of_the_fold_alone(data: Path, rois: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    wanted = [(data / "01.ome.tif", out / "01.ome.tif")]
+    for pairs in (
+        FolderOfStacks(data, rois, 0).pairs(out),
+        Reading([data], rois, 0).open(out, None, "ome.tif"),
+    ):
+        assert [(stack.path, path) for stack, path in pairs] == wanted
+
+
+def test_stacks_and_folders_go_together(data: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.npy"
+    np.save(alone, np.zeros((8, 20, 20), np.uint8))
+    pairs = Reading([alone, data]).open(tmp_path / "out", None, "ome.zarr")
+    names = ["alone", "00", "01", "02"]
+    assert [path for _, path in pairs] == [tmp_path / f"out/{name}.ome.zarr" for name in names]
+
+
+def test_results_never_replace_stacks(data: Path) -> None:
+    with pytest.raises(TenetError, match="which it is made of"):
+        FolderOfStacks(data).pairs(data)
