@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 ExperimentName = Annotated[
     str,
-    typer.Argument(metavar="EXPERIMENT", help="Name in the experiments folder, or a JSON file."),
+    typer.Argument(metavar="EXPERIMENT", help="Name (see config list), or a JSON file."),
 ]
 Overlays = Annotated[
     list[str] | None,
@@ -21,7 +21,8 @@ Settings = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="One setting, as params.NA=0.8. Repeatable."),
 ]
 ExperimentsFolder = Annotated[
-    Path, typer.Option("--experiments", help="Folder of the experiments' JSON files.")
+    Path,
+    typer.Option("--experiments", help="Folder of your experiments' JSON files: looked at first."),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="All random draws follow from it.")]

@@ -1159,6 +1159,18 @@ def test_moments_of_pretraining_fit_the_encoder_of_finetuning(
         assert moments["exp_avg"].shape == order[index].shape
 
 
+def test_words_and_keys_without_effect_train_nothing_anew(
+    pretrained: Path, phantom_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(pretrained, folder)
+    idle = {"explanation": "other words", "visualization": {"mip": 3}}
+    idle |= {"params": {"M": 40, "device": "cuda:0"}, "train_dataset": {"folderpath": "stacks"}}
+    pretrain(tiny(**idle), phantom_folder, folder, device=CPU)
+    assert "is finished: nothing to train" in capsys.readouterr().out
+    assert (folder / MODEL).read_bytes() == (pretrained / MODEL).read_bytes()
+
+
 @pytest.mark.parametrize(
     ("own", "said"),
     [

@@ -14,6 +14,8 @@ from tenet.settings.schema import Experiment, parse_experiment
 from tenet.settings.sections import Section, merge
 
 ROOT = Path(__file__).parents[3]
+#: What version 0.1.0 wrote beside a model, with a device and a folder of stacks.
+EARLIER = Path(__file__).with_name("experiment_of_0.1.0.json")
 PARAMS: dict[str, Any] = {
     "NA": 0.7,
     "wavelength": 0.9,
@@ -151,8 +153,18 @@ def test_settings_that_an_earlier_version_wrote_are_read_without_a_word(
 ) -> None:
     """A model's experiment.json held all of its keys, whatever they do."""
     whole = PublishedExperiment().model_dump(mode="json")
-    experiment = parse_experiment(merge(whole, {"params": PARAMS, "name": "mine"} | {}))
+    experiment = parse_experiment(merge(whole, {"params": PARAMS, "name": "mine"}))
     assert experiment == parse_experiment({"params": PARAMS, "name": "mine"} | SECTIONS)
+    earlier = parse_experiment(json.loads(EARLIER.read_text()))
+    same = load_experiment(
+        "supp_motion_aligned",
+        overlays=["demo"],
+        settings={"train_dataset": {"folderpath": "stacks"}},
+        folder=ROOT / EXPERIMENTS,
+    )
+    assert earlier.effective() == same.effective()
+    assert earlier.visualization == same.visualization
+    assert earlier.train_dataset == same.train_dataset
     assert capsys.readouterr().err == ""
 
 
