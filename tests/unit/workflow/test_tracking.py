@@ -1,5 +1,6 @@
 """What must be made anew after a change of code or settings is, and what must not be is not."""
 
+import ast
 import json
 import shutil
 from pathlib import Path
@@ -106,6 +107,22 @@ def test_hashes_stay_as_they_are_when_such_a_module_changes(tmp_path, module):
     changed = {s for s in CODE if code_hash(tmp_path, CODE[s], left_out(s)) != before[s]}
     assert {"finetune", "care", "neuroclear", "rltv", "predict"} <= changed
     assert not {"pretrain", "align", "phantoms", "simulate", "evaluate", "table"} & changed
+
+
+@pytest.mark.parametrize(
+    "notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem
+)
+def test_what_a_notebook_imports_is_followed_by_its_figure(followed, notebook):
+    cells = json.loads(notebook.read_text())["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    code = "\n".join(line for line in code.splitlines() if not line.startswith(("%", "!")))
+    imported = {
+        node.module
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tenet")
+    }
+    assert imported
+    assert imported <= followed[notebook.stem] | set(NO_RESULT)
 
 
 # Settings -----------------------------------------------------------------------------------------
