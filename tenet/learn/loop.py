@@ -36,6 +36,8 @@ from tenet.progress import shown
 from tenet.settings.schema import Optimisation, Section, validated
 
 CHECKPOINT = "checkpoint.pt"
+#: Where the history and the checkpoint of an alignment are, below the folder of the model.
+ALIGNMENT = "alignment"
 #: Counts the ways in which its contents have been laid out.
 LAYOUT = 2
 #: Threads that read crops for a GPU, which is done with one sooner than a thread has read it.

@@ -14,7 +14,8 @@ from tenet.model.trained import missing_calibration
 from tenet.settings.own_stack import fitted_to
 from tenet.settings.schema import Experiment
 from tenet.tasks.notes import note, warn_of_voxels
-from tenet.tasks.training import RawStacks, training
+from tenet.tasks.raw_stacks import RawStacks
+from tenet.tasks.training import training
 
 
 def fine_tune(

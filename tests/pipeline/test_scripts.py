@@ -56,6 +56,26 @@ def package(tmp_path):
     return tmp_path
 
 
+def test_words_for_people_leave_the_hash_as_it_is(tmp_path):
+    """The text of an error, and the description of a setting; not what the code does with them."""
+    path = tmp_path / "pk.py"
+    code = """def f(n):
+    if n > {most}:
+        raise TenetError(f"{words} {{n}}", {code}) from None
+    return "{word}"
+class Loop:
+    lr: float = Field({default}, gt=0, description="{words}", examples=["{words}"])
+"""
+    values = {"most": 3, "words": "too many:", "code": 2, "word": "a", "default": 0.1}
+    path.write_text(code.format_map(values))
+    before = code_hash(tmp_path, ["pk"])
+    path.write_text(code.format_map(values | {"words": "there are more than 3, namely"}))
+    assert code_hash(tmp_path, ["pk"]) == before
+    for key, other in {"most": 4, "code": 5, "word": "b", "default": 0.2}.items():
+        path.write_text(code.format_map(values | {key: other}))
+        assert code_hash(tmp_path, ["pk"]) != before, key
+
+
 def test_closure_follows_imports_at_the_top_level(package):
     found = set(closure(package, ["pk.a"]))
     assert found == {"pk", "pk.a", "pk.b", "pk.sub.c", "pk.sub.e", "pk.d", "pk.h"}

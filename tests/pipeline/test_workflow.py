@@ -379,6 +379,33 @@ def test_a_baseline_retrains_without_the_other(finished, method):
     assert not {"pretrain", "finetune"} & set(counts)
 
 
+def test_folds_retrain_what_they_keep_images_from(finished):
+    append(finished / "tenet/data/folds.py", "\nCHANGED = True\n")
+    counts = jobs(finished, "all", *DEMO)
+    assert counts["finetune"] == 16
+    assert counts["baseline_train"] == 10
+    assert counts["predict"] == 31
+    assert not {"phantoms", "simulate", "pretrain", "align"} & set(counts)
+
+
+def test_what_decides_no_result_reruns_nothing(finished):
+    for module in ("errors", "types", "progress", "io/atomic", "io/records", "cli/train"):
+        append(finished / f"tenet/{module}.py", "\nCHANGED = True\n")
+    assert jobs(finished, "all", *DEMO) == {}
+
+
+def test_measures_of_beads_measure_anew_and_train_nothing(finished):
+    append(finished / "tenet/metrics/shapes.py", "\nCHANGED = True\n")
+    counts = jobs(finished, "all", *DEMO)
+    assert counts["evaluate_beads"] == 9
+    assert set(counts) <= {
+        *FIG3_ONLY,
+        "evaluate_segmentation",
+        "evaluate_profiles",
+        "evaluate_cells",
+    }
+
+
 def test_a_notebook_redraws_its_figure(finished):
     append(finished / "notebooks/fig3.ipynb", "\n")
     assert jobs(finished, "all", *DEMO) == {"figure": 1}

@@ -11,6 +11,7 @@ from tenet.io.folders import voxel_size_of
 from tenet.io.open import open_stack
 from tenet.settings.own_stack import fitted_to, sample_grid, voxel_size_mismatch
 from tenet.settings.schema import Experiment
+from workflow.lib.sample_table import VOXEL_SIZE
 
 
 def fitted_experiment(row: Mapping[str, Any], base: Experiment) -> Experiment:
@@ -38,8 +39,9 @@ def fitted_experiment(row: Mapping[str, Any], base: Experiment) -> Experiment:
 def _fitted(row: Mapping[str, Any], base: Experiment) -> Experiment:
     file = row["file"]
     stack = open_stack(file, channel=row.get("channel"), planes_are=row.get("planes_are"))
-    given = [row[f"voxel_{axis}_um"] for axis in "zyx" if f"voxel_{axis}_um" in row]
-    voxel_size_um = voxel_size_of(stack, tuple(map(float, given)) if given else None)
+    given = [float(row[name]) for name in VOXEL_SIZE if name in row]
+    z_y_x = (given[0], given[1], given[2]) if given else None
+    voxel_size_um = voxel_size_of(stack, z_y_x)
     if "experiment" not in row:
         return sample_grid(
             base,

@@ -185,10 +185,10 @@ def _check_sample(row: Sample, where: str) -> None:
             "its own optics"
         )
     if "experiment" not in row:
-        missing = [name for name in ("NA", "wavelength", "ni") if name not in row]
-        if missing:
+        lacking = [name for name in ("NA", "wavelength", "ni") if name not in row]
+        if lacking:
             raise ValueError(
-                f"{where}: {', '.join(missing)} missing: give an experiment, "
+                f"{where}: {', '.join(lacking)} missing: give an experiment, "
                 "or NA, wavelength (µm) and ni"
             )
         if row["NA"] > row["ni"]:

@@ -10,41 +10,68 @@ from workflow.lib.catalogue import Catalogue, resolved
 from workflow.lib.code_hash import code_hash
 from workflow.lib.figures import TABLES
 
-# The modules that do the work of a rule. Code that draws, or measures, changes no prediction.
+#: The modules that do the work of a step: the task behind its command. What a task imports at the
+#: top of its file is followed, and what that imports.
 CODE = {
-    "phantoms": ["tenet.data.phantoms.sets", "tenet.paper.tissue"],
-    "simulate": ["tenet.data.simulate"],
-    "pretrain": ["tenet.learn.pretrain", "tenet.learn.calibrate"],
-    "align": ["tenet.learn.align", "tenet.learn.calibrate"],
-    "finetune": ["tenet.learn.finetune", "tenet.learn.calibrate"],
-    "rltv": ["tenet.paper.comparison.rltv"],
-    "care": ["tenet.paper.comparison.learned"],
-    "neuroclear": ["tenet.paper.comparison.learned"],
-    "predict": ["tenet.enhance.enhance", "tenet.data.folds", "tenet.model.intensity"],
-    "evaluate": [f"tenet.paper.evaluate.{part}" for part in ("segmentation", "beads", "summary")],
-    "structures": ["tenet.paper.evaluate.structures"],
-    "published": ["tenet.paper.published"],
-    "register": ["tenet.paper.registration"],
+    "phantoms": ["tenet.tasks.phantoms", "tenet.paper.tasks.tissue"],
+    "simulate": ["tenet.tasks.simulate"],
+    "register": ["tenet.paper.tasks.register"],
+    "pretrain": ["tenet.tasks.pretrain"],
+    "align": ["tenet.tasks.align"],
+    "finetune": ["tenet.tasks.finetune"],
+    "rltv": ["tenet.paper.tasks.rltv"],
+    "care": ["tenet.paper.tasks.baselines"],
+    "neuroclear": ["tenet.paper.tasks.baselines"],
+    "predict": ["tenet.tasks.enhance"],
+    "evaluate": ["tenet.paper.tasks.evaluate"],
+    "structures": ["tenet.paper.tasks.structures"],
+    "table": ["tenet.paper.tasks.summary"],
+    "published": ["tenet.paper.tasks.published"],
     **{figure: [f"tenet.paper.figures.{figure}"] for figure in ("fig1", "supp_training", *TABLES)},
-    "sample": ["tenet.settings.own_stack", "tenet.data.simulate", "tenet.io.open"],
+    "sample": ["tenet.tasks.samples"],
     "sample_check": ["tenet.model.intensity", "tenet.io.open"],
-    "enhance": ["tenet.paper.legacy.inference"],
+    "enhance": ["tenet.tasks.enhance", "tenet.enhance.pictures"],  # with a sheet
 }
-# Only the threshold is chosen by it after a training: how beads are measured or drawn is left out.
-MEASURING = [
-    *(f"tenet.metrics.{module}" for module in ("segmentation", "shapes", "widths", "intervals")),
-    "tenet.enhance.pictures",
-    "tenet.enhance.views",
-]
-WITHOUT = {
-    step: MEASURING
-    for step in ("pretrain", "align", "finetune", "rltv", "care", "neuroclear", "predict")
-}
-# One module trains both; a change of the one leaves the other as it is.
-WITHOUT["care"] = [*MEASURING, "tenet.paper.baselines.neuroclear"]
-WITHOUT["neuroclear"] = [*MEASURING, "tenet.paper.baselines.care"]
 
-# The sections of an experiment's settings that a rule reads.
+#: Modules that no result depends on, each with the reason. A step leaves them out, and what only
+#: they import.
+NO_RESULT = {
+    "tenet": "offers names, and does nothing when it is imported",
+    "tenet.errors": "what is said when there is no result",
+    "tenet.types": "names of types",
+    "tenet.progress": "what is shown meanwhile",
+    "tenet.interruption": "how a process ends when it is told to",
+    "tenet.io.atomic": "when a file takes its place, not what is in it",
+    "tenet.io.records": "which files are refused, not what is read from the others",
+    "tenet.io.outputs": "which names of results are refused",
+    "tenet.learn.log": "curves for TensorBoard",
+    "tenet.tasks.notes": "notes and warnings on the screen",
+    **dict.fromkeys(
+        (
+            "tenet.settings.sections",
+            "tenet.settings.ranges",
+            "tenet.settings.published",
+            "tenet.settings.schema.data",
+            "tenet.settings.schema.experiment",
+        ),
+        "how settings are read and which are refused: their values are followed themselves",
+    ),
+}
+#: Modules that draw: they decide pictures, and no number.
+PICTURES = ("tenet.enhance.pictures", "tenet.enhance.views")
+#: Steps whose results are numbers; pictures may be drawn on the way.
+NUMBERS = ("pretrain", "align", "finetune", "rltv", "care", "neuroclear", "predict")
+#: Further modules that a step leaves out.
+WITHOUT = {
+    **dict.fromkeys(NUMBERS, PICTURES),
+    # Phantoms take the grid from an experiment, not its optics or how it is trained.
+    "phantoms": ("tenet.physics.optics", "tenet.settings.schema.training"),
+    # One task trains both; a change of the one leaves the other as it is.
+    "care": (*PICTURES, "tenet.paper.baselines.neuroclear"),
+    "neuroclear": (*PICTURES, "tenet.paper.baselines.care"),
+}
+
+#: The sections of an experiment's settings, or keys in them, that a step reads.
 SETTINGS = {
     "phantoms": ["simulation_data_generation"],
     "grid": ["params.scale", "params.res_axial", "params.res_lateral"],
@@ -85,9 +112,14 @@ SETTINGS = {
 }
 
 
+def left_out(step: str) -> set[str]:
+    """Name the modules that a step does not follow."""
+    return {*NO_RESULT, *WITHOUT.get(step, ())}
+
+
 @cache
 def code(root: Path, step: str) -> str:
-    """Hash the code behind a step: a comment leaves the hash as it is.
+    """Hash the code behind a step; words for people leave the hash as it is.
 
     Raises
     ------
@@ -95,7 +127,7 @@ def code(root: Path, step: str) -> str:
         If a module of the step has no file, or a file is not Python.
     """
     try:
-        return code_hash(root, CODE[step], WITHOUT.get(step, ()))
+        return code_hash(root, CODE[step], left_out(step))
     except (FileNotFoundError, SyntaxError) as error:
         raise WorkflowError(f"cannot follow the code of {step}: {error}") from None
 
@@ -103,7 +135,7 @@ def code(root: Path, step: str) -> str:
 @cache
 def settings(catalogue: Catalogue, name: str, step: str) -> dict[str, Any]:
     """Give the values of an experiment that a step depends on, by section or key."""
-    values = resolved(catalogue, name).model_dump(mode="json")
+    values = resolved(catalogue, name).effective()
     chosen = {}
     for key in SETTINGS[step]:
         value = values

@@ -192,7 +192,7 @@ def download(name: str, manifest: Path, out: Path, tries: int = TRIES) -> None:
 
 def _count(text: str | None) -> int | None:
     """Read a number of bytes; None if it is none."""
-    return int(text) if re.fullmatch("[0-9]{1,15}", text or "") else None
+    return int(text) if text and re.fullmatch("[0-9]{1,15}", text) else None
 
 
 def _refuse_what_does_not_fit(name: str, size: int | None, partial: Path) -> None:

@@ -200,7 +200,7 @@ rule table:
         runtime=30,
     params:
         figure=lambda wildcards: figures.figure_of(wildcards.table),
-        code=code(ROOT, "evaluate"),
+        code=code(ROOT, "table"),
         metrics=lambda wildcards, input: repeated("--metrics", input.metrics),
         psfs=lambda wildcards, input: repeated("--psf", input.psfs),
         acquisition=lambda wildcards: figures.acquisition_option(

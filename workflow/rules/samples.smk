@@ -53,9 +53,7 @@ rule sample_experiment:
         reading=lambda wildcards: samples.reading_options(
             samples.sample(catalogue, wildcards.sample)
         ),
-        settings=lambda wildcards: resolved(catalogue, config["sample"]["experiment"]).model_dump(
-            mode="json"
-        ),
+        settings=lambda wildcards: resolved(catalogue, config["sample"]["experiment"]).effective(),
         code=code(ROOT, "sample"),
     shell:
         "python -m tenet samples experiment --file {input.stack:q} {params.reading:q}"
