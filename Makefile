@@ -6,6 +6,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo
 QUALITY := quality$(if $(QUICK),_quick)$(if $(GPU),_gpu)
+# Shows jobs done of all, time left and what runs now; what Snakemake says is in .snakemake/log.
+FOLLOWED := PYTHONPATH=workflow/plugins$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/snakemake --logger progress
 
 # Snakemake leaves a lock behind only where it was killed, or where another one runs.
 LOCKED := test -z "$$(ls -A .snakemake/locks 2>/dev/null)" || \
@@ -14,7 +16,7 @@ LOCKED := test -z "$$(ls -A .snakemake/locks 2>/dev/null)" || \
 .PHONY: demo test quality bench install unlock clean clean-all
 
 demo: .venv/.installed
-	$(BIN)/snakemake --configfile config/demo.yaml || { $(LOCKED); exit 1; }
+	@$(FOLLOWED) --configfile config/demo.yaml || { $(LOCKED); exit 1; }
 	@echo "Figures:  $$PWD/$(DEMO)/*.pdf  (and .png)"
 	@echo "Tables:   $$PWD/$(DEMO)/tables/"
 	@echo "Report:   $(BIN)/snakemake --configfile config/demo.yaml --report $(DEMO)/report.html"
@@ -22,7 +24,7 @@ demo: .venv/.installed
 quality: .venv/.installed
 	$(if $(and $(QUICK),$(GPU)),$(error give QUICK=1 or GPU=1, not both))
 	$(if $(GPU),@nvidia-smi -L || { echo "make quality GPU=1 needs an NVIDIA GPU"; exit 1; })
-	$(BIN)/snakemake results/$(QUALITY)/quality.pdf \
+	@$(FOLLOWED) results/$(QUALITY)/quality.pdf \
 		--configfile config/demo.yaml config/quality.yaml \
 		$(if $(filter-out quality,$(QUALITY)),config/$(QUALITY).yaml) || { $(LOCKED); exit 1; }
 	@echo "Figure:  $$PWD/results/$(QUALITY)/quality.pdf  (and .png)"
@@ -52,4 +54,4 @@ clean:
 	rm -rf $(DEMO) results/bench results/quality results/quality_quick results/quality_gpu
 
 clean-all: clean
-	rm -rf .venv .snakemake .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .snakemake .mypy_cache .pytest_cache .ruff_cache site

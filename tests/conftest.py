@@ -2,6 +2,7 @@
 
 import contextlib
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tenet.data.phantoms.kinds import TrainingPhantomSettings
 from tenet.data.phantoms.sets import generate_set
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # for the package workflow, which is not installed
 
 
 @pytest.fixture(scope="session")

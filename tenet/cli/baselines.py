@@ -113,7 +113,7 @@ def baseline_train(
     Run the same command again after an interruption: it goes on where it was.
     """
     from tenet.paper.tasks.baselines import train_baseline
-    from tenet.tasks.training import RawStacks
+    from tenet.tasks.raw_stacks import RawStacks
 
     record = train_baseline(
         method,

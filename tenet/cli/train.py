@@ -114,7 +114,7 @@ def finetune(
     With --rois and --fold the images that hold the regions of that fold are left out.
     """
     from tenet.tasks import finetune as tasks
-    from tenet.tasks.training import RawStacks
+    from tenet.tasks.raw_stacks import RawStacks
 
     chosen = read_experiment(experiment, overlay, settings, experiments)
     where = choose_device(device, threads)

@@ -12,7 +12,7 @@ from tenet.data.phantoms.store import Phantom, open_phantoms
 from tenet.errors import TenetError
 from tenet.io.atomic import copy_file
 from tenet.io.records import regular_file
-from tenet.learn.loop import Plan, generator_for, train
+from tenet.learn.loop import ALIGNMENT, Plan, generator_for, train
 from tenet.learn.losses import SHAPE_LOSSES
 from tenet.learn.pretrain import Batch, Drawn, Simulator, draw_microscope, psfs
 from tenet.model.store import (
@@ -32,9 +32,6 @@ from tenet.model.tenet import TENET, alignment_network
 from tenet.networks.aligner import AlignmentNet
 from tenet.networks.convolution import half_precision
 from tenet.settings.schema import AlignParams, Experiment
-
-#: Where the alignment's own history is, below the folder of the model.
-ALIGNMENT = "alignment"
 
 
 def train_alignment(

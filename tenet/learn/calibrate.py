@@ -18,7 +18,7 @@ from tenet.data.phantoms.store import open_phantoms
 from tenet.enhance.enhance import enhance_array, psf_before_and_after
 from tenet.errors import TenetError
 from tenet.io.atomic import save_json, save_table
-from tenet.metrics.segmentation import best_threshold, threshold_grid
+from tenet.metrics.thresholds import best_threshold, threshold_grid
 from tenet.model.certainty import Counts
 from tenet.model.intensity import BRIGHTEST_PERCENT, deconvolved_peak, reconstruction_gain
 from tenet.model.store import (

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from timm.utils import ModelEmaV3
 
 CHECKPOINT = "checkpoint.pt"
+#: Where the history and the checkpoint of an alignment are, below the folder of the model.
+ALIGNMENT = "alignment"
 #: Counts the ways in which its contents have been laid out.
 LAYOUT = 2
 #: Threads that read crops for a GPU, which is done with one sooner than a thread has read it.

@@ -13,13 +13,14 @@ from hashlib import md5
 from pathlib import Path
 from types import SimpleNamespace
 
-import archives
 import pytest
-import zenodo
-from archives import take_folder
-from support import Moody, serving
+from support import ROOT, Moody, serving
 
 from tenet.errors import TenetError
+from workflow.lib import archives, zenodo
+from workflow.lib.archives import take_folder
+
+SCRIPT = ROOT / "workflow/scripts/zenodo.py"
 
 
 def tar(path, *members, mode="w:gz"):
@@ -162,7 +163,7 @@ def limited(files):
     def one_gigabyte():
         resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
 
-    script = [sys.executable, zenodo.__file__, "folder"]
+    script = [sys.executable, SCRIPT, "folder"]
     options = ["--downloads", files, "--out", files.parent / "out/beads", "--", "beads"]
     done = subprocess.run(
         [*script, *options], capture_output=True, text=True, preexec_fn=one_gigabyte, timeout=25
@@ -232,7 +233,7 @@ def test_a_disk_too_small_is_told_before_anything_is_unpacked(files, monkeypatch
 def test_what_a_kill_left_is_removed_by_the_next_run(files):
     zipped(files / "x.zip", *GOOD, ("beads/large.tif", bytes(3 * 10**8)))
     out = files.parent / "out/beads"
-    script = [sys.executable, zenodo.__file__, "folder", "--downloads", files, "--out", out]
+    script = [sys.executable, SCRIPT, "folder", "--downloads", files, "--out", out]
     job = subprocess.Popen([*script, "beads"])
     while not list(out.parent.glob(".*/*.tif")) and job.poll() is None:
         time.sleep(0.005)
@@ -379,5 +380,5 @@ def test_more_than_was_announced_is_not_written(tmp_path, served):
 @pytest.mark.parametrize("script", ["zenodo.py", "checksums.py"])
 def test_scripts_that_fetch_need_the_standard_library_alone(script):
     """Their environment holds nothing else (envs/zenodo.yaml)."""
-    path = Path(zenodo.__file__).with_name(script)
+    path = SCRIPT.with_name(script)
     subprocess.run([sys.executable, "-E", "-S", path, "--help"], check=True, capture_output=True)

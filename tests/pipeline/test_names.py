@@ -12,7 +12,8 @@ import yaml
 from support import ROOT, copy_repository, snakemake
 from test_workflow import COMMAND_LINE
 from tifffile import imwrite
-from validation import check_config
+
+from workflow.lib.validation import check_config
 
 RULES = sorted((ROOT / "workflow/rules").glob("*.smk"))
 #: Numbers, which need no quotes.

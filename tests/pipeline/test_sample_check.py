@@ -7,12 +7,12 @@ import sys
 
 import numpy as np
 import pytest
-from sample_check import fitted_experiment
 from support import ROOT, copy_repository, snakemake
 from test_workflow import COMMAND_LINE, jobs
 from tifffile import imwrite
 
 from tenet.settings.load import load_experiment
+from workflow.lib.sample_fit import fitted_experiment
 
 NAMED = {"experiment": "scale3"}
 OPTICS = {"NA": 0.8, "wavelength": 0.92, "ni": 1.33}
@@ -91,8 +91,8 @@ def test_crops_fit_a_stack_of_few_planes(tmp_path):
 
 def test_planning_imports_no_pytorch():
     code = (
-        "import sys; sys.path.insert(0, 'workflow/scripts'); import sample_check, sample_table;"
-        "assert 'torch' not in sys.modules"
+        "import sys; from workflow.lib import figures, models, phantoms, samples, stacks, tracking;"
+        "assert not {'torch', 'pandas', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 

@@ -3,8 +3,9 @@
 import os
 
 import pytest
-from sample_table import MOST_BYTES, read_samples
 from support import ROOT
+
+from workflow.lib.sample_table import MOST_BYTES, read_samples
 
 SCHEMA = ROOT / "workflow/schemas/samples.schema.yaml"
 

@@ -18,15 +18,16 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-import zenodo
-from checksums import checksums
-from code_hash import closure, code_hash
-from on_device import visible_gpus
 from support import Moody, serving
-from validation import check_config, check_files
-from zenodo import download, take_folder
 
 from tenet.errors import TenetError
+from workflow.lib import zenodo
+from workflow.lib.archives import take_folder
+from workflow.lib.code_hash import closure, code_hash
+from workflow.lib.gpus import visible_gpus
+from workflow.lib.validation import check_config, check_files
+from workflow.lib.zenodo import download
+from workflow.scripts.checksums import checksums
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "workflow/scripts"
@@ -53,6 +54,26 @@ def package(tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     return tmp_path
+
+
+def test_words_for_people_leave_the_hash_as_it_is(tmp_path):
+    """The text of an error, and the description of a setting; not what the code does with them."""
+    path = tmp_path / "pk.py"
+    code = """def f(n):
+    if n > {most}:
+        raise TenetError(f"{words} {{n}}", {code}) from None
+    return "{word}"
+class Loop:
+    lr: float = Field({default}, gt=0, description="{words}", examples=["{words}"])
+"""
+    values = {"most": 3, "words": "too many:", "code": 2, "word": "a", "default": 0.1}
+    path.write_text(code.format_map(values))
+    before = code_hash(tmp_path, ["pk"])
+    path.write_text(code.format_map(values | {"words": "there are more than 3, namely"}))
+    assert code_hash(tmp_path, ["pk"]) == before
+    for key, other in {"most": 4, "code": 5, "word": "b", "default": 0.2}.items():
+        path.write_text(code.format_map(values | {key: other}))
+        assert code_hash(tmp_path, ["pk"]) != before, key
 
 
 def test_closure_follows_imports_at_the_top_level(package):
@@ -402,7 +423,7 @@ def test_a_full_disk_is_told_and_what_came_is_kept(record, tmp_path):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
 
-    script = [sys.executable, zenodo.__file__, "file", "beads.zip"]
+    script = [sys.executable, SCRIPTS / "zenodo.py", "file", "beads.zip"]
     options = ["--manifest", tmp_path / "manifest.csv", "--out", tmp_path / "beads.zip"]
     run = partial(subprocess.run, [*script, *options], capture_output=True, text=True)
     done = run(preexec_fn=no_room)
@@ -419,7 +440,7 @@ def test_a_disk_that_is_full_while_extracting_leaves_no_folder(record, tmp_path)
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2, 2))
 
-    script = [sys.executable, zenodo.__file__, "folder", "*beads_stackreged"]
+    script = [sys.executable, SCRIPTS / "zenodo.py", "folder", "*beads_stackreged"]
     options = ["--downloads", record, "--out", tmp_path / "taken/beads"]
     run = partial(subprocess.run, [*script, *options], capture_output=True, text=True)
     done = run(preexec_fn=no_room)
@@ -523,7 +544,7 @@ def driver(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr("on_device.version", lambda _: "2.14.1")
+    monkeypatch.setattr("workflow.lib.gpus.version", lambda _: "2.14.1")
 
 
 @pytest.mark.parametrize(
@@ -547,7 +568,7 @@ def test_visible_gpus_are_those_that_cuda_would_see(monkeypatch, allowed, seen):
 
 
 def test_pytorch_for_the_cpu_sees_no_gpu(driver, monkeypatch):
-    monkeypatch.setattr("on_device.version", lambda _: "2.14.1+cpu")
+    monkeypatch.setattr("workflow.lib.gpus.version", lambda _: "2.14.1+cpu")
     assert visible_gpus() == []
 
 

@@ -354,7 +354,7 @@ def test_nothing_reruns_when_nothing_changed(finished):
 def test_comments_and_docstrings_rerun_nothing(finished):
     for path in (finished / "tenet").rglob("*.py"):
         append(path, "\n# A comment.\n")
-    network = finished / "tenet/network.py"
+    network = finished / "tenet/networks/jnet.py"
     network.write_text('"""Another text."""\n' + network.read_text().partition('"""\n')[2])
     assert jobs(finished, "all", *DEMO) == {}
 
@@ -379,13 +379,40 @@ def test_a_baseline_retrains_without_the_other(finished, method):
     assert not {"pretrain", "finetune"} & set(counts)
 
 
+def test_folds_retrain_what_they_keep_images_from(finished):
+    append(finished / "tenet/data/folds.py", "\nCHANGED = True\n")
+    counts = jobs(finished, "all", *DEMO)
+    assert counts["finetune"] == 16
+    assert counts["baseline_train"] == 10
+    assert counts["predict"] == 31
+    assert not {"phantoms", "simulate", "pretrain", "align"} & set(counts)
+
+
+def test_what_decides_no_result_reruns_nothing(finished):
+    for module in ("errors", "types", "progress", "io/atomic", "io/records", "cli/train"):
+        append(finished / f"tenet/{module}.py", "\nCHANGED = True\n")
+    assert jobs(finished, "all", *DEMO) == {}
+
+
+def test_measures_of_beads_measure_anew_and_train_nothing(finished):
+    append(finished / "tenet/metrics/shapes.py", "\nCHANGED = True\n")
+    counts = jobs(finished, "all", *DEMO)
+    assert counts["evaluate_beads"] == 9
+    assert set(counts) <= {
+        *FIG3_ONLY,
+        "evaluate_segmentation",
+        "evaluate_profiles",
+        "evaluate_cells",
+    }
+
+
 def test_a_notebook_redraws_its_figure(finished):
     append(finished / "notebooks/fig3.ipynb", "\n")
     assert jobs(finished, "all", *DEMO) == {"figure": 1}
 
 
 def test_the_network_retrains_and_draws_no_new_data(finished):
-    append(finished / "tenet/network.py", "\nCHANGED = True\n")
+    append(finished / "tenet/networks/jnet.py", "\nCHANGED = True\n")
     counts = jobs(finished, "all", *DEMO)
     assert counts["pretrain"] == 4
     assert counts["align"] == 1
@@ -447,7 +474,7 @@ def test_a_fold_alone_and_with_what_depends_on_it(finished):
 
 
 def test_allowed_rules_draw_figures_and_never_train(finished):
-    for module in ("network", "figures/page"):
+    for module in ("networks/jnet", "paper/figures/page"):
         append(finished / f"tenet/{module}.py", "\nCHANGED = True\n")
     counts = jobs(finished, *DEMO, "--allowed-rules", "figure", "table", "--", "all")
     assert counts == ALL_FIGURES

@@ -6,7 +6,7 @@ rule rltv_tune:
     input:
         model="<results>/models/{model}/model.pt",
         experiment="<results>/models/{model}/experiment.json",
-        tuning=lambda wildcards: training_set(wildcards.model, "tuning"),
+        tuning=lambda wildcards: models.training_set(catalogue, wildcards.model, "tuning"),
     output:
         settings="<results>/baselines/rltv/{model}.json",
     log:
@@ -15,14 +15,14 @@ rule rltv_tune:
         "<benchmarks>/rltv_tune/{model}.tsv"
     conda:
         "../../envs/tenet.yaml"
-    threads: INFERENCE_THREADS
+    threads: machine.inference_threads
     resources:
         mem_mb=16000,
         runtime=480,
         gpu=1,
     params:
         seed=config["seed"],
-        code=code("rltv"),
+        code=code(ROOT, "rltv"),
         grid=repeated("--iterations", config["rltv"]["iterations"])
         + repeated("--tv-weight", config["rltv"]["tv_weights"]),
         model=subpath(input.model, parent=True),
@@ -35,12 +35,12 @@ rule rltv_tune:
 
 rule rltv:
     input:
-        model=lambda wildcards: f"<results>/models/{pretrained_of(wildcards.experiment)}/model.pt",
-        experiment=lambda wildcards: f"<results>/models/{pretrained_of(wildcards.experiment)}/experiment.json",
-        levels=lambda wildcards: f"<results>/models/{pretrained_of(wildcards.experiment)}/threshold.json",
-        settings=lambda wildcards: f"<results>/baselines/rltv/{pretrained_of(wildcards.experiment)}.json",
-        data=lambda wildcards: acquisitions(wildcards.experiment),
-        rois=lambda wildcards: rois(wildcards.experiment),
+        model=lambda wildcards: f"<results>/models/{models.pretrained_of(catalogue, wildcards.experiment)}/model.pt",
+        experiment=lambda wildcards: f"<results>/models/{models.pretrained_of(catalogue, wildcards.experiment)}/experiment.json",
+        levels=lambda wildcards: f"<results>/models/{models.pretrained_of(catalogue, wildcards.experiment)}/threshold.json",
+        settings=lambda wildcards: f"<results>/baselines/rltv/{models.pretrained_of(catalogue, wildcards.experiment)}.json",
+        data=lambda wildcards: stacks.acquisitions(catalogue, wildcards.experiment),
+        rois=lambda wildcards: stacks.rois(catalogue, wildcards.experiment),
     output:
         folder=directory("<results>/predictions/{experiment}/{method}{fold}"),
         checksums="<results>/predictions/{experiment}/{method}{fold}.sha256",
@@ -53,18 +53,22 @@ rule rltv:
         fold="(/all)?",
     conda:
         "../../envs/tenet.yaml"
-    threads: INFERENCE_THREADS
+    threads: machine.inference_threads
     resources:
         mem_mb=32000,
         runtime=720,
         gpu=1,
     params:
-        normalisation=lambda wildcards: normalisation(wildcards.experiment),
+        normalisation=lambda wildcards: models.normalisation(catalogue, wildcards.experiment),
         variant=lambda wildcards: ["--paper"] if wildcards.method == "rltv_paper" else [],
-        code=code("rltv"),
+        code=code(ROOT, "rltv"),
         model=subpath(input.model, parent=True),
-        data=lambda wildcards, input: stacks(wildcards.experiment, input.data),
-        rois=lambda wildcards, input: image_options(wildcards.experiment, input.data),
+        data=lambda wildcards, input: stacks.stack_folder(
+            catalogue, wildcards.experiment, input.data
+        ),
+        rois=lambda wildcards, input: stacks.image_options(
+            catalogue, wildcards.experiment, input.data
+        ),
     shell:
         "(python workflow/scripts/on_device.py {resources.gpu}"
         " python -m tenet rltv run {params.variant:q} --model {params.model:q}"
@@ -76,13 +80,14 @@ rule rltv:
 
 rule baseline_train:
     input:
-        model=lambda wildcards: [
-            f"<results>/models/{pretrained_of(wildcards.experiment)}/{file}"
-            for file in ("model.pt", "experiment.json", "threshold.json")
-        ],
-        data=lambda wildcards: acquisitions(wildcards.experiment),
-        rois=lambda wildcards: rois(wildcards.experiment),
-        tuning=lambda wildcards: training_set(pretrained_of(wildcards.experiment), "tuning"),
+        model=lambda wildcards: models.pretrained_files(
+            catalogue, wildcards.experiment, "model.pt", "experiment.json", "threshold.json"
+        ),
+        data=lambda wildcards: stacks.acquisitions(catalogue, wildcards.experiment),
+        rois=lambda wildcards: stacks.rois(catalogue, wildcards.experiment),
+        tuning=lambda wildcards: models.training_set(
+            catalogue, models.pretrained_of(catalogue, wildcards.experiment), "tuning"
+        ),
     output:
         model="<results>/baselines/{method}/{experiment}/{fold}/model.pt",
         settings="<results>/baselines/{method}/{experiment}/{fold}/settings.json",
@@ -96,21 +101,23 @@ rule baseline_train:
     priority: 2
     conda:
         "../../envs/tenet.yaml"
-    threads: TRAINING_THREADS
+    threads: machine.training_threads
     resources:
         mem_mb=16000,
         runtime=1440,
         gpu=1,
     params:
         seed=config["seed"],
-        code=lambda wildcards: code(wildcards.method),
+        code=lambda wildcards: code(ROOT, wildcards.method),
         settings=lambda wildcards: assignments(config[wildcards.method]),
-        normalisation=lambda wildcards: normalisation(wildcards.experiment),
+        normalisation=lambda wildcards: models.normalisation(catalogue, wildcards.experiment),
         model=lambda wildcards, input: str(Path(input.model[0]).parent),
         tuning=lambda wildcards, input: without_suffix(input.tuning),
-        data=lambda wildcards, input: noisy_stacks(wildcards.experiment, input.data),
-        rois=lambda wildcards, input: image_options(
-            wildcards.experiment, input.data, wildcards.fold
+        data=lambda wildcards, input: stacks.noisy_folder(
+            catalogue, wildcards.experiment, input.data
+        ),
+        rois=lambda wildcards, input: stacks.image_options(
+            catalogue, wildcards.experiment, input.data, wildcards.fold
         ),
         out=subpath(output.model, parent=True),
     shell:
@@ -124,14 +131,14 @@ rule baseline_train:
 rule baseline:
     input:
         model=lambda wildcards: [
-            f"{baseline_folder(wildcards)}/{file}" for file in ("model.pt", "settings.json")
+            f"{models.baseline_folder(catalogue, wildcards.experiment, wildcards.method, wildcards.fold)}/{file}"
+            for file in ("model.pt", "settings.json")
         ],
-        pretrained=lambda wildcards: [
-            f"<results>/models/{pretrained_of(wildcards.experiment)}/{file}"
-            for file in ("model.pt", "experiment.json", "threshold.json")
-        ],
-        data=lambda wildcards: acquisitions(wildcards.experiment),
-        rois=lambda wildcards: rois(wildcards.experiment),
+        pretrained=lambda wildcards: models.pretrained_files(
+            catalogue, wildcards.experiment, "model.pt", "experiment.json", "threshold.json"
+        ),
+        data=lambda wildcards: stacks.acquisitions(catalogue, wildcards.experiment),
+        rois=lambda wildcards: stacks.rois(catalogue, wildcards.experiment),
     output:
         folder=directory("<results>/predictions/{experiment}/{method}{fold}"),
         checksums="<results>/predictions/{experiment}/{method}{fold}.sha256",
@@ -144,18 +151,20 @@ rule baseline:
         fold="(/all|/fold[0-9]+)?",
     conda:
         "../../envs/tenet.yaml"
-    threads: INFERENCE_THREADS
+    threads: machine.inference_threads
     resources:
         mem_mb=16000,
         runtime=480,
         gpu=1,
     params:
-        code=lambda wildcards: code(wildcards.method),
+        code=lambda wildcards: code(ROOT, wildcards.method),
         model=lambda wildcards, input: str(Path(input.model[0]).parent),
         pretrained=lambda wildcards, input: str(Path(input.pretrained[0]).parent),
-        data=lambda wildcards, input: stacks(wildcards.experiment, input.data),
-        rois=lambda wildcards, input: image_options(
-            wildcards.experiment, input.data, wildcards.fold.strip("/")
+        data=lambda wildcards, input: stacks.stack_folder(
+            catalogue, wildcards.experiment, input.data
+        ),
+        rois=lambda wildcards, input: stacks.image_options(
+            catalogue, wildcards.experiment, input.data, wildcards.fold.strip("/")
         ),
     shell:
         "(python workflow/scripts/on_device.py {resources.gpu}"

@@ -17,7 +17,7 @@ checkpoint zenodo_manifest:
         runtime=30,
     params:
         record=config["zenodo"]["record"],
-        mirror=mirror_option(),
+        mirror=stacks.mirror_option(catalogue),
     shell:
         "python workflow/scripts/zenodo.py manifest {params.record:q} {params.mirror:q}"
         " --out {output.manifest:q} > {log:q} 2>&1"
@@ -77,7 +77,7 @@ rule zenodo_folder:
 
 rule simulate:
     input:
-        phantoms=lambda wildcards: phantoms_of(wildcards.experiment),
+        phantoms=lambda wildcards: stacks.phantoms_of(catalogue, wildcards.experiment),
     output:
         folder=directory("<results>/acquisitions/{experiment}"),
         checksums="<results>/acquisitions/{experiment}.sha256",
@@ -88,16 +88,16 @@ rule simulate:
     priority: 4
     conda:
         "../../envs/tenet.yaml"
-    threads: INFERENCE_THREADS
+    threads: machine.inference_threads
     resources:
         mem_mb=32000,
         runtime=240,
     params:
-        options=simulate_options,
-        overlays=OVERLAYS,
+        options=lambda wildcards: stacks.simulate_options(catalogue, wildcards.experiment),
+        overlays=catalogue.overlays,
         seed=config["seed"],
-        settings=lambda wildcards: settings(wildcards.experiment, "simulate"),
-        code=code("simulate"),
+        settings=lambda wildcards: settings(catalogue, wildcards.experiment, "simulate"),
+        code=code(ROOT, "simulate"),
         phantoms=lambda wildcards, input: without_suffix(input.phantoms),
     shell:
         "(python -m tenet simulate {wildcards.experiment:q} {params.overlays:q} {params.options:q}"
@@ -109,7 +109,7 @@ rule simulate:
 # Planes laid on one another, for experiments with `register`.
 rule register:
     input:
-        data=lambda wildcards: taken(wildcards.experiment),
+        data=lambda wildcards: stacks.taken(catalogue, wildcards.experiment),
     output:
         folder=directory("<results>/registered/{experiment}"),
         checksums="<results>/registered/{experiment}.sha256",
@@ -124,10 +124,10 @@ rule register:
         mem_mb=32000,
         runtime=480,
     params:
-        code=code("register"),
-        motion=lambda wildcards: EXPERIMENTS[wildcards.experiment]["register"],
+        code=code(ROOT, "register"),
+        motion=lambda wildcards: catalogue.experiments[wildcards.experiment]["register"],
         voxels=lambda wildcards: list(
-            map(str, resolved(experiment_name(wildcards.experiment)).params.coarse_voxel_size_um)
+            map(str, resolved(catalogue, wildcards.experiment).params.coarse_voxel_size_um)
         ),
         data=lambda wildcards, input: without_suffix(input.data),
     shell:

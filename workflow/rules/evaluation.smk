@@ -3,8 +3,8 @@
 
 rule evaluate_segmentation:
     input:
-        predictions=lambda wildcards: predictions(wildcards.experiment),
-        phantoms=lambda wildcards: phantoms_of(wildcards.experiment),
+        predictions=lambda wildcards: models.predictions(catalogue, wildcards.experiment),
+        phantoms=lambda wildcards: stacks.phantoms_of(catalogue, wildcards.experiment),
     output:
         metrics="<results>/metrics/{experiment}.csv",
         sweep="<results>/metrics/{experiment}_sweep.csv",
@@ -13,7 +13,7 @@ rule evaluate_segmentation:
     benchmark:
         "<benchmarks>/evaluate/{experiment}.tsv"
     wildcard_constraints:
-        experiment=names(e for e in EXPERIMENTS if EXPERIMENTS[e]["evaluation"] == "segmentation"),
+        experiment=names(catalogue.evaluated_by("segmentation")),
     conda:
         "../../envs/tenet.yaml"
     threads: 1
@@ -21,10 +21,10 @@ rule evaluate_segmentation:
         mem_mb=32000,
         runtime=240,
     params:
-        methods=method_options,
-        overlays=OVERLAYS,
-        settings=lambda wildcards: settings(wildcards.experiment, "evaluate"),
-        code=code("evaluate"),
+        methods=lambda wildcards: repeated("--method", catalogue.methods_of(wildcards.experiment)),
+        overlays=catalogue.overlays,
+        settings=lambda wildcards: settings(catalogue, wildcards.experiment, "evaluate"),
+        code=code(ROOT, "evaluate"),
         predictions=lambda wildcards, input: str(Path(input.predictions[0]).parent),
         phantoms=lambda wildcards, input: without_suffix(input.phantoms),
     shell:
@@ -35,11 +35,13 @@ rule evaluate_segmentation:
 
 rule evaluate_beads:
     input:
-        predictions=lambda wildcards: predictions(wildcards.experiment),
-        data=lambda wildcards: acquisitions(wildcards.experiment),
-        rois=lambda wildcards: rois(wildcards.experiment),
+        predictions=lambda wildcards: models.predictions(catalogue, wildcards.experiment),
+        data=lambda wildcards: stacks.acquisitions(catalogue, wildcards.experiment),
+        rois=lambda wildcards: stacks.rois(catalogue, wildcards.experiment),
         phantoms=lambda wildcards: (
-            phantoms_of(wildcards.experiment) if is_simulated(wildcards.experiment) else []
+            stacks.phantoms_of(catalogue, wildcards.experiment)
+            if catalogue.is_simulated(wildcards.experiment)
+            else []
         ),
     output:
         metrics="<results>/metrics/{experiment}.csv",
@@ -49,7 +51,7 @@ rule evaluate_beads:
     benchmark:
         "<benchmarks>/evaluate/{experiment}.tsv"
     wildcard_constraints:
-        experiment=names(e for e in EXPERIMENTS if is_beads(e)),
+        experiment=names(catalogue.evaluated_by("beads")),
     conda:
         "../../envs/tenet.yaml"
     threads: 1
@@ -57,16 +59,22 @@ rule evaluate_beads:
         mem_mb=16000,
         runtime=240,
     params:
-        methods=method_options,
-        overlays=OVERLAYS,
+        methods=lambda wildcards: repeated("--method", catalogue.methods_of(wildcards.experiment)),
+        overlays=catalogue.overlays,
         folds=lambda wildcards: repeated(
             "--fold",
-            [fold.removeprefix("fold") for fold in folds(wildcards.experiment) if fold != "all"],
+            [
+                fold.removeprefix("fold")
+                for fold in catalogue.folds(wildcards.experiment)
+                if fold != "all"
+            ],
         ),
-        settings=lambda wildcards: settings(wildcards.experiment, "evaluate"),
-        code=code("evaluate"),
+        settings=lambda wildcards: settings(catalogue, wildcards.experiment, "evaluate"),
+        code=code(ROOT, "evaluate"),
         predictions=lambda wildcards: f"{config['results']}/predictions/{wildcards.experiment}",
-        rois=lambda wildcards, input: image_options(wildcards.experiment, input.data),
+        rois=lambda wildcards, input: stacks.image_options(
+            catalogue, wildcards.experiment, input.data
+        ),
         phantoms=lambda wildcards, input: (
             ["--phantoms", without_suffix(input.phantoms)] if input.phantoms else []
         ),
@@ -79,10 +87,12 @@ rule evaluate_beads:
 
 rule evaluate_profiles:
     input:
-        predictions=lambda wildcards: predictions(wildcards.experiment),
-        data=lambda wildcards: acquisitions(wildcards.experiment),
+        predictions=lambda wildcards: models.predictions(catalogue, wildcards.experiment),
+        data=lambda wildcards: stacks.acquisitions(catalogue, wildcards.experiment),
         phantoms=lambda wildcards: (
-            phantoms_of(wildcards.experiment) if is_simulated(wildcards.experiment) else []
+            stacks.phantoms_of(catalogue, wildcards.experiment)
+            if catalogue.is_simulated(wildcards.experiment)
+            else []
         ),
     output:
         metrics="<results>/metrics/{experiment}.csv",
@@ -91,7 +101,7 @@ rule evaluate_profiles:
     benchmark:
         "<benchmarks>/evaluate/{experiment}.tsv"
     wildcard_constraints:
-        experiment=names(e for e in EXPERIMENTS if EXPERIMENTS[e]["evaluation"] == "profiles"),
+        experiment=names(catalogue.evaluated_by("profiles")),
     conda:
         "../../envs/tenet.yaml"
     threads: 1
@@ -99,11 +109,11 @@ rule evaluate_profiles:
         mem_mb=32000,
         runtime=240,
     params:
-        methods=method_options,
-        code=code("structures"),
+        methods=lambda wildcards: repeated("--method", catalogue.methods_of(wildcards.experiment)),
+        code=code(ROOT, "structures"),
         predictions=lambda wildcards: f"{config['results']}/predictions/{wildcards.experiment}",
         data=lambda wildcards, input: without_suffix(input.data),
-        truth=lambda wildcards: truth_option(wildcards.experiment),
+        truth=lambda wildcards: stacks.truth_option(catalogue, wildcards.experiment),
     shell:
         "python -m tenet evaluate profiles {wildcards.experiment:q} {params.methods:q} {params.truth:q}"
         " --predictions {params.predictions:q} --data {params.data:q}"
@@ -112,12 +122,14 @@ rule evaluate_profiles:
 
 rule evaluate_cells:
     input:
-        predictions=lambda wildcards: predictions(wildcards.experiment),
-        tumour=lambda wildcards: predictions(tumour_of(wildcards.experiment)),
+        predictions=lambda wildcards: models.predictions(catalogue, wildcards.experiment),
+        tumour=lambda wildcards: models.predictions(
+            catalogue, figures.tumour_of(catalogue, wildcards.experiment)
+        ),
         phantoms=lambda wildcards: [
-            phantoms_of(name)
-            for name in (wildcards.experiment, tumour_of(wildcards.experiment))
-            if is_simulated(name)
+            stacks.phantoms_of(catalogue, name)
+            for name in (wildcards.experiment, figures.tumour_of(catalogue, wildcards.experiment))
+            if catalogue.is_simulated(name)
         ],
     output:
         metrics="<results>/metrics/{experiment}.csv",
@@ -133,7 +145,7 @@ rule evaluate_cells:
     benchmark:
         "<benchmarks>/evaluate/{experiment}.tsv"
     wildcard_constraints:
-        experiment=names(e for e in EXPERIMENTS if EXPERIMENTS[e]["evaluation"] == "cells"),
+        experiment=names(catalogue.evaluated_by("cells")),
     conda:
         "../../envs/tenet.yaml"
     threads: 1
@@ -141,15 +153,15 @@ rule evaluate_cells:
         mem_mb=64000,
         runtime=480,
     params:
-        methods=method_options,
-        code=code("structures"),
+        methods=lambda wildcards: repeated("--method", catalogue.methods_of(wildcards.experiment)),
+        code=code(ROOT, "structures"),
         predictions=lambda wildcards: f"{config['results']}/predictions/{wildcards.experiment}",
         tumour=lambda wildcards: (
-            f"{config['results']}/predictions/{tumour_of(wildcards.experiment)}"
+            f"{config['results']}/predictions/{figures.tumour_of(catalogue, wildcards.experiment)}"
         ),
-        truth=lambda wildcards: truth_option(wildcards.experiment),
-        tumour_truth=lambda wildcards: truth_option(
-            tumour_of(wildcards.experiment), "--tumour-phantoms"
+        truth=lambda wildcards: stacks.truth_option(catalogue, wildcards.experiment),
+        tumour_truth=lambda wildcards: stacks.truth_option(
+            catalogue, figures.tumour_of(catalogue, wildcards.experiment), "--tumour-phantoms"
         ),
     shell:
         "python -m tenet evaluate cells {wildcards.experiment:q} {params.methods:q} {params.truth:q}"
@@ -160,11 +172,12 @@ rule evaluate_cells:
 
 rule table:
     input:
-        metrics=lambda wildcards: measured(figure_of(wildcards.table)),
+        metrics=lambda wildcards: figures.measured(catalogue, [figures.figure_of(wildcards.table)]),
         published="resources/published_values.csv",
-        psfs=lambda wildcards: psf_tables(figure_of(wildcards.table)),
+        psfs=lambda wildcards: figures.psf_tables(catalogue, figures.figure_of(wildcards.table)),
         acquisitions=lambda wildcards: [
-            acquisitions(name) for name in shown_in(figure_of(wildcards.table))
+            stacks.acquisitions(catalogue, name)
+            for name in figures.shown_in(catalogue, figures.figure_of(wildcards.table))
         ],
     output:
         table=report(
@@ -178,7 +191,7 @@ rule table:
     benchmark:
         "<benchmarks>/table/{table}.tsv"
     wildcard_constraints:
-        table=names(TABLES.values()),
+        table=names(figures.TABLES.values()),
     conda:
         "../../envs/tenet.yaml"
     threads: 1
@@ -186,12 +199,16 @@ rule table:
         mem_mb=2000,
         runtime=30,
     params:
-        figure=lambda wildcards: figure_of(wildcards.table),
-        code=code("evaluate"),
+        figure=lambda wildcards: figures.figure_of(wildcards.table),
+        code=code(ROOT, "table"),
         metrics=lambda wildcards, input: repeated("--metrics", input.metrics),
         psfs=lambda wildcards, input: repeated("--psf", input.psfs),
-        acquisition=lambda wildcards: acquisition_option(figure_of(wildcards.table)),
-        budgets=lambda wildcards: budget_options(figure_of(wildcards.table)),
+        acquisition=lambda wildcards: figures.acquisition_option(
+            catalogue, figures.figure_of(wildcards.table)
+        ),
+        budgets=lambda wildcards: figures.budget_options(
+            catalogue, figures.figure_of(wildcards.table)
+        ),
     shell:
         "python -m tenet table {params.figure:q} {params.metrics:q} {params.psfs:q} {params.acquisition:q}"
         " {params.budgets:q}"
@@ -201,15 +218,8 @@ rule table:
 
 rule published:
     input:
-        metrics=lambda wildcards: sorted(
-            {path for figure in config["figures"] for path in measured(figure)}
-        ),
-        sweeps=lambda wildcards: [
-            f"<results>/metrics/{name}_sweep.csv"
-            for figure in config["figures"]
-            for name in compared_in(figure)
-            if with_sweep(name)
-        ],
+        metrics=lambda wildcards: sorted(set(figures.measured(catalogue, config["figures"]))),
+        sweeps=lambda wildcards: figures.sweeps(catalogue, config["figures"]),
         published="resources/published_values.csv",
     output:
         table=report(
@@ -229,7 +239,7 @@ rule published:
         mem_mb=2000,
         runtime=30,
     params:
-        code=code("published"),
+        code=code(ROOT, "published"),
         metrics=lambda wildcards, input: repeated("--metrics", input.metrics),
         sweeps=lambda wildcards, input: repeated("--sweep", input.sweeps),
         seed=config["seed"],

@@ -3,7 +3,7 @@
 
 rule figure:
     input:
-        unpack(figure_inputs),
+        unpack(lambda wildcards: figures.figure_inputs(catalogue, wildcards.figure)),
         notebook="notebooks/{figure}.ipynb",
     output:
         pdf=report(
@@ -31,8 +31,14 @@ rule figure:
         mem_mb=16000,
         runtime=60,
     params:
-        parameters=figure_parameters,
-        code=lambda wildcards: code(wildcards.figure),
+        parameters=lambda wildcards, input: figures.figure_parameters(
+            catalogue,
+            wildcards.figure,
+            acquisitions=input.get("acquisitions", []),
+            histories=input.get("histories", []),
+            published=input.get("published", ""),
+        ),
+        code=lambda wildcards: code(ROOT, wildcards.figure),
     shell:
         "python -m papermill -k python3 -l python --no-progress-bar"
         " {input.notebook:q} {log.notebook:q} -y {params.parameters:q} > {log.text:q} 2>&1"

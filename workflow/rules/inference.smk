@@ -4,11 +4,11 @@
 rule predict:
     input:
         model=lambda wildcards: [
-            f"{model_folder(wildcards.experiment, wildcards.method, wildcards.fold.strip('/'))}/{file}"
+            f"{models.model_folder(catalogue, wildcards.experiment, wildcards.method, wildcards.fold.strip('/'))}/{file}"
             for file in ("model.pt", "experiment.json", "threshold.json")
         ],
-        data=lambda wildcards: acquisitions(wildcards.experiment),
-        rois=lambda wildcards: rois(wildcards.experiment),
+        data=lambda wildcards: stacks.acquisitions(catalogue, wildcards.experiment),
+        rois=lambda wildcards: stacks.rois(catalogue, wildcards.experiment),
     output:
         folder=directory("<results>/predictions/{experiment}/{method}{fold}"),
         checksums="<results>/predictions/{experiment}/{method}{fold}.sha256",
@@ -21,18 +21,20 @@ rule predict:
         fold="(/all|/fold[0-9]+)?",
     conda:
         "../../envs/tenet.yaml"
-    threads: INFERENCE_THREADS
+    threads: machine.inference_threads
     resources:
         mem_mb=16000,
         runtime=480,
         gpu=1,
     params:
-        code=code("predict"),
-        normalisation=lambda wildcards: normalisation(wildcards.experiment),
+        code=code(ROOT, "predict"),
+        normalisation=lambda wildcards: models.normalisation(catalogue, wildcards.experiment),
         model=lambda wildcards, input: str(Path(input.model[0]).parent),
-        data=lambda wildcards, input: stacks(wildcards.experiment, input.data),
-        rois=lambda wildcards, input: image_options(
-            wildcards.experiment, input.data, wildcards.fold.strip("/")
+        data=lambda wildcards, input: stacks.stack_folder(
+            catalogue, wildcards.experiment, input.data
+        ),
+        rois=lambda wildcards, input: stacks.image_options(
+            catalogue, wildcards.experiment, input.data, wildcards.fold.strip("/")
         ),
     shell:
         "(python workflow/scripts/on_device.py {resources.gpu}"

@@ -3,7 +3,7 @@
 
 rule phantoms:
     input:
-        own=own_phantoms,
+        own=lambda wildcards: phantoms.own_phantoms(catalogue, wildcards.set),
     output:
         folder=directory("<results>/phantoms/{set}"),
         checksums="<results>/phantoms/{set}.sha256",
@@ -14,14 +14,14 @@ rule phantoms:
     priority: 4
     conda:
         "../../envs/tenet.yaml"
-    threads: phantom_workers
+    threads: lambda wildcards: phantoms.phantom_workers(catalogue, wildcards.set, machine.cores)
     resources:
         mem_mb=lambda wildcards, threads: 1000 + 4000 * threads,
         runtime=240,
     params:
-        command=phantom_command,
-        settings=phantom_settings,
-        code=code("phantoms"),
+        command=lambda wildcards: phantoms.phantom_command(catalogue, wildcards.set),
+        settings=lambda wildcards: phantom_settings(catalogue, wildcards.set),
+        code=code(ROOT, "phantoms"),
         workers=lambda wildcards, threads: (["--workers", str(threads)] if threads > 1 else []),
     shell:
         "(python -m tenet phantoms {params.command:q} {params.workers:q} --out {output.folder:q}"

@@ -4,7 +4,7 @@
 # Before any training: intensities that are not finite, or all equal, show in no header.
 rule sample_check:
     input:
-        stack=lambda wildcards: stack_of(wildcards.sample),
+        stack=lambda wildcards: samples.stack_of(catalogue, wildcards.sample),
     output:
         record="<results>/models/samples/{sample}/stack.json",
     log:
@@ -19,11 +19,13 @@ rule sample_check:
         mem_mb=4000,
         runtime=60,
     params:
-        reading=lambda wildcards: reading_options(sample(wildcards.sample)),
-        normalisation=lambda wildcards: normalisation(
-            experiment_name(f"samples/{wildcards.sample}")
+        reading=lambda wildcards: samples.reading_options(
+            samples.sample(catalogue, wildcards.sample)
         ),
-        code=code("sample_check"),
+        normalisation=lambda wildcards: models.normalisation(
+            catalogue, samples.experiment_name(catalogue, f"samples/{wildcards.sample}")
+        ),
+        code=code(ROOT, "sample_check"),
     shell:
         "python workflow/scripts/sample_check.py {input.stack:q} {params.reading:q}"
         " {params.normalisation:q} --out {output.record:q} > {log:q} 2>&1"
@@ -31,7 +33,7 @@ rule sample_check:
 
 rule sample_experiment:
     input:
-        stack=lambda wildcards: stack_of(wildcards.sample),
+        stack=lambda wildcards: samples.stack_of(catalogue, wildcards.sample),
         checked=ancient("<results>/models/samples/{sample}/stack.json"),
     output:
         experiment="<results>/models/samples/{sample}/experiment.json",
@@ -46,11 +48,13 @@ rule sample_experiment:
         mem_mb=4000,
         runtime=30,
     params:
-        base=["--base", config["sample"]["experiment"], *OVERLAYS],
-        optics=lambda wildcards: optics_options(sample(wildcards.sample)),
-        reading=lambda wildcards: reading_options(sample(wildcards.sample)),
-        settings=lambda wildcards: resolved(config["sample"]["experiment"]).model_dump(mode="json"),
-        code=code("sample"),
+        base=["--base", config["sample"]["experiment"], *catalogue.overlays],
+        optics=lambda wildcards: samples.optics_options(samples.sample(catalogue, wildcards.sample)),
+        reading=lambda wildcards: samples.reading_options(
+            samples.sample(catalogue, wildcards.sample)
+        ),
+        settings=lambda wildcards: resolved(catalogue, config["sample"]["experiment"]).effective(),
+        code=code(ROOT, "sample"),
     shell:
         "python -m tenet samples experiment --file {input.stack:q} {params.reading:q}"
         " {params.optics:q} {params.base:q} --out {output.experiment:q} > {log:q} 2>&1"
@@ -58,7 +62,7 @@ rule sample_experiment:
 
 rule enhance:
     input:
-        stack=lambda wildcards: stack_of(wildcards.sample),
+        stack=lambda wildcards: samples.stack_of(catalogue, wildcards.sample),
         model="<results>/models/samples/{sample}/all/model.pt",
         experiment="<results>/models/samples/{sample}/all/experiment.json",
         threshold="<results>/models/samples/{sample}/all/threshold.json",
@@ -76,14 +80,16 @@ rule enhance:
         "<benchmarks>/enhance/{sample}.tsv"
     conda:
         "../../envs/tenet.yaml"
-    threads: TRAINING_THREADS
+    threads: machine.training_threads
     resources:
         mem_mb=16000,
         runtime=240,
         gpu=1,
     params:
-        reading=lambda wildcards: reading_options(sample(wildcards.sample)),
-        code=code("enhance"),
+        reading=lambda wildcards: samples.reading_options(
+            samples.sample(catalogue, wildcards.sample)
+        ),
+        code=code(ROOT, "enhance"),
         model=subpath(input.model, parent=True),
         out=subpath(output.stack, parent=True),
     shell:

@@ -5,9 +5,9 @@
 
 rule pretrain:
     input:
-        experiment=lambda wildcards: own_settings(wildcards.model),
-        phantoms=lambda wildcards: training_set(wildcards.model, "phantoms"),
-        tuning=lambda wildcards: training_set(wildcards.model, "tuning"),
+        experiment=lambda wildcards: samples.own_settings(catalogue, wildcards.model),
+        phantoms=lambda wildcards: models.training_set(catalogue, wildcards.model, "phantoms"),
+        tuning=lambda wildcards: models.training_set(catalogue, wildcards.model, "tuning"),
     output:
         model="<results>/models/{model}/model.pt",
         experiment="<results>/models/{model}/experiment.json",
@@ -28,16 +28,20 @@ rule pretrain:
     priority: 3
     conda:
         "../../envs/tenet.yaml"
-    threads: TRAINING_THREADS
+    threads: machine.training_threads
     resources:
         mem_mb=16000,
         runtime=1440,
         gpu=1,
     params:
         seed=config["seed"],
-        settings=lambda wildcards: settings(experiment_name(wildcards.model), "pretrain"),
-        code=code("pretrain"),
-        experiment=lambda wildcards, input: experiment_argument(wildcards.model, input.experiment),
+        settings=lambda wildcards: settings(
+            catalogue, samples.experiment_name(catalogue, wildcards.model), "pretrain"
+        ),
+        code=code(ROOT, "pretrain"),
+        experiment=lambda wildcards, input: samples.experiment_argument(
+            catalogue, wildcards.model, input.experiment
+        ),
         phantoms=lambda wildcards, input: without_suffix(input.phantoms),
         tuning=lambda wildcards, input: without_suffix(input.tuning),
         out=subpath(output.model, parent=True),
@@ -51,12 +55,17 @@ rule pretrain:
 # A pre-trained model and the network that aligns planes before its encoder.
 rule align:
     input:
-        pretrained=lambda wildcards: [
-            f"<results>/models/{pretrained_of(wildcards.model)}/{file}"
-            for file in ("model.pt", "experiment.json", "optimiser.pt", "fisher.pt", "history.csv")
-        ],
-        phantoms=lambda wildcards: training_set(wildcards.model, "phantoms"),
-        tuning=lambda wildcards: training_set(wildcards.model, "tuning"),
+        pretrained=lambda wildcards: models.pretrained_files(
+            catalogue,
+            wildcards.model,
+            "model.pt",
+            "experiment.json",
+            "optimiser.pt",
+            "fisher.pt",
+            "history.csv",
+        ),
+        phantoms=lambda wildcards: models.training_set(catalogue, wildcards.model, "phantoms"),
+        tuning=lambda wildcards: models.training_set(catalogue, wildcards.model, "tuning"),
     output:
         model="<results>/models/{model}/model.pt",
         experiment="<results>/models/{model}/experiment.json",
@@ -72,20 +81,20 @@ rule align:
     benchmark:
         "<benchmarks>/align/{model}.tsv"
     wildcard_constraints:
-        model=names(ALIGNED),
+        model=names(models.aligned_models(catalogue)),
     priority: 3
     conda:
         "../../envs/tenet.yaml"
-    threads: TRAINING_THREADS
+    threads: machine.training_threads
     resources:
         mem_mb=16000,
         runtime=1440,
         gpu=1,
     params:
         seed=config["seed"],
-        settings=lambda wildcards: settings(wildcards.model, "align"),
-        code=code("align"),
-        overlays=OVERLAYS,
+        settings=lambda wildcards: settings(catalogue, wildcards.model, "align"),
+        code=code(ROOT, "align"),
+        overlays=catalogue.overlays,
         pretrained=lambda wildcards, input: str(Path(input.pretrained[0]).parent),
         phantoms=lambda wildcards, input: without_suffix(input.phantoms),
         tuning=lambda wildcards, input: without_suffix(input.tuning),
@@ -103,24 +112,31 @@ ruleorder: align > pretrain
 
 rule finetune:
     input:
-        experiment=lambda wildcards: own_settings(wildcards.experiment),
-        data=finetune_data,
-        checked=lambda wildcards: sample_record(wildcards.experiment),
-        rois=lambda wildcards: (
-            [] if sample_of(wildcards.experiment) else rois(wildcards.experiment)
-        ),
-        pretrained=lambda wildcards: [
-            f"<results>/models/{pretrained_of(wildcards.experiment)}/{file}"
-            for file in (
-                "model.pt",
-                "experiment.json",
-                "optimiser.pt",
-                "fisher.pt",
-                "threshold.json",
-            )
+        experiment=lambda wildcards: samples.own_settings(catalogue, wildcards.experiment),
+        data=lambda wildcards: models.finetune_data(catalogue, wildcards.experiment),
+        checked=lambda wildcards: [
+            ancient(path) for path in samples.sample_record(catalogue, wildcards.experiment)
         ],
-        phantoms=lambda wildcards: training_set(pretrained_of(wildcards.experiment), "phantoms"),
-        tuning=lambda wildcards: training_set(pretrained_of(wildcards.experiment), "tuning"),
+        rois=lambda wildcards: (
+            []
+            if samples.sample_of(catalogue, wildcards.experiment)
+            else stacks.rois(catalogue, wildcards.experiment)
+        ),
+        pretrained=lambda wildcards: models.pretrained_files(
+            catalogue,
+            wildcards.experiment,
+            "model.pt",
+            "experiment.json",
+            "optimiser.pt",
+            "fisher.pt",
+            "threshold.json",
+        ),
+        phantoms=lambda wildcards: models.training_set(
+            catalogue, models.pretrained_of(catalogue, wildcards.experiment), "phantoms"
+        ),
+        tuning=lambda wildcards: models.training_set(
+            catalogue, models.pretrained_of(catalogue, wildcards.experiment), "tuning"
+        ),
     output:
         model="<results>/models/{experiment}/{fold}/model.pt",
         experiment="<results>/models/{experiment}/{fold}/experiment.json",
@@ -135,21 +151,27 @@ rule finetune:
     priority: 2
     conda:
         "../../envs/tenet.yaml"
-    threads: TRAINING_THREADS
+    threads: machine.training_threads
     resources:
         mem_mb=16000,
         runtime=1440,
         gpu=1,
     params:
         seed=config["seed"],
-        settings=lambda wildcards: settings(experiment_name(wildcards.experiment), "finetune"),
-        code=code("finetune"),
-        train=lambda wildcards: train_option(wildcards.experiment),
-        reading=lambda wildcards: reading_options(sample_of(wildcards.experiment) or {}),
-        experiment=lambda wildcards, input: experiment_argument(
-            wildcards.experiment, input.experiment
+        settings=lambda wildcards: settings(
+            catalogue, samples.experiment_name(catalogue, wildcards.experiment), "finetune"
         ),
-        data=finetune_options,
+        code=code(ROOT, "finetune"),
+        train=lambda wildcards: models.train_option(catalogue, wildcards.experiment),
+        reading=lambda wildcards: samples.reading_options(
+            samples.sample_of(catalogue, wildcards.experiment)
+        ),
+        experiment=lambda wildcards, input: samples.experiment_argument(
+            catalogue, wildcards.experiment, input.experiment
+        ),
+        data=lambda wildcards, input: models.finetune_options(
+            catalogue, wildcards.experiment, input.data, wildcards.fold
+        ),
         pretrained=lambda wildcards, input: str(Path(input.pretrained[0]).parent),
         phantoms=lambda wildcards, input: without_suffix(input.phantoms),
         tuning=lambda wildcards, input: without_suffix(input.tuning),

@@ -1,7 +1,7 @@
 """Refuse a sample's stack that cannot be learned from, before anything is trained.
 
-What its header tells is checked when the workflow is planned (`fitted_experiment`), its intensities
-by a job that comes before every training:
+What its header tells is checked when the workflow is planned (`workflow.lib.sample_fit`), its
+intensities by a job that comes before every training:
 
     sample_check.py STACK --normalisation METHOD --out JSON [--channel N] [--planes-are C|T]
 """
@@ -9,64 +9,15 @@ by a job that comes before every training:
 import argparse
 import dataclasses
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tenet.errors import TenetError
-from tenet.io.folders import voxel_size_of
+from tenet.io.atomic import save_json
+from tenet.io.intensities import warnings_of
 from tenet.io.open import open_stack
-from tenet.settings.own_stack import fitted_to, sample_grid, voxel_size_mismatch
-from tenet.settings.schema import Experiment
-
-
-def fitted_experiment(row: Mapping[str, Any], base: Experiment) -> Experiment:
-    """Fit an experiment to a sample's stack by what its header tells, but for the size of the PSF.
-
-    Parameters
-    ----------
-    row : mapping
-        A row of the sample table.
-    base : Experiment
-        The experiment that the row names, or the one of all samples with optics of their own.
-
-    Raises
-    ------
-    ValueError
-        If the file is none that can be read, its channel or voxel size is missing or wrong, it is
-        too small, or the experiment is for other voxels. It begins with the table's line.
-    """
-    try:
-        return _fitted(row, base)
-    except TenetError as error:
-        raise ValueError(f"{row['where']}: {error}") from None
-
-
-def _fitted(row: Mapping[str, Any], base: Experiment) -> Experiment:
-    file = row["file"]
-    stack = open_stack(file, channel=row.get("channel"), planes_are=row.get("planes_are"))
-    given = [row[f"voxel_{axis}_um"] for axis in "zyx" if f"voxel_{axis}_um" in row]
-    voxel_size_um = voxel_size_of(stack, tuple(map(float, given)) if given else None)
-    if "experiment" not in row:
-        return sample_grid(
-            base,
-            voxel_size_um,
-            where=file,
-            zyx_shape=stack.zyx_shape,
-            na=row["NA"],
-            wavelength_um=row["wavelength"],
-            immersion_index=row["ni"],
-            photons=row.get("photons"),
-        )
-    mismatch = voxel_size_mismatch(base.params, voxel_size_um)
-    if mismatch:
-        raise TenetError(
-            f"{file}: experiment {row['experiment']} does not fit: {mismatch}, or give NA, "
-            "wavelength and ni in place of an experiment"
-        )
-    return fitted_to(base, [stack.zyx_shape], where=file)
+from tenet.model.intensity import stack_range
 
 
 def main() -> None:
@@ -79,11 +30,6 @@ def main() -> None:
     parser.add_argument("--voxel-size", nargs=3)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-
-    # These import PyTorch, which would take seconds of every planning.
-    from tenet.io.atomic import save_json
-    from tenet.io.intensities import warnings_of
-    from tenet.model.intensity import stack_range
 
     try:
         stack = open_stack(

@@ -23,7 +23,7 @@ from tenet.io.intensities import IntensityRange, normalise
 from tenet.io.records import read_json_object
 from tenet.io.stack import Stack
 from tenet.learn.loop import Plan, Task, train
-from tenet.metrics.segmentation import best_threshold
+from tenet.metrics.thresholds import best_threshold
 from tenet.model.store import MODEL, digest, digest_of, save_tensors, software, stacks_digest
 from tenet.model.weights import read_weights
 from tenet.networks.convolution import half_precision

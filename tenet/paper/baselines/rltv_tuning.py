@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from tenet.errors import TenetError
 from tenet.io.records import read_json_object
-from tenet.metrics.segmentation import best_threshold, threshold_sweep
+from tenet.metrics.thresholds import best_threshold, threshold_sweep
 from tenet.paper.baselines.rltv import EPSILON, Volume, as_volume, rltv_iterates, rltv_paper
 from tenet.settings.ranges import NotNegative
 from tenet.types import Progress

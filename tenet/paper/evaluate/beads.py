@@ -16,8 +16,8 @@ from tenet.errors import TenetError
 from tenet.io.open import open_stack
 from tenet.io.records import read_table
 from tenet.io.stack import Stack
+from tenet.metrics.gaussian_widths import gaussian_fwhm
 from tenet.metrics.shapes import bead_loss, measure_bead
-from tenet.metrics.widths import gaussian_fwhm
 from tenet.paper.evaluate.tables import (
     BEAD_QUANTITIES,
     PREDICTION,

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from tenet.data.phantoms.store import open_phantoms
 from tenet.errors import TenetError
 from tenet.io.stack import Stack
-from tenet.metrics.segmentation import average_precision, dice, iou, threshold_grid, threshold_sweep
+from tenet.metrics.segmentation import average_precision, dice, iou
+from tenet.metrics.thresholds import threshold_grid, threshold_sweep
 from tenet.paper.evaluate.tables import (
     MOST_MISSING_PLANES,
     PREDICTION,

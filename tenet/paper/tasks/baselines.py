@@ -9,7 +9,8 @@ import torch
 from tenet.io.atomic import exclusive
 from tenet.paper.comparison import learned
 from tenet.paper.tasks.pairs import FolderOfStacks
-from tenet.tasks.training import RawStacks, check_apart
+from tenet.tasks.raw_stacks import RawStacks
+from tenet.tasks.training import check_apart
 
 
 def train_baseline(

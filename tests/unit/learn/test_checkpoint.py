@@ -32,7 +32,7 @@ from tenet.settings.schema import Experiment, Optimisation, parse_experiment
 from tenet.tasks.align import train_alignment
 from tenet.tasks.finetune import fine_tune
 from tenet.tasks.pretrain import pretrain as pretrain_model
-from tenet.tasks.training import RawStacks
+from tenet.tasks.raw_stacks import RawStacks
 
 CPU = torch.device("cpu")
 SETTINGS: dict[str, Any] = {

@@ -3,18 +3,10 @@
 import numpy as np
 import pytest
 
-from tenet import metrics
 from tenet.errors import TenetError
+from tenet.metrics.gaussian_widths import gaussian_fwhm
 from tenet.metrics.intervals import bootstrap_interval
-from tenet.metrics.segmentation import (
-    average_precision,
-    best_threshold,
-    dice,
-    iou,
-    oracle_iou,
-    threshold_grid,
-    threshold_sweep,
-)
+from tenet.metrics.segmentation import average_precision, dice, iou
 from tenet.metrics.shapes import (
     BEAD_VOLUME_UM3,
     central_component,
@@ -23,7 +15,8 @@ from tenet.metrics.shapes import (
     z_xy_box_ratio,
     z_xy_ratio,
 )
-from tenet.metrics.widths import fwhm, gaussian_fwhm
+from tenet.metrics.thresholds import best_threshold, oracle_iou, threshold_grid, threshold_sweep
+from tenet.metrics.widths import fwhm
 
 
 def ellipsoid(semi_axes_um, voxel_size_um, *, shape=None, centre=None):
@@ -87,7 +80,9 @@ def test_scores_that_cannot_be_ranked_are_refused():
 
 
 def test_sweep_equals_thresholding_each_time(monkeypatch):
-    monkeypatch.setattr(metrics, "_CHUNK", 100)  # several chunks, the last one shorter
+    monkeypatch.setattr(
+        "tenet.metrics.thresholds.CHUNK", 100
+    )  # several chunks, the last one shorter
     rng = np.random.default_rng(2)
     truth = rng.random((7, 8, 9)) < 0.3
     score = np.round(rng.random((7, 8, 9)) * 0.6 + 0.4 * truth, 2).astype(np.float32)

@@ -11,8 +11,8 @@ import pytest
 from tenet.data.phantoms.store import save_phantom
 from tenet.errors import TenetError
 from tenet.io.writing import write_ome_tiff
-from tenet.metrics.segmentation import threshold_grid
 from tenet.metrics.shapes import BEAD_VOLUME_UM3
+from tenet.metrics.thresholds import threshold_grid
 from tenet.paper.evaluate.beads import bead_region, evaluate_beads, read_rois, true_centre
 from tenet.paper.evaluate.segmentation import evaluate_segmentation
 from tenet.paper.evaluate.summary import SUMMARY_COLUMNS, summary_table, sweep_intervals

@@ -4,17 +4,15 @@ import fnmatch
 import io
 import shutil
 import struct
-import sys
 import tarfile
 import unicodedata
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tenet.errors import TenetError, one_line
 from tenet.io.atomic import replacing
@@ -39,7 +37,7 @@ class Member:
 
     parts: tuple[str, ...]
     size: int
-    open: Callable[[], IO[bytes] | None]
+    open: Callable[[], IO[bytes]]
 
 
 def take_folder(pattern: str, downloads: Path, out: Path) -> None:
@@ -142,8 +140,10 @@ def _members(archive: Path) -> Iterator[list[Member]]:
         yield []
         return
     with file:
-        zipped = isinstance(file, zipfile.ZipFile)
-        yield _checked(archive, (_in_zip if zipped else _in_tar)(archive, file))
+        if isinstance(file, zipfile.ZipFile):
+            yield _checked(archive, _in_zip(archive, file))
+        else:
+            yield _checked(archive, _in_tar(archive, file))
 
 
 def _open(archive: Path) -> zipfile.ZipFile | tarfile.TarFile | None:
@@ -170,7 +170,7 @@ def _in_zip(archive: Path, file: zipfile.ZipFile) -> Iterator[Member]:
             raise TenetError(f"{archive} is encrypted; unpack it, and pack it without a password")
         # What follows a zero in a name is cut off by zipfile: the name as it stands is looked at.
         yield Member(
-            parts_of(info.orig_filename, archive), info.file_size, lambda info=info: file.open(info)
+            parts_of(info.orig_filename, archive), info.file_size, partial(file.open, info)
         )
 
 
@@ -181,10 +181,15 @@ def _in_tar(archive: Path, file: tarfile.TarFile) -> Iterator[Member]:
         if info is None:
             return
         if info.isfile() and not info.name.startswith(LITTER):
-            yield Member(
-                parts_of(info.name, archive), info.size, lambda info=info: file.extractfile(info)
-            )
+            yield Member(parts_of(info.name, archive), info.size, partial(_content, file, info))
     raise _too_many(archive)
+
+
+def _content(file: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    content = file.extractfile(info)
+    if content is None:
+        raise tarfile.ReadError(f"{info.name} is no plain file")
+    return content
 
 
 class _Header(tarfile.TarInfo):

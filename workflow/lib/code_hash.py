@@ -1,14 +1,18 @@
-"""A hash of the Python code behind a rule: it changes when the code does, not when a comment does.
+"""A hash of the Python code behind a rule: it changes when the code does, not when its words do.
 
 Snakemake sees the command of a rule but not the package that it runs. Each rule therefore carries,
 among its `params`, the hash of the modules that do its work and of all that these import.
 """
 
 import ast
+import copy
 import hashlib
 from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
+
+#: Keywords of a setting's `Field` that describe it.
+FIELD_WORDS = ("description", "examples", "title")
 
 
 def code_hash(root: Path, modules: Collection[str], without: Collection[str] = ()) -> str:
@@ -27,7 +31,8 @@ def code_hash(root: Path, modules: Collection[str], without: Collection[str] = (
     Returns
     -------
     str
-        Sixteen hexadecimal digits. Comments, docstrings and layout do not change them.
+        Sixteen hexadecimal digits. Comments, docstrings, layout, the text of errors and the
+        descriptions of settings do not change them.
 
     Raises
     ------
@@ -109,9 +114,13 @@ def _tree(path: Path, _changed: int) -> ast.Module:
 
 @cache
 def _normalised(path: Path, changed: int) -> str:
-    """Strip comments, docstrings and layout from the code of a file."""
-    tree = _tree(path, changed)
+    """Strip what is only said from the code of a file: comments, layout and words for people."""
+    tree = copy.deepcopy(_tree(path, changed))
     for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            node.exc.args = [argument for argument in node.exc.args if not _is_text(argument)]
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Field":
+            node.keywords = [word for word in node.keywords if word.arg not in FIELD_WORDS]
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if (
@@ -121,3 +130,10 @@ def _normalised(path: Path, changed: int) -> str:
             ):
                 node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)
+
+
+def _is_text(node: ast.expr) -> bool:
+    """Whether an expression is a literal text, perhaps with values in it."""
+    return isinstance(node, ast.JoinedStr) or (
+        isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )

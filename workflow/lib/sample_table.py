@@ -13,10 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from validation import check_known, check_schema, read_schema
-
 from tenet.errors import TenetError, one_line
 from tenet.io.records import regular_file
+from workflow.lib.validation import check_known, check_schema, read_schema
 
 Sample = dict[str, Any]
 
@@ -83,7 +82,7 @@ def _text(path: Path) -> str:
         regular_file(path, most_bytes=MOST_BYTES)
         content = path.read_bytes()
     except TenetError as error:
-        raise ValueError(f"sample table {error}; config/README.md tells what it holds") from None
+        raise ValueError(f"sample table {error}; docs/pipeline.md tells what it holds") from None
     except OSError as error:
         raise ValueError(f"sample table {path}: cannot be read ({one_line(error)})") from None
     if content.startswith(WORKBOOKS):
@@ -186,10 +185,10 @@ def _check_sample(row: Sample, where: str) -> None:
             "its own optics"
         )
     if "experiment" not in row:
-        missing = [name for name in ("NA", "wavelength", "ni") if name not in row]
-        if missing:
+        lacking = [name for name in ("NA", "wavelength", "ni") if name not in row]
+        if lacking:
             raise ValueError(
-                f"{where}: {', '.join(missing)} missing: give an experiment, "
+                f"{where}: {', '.join(lacking)} missing: give an experiment, "
                 "or NA, wavelength (µm) and ni"
             )
         if row["NA"] > row["ni"]:

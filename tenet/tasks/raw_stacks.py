@@ -1,0 +1,61 @@
+"""The raw stacks that a training reads, but for those of a fold.
+
+Apart from `tenet.tasks.training`, so that the code hash of a pre-training does not follow how folds
+are made.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tenet.data.folds import outside_fold
+from tenet.io.folders import stack_files
+from tenet.io.open import open_stack
+from tenet.io.stack import Stack
+from tenet.types import VoxelSize
+
+
+@dataclass(frozen=True)
+class RawStacks:
+    """The raw stacks of a training: where they lie, and which of them a fold leaves out.
+
+    Attributes
+    ----------
+    paths : sequence of Path
+        Stacks, and folders of stacks.
+    rois : Path, optional
+        Table of regions, which says which image is in which fold.
+    fold : int, optional
+        Images with a region in this fold are left out.
+    channel, planes_are
+        As in `open_stack`.
+    voxel_size_um : tuple of float, optional
+        Voxel size along z, y and x of all stacks, where it is not what their files say.
+    """
+
+    paths: Sequence[Path]
+    rois: Path | None = None
+    fold: int | None = None
+    channel: int | None = None
+    planes_are: Literal["C", "T"] | None = None
+    voxel_size_um: VoxelSize | None = None
+
+    def open(self, test_images: Sequence[str] = ()) -> list[Stack]:
+        """Open the stacks that the training may see; see `outside_fold`.
+
+        Parameters
+        ----------
+        test_images : sequence of str
+            Numbers of the images that every fold leaves out where there is no table.
+
+        Raises
+        ------
+        TenetError
+            If there is no stack, one cannot be read, or nothing says which to leave out.
+        """
+        files = [file for path in self.paths for file in stack_files(path)]
+        stacks = [
+            open_stack(file, channel=self.channel, planes_are=self.planes_are) for file in files
+        ]
+        return outside_fold(stacks, self.fold, self.rois, test_images)

@@ -1,0 +1,40 @@
+"""How the methods of a table were trained, in words."""
+
+from tenet.paper.evaluate.budgets import budgets
+from tenet.settings.load import load_experiment
+
+RLTV = {"iterations": [20, 40], "tv_weights": [0.1]}
+BASELINES = {
+    "care": {"n_epochs": 4, "steps_per_epoch": 40, "batch_size": 8},
+    "neuroclear": {"n_epochs": 3, "steps_per_epoch": 30},
+}
+
+
+def experiment(epochs, crops):
+    parts = ("pretrain", "train")
+    loops = {f"{part}_loop": {"n_epochs": epochs} for part in parts}
+    return load_experiment(
+        "scale3", settings=loops | {f"{part}_dataset": {"I": crops} for part in parts}
+    )
+
+
+def test_budgets_are_crops_and_steps():
+    tuned, before = experiment(2, 10), experiment(3, 100)
+    said = budgets({"one": (tuned, before, False)}, RLTV, BASELINES)
+    assert said == {
+        "tenet": "pre-trained on 300 crops of phantoms; fine-tuned on 20 crops of raw stacks",
+        "pretrained": "pre-trained on 300 crops of phantoms",
+        "rltv": "[20, 40] iterations and weights [0.1] tried on held-out phantoms",
+        "rltv_paper": "settings of the paper; threshold on held-out phantoms",
+        "care": "trained for 160 steps of 8",
+        "neuroclear": "trained for 90 steps, again if results do not show what the image shows",
+    }
+
+
+def test_published_trainings_have_words_of_their_own():
+    tuned, before = experiment(2, 10), experiment(3, 100)
+    shown = {"one": (tuned, before, True), "one_as_published": (before, tuned, True)}
+    said = budgets(shown, RLTV, BASELINES)
+    assert said["tenet"].endswith("fine-tuned on 20 crops of images of phantoms")
+    assert said["pretrained_published"] == "pre-trained on 20 crops of phantoms"
+    assert said["tenet_published"].startswith(said["pretrained_published"])

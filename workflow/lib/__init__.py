@@ -1,0 +1,1 @@
+"""What the rules share, as Python that is tested without Snakemake running."""

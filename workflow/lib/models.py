@@ -1,0 +1,168 @@
+"""Models: what each starts from and learns from, and the predictions that come of them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from workflow.lib.catalogue import Catalogue, resolved
+from workflow.lib.samples import (
+    experiment_name,
+    own_settings,
+    reading_options,
+    sample_of,
+    stack_of,
+)
+from workflow.lib.stacks import acquisitions, image_options, noisy_folder
+
+#: Methods with a model for each fold.
+LEARN_FROM_STACKS = ("tenet", "care", "neuroclear")
+
+
+def pretrained_of(catalogue: Catalogue, path: str) -> str:
+    """Name the pre-trained model that an experiment or a sample starts from.
+
+    Raises
+    ------
+    WorkflowError
+        If the configuration lacks it.
+    """
+    if own_settings(catalogue, path):
+        return f"{path}/pretrained"
+    name = experiment_name(catalogue, path)
+    model = resolved(catalogue, name).pretrained_model or name
+    if model not in catalogue.config["pretrained"]:
+        raise WorkflowError(
+            f"experiment {name} starts from the pre-trained model {model}, "
+            "which the configuration lacks under pretrained"
+        )
+    return model
+
+
+def pretrained_files(catalogue: Catalogue, path: str, *files: str) -> list[str]:
+    """Name files of the pre-trained model that an experiment or a sample starts from."""
+    folder = f"<results>/models/{pretrained_of(catalogue, path)}"
+    return [f"{folder}/{file}" for file in files]
+
+
+def check_models(catalogue: Catalogue) -> None:
+    """Find names that lead nowhere before anything runs.
+
+    Raises
+    ------
+    WorkflowError
+        If an experiment or a sample starts from a model that the configuration lacks.
+    """
+    for name in [*catalogue.experiments, *catalogue.config["pretrained"]]:
+        pretrained_of(catalogue, name)
+    for name, row in catalogue.samples.items():
+        try:
+            pretrained_of(catalogue, f"samples/{name}")
+        except WorkflowError as error:
+            raise WorkflowError(f"{row['where']}: {error}") from None
+
+
+def aligned_models(catalogue: Catalogue) -> list[str]:
+    """Name the pre-trained models that are another one with a network that aligns planes."""
+    return [
+        name for name in catalogue.config["pretrained"] if resolved(catalogue, name).align_params
+    ]
+
+
+def training_set(catalogue: Catalogue, model: str, role: str) -> str:
+    """Name the checksums of the phantoms that a model is trained on, or tuned on.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+    model : str
+        A pre-trained model.
+    role : str
+        ``phantoms`` or ``tuning``.
+
+    Raises
+    ------
+    WorkflowError
+        If there is no such model.
+    """
+    config = catalogue.config
+    own = model.startswith("samples/")
+    spec = config["sample"] if own else config["pretrained"].get(model)
+    if spec is None:
+        raise WorkflowError(f"there is no pre-trained model '{model}' in the configuration")
+    return f"<results>/phantoms/{spec[role]}.sha256"
+
+
+# Fine-tuning --------------------------------------------------------------------------------------
+
+
+def is_simulation_variant(catalogue: Catalogue, path: str) -> bool:
+    """Whether fine-tuning makes its images itself, with the frozen pre-trained PSF."""
+    if sample_of(catalogue, path) is not None:
+        return False
+    return bool(catalogue.experiments[path]["finetune"] == "simulation")
+
+
+def finetune_data(catalogue: Catalogue, path: str) -> str | list[str]:
+    """Name the raw stacks that a model is fine-tuned on."""
+    row = sample_of(catalogue, path)
+    if row is not None:
+        return stack_of(catalogue, row["name"])
+    if is_simulation_variant(catalogue, path):
+        return []
+    return acquisitions(catalogue, path)
+
+
+def train_option(catalogue: Catalogue, path: str) -> list[str]:
+    """Give what fine-tuning changes: the whole model, unless the configuration says else."""
+    chosen = catalogue.experiments.get(path, catalogue.config["sample"])
+    return ["--train", chosen.get("train", "old")]
+
+
+def finetune_options(catalogue: Catalogue, path: str, data: object, fold: str) -> list[str]:
+    """Give options that tell fine-tuning what to learn from."""
+    row = sample_of(catalogue, path)
+    if row is not None:
+        return ["--data", row["file"], *reading_options(row)]
+    if is_simulation_variant(catalogue, path):
+        return ["--simulation"]
+    folder = noisy_folder(catalogue, path, data)
+    return ["--data", folder, *image_options(catalogue, path, data, fold)]
+
+
+# Predictions --------------------------------------------------------------------------------------
+
+
+def model_folder(catalogue: Catalogue, experiment: str, method: str, fold: str) -> str:
+    """Name the folder of the model whose network, or whose PSF, a method uses."""
+    if method == "tenet":
+        return f"<results>/models/{catalogue.owner_of_model(experiment)}/{fold or 'all'}"
+    return f"<results>/models/{pretrained_of(catalogue, experiment)}"
+
+
+def baseline_folder(catalogue: Catalogue, experiment: str, method: str, fold: str) -> str:
+    """Name the folder of the trained baseline that restores an experiment's stacks."""
+    owner = catalogue.owner_of_model(experiment)
+    return f"<results>/baselines/{method}/{owner}/{Path(fold).name or 'all'}"
+
+
+def normalisation(catalogue: Catalogue, experiment: str) -> list[str]:
+    """Give the normalisation of the experiment, the same for every method and borrowed model."""
+    return ["--normalisation", resolved(catalogue, experiment).train_dataset.normalisation]
+
+
+def runs(catalogue: Catalogue, experiment: str) -> Iterator[str]:
+    """List the predictions of an experiment: `method`, or `method/fold` for beads."""
+    for method in catalogue.methods_of(experiment):
+        if not catalogue.is_beads(experiment):
+            yield method
+        elif method in LEARN_FROM_STACKS:
+            yield from (f"{method}/{fold}" for fold in catalogue.folds(experiment))
+        else:
+            yield f"{method}/all"
+
+
+def predictions(catalogue: Catalogue, experiment: str) -> list[str]:
+    """Name the checksums of all predictions of an experiment."""
+    folder = f"<results>/predictions/{experiment}"
+    return [f"{folder}/{run}.sha256" for run in runs(catalogue, experiment)]

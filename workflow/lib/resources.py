@@ -1,0 +1,48 @@
+"""What of this machine jobs may use: cores for each kind of job, and GPUs."""
+
+from dataclasses import dataclass
+
+#: Threads of a job whose work is done by a GPU.
+BESIDE_GPU = 4
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The cores and GPUs that jobs share.
+
+    Parameters
+    ----------
+    cores : int
+        Cores that run jobs at the same time.
+    cpu_only : bool
+        Whether no job is granted a GPU.
+    """
+
+    cores: int
+    cpu_only: bool
+
+    @property
+    def training_threads(self) -> int:
+        """Threads of a training: on the CPU two run at once.
+
+        What is between the convolutions uses one core alone.
+        """
+        return max(self.cores // 2, 1) if self.cpu_only else BESIDE_GPU
+
+    @property
+    def inference_threads(self) -> int:
+        """Threads of an inference: its many short jobs run side by side."""
+        return max(self.cores // 4, 1) if self.cpu_only else BESIDE_GPU
+
+
+def gpu_limit(asked: object, present: int) -> int:
+    """Count the GPU jobs that run at once: never more than the GPUs of this machine take.
+
+    Parameters
+    ----------
+    asked : object
+        The limit of the command line or the profile; None if there is none.
+    present : int
+        Places for jobs on the GPUs that are here; 0 means the CPU.
+    """
+    return present if asked is None else min(int(str(asked)), present)
