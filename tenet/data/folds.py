@@ -44,6 +44,11 @@ def every_stack(
     ------
     TenetError
         If there is no such stack, or no table says which images are in the fold.
+
+    Examples
+    --------
+    >>> [(stack.path.name, out.name) for stack, out in every_stack(Path("stacks"), Path("results"))]
+    [('image1.tif', 'image1.ome.tif'), ('image2.tif', 'image2.ome.tif')]
     """
     if fold is not None and rois is None:
         raise TenetError("--fold needs --rois, the table that says which image is in which fold")
@@ -67,7 +72,13 @@ def every_stack(
 
 
 def image_number(path: Path) -> int:
-    """Number of an image: the digits that the name of its file or folder ends with."""
+    """Number of an image: the digits that the name of its file or folder ends with.
+
+    Examples
+    --------
+    >>> image_number(Path("beads/image07.tif"))
+    7
+    """
     digits = re.search(r"(\d+)$", _SUFFIX.sub("", _names(path)[0]))
     if digits is None:
         raise TenetError(f"{path}: its name does not end with the number of the image")
@@ -75,7 +86,15 @@ def image_number(path: Path) -> int:
 
 
 def images_of(rois: Path, fold: int | None) -> set[int]:
-    """Numbers of the images with a region in a fold of a table, or in any."""
+    """Numbers of the images with a region in a fold of a table, or in any.
+
+    Examples
+    --------
+    >>> rois = Path("rois.csv")
+    >>> _ = rois.write_text("roi,image,z,y,x,fold\n1,1,3,12,10,0\n2,2,3,12,10,1\n")
+    >>> images_of(rois, fold=1)
+    {2}
+    """
     table = read_table(rois, numbers=("image", "fold"))
     image, folds = table["image"].astype(int), table["fold"].astype(int)
     if fold is None:
@@ -103,6 +122,12 @@ def outside_fold(
     ------
     TenetError
         If nothing says which images to leave out, or none is left.
+
+    Examples
+    --------
+    >>> stacks = [open_stack(path) for path in stack_files(Path("stacks"))]
+    >>> [stack.path.name for stack in outside_fold(stacks, 0, None, test_images=["1"])]
+    ['image2.tif']
     """
     if fold is None:
         return list(stacks)

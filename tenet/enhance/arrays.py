@@ -29,6 +29,13 @@ class EnhancedStack(NamedTuple):
         Probability from 0 to 1 that a voxel lies in a structure.
     brightness : ndarray of float32, shape (Z·s, Y, X)
         From 0 to 1.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> enhanced = tenet.enhance("stack.tif", "models/mine")
+    >>> enhanced.shape.shape, enhanced.brightness.dtype
+    ((18, 24, 20), dtype('float32'))
     """
 
     shape: NDArray[np.float32]

@@ -95,6 +95,17 @@ def enhance_stack(
         If the voxel size is not known, the stack holds NaN or infinite intensities, the tile is too
         small for the overlap, there is no memory for the smallest tile, the disk is full, or
         uncertainty is wanted of a model that was never calibrated.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import tenet
+    >>> model = tenet.TrainedModel.load("models/mine")
+    >>> stack = tenet.open_stack("stack.tif")
+    >>> range_ = model.intensity_range(stack)
+    >>> out = enhance_stack(model, stack, range_, Path("enhanced.ome.tif"))
+    >>> tenet.open_stack(out, channel=0).zyx_shape
+    (18, 24, 20)
     """
     certainty = model.certainty if uncertainty else None
     devices = _devices(model.network, device)
@@ -103,7 +114,18 @@ def enhance_stack(
 
 
 def segmented_share(enhanced: Path, threshold: float) -> float:
-    """Part of the voxels of an enhanced stack whose shape reaches a threshold."""
+    """Part of the voxels of an enhanced stack whose shape reaches a threshold.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import tenet
+    >>> model = tenet.TrainedModel.load("models/mine")
+    >>> stack = tenet.open_stack("stack.tif")
+    >>> out = enhance_stack(model, stack, model.intensity_range(stack), Path("share.ome.tif"))
+    >>> 0 <= segmented_share(out, model.threshold) <= 1
+    True
+    """
     shape = open_stack(enhanced, channel=CHANNELS.index("shape"))
     reached = sum(int(np.count_nonzero(slab >= threshold)) for _, slab in shape.slabs())
     return reached / math.prod(shape.zyx_shape)
@@ -138,6 +160,14 @@ def enhance_array(
     ------
     TenetError
         If the array is not three-dimensional, or not within [0, 1].
+
+    Examples
+    --------
+    >>> import tenet
+    >>> network = tenet.TrainedModel.load("models/mine").network
+    >>> shape, brightness = enhance_array(network, np.full((6, 24, 20), 0.5))
+    >>> shape.shape
+    (18, 24, 20)
     """
     tenet = _Tiled(model, tile_zyx_shape, overlap_zyx, _devices(model, device))
     shape, brightness = restore_array(tenet, image_zyx, progress=progress)
@@ -262,7 +292,16 @@ def _enhance_tile(model: TENET, shown_zyx: NDArray[np.float32], tile: Tile) -> N
 def psf_before_and_after(
     model: TENET,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], VoxelSize]:
-    """Return the theoretical and the learned PSF on the fine grid (sum 1), and the voxel size."""
+    """Return the theoretical and the learned PSF on the fine grid (sum 1), and the voxel size.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> network = tenet.TrainedModel.load("models/mine").network
+    >>> before, after, voxel_size_um = psf_before_and_after(network)
+    >>> before.shape == after.shape, voxel_size_um
+    (True, (0.31, 0.31, 0.31))
+    """
     params = model.params
     voxel_size_um = params.fine_voxel_size_um
     before = psf_volume(params.model_psf(), model.psf.zyx_shape, voxel_size_um)

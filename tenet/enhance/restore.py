@@ -25,7 +25,21 @@ Read = Callable[[slice, slice, slice], NDArray[np.float32]]
 
 
 class Restorer(Protocol):
-    """A method that restores a stack tile by tile."""
+    """A method that restores a stack tile by tile.
+
+    Examples
+    --------
+    >>> class Repeated:
+    ...     '''Every plane three times: a method that restores nothing.'''
+    ...     scale, channels, workers = 3, ("intensity",), 1
+    ...     def tiles(self, zyx_shape):
+    ...         return tile_plan(zyx_shape, (8, 16, 16), (2, 4, 4), (1, 1, 1))
+    ...     def restore(self, shown_zyx, tile):
+    ...         return shown_zyx.repeat(3, axis=0)[None]
+    >>> from tenet.enhance.tiles import tile_plan
+    >>> restore_array(Repeated(), np.full((6, 24, 20), 0.5)).shape
+    (1, 18, 24, 20)
+    """
 
     @property
     def scale(self) -> int:
@@ -87,6 +101,23 @@ def restore_stack(
     TenetError
         If the voxel size is not known, the stack holds NaN or infinite intensities, or the disk is
         full.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> from tenet.enhance.tiles import tile_plan
+    >>> from tenet.io.intensities import intensity_range
+    >>> class Repeated:
+    ...     '''Every plane three times: a method that restores nothing.'''
+    ...     scale, channels, workers = 3, ("intensity",), 1
+    ...     def tiles(self, zyx_shape):
+    ...         return tile_plan(zyx_shape, (8, 16, 16), (2, 4, 4), (1, 1, 1))
+    ...     def restore(self, shown_zyx, tile):
+    ...         return shown_zyx.repeat(3, axis=0)[None]
+    >>> stack = tenet.open_stack("stack.tif")
+    >>> out = restore_stack(Repeated(), stack, intensity_range(stack), Path("repeated.ome.tif"))
+    >>> tenet.open_stack(out).zyx_shape
+    (18, 24, 20)
     """
     size_um = voxel_size_um or stack.voxel_size_um
     if size_um is None:
@@ -130,6 +161,21 @@ def restore_array(
     ------
     TenetError
         If the array is not three-dimensional, or not within [0, 1].
+
+    Examples
+    --------
+    >>> from tenet.enhance.tiles import tile_plan
+    >>> class Repeated:
+    ...     '''Every plane three times: a method that restores nothing.'''
+    ...     scale, channels, workers = 3, ("intensity",), 1
+    ...     def tiles(self, zyx_shape):
+    ...         return tile_plan(zyx_shape, (8, 16, 16), (2, 4, 4), (1, 1, 1))
+    ...     def restore(self, shown_zyx, tile):
+    ...         return shown_zyx.repeat(3, axis=0)[None]
+    >>> image = np.random.default_rng(0).random((6, 24, 20))
+    >>> whole = restore_array(Repeated(), image)
+    >>> np.allclose(whole[0, ::3], image)  # tiles leave no seam
+    True
     """
     image = np.asarray(image_zyx, dtype=np.float32)
     if image.ndim != 3 or 0 in image.shape:

@@ -26,6 +26,12 @@ class Span:
         Voxels shared with the tile before and the tile after; 0 at the border of the stack.
     context_before, context_after : int
         Voxels before and after the tile that are shown besides, and of which nothing is made.
+
+    Examples
+    --------
+    >>> span = Span(start=20, stop=60, before=8, context_before=4)
+    >>> span.shown, span.own
+    (slice(16, 60, None), slice(4, 44, None))
     """
 
     start: int
@@ -46,7 +52,14 @@ class Span:
         return slice(self.context_before, self.context_before + self.stop - self.start)
 
     def shown_of(self, whole: "Span") -> slice:
-        """For a part of `whole`, what is shown among all that is shown of `whole`."""
+        """For a part of `whole`, what is shown among all that is shown of `whole`.
+
+        Examples
+        --------
+        >>> whole = Span(start=20, stop=60, context_before=4)
+        >>> Span(start=0, stop=24, context_before=4).shown_of(whole)
+        slice(0, 28, None)
+        """
         before = whole.context_before
         return slice(before + self.shown.start, before + self.shown.stop)
 
@@ -55,6 +68,12 @@ class Span:
 
         Those of neighbouring spans add up to 1. In an overlap the outer three eighths have weight
         0, which leaves out what the tile's border disturbs; then they rise as 3t² - 2t³.
+
+        Examples
+        --------
+        >>> first, second = Span(0, 8, after=4), Span(4, 12, before=4)
+        >>> float((first.weights()[4:] + second.weights()[:4]).min())  # weights add up to 1
+        1.0
         """
         weights = np.ones((self.stop - self.start) * factor)
         before, after = self.before * factor, self.after * factor
@@ -104,6 +123,12 @@ def tile_plan(
     ------
     TenetError
         If a tile is too small for its overlap.
+
+    Examples
+    --------
+    >>> plan = tile_plan((6, 40, 24), (6, 24, 24), (0, 8, 8), (1, 4, 4))
+    >>> [(y.start, y.stop) for z, y, x in plan]
+    [(0, 24), (16, 40)]
     """
     axes = zip(
         "zyx", zyx_shape, tile_zyx_shape, overlap_zyx, alignment_zyx, context_zyx, strict=True
@@ -140,7 +165,16 @@ def _spans(
 
 
 def weigh(block: NDArray[np.float32], tile: Tile, scale: int) -> None:
-    """Multiply what was made of a tile, (C, Z·s, Y, X), by its weights, in place."""
+    """Multiply what was made of a tile, (C, Z·s, Y, X), by its weights, in place.
+
+    Examples
+    --------
+    >>> y_tiles = [Span(0, 24, after=8), Span(16, 40, before=8)]
+    >>> block = np.ones((2, 18, 24, 20), np.float32)
+    >>> weigh(block, (Span(0, 6), y_tiles[0], Span(0, 20)), scale=3)
+    >>> block[0, 0, [0, 23], 0]
+    array([1., 0.], dtype=float32)
+    """
     z, y, x = tile
     block *= z.weights(scale)[:, None, None]
     block *= y.weights()[:, None]
@@ -153,6 +187,13 @@ def halves(
     """Cut a tile in two along the axis that has most room for it; None if no axis has any.
 
     Places are those within the tile; the parts are shown no more than what the tile is.
+
+    Examples
+    --------
+    >>> tile = (Span(0, 6), Span(0, 40), Span(0, 24))
+    >>> parts = halves(tile, (0, 8, 8), (1, 4, 4), (0, 0, 0))
+    >>> [(y.start, y.stop) for z, y, x in parts]
+    [(0, 24), (16, 40)]
     """
     z, y, x = (span.stop - span.start for span in tile)
     zyx_shape = (z, y, x)
@@ -182,5 +223,11 @@ def _in_context(part: Tile, tile: Tile, context_zyx: Triple) -> Tile:
 
 
 def round_up(n: int, divisor: int) -> int:
-    """Round up to a multiple."""
+    """Round up to a multiple.
+
+    Examples
+    --------
+    >>> round_up(10, 4)
+    12
+    """
     return -(-n // divisor) * divisor

@@ -51,6 +51,13 @@ def open_stack(
     ------
     TenetError
         If the file is missing, damaged, truncated or not a real-valued Z, Y, X stack.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> stack = tenet.open_stack("stack.tif")
+    >>> stack.zyx_shape, stack.dtype, stack.voxel_size_um
+    ((6, 24, 20), dtype('uint16'), (1.0, 0.31, 0.31))
     """
     path = Path(path)
     name = path.name.lower()

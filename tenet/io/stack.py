@@ -65,6 +65,13 @@ class Stack:
         Voxel size along z, y and x in µm; None where the file does not say (it is never guessed).
     voxel_size_note : str
         What the file does not say of it, to follow the file's name.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> stack = tenet.open_stack("stack.tif")
+    >>> stack.zyx_shape, stack.voxel_size_um
+    ((6, 24, 20), (1.0, 0.31, 0.31))
     """
 
     path: Path
@@ -80,6 +87,12 @@ class Stack:
 
         0 for nearly all stacks. Where the intensities of a wider type lie so high that the step of
         float32 there is above a sixteenth of their spread, it is their median, both in a sample.
+
+        Examples
+        --------
+        >>> import tenet
+        >>> tenet.open_stack("stack.tif").offset
+        0.0
         """
         if np.can_cast(self.dtype, np.float32):
             return 0.0
@@ -113,6 +126,15 @@ class Stack:
         ------
         TenetError
             If the file cannot be read or decoded there.
+
+        Examples
+        --------
+        >>> import tenet
+        >>> stack = tenet.open_stack("stack.tif")
+        >>> stack.read(z=slice(2, 4)).shape  # two planes
+        (2, 24, 20)
+        >>> stack.read().dtype
+        dtype('float32')
         """
         spans = [s.indices(n) for s, n in zip((z, y, x), self.zyx_shape, strict=True)]
         if any(step != 1 for *_, step in spans):
@@ -154,6 +176,13 @@ class Stack:
         first_plane : int
         slab : ndarray of float32
             Raw intensities minus `offset` in Z, Y, X.
+
+        Examples
+        --------
+        >>> import tenet
+        >>> stack = tenet.open_stack("stack.tif")
+        >>> [(first, slab.shape) for first, slab in stack.slabs(max_bytes=8000)]
+        [(0, (4, 24, 20)), (4, (2, 24, 20))]
         """
         planes, rows, columns = self.zyx_shape
         step = max(1, max_bytes // (4 * rows * columns))
@@ -162,7 +191,14 @@ class Stack:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 of what `read` gives of the whole stack; every voxel is read once."""
+        """SHA-256 of what `read` gives of the whole stack; every voxel is read once.
+
+        Examples
+        --------
+        >>> import tenet
+        >>> len(tenet.open_stack("stack.tif").digest)  # hexadecimal digits
+        64
+        """
         whole = hashlib.sha256(str(self.zyx_shape).encode())
         for _, slab in self.slabs():
             whole.update(slab.data)

@@ -55,6 +55,14 @@ def write_ome_tiff(
     TenetError
         If the data are not finite or cannot be kept in OME-TIFF, or the disk is full or not
         writable.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tenet
+    >>> write_ome_tiff("dark.ome.tif", np.zeros((4, 8, 8), np.uint16), (1.0, 0.31, 0.31))
+    >>> tenet.open_stack("dark.ome.tif").voxel_size_um
+    (1.0, 0.31, 0.31)
     """
     path = Path(path)
     data = _ome_storable(path, np.asarray(data))

@@ -38,6 +38,14 @@ def gaussian_fwhm(
     ------
     TenetError
         If the point lies outside of the volume.
+
+    Examples
+    --------
+    >>> z, y, x = np.mgrid[-10:11, -10:11, -10:11]
+    >>> bead = np.exp(-(z / 4) ** 2 / 2 - (y**2 + x**2) / 2 / 2**2)
+    >>> widths_um = gaussian_fwhm(bead, (10, 10, 10), (0.1, 0.1, 0.1))
+    >>> [round(width, 2) for width in widths_um]
+    [0.94, 0.47, 0.47]
     """
     volume = np.asarray(intensity_zyx, dtype=np.float64)
     spacing = _voxel_size(voxel_size_um)

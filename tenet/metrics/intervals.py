@@ -10,7 +10,14 @@ from tenet.errors import TenetError
 
 
 class Interval(NamedTuple):
-    """A mean and the bounds of its confidence interval."""
+    """A mean and the bounds of its confidence interval.
+
+    Examples
+    --------
+    >>> interval = Interval(0.8, 0.75, 0.84)
+    >>> round(interval.high - interval.low, 2)
+    0.09
+    """
 
     value: float
     low: float
@@ -53,6 +60,13 @@ def bootstrap_interval(
     ------
     TenetError
         If there are no values, one is not finite, or the numbers of values and clusters differ.
+
+    Examples
+    --------
+    >>> volumes_um3 = [4.0, 4.1, 4.5, 4.4]  # two beads in each of two images
+    >>> interval = bootstrap_interval(volumes_um3, [1, 1, 2, 2], rng=np.random.default_rng(0))
+    >>> [round(number, 2) for number in interval]
+    [4.25, 4.05, 4.45]
     """
     observations = np.asarray(values, dtype=np.float64)
     if observations.ndim != 1 or observations.size == 0 or not np.isfinite(observations).all():

@@ -26,6 +26,13 @@ def iou(mask: NDArray[Any], truth: NDArray[Any]) -> float:
     ------
     TenetError
         If the shapes differ.
+
+    Examples
+    --------
+    >>> truth = np.array([0, 1, 1, 0], bool)
+    >>> mask = np.array([0, 1, 1, 1], bool)
+    >>> round(iou(mask, truth), 3)
+    0.667
     """
     require_same_shape(mask, truth)
     union = np.count_nonzero(np.logical_or(mask, truth))
@@ -36,6 +43,13 @@ def dice(mask: NDArray[Any], truth: NDArray[Any]) -> float:
     """Dice coefficient 2|A ∩ B| / (|A| + |B|) of two masks; 1 when both are empty.
 
     See `iou` for parameters and errors.
+
+    Examples
+    --------
+    >>> truth = np.array([0, 1, 1, 0], bool)
+    >>> mask = np.array([0, 1, 1, 1], bool)
+    >>> dice(mask, truth)
+    0.8
     """
     require_same_shape(mask, truth)
     total = np.count_nonzero(mask) + np.count_nonzero(truth)
@@ -65,6 +79,13 @@ def average_precision(score: NDArray[Any], truth: NDArray[Any]) -> float:
     ------
     TenetError
         If the shapes differ, a score is negative or not finite, or the truth is empty.
+
+    Examples
+    --------
+    >>> truth = np.array([0, 1, 1, 0], bool)
+    >>> score = np.array([0.1, 0.9, 0.4, 0.6])
+    >>> round(average_precision(score, truth), 3)
+    0.833
     """
     dropped_bits = 10
     n_bins = 1 << (31 - dropped_bits)

@@ -45,6 +45,13 @@ class BeadMetrics:
     Notes
     -----
     A bead that was missed (empty mask) has volume, sphericity and ratios 0, thus the loss 3.
+
+    Examples
+    --------
+    >>> z, y, x = np.mgrid[-15:16, -15:16, -15:16] * 0.1
+    >>> bead = measure_bead((z**2 + y**2 + x**2 <= 1).astype(float), 0.5, (0.1, 0.1, 0.1))
+    >>> bead.offset_zyx
+    (0.0, 0.0, 0.0)
     """
 
     volume_um3: float
@@ -83,6 +90,14 @@ def measure_bead(
     Returns
     -------
     BeadMetrics
+
+    Examples
+    --------
+    >>> z, y, x = np.mgrid[-15:16, -15:16, -15:16] * 0.1
+    >>> score = (z**2 + y**2 + x**2 <= 1).astype(float)  # a ball, 2 µm across
+    >>> bead = measure_bead(score, 0.5, (0.1, 0.1, 0.1))
+    >>> round(bead.volume_um3, 1), round(bead.sphericity, 1), round(bead.z_xy_ratio, 1)
+    (4.2, 1.0, 1.0)
     """
     mask = np.asarray(score_zyx) >= threshold
     if definition == "central":
@@ -132,6 +147,13 @@ def central_component(
     -------
     ndarray of bool
         Mask of the one component.
+
+    Examples
+    --------
+    >>> mask = np.zeros((9, 9, 9), bool)
+    >>> mask[3:6, 3:6, 3:6] = mask[0, 0, 0] = True  # a bead, and a speck
+    >>> int(central_component(mask, (0.3, 0.3, 0.3)).sum())
+    27
     """
     spacing = _voxel_size(voxel_size_um)
     mask = _mask_zyx(mask_zyx)
@@ -153,7 +175,13 @@ def central_component(
 
 
 def volume_um3(mask_zyx: NDArray[Any], voxel_size_um: Sequence[float]) -> float:
-    """Volume of a mask: its voxels times the voxel's volume, in µm³."""
+    """Volume of a mask: its voxels times the voxel's volume, in µm³.
+
+    Examples
+    --------
+    >>> round(volume_um3(np.ones((2, 5, 5)), (0.5, 0.2, 0.2)), 3)
+    1.0
+    """
     return float(np.count_nonzero(_mask_zyx(mask_zyx)) * np.prod(_voxel_size(voxel_size_um)))
 
 
@@ -182,6 +210,13 @@ def sphericity(
     float
         In [0, 1]; 0 for an empty mask. What is too thin to survive the smoothing altogether is
         measured without it.
+
+    Examples
+    --------
+    >>> z, y, x = np.mgrid[-15:16, -15:16, -15:16] * 0.1
+    >>> ball, box = z**2 + y**2 + x**2 <= 1, abs(z + y + x) < 1
+    >>> round(sphericity(ball, (0.1, 0.1, 0.1)), 2)
+    0.99
     """
     spacing = _voxel_size(voxel_size_um)
     mask = _mask_zyx(mask_zyx)
@@ -223,6 +258,13 @@ def surface_um2(mask_zyx: NDArray[Any], voxel_size_um: Sequence[float]) -> float
     ----------
     Ohser & Mücklich, Statistical Analysis of Microstructures in Materials Science (Wiley, 2000),
     chapter 4.
+
+    Examples
+    --------
+    >>> z, y, x = np.mgrid[-15:16, -15:16, -15:16] * 0.1
+    >>> ball = z**2 + y**2 + x**2 <= 1
+    >>> round(surface_um2(ball, (0.1, 0.1, 0.1)) / (4 * np.pi), 1)  # over the surface of a sphere
+    1.0
     """
     size = np.asarray(_voxel_size(voxel_size_um))
     mask = np.pad(_mask_zyx(mask_zyx), 1)
@@ -269,6 +311,12 @@ def z_xy_ratio(mask_zyx: NDArray[Any], voxel_size_um: Sequence[float]) -> float:
     -------
     float
         0 for an empty mask.
+
+    Examples
+    --------
+    >>> z, y, x = np.mgrid[-15:16, -15:16, -15:16] * 0.1
+    >>> round(z_xy_ratio((z / 1.4) ** 2 + (y / 0.7) ** 2 + (x / 0.7) ** 2 <= 1, (0.1, 0.1, 0.1)), 1)
+    2.0
     """
     spacing = _voxel_size(voxel_size_um)
     positions = np.argwhere(_mask_zyx(mask_zyx))
@@ -279,7 +327,13 @@ def z_xy_ratio(mask_zyx: NDArray[Any], voxel_size_um: Sequence[float]) -> float:
 
 
 def z_xy_box_ratio(mask_zyx: NDArray[Any], voxel_size_um: Sequence[float]) -> float:
-    """Height of the bounding box over the mean of its two widths, in µm; 0 for an empty mask."""
+    """Height of the bounding box over the mean of its two widths, in µm; 0 for an empty mask.
+
+    Examples
+    --------
+    >>> z_xy_box_ratio(np.ones((4, 5, 5)), (0.5, 0.2, 0.2))
+    2.0
+    """
     spacing = _voxel_size(voxel_size_um)
     positions = np.argwhere(_mask_zyx(mask_zyx))
     if positions.size == 0:
@@ -289,7 +343,13 @@ def z_xy_box_ratio(mask_zyx: NDArray[Any], voxel_size_um: Sequence[float]) -> fl
 
 
 def bead_loss(volume_um3: float, sphericity: float, z_xy_ratio: float) -> float:
-    """Total loss |V/V₀ − 1| + |sphericity − 1| + |z/xy − 1| of a 2 µm bead, V₀ = 4π/3 µm³."""
+    """Total loss |V/V₀ − 1| + |sphericity − 1| + |z/xy − 1| of a 2 µm bead, V₀ = 4π/3 µm³.
+
+    Examples
+    --------
+    >>> round(bead_loss(BEAD_VOLUME_UM3, sphericity=0.9, z_xy_ratio=1.2), 2)
+    0.3
+    """
     return abs(volume_um3 / BEAD_VOLUME_UM3 - 1) + abs(sphericity - 1) + abs(z_xy_ratio - 1)
 
 
@@ -309,6 +369,13 @@ def registration_offset(
     -------
     tuple of float
         NaN for an empty mask.
+
+    Examples
+    --------
+    >>> mask = np.zeros((5, 5, 5))
+    >>> mask[2, 2, 3] = 1
+    >>> registration_offset(mask)  # one voxel along x from the middle
+    (0.0, 0.0, 1.0)
     """
     mask = _mask_zyx(mask_zyx)
     centre = _centre(mask.shape, expected_centre_zyx)

@@ -32,6 +32,11 @@ def threshold_grid(highest_score: float = 1.0) -> NDArray[np.float64]:
     -------
     ndarray
         Rising thresholds from 0; the last is at least `highest_score`.
+
+    Examples
+    --------
+    >>> threshold_grid()[:3]
+    array([0.   , 0.005, 0.01 ])
     """
     if not np.isfinite(highest_score) or highest_score < 0:
         raise TenetError(
@@ -67,6 +72,16 @@ def threshold_sweep(
     ------
     TenetError
         If the shapes differ, a score is negative or not finite, or the thresholds do not rise.
+
+    Examples
+    --------
+    >>> truth = np.array([0, 1, 1, 0], bool)
+    >>> score = np.array([0.1, 0.9, 0.4, 0.6])
+    >>> threshold_sweep(score, truth, [0.2, 0.5, 0.8]).round(3)
+       threshold    iou   dice
+    0        0.2  0.667  0.800
+    1        0.5  0.333  0.500
+    2        0.8  0.500  0.667
     """
     if thresholds is None:
         thresholds = threshold_grid(float(np.max(score, initial=0)))
@@ -96,7 +111,15 @@ def threshold_sweep(
 
 
 class ThresholdChoice(NamedTuple):
-    """A threshold, the mean IoU it reaches, and the table it was read from."""
+    """A threshold, the mean IoU it reaches, and the table it was read from.
+
+    Examples
+    --------
+    >>> truth = np.array([0, 1, 1, 0], bool)
+    >>> score = np.array([0.1, 0.9, 0.6, 0.4])
+    >>> best_threshold([(score, truth)]).iou
+    1.0
+    """
 
     threshold: float
     iou: float
@@ -127,6 +150,14 @@ def best_threshold(
     ------
     TenetError
         As `threshold_sweep`, and if there are no pairs.
+
+    Examples
+    --------
+    >>> truth = np.array([0, 1, 1, 0], bool)
+    >>> score = np.array([0.1, 0.9, 0.6, 0.4])
+    >>> choice = best_threshold([(score, truth)])
+    >>> choice.threshold, choice.iou
+    (0.5, 1.0)
     """
     if thresholds is None:
         pairs = list(pairs)
@@ -150,6 +181,13 @@ def oracle_iou(
     """Best IoU in hindsight: the threshold is chosen on the very volume that is scored.
 
     An upper bound for a method, never its result. See `best_threshold`.
+
+    Examples
+    --------
+    >>> truth = np.array([0, 1, 1, 0], bool)
+    >>> score = np.array([0.1, 0.9, 0.4, 0.6])
+    >>> round(oracle_iou(score, truth).iou, 3)
+    0.667
     """
     return best_threshold([(score, truth)], thresholds)
 

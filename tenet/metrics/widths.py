@@ -28,6 +28,12 @@ def fwhm(profile: ArrayLike, spacing: float) -> float:
     ------
     TenetError
         If the profile is not one-dimensional or has no positive sample.
+
+    Examples
+    --------
+    >>> x_um = np.linspace(-3, 3, 61)
+    >>> round(fwhm(np.exp(-(x_um**2) / 2), spacing=0.1), 2)  # 2√(2 ln 2) σ with σ = 1 µm
+    2.36
     """
     samples = np.asarray(profile, dtype=np.float64)
     if samples.ndim != 1 or samples.size == 0 or not samples.max() > 0:

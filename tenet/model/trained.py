@@ -43,6 +43,13 @@ class TrainedModel:
         What held-out phantoms told of the model; None if the model was never calibrated.
     calibration_note : str or None
         In one line what stands in for a calibration that is missing or does not name its weights.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> model = tenet.TrainedModel.load("models/mine")
+    >>> model.params.scale, model.params.NA, model.threshold
+    (3, 0.8, 0.5)
     """
 
     folder: Path
@@ -79,6 +86,13 @@ class TrainedModel:
         TenetError
             If a file is missing, damaged, or does not belong to the others, the model learned from
             another kind of input, or alignment is wanted and there is no network for it.
+
+        Examples
+        --------
+        >>> import tenet
+        >>> model = tenet.TrainedModel.load("models/mine", device="cpu")
+        >>> model.params.coarse_voxel_size_um
+        (1.0, 0.31, 0.31)
         """
         folder = Path(folder)
         network, experiment = load_model(folder, device=device)
@@ -102,17 +116,37 @@ class TrainedModel:
         ------
         TenetError
             If the folder holds no model, or the settings are damaged or of another model.
+
+        Examples
+        --------
+        >>> import tenet
+        >>> tenet.TrainedModel.settings_of("models/mine").params.scale
+        3
         """
         return read_experiment(Path(folder))
 
     @property
     def params(self) -> ModelParams:
-        """The `params` section of the settings: the microscope and the network."""
+        """The `params` section of the settings: the microscope and the network.
+
+        Examples
+        --------
+        >>> import tenet
+        >>> tenet.TrainedModel.load("models/mine").params.fine_voxel_size_um
+        (0.31, 0.31, 0.31)
+        """
         return self.experiment.params
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Where the network is.
+
+        Examples
+        --------
+        >>> import tenet
+        >>> tenet.TrainedModel.load("models/mine").device
+        device(type='cpu')
+        """
         return self.network.initial_psf.device
 
     @property
@@ -120,6 +154,13 @@ class TrainedModel:
         """A voxel belongs to the shape from this probability on.
 
         The threshold was chosen on held-out phantoms or, if none was, stands in the settings.
+
+        Examples
+        --------
+        >>> import tenet
+        >>> model = tenet.TrainedModel.load("models/mine")
+        >>> shape, brightness = tenet.enhance("stack.tif", model)
+        >>> segmented = shape >= model.threshold
         """
         return self.params.threshold if self.calibration is None else self.calibration.threshold
 
@@ -131,6 +172,12 @@ class TrainedModel:
         ------
         TenetError
             If the model was not calibrated, or by a version that did not record this.
+
+        Examples
+        --------
+        >>> import tenet
+        >>> model = tenet.TrainedModel.load("models/calibrated")
+        >>> wrong = model.certainty.wrong(np.array([[[0.1, 0.5, 0.9]]]))
         """
         if self.calibration is None:
             raise TenetError(
@@ -169,6 +216,14 @@ class TrainedModel:
         ------
         TenetError
             If intensities are not finite or all equal, or are taken as they are and leave 0 to 1.
+
+        Examples
+        --------
+        >>> import tenet
+        >>> model = tenet.TrainedModel.load("models/mine")
+        >>> range_ = model.intensity_range(tenet.open_stack("stack.tif"))
+        >>> range_
+        None
         """
         method = normalisation or self.experiment.train_dataset.normalisation
         return model_range(stack, self.network, self.experiment, self.calibration, method)

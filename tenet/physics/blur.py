@@ -57,6 +57,22 @@ class StridedBlur:
     ------
     TenetError
         If the PSF has even rows or columns, or planes that cannot be centred.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tenet.physics.optics import gaussian, psf_volume
+    >>> psf = torch.from_numpy(psf_volume(gaussian(0.6, 0.3), (7, 5, 5), (0.2, 0.2, 0.2)))
+    >>> blur = StridedBlur(psf, (12, 16, 16), scale=3)
+    >>> fine = torch.rand(1, 1, 12, 16, 16)
+    >>> coarse = blur(fine)
+    >>> coarse.shape
+    torch.Size([1, 1, 4, 16, 16])
+
+    The adjoint of ``blur`` satisfies ⟨blur(a), b⟩ = ⟨a, adjoint(b)⟩:
+
+    >>> torch.allclose((coarse * coarse).sum(), (fine * blur.adjoint(coarse)).sum())
+    True
     """
 
     def __init__(
@@ -111,6 +127,14 @@ class StridedBlur:
         Returns
         -------
         Tensor of float32, shape (N, C, coarse planes, Y, X)
+
+        Examples
+        --------
+        >>> import torch
+        >>> blur = StridedBlur(torch.ones(1, 1, 1), (6, 4, 4), scale=3)  # a PSF of one voxel
+        >>> fine = torch.arange(6.0).reshape(1, 1, 6, 1, 1).expand(1, 1, 6, 4, 4)
+        >>> blur.forward(fine)[0, 0, :, 0, 0].round(decimals=3)  # planes 1 and 4
+        tensor([1., 4.])
         """
         n_z, n_y, n_x = self._n
         spectrum = torch.fft.rfft2(fine.float(), (n_y, n_x)).movedim(-3, -1)
@@ -135,6 +159,13 @@ class StridedBlur:
         Returns
         -------
         Tensor of float32, shape (N, C, Z, Y, X)
+
+        Examples
+        --------
+        >>> import torch
+        >>> blur = StridedBlur(torch.ones(1, 1, 1), (6, 4, 4), scale=3)  # a PSF of one voxel
+        >>> blur.adjoint(torch.ones(1, 1, 2, 4, 4))[0, 0, :, 0, 0].round(decimals=3).abs()
+        tensor([0., 1., 0., 0., 1., 0.])
         """
         n_z, n_y, n_x = self._n
         spectrum = torch.fft.rfft2(coarse.float(), (n_y, n_x)).movedim(-3, -1)

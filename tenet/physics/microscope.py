@@ -37,6 +37,19 @@ class Microscope:
         a batch, shape (N, 1, 1, 1, 1).
     ceiling : float or Tensor
         The intensity at which the detector saturates, at most 1; a Tensor likewise.
+
+    Examples
+    --------
+    >>> from tenet.physics.optics import gaussian, psf_volume
+    >>> psf = torch.from_numpy(psf_volume(gaussian(2.0, 0.5), (15, 7, 7), (0.31, 0.31, 0.31)))
+    >>> noise = NoiseModel(a=0.01, sigma=0.01)
+    >>> microscope = Microscope(psf, noise, scale=3, voxel_size_um=(0.93, 0.31, 0.31))
+    >>> luminance = torch.zeros(1, 1, 18, 24, 20)
+    >>> luminance[0, 0, 9, 12] = 1  # a line along x
+    >>> with torch.no_grad():
+    ...     raw = microscope.acquire(luminance, torch.Generator().manual_seed(0))
+    >>> raw.shape
+    torch.Size([1, 1, 6, 24, 20])
     """
 
     psf: Tensor
@@ -48,7 +61,15 @@ class Microscope:
     ceiling: Tensor | float = 1.0
 
     def blur(self, zyx_shape: Triple) -> StridedBlur:
-        """The linear part, for fine volumes of a shape (Z·s, Y, X)."""
+        """The linear part, for fine volumes of a shape (Z·s, Y, X).
+
+        Examples
+        --------
+        >>> psf = torch.ones(1, 1, 1)  # of a microscope that does not blur
+        >>> microscope = Microscope(psf, NoiseModel(0.01, 0.01), 3, (0.93, 0.31, 0.31))
+        >>> microscope.blur((18, 24, 20)).coarse_planes
+        6
+        """
         if self.sampling == "continuous":
             return StridedBlur(self.psf, zyx_shape, self.scale)
         step_um, _, pixel_um = self.voxel_size_um
@@ -66,6 +87,13 @@ class Microscope:
         -------
         Tensor, shape (N, 1, Z, Y, X)
             In [0, 1].
+
+        Examples
+        --------
+        >>> psf = torch.ones(1, 1, 1)  # of a microscope that does not blur
+        >>> microscope = Microscope(psf, NoiseModel(0.01, 0.01), 3, (0.93, 0.31, 0.31))
+        >>> microscope.expose(torch.rand(1, 1, 18, 24, 20)).shape
+        torch.Size([1, 1, 6, 24, 20])
         """
         planes, rows, columns = luminance.shape[2:]
         return self.blur((planes, rows, columns))(luminance).clamp(0, 1)
@@ -84,11 +112,27 @@ class Microscope:
         -------
         Tensor, shape (N, 1, Z, Y, X)
             In [0, `ceiling`].
+
+        Examples
+        --------
+        >>> psf = torch.ones(1, 1, 1)
+        >>> microscope = Microscope(psf, NoiseModel(0.01, 0.01), 3, (0.93, 0.31, 0.31), ceiling=0.8)
+        >>> microscope.record(torch.tensor([0.5, 0.9]), generator=None)  # without noise
+        tensor([0.5000, 0.8000])
         """
         if generator is not None:
             image = self.noise.sample(image, generator, self.noise_strength)
         return image.clamp(max=self.ceiling)
 
     def acquire(self, luminance: Tensor, generator: torch.Generator | None) -> Tensor:
-        """The raw stack (N, 1, Z, Y, X) of a sharp volume that stands still."""
+        """The raw stack (N, 1, Z, Y, X) of a sharp volume that stands still.
+
+        Examples
+        --------
+        >>> psf = torch.ones(1, 1, 1)  # of a microscope that does not blur
+        >>> microscope = Microscope(psf, NoiseModel(0.01, 0.01), 3, (0.93, 0.31, 0.31))
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> microscope.acquire(torch.rand(1, 1, 18, 24, 20), generator).shape
+        torch.Size([1, 1, 6, 24, 20])
+        """
         return self.record(self.expose(luminance), generator)

@@ -31,6 +31,12 @@ class NoiseModel(nn.Module):
         Initial values, between 0 and 1.
     kind : {"published", "consistent"}
         Which variance is scored.
+
+    Examples
+    --------
+    >>> noise = NoiseModel(a=0.02, sigma=0.01)
+    >>> round(noise.a.item(), 3), round(noise.sigma.item(), 3)
+    (0.02, 0.01)
     """
 
     # A little under 1e-3, so that a start at exactly 1e-3 still has a gradient.
@@ -62,13 +68,28 @@ class NoiseModel(nn.Module):
         generator: torch.Generator | None = None,
         stronger: Tensor | float = 1.0,
     ) -> Tensor:
-        """Add noise N(0, 1)·(a·x + σ), times `stronger`, to `image` and clip to [0, 1]."""
+        """Add noise N(0, 1)·(a·x + σ), times `stronger`, to `image` and clip to [0, 1].
+
+        Examples
+        --------
+        >>> noise, generator = NoiseModel(a=0.02, sigma=0.01), torch.Generator().manual_seed(0)
+        >>> noisy = noise.sample(torch.full((100, 100), 0.5), generator)
+        >>> round(noisy.mean().item(), 2), round(noisy.std().item(), 2)  # 0.02 · 0.5 + 0.01
+        (0.5, 0.02)
+        """
         normal = torch.randn(
             image.shape, generator=generator, device=generator.device if generator else image.device
         ).to(image.device)
         return (image + normal * stronger * (self.a * image + self.sigma)).clamp(0, 1)
 
     def variance(self, image: Tensor) -> Tensor:
-        """Variance that the likelihood assumes at each voxel of a noise-free `image`."""
+        """Variance that the likelihood assumes at each voxel of a noise-free `image`.
+
+        Examples
+        --------
+        >>> noise = NoiseModel(a=0.02, sigma=0.01, kind="consistent")
+        >>> round(noise.variance(torch.tensor(0.5)).item(), 5)  # (0.02 · 0.5 + 0.01)²
+        0.0004
+        """
         spread = self.a * image + self.sigma
         return spread if self.kind == "published" else spread**2

@@ -56,6 +56,20 @@ def deconvolve(
     -------
     Tensor of float32, shape (N, 1, Z·s, Y, X)
         Not negative, in the units of `image`.
+
+    Examples
+    --------
+    >>> from tenet.physics.optics import gaussian, psf_volume
+    >>> psf = torch.from_numpy(psf_volume(gaussian(0.6, 0.3), (7, 5, 5), (0.2, 0.2, 0.2)))
+    >>> blur = StridedBlur(psf, (12, 16, 16), scale=3)
+    >>> point = torch.zeros(1, 1, 12, 16, 16)
+    >>> point[0, 0, 7, 8, 8] = 1
+    >>> image = blur(point).clamp(0, 1)
+    >>> estimate = deconvolve(image, blur, steps=20, background=0.01)
+    >>> estimate.shape
+    torch.Size([1, 1, 12, 16, 16])
+    >>> bool(estimate.max() > 2 * image.max())  # sharper than the image
+    True
     """
     passed = BandLimitedBlur.of(blur, lost)
     if image.is_cuda and len(image) * math.prod(blur.zyx_shape) <= MOST_REPLAYED:

@@ -20,7 +20,20 @@ def train_alignment(
     device: torch.device,
     seed: int,
 ) -> None:
-    """Train the alignment of a pre-trained model, and calibrate both; see `learn.align`."""
+    """Train the alignment of a pre-trained model, and calibrate both; see `learn.align`.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> experiment = tenet.load_experiment("mine", settings={"align_params": {}})
+    >>> models = Path("models")
+    >>> train_alignment(
+    ...     experiment, models / "mine", Path("phantoms"), models / "aligned",
+    ...     tuning=None, device=torch.device("cpu"), seed=0,
+    ... )
+    >>> tenet.TrainedModel.load(models / "aligned", align=True).network.aligner is not None
+    True
+    """
     with training(out, pretrained):
         model = align.train_alignment(
             experiment, pretrained, phantoms, out, device=device, seed=seed

@@ -55,6 +55,16 @@ def fine_tune(
     TenetError
         If the settings, model, stacks, phantoms or checkpoint cannot be used, or another process
         trains in `out`.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> from tenet.tasks.raw_stacks import RawStacks
+    >>> experiment = tenet.load_experiment("mine")
+    >>> raw = RawStacks([Path("stacks")])
+    >>> tenet.fine_tune(experiment, Path("models/mine"), Path("models/fine"), raw)
+    >>> tenet.TrainedModel.load("models/fine").folder
+    PosixPath('models/fine')
     """
     device = torch.device(device)
     stacks, experiment = _opened(raw, experiment, pretrained)

@@ -44,6 +44,14 @@ def pretrain(
     See Also
     --------
     tenet.learn.pretrain.pretrain : the training itself.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> experiment = tenet.load_experiment("mine")
+    >>> tenet.pretrain(experiment, Path("phantoms"), Path("models/pretrained"))
+    >>> tenet.TrainedModel.load("models/pretrained").params.scale
+    3
     """
     with training(out):
         device = torch.device(device)

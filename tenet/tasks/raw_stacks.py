@@ -32,6 +32,12 @@ class RawStacks:
         As in `open_stack`.
     voxel_size_um : tuple of float, optional
         Voxel size along z, y and x of all stacks, where it is not what their files say.
+
+    Examples
+    --------
+    >>> raw = RawStacks([Path("stack.tif")])
+    >>> [stack.zyx_shape for stack in raw.open()]
+    [(6, 24, 20)]
     """
 
     paths: Sequence[Path]
@@ -53,6 +59,11 @@ class RawStacks:
         ------
         TenetError
             If there is no stack, one cannot be read, or nothing says which to leave out.
+
+        Examples
+        --------
+        >>> RawStacks([Path("stacks")], fold=0).open(test_images=["1"])[0].path
+        PosixPath('stacks/image2.tif')
         """
         files = [file for path in self.paths for file in stack_files(path)]
         stacks = [

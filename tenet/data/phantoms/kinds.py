@@ -54,6 +54,12 @@ class TrainingPhantomSettings:
     TenetError
         If a value is out of its range. ``elastic_sigma`` may be a fifth of ``elastic_spacing`` at
         most: stronger deformations tear objects apart.
+
+    Examples
+    --------
+    >>> settings = TrainingPhantomSettings(zyx_shape=(24, 40, 40), n_objects=(3, 5))
+    >>> settings.line_thickness  # voxels
+    (7.0, 7.0)
     """
 
     zyx_shape: Triple = (1200, 500, 500)
@@ -68,7 +74,15 @@ class TrainingPhantomSettings:
     brightness_log_sd: float = 0.5
 
     def draw(self, rng: np.random.Generator) -> "DrawnPhantom":
-        """See `draw_training_phantom`."""
+        """See `draw_training_phantom`.
+
+        Examples
+        --------
+        >>> settings = TrainingPhantomSettings(zyx_shape=(24, 40, 40), n_objects=(3, 5))
+        >>> phantom = settings.draw(np.random.default_rng(0))
+        >>> phantom.shape.shape, phantom.brightness.dtype
+        ((24, 40, 40), dtype('float32'))
+        """
         return draw_training_phantom(self, rng)
 
     def __post_init__(self) -> None:
@@ -105,6 +119,11 @@ class AnglePhantomSettings:
     ------
     TenetError
         If a value is out of its range.
+
+    Examples
+    --------
+    >>> AnglePhantomSettings(zyx_shape=(40, 40, 40), n_lines=2, angle_deg=45.0).line_length  # voxels
+    (20.0, 40.0)
     """
 
     zyx_shape: Triple = (500, 500, 500)
@@ -115,7 +134,14 @@ class AnglePhantomSettings:
     brightness_log_sd: float = 0.5
 
     def draw(self, rng: np.random.Generator) -> "DrawnPhantom":
-        """See `draw_angle_phantom`."""
+        """See `draw_angle_phantom`.
+
+        Examples
+        --------
+        >>> settings = AnglePhantomSettings(zyx_shape=(40, 40, 40), n_lines=2, angle_deg=45.0)
+        >>> settings.draw(np.random.default_rng(0)).attributes
+        {'n_objects': 2}
+        """
         return draw_angle_phantom(self, rng)
 
     def __post_init__(self) -> None:
@@ -157,6 +183,11 @@ class BeadsPhantomSettings:
     ------
     TenetError
         If a value is out of its range.
+
+    Examples
+    --------
+    >>> BeadsPhantomSettings(zyx_shape=(62, 102, 102), n_beads=1).diameter_um
+    2.0
     """
 
     zyx_shape: Triple = (310, 512, 512)
@@ -168,7 +199,15 @@ class BeadsPhantomSettings:
     brightness_log_sd: float = 0.5
 
     def draw(self, rng: np.random.Generator) -> "DrawnPhantom":
-        """See `draw_beads_phantom`."""
+        """See `draw_beads_phantom`.
+
+        Examples
+        --------
+        >>> settings = BeadsPhantomSettings((40, 40, 40), (0.1, 0.1, 0.1), n_beads=1)
+        >>> phantom = settings.draw(np.random.default_rng(0))
+        >>> round(float(phantom.shape.sum()) * 0.1**3, 1)  # µm³
+        4.2
+        """
         return draw_beads_phantom(self, rng)
 
     def __post_init__(self) -> None:
@@ -204,6 +243,13 @@ def draw_training_phantom(
     -------
     DrawnPhantom
         With attribute ``n_objects``.
+
+    Examples
+    --------
+    >>> settings = TrainingPhantomSettings(zyx_shape=(24, 40, 40), n_objects=(3, 5))
+    >>> phantom = draw_training_phantom(settings, np.random.default_rng(0))
+    >>> phantom.shape.shape
+    (24, 40, 40)
     """
     canvas = np.zeros(math.prod(settings.zyx_shape), dtype=np.float32)
     n_objects = int(rng.integers(settings.n_objects[0], settings.n_objects[1], endpoint=True))
@@ -248,6 +294,12 @@ def draw_angle_phantom(settings: AnglePhantomSettings, rng: np.random.Generator)
     -------
     DrawnPhantom
         With attribute ``n_objects``.
+
+    Examples
+    --------
+    >>> settings = AnglePhantomSettings(zyx_shape=(40, 40, 40), n_lines=2, angle_deg=45.0)
+    >>> draw_angle_phantom(settings, np.random.default_rng(0)).attributes["n_objects"]
+    2
     """
     canvas = np.zeros(math.prod(settings.zyx_shape), dtype=np.float32)
     thickness = settings.line_thickness
@@ -293,6 +345,13 @@ def draw_beads_phantom(settings: BeadsPhantomSettings, rng: np.random.Generator)
     ------
     TenetError
         If the volume is too small for one bead, or no place is found for all of them.
+
+    Examples
+    --------
+    >>> settings = BeadsPhantomSettings((40, 40, 40), (0.1, 0.1, 0.1), n_beads=1)
+    >>> phantom = draw_beads_phantom(settings, np.random.default_rng(0))
+    >>> len(phantom.attributes["centres_zyx"])
+    1
     """
     size_um = np.asarray(settings.voxel_size_um)
     radius_um = settings.diameter_um / 2

@@ -66,6 +66,14 @@ def generate_set(
     TenetError
         If a number is out of its range, the folder holds phantoms that are not of this set, or a
         volume cannot be drawn.
+
+    Examples
+    --------
+    >>> from tenet.data.phantoms.kinds import AnglePhantomSettings
+    >>> settings = AnglePhantomSettings(zyx_shape=(40, 40, 40), n_lines=2, angle_deg=45.0)
+    >>> generate_set(settings, "lines", count=2, seed=0)  # doctest: +NORMALIZE_WHITESPACE
+    [Phantom('lines/00.zarr.zip', zyx_shape=(40, 40, 40)),
+     Phantom('lines/01.zarr.zip', zyx_shape=(40, 40, 40))]
     """
     draws = range(count) if draws is None else draws
     if len(draws) != count:

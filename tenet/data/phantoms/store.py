@@ -44,6 +44,12 @@ class Phantom:
         Step of the grid in z, y, x in µm, or None: a phantom that is not tied to any length.
     attributes
         What the maker of the phantom noted.
+
+    Examples
+    --------
+    >>> phantom = open_phantom("phantoms/00.zarr.zip")
+    >>> phantom.zyx_shape
+    (24, 40, 40)
     """
 
     def __init__(
@@ -79,6 +85,13 @@ class Phantom:
         ------
         TenetError
             If the file is damaged there.
+
+        Examples
+        --------
+        >>> phantom = open_phantom("phantoms/00.zarr.zip")
+        >>> shape, brightness = phantom.read(slice(0, 6), slice(0, 40), slice(0, 40))
+        >>> shape.shape, shape.dtype, brightness.dtype
+        ((6, 40, 40), dtype('uint8'), dtype('float32'))
         """
         # Processes that share an open file would move each other's position in it.
         if self._array is None or self._opened_by != os.getpid():
@@ -138,6 +151,14 @@ def save_phantom(
     ------
     TenetError
         If the name or the volumes are not as described.
+
+    Examples
+    --------
+    >>> shape = np.zeros((12, 16, 16), np.uint8)
+    >>> shape[4:8, 6:10, 6:10] = 1
+    >>> phantom = save_phantom("cube.zarr.zip", shape, 0.5 * shape, voxel_size_um=(0.1, 0.1, 0.1))
+    >>> phantom.zyx_shape, phantom.voxel_size_um
+    ((12, 16, 16), (0.1, 0.1, 0.1))
     """
     path = Path(path)
     if not path.name.endswith(SUFFIX):
@@ -184,6 +205,11 @@ def open_phantom(path: Path | str) -> Phantom:
     ------
     TenetError
         If the file is missing or is no phantom.
+
+    Examples
+    --------
+    >>> open_phantom("phantoms/00.zarr.zip")
+    Phantom('phantoms/00.zarr.zip', zyx_shape=(24, 40, 40))
     """
     path = Path(path)
     array = _open_zip(path)
@@ -212,6 +238,11 @@ def open_phantoms(folder: Path | str) -> list[Phantom]:
     ------
     TenetError
         If there is no phantom in it, or one cannot be opened.
+
+    Examples
+    --------
+    >>> [phantom.path.name for phantom in open_phantoms("phantoms")]
+    ['00.zarr.zip', '01.zarr.zip', '02.zarr.zip']
     """
     folder = Path(folder)
     paths = _phantom_files(folder)
@@ -249,6 +280,13 @@ def import_phantoms(
     ------
     TenetError
         If there are none, a file cannot be read, or an array is missing or not as described.
+
+    Examples
+    --------
+    >>> shape = np.zeros((12, 16, 16), np.uint8)
+    >>> np.savez("cells.npz", shape=shape, brightness=0.5 * shape)
+    >>> import_phantoms(".", "imported")
+    [Phantom('imported/cells.zarr.zip', zyx_shape=(12, 16, 16))]
     """
     npz_folder, out_folder = Path(npz_folder), Path(out_folder)
     paths = sorted(npz_folder.glob("*.npz"))

@@ -56,7 +56,15 @@ class Result:
     fine_voxel_size_um: VoxelSize
 
     def read(self, channel: str, zyx: Slices = (slice(None),) * 3) -> NDArray[np.float32]:
-        """Read a crop of one channel ("shape" or "brightness") on the fine grid."""
+        """Read a crop of one channel ("shape" or "brightness") on the fine grid.
+
+        Examples
+        --------
+        >>> inference = Inference("mine", models=Path("models"), out=Path("pictures"))
+        >>> (result,) = inference.get_result("stacks", num_results=1)
+        >>> result.read("brightness", (slice(0, 3), slice(None), slice(None))).shape
+        (3, 24, 20)
+        """
         return open_stack(self.path, channel=CHANNELS.index(channel)).read(*zyx)
 
 
@@ -119,6 +127,13 @@ class Inference:
     ------
     TenetError
         If there is no such model, or it has no alignment network but is to align.
+
+    Examples
+    --------
+    >>> inference = Inference("mine", models=Path("models"), out=Path("pictures"))
+    >>> results = inference.get_result("stacks")
+    >>> [result.name for result in results]
+    ['image1', 'image2']
     """
 
     def __init__(
@@ -186,6 +201,13 @@ class Inference:
         ------
         TenetError
             If there is no stack, or one cannot be read.
+
+        Examples
+        --------
+        >>> inference = Inference("mine", models=Path("models"), out=Path("pictures"))
+        >>> (result,) = inference.get_result("stacks", num_results=1)
+        >>> result.read("shape").shape
+        (18, 24, 20)
         """
         folder = datapath if datapath is not None else self.experiment.train_dataset.folderpath
         if not str(folder):
@@ -224,6 +246,13 @@ class Inference:
         Returns
         -------
         list of Path
+
+        Examples
+        --------
+        >>> inference = Inference("mine", models=Path("models"), out=Path("pictures"))
+        >>> pictures = inference.visualize(inference.get_result("stacks", num_results=1))
+        >>> [picture.name for picture in pictures]
+        ['image1_mip.png', 'image1_depth.png', 'image1_heatmap.png']
         """
         written = []
         for result in results:
@@ -246,7 +275,14 @@ class Inference:
         return written
 
     def psf_visualize(self) -> Path:
-        """Draw the PSF before and after training, with its widths, as PNG."""
+        """Draw the PSF before and after training, with its widths, as PNG.
+
+        Examples
+        --------
+        >>> inference = Inference("mine", models=Path("models"), out=Path("pictures"))
+        >>> inference.psf_visualize().name
+        'psf.png'
+        """
         before, after, voxel_size_um = psf_before_and_after(self.model)
         title = model_label(self.folder)
         return psf_picture(self.out / "psf.png", before, after, voxel_size_um, title)

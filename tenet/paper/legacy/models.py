@@ -34,6 +34,11 @@ def find_model(name: str | Path, models: Path = MODELS, *, pretrained: bool = Fa
     ------
     TenetError
         If there is none, or there are folds to choose from.
+
+    Examples
+    --------
+    >>> find_model("mine", Path("models"))
+    PosixPath('models/mine')
     """
     folder = Path(name) if Path(name).is_dir() else Path(models) / name
     if not (folder / EXPERIMENT).exists():
@@ -62,7 +67,13 @@ def find_model(name: str | Path, models: Path = MODELS, *, pretrained: bool = Fa
 
 
 def model_label(folder: Path) -> str:
-    """Name of a model in file names and titles: of ``fig3_beads/fold0`` it is fig3_beads_fold0."""
+    """Name of a model in file names and titles: of ``fig3_beads/fold0`` it is fig3_beads_fold0.
+
+    Examples
+    --------
+    >>> model_label(Path("results/models/fig3_beads/fold0"))
+    'fig3_beads_fold0'
+    """
     folder = folder.resolve()
     if re.fullmatch(r"all|pretrained|fold\d+", folder.name):
         return f"{folder.parent.name}_{folder.name}"

@@ -18,7 +18,15 @@ from tenet.paper.legacy.inference import Evaluation, Inference, Result, _evaluat
 
 
 class BeadsInference(Inference):
-    """Fluorescent beads 2 µm across; see `Inference` for the parameters."""
+    """Fluorescent beads 2 µm across; see `Inference` for the parameters.
+
+    Examples
+    --------
+    >>> beads = BeadsInference("mine", models=Path("models"), out=Path("pictures"))
+    >>> measured = beads.evaluate(beads.get_result("stacks"))
+    >>> measured["n"], list(measured["table"]["image"])
+    (2, ['image1', 'image2'])
+    """
 
     def evaluate(
         self, results: Sequence[Result], rois: Path | pd.DataFrame | None = None
@@ -45,6 +53,14 @@ class BeadsInference(Inference):
         ------
         TenetError
             If there is nothing to measure, or a bead lies outside of its image.
+
+        Examples
+        --------
+        >>> _ = Path("rois.csv").write_text("roi,image,z,y,x\n1,1,3,12,10\n")
+        >>> beads = BeadsInference("mine", models=Path("models"), out=Path("pictures"))
+        >>> measured = beads.evaluate(beads.get_result("stacks"), Path("rois.csv"))
+        >>> measured["n"]
+        1
         """
         rows = []
         for result in results:
@@ -98,6 +114,12 @@ class MicrogliaInference(Inference):
     threshold : float
     **options
         `models`, `out` and `device` of `Inference`.
+
+    Examples
+    --------
+    >>> microglia = MicrogliaInference("mine", models=Path("models"), out=Path("pictures"))
+    >>> len(microglia.get_result("stacks"))
+    2
     """
 
     def __init__(
@@ -112,7 +134,14 @@ class MicrogliaInference(Inference):
 
 
 class SimulationInference(Inference):
-    """Simulated stacks, whose truth is known; see `Inference` for the parameters."""
+    """Simulated stacks, whose truth is known; see `Inference` for the parameters.
+
+    Examples
+    --------
+    >>> simulation = SimulationInference("mine", models=Path("models"), out=Path("pictures"))
+    >>> simulation.threshold
+    0.5
+    """
 
     def evaluate(self, results: Sequence[Result], phantoms: Path) -> Evaluation:
         """Compare shapes with the phantoms that the stacks were simulated from.
@@ -133,6 +162,17 @@ class SimulationInference(Inference):
         ------
         TenetError
             If a phantom is missing or of another size.
+
+        Examples
+        --------
+        >>> from tenet.data.phantoms.store import save_phantom
+        >>> truth = np.zeros((18, 24, 20), np.uint8)
+        >>> truth[6:12, 8:16, 8:12] = 1
+        >>> _ = save_phantom("truth/image1.zarr.zip", truth, 1.0 * truth)
+        >>> simulation = SimulationInference("mine", models=Path("models"), out=Path("pictures"))
+        >>> measured = simulation.evaluate(simulation.get_result("stacks", 1), Path("truth"))
+        >>> list(measured["table"])
+        ['image', 'iou', 'dice', 'average_precision']
         """
         rows = []
         for result in results:
