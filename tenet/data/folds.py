@@ -90,9 +90,7 @@ def images_of(rois: Path, fold: int | None) -> set[int]:
 
     Examples
     --------
-    >>> rois = Path("rois.csv")
-    >>> _ = rois.write_text("roi,image,z,y,x,fold\n1,1,3,12,10,0\n2,2,3,12,10,1\n")
-    >>> images_of(rois, fold=1)
+    >>> images_of(Path("rois.csv"), fold=1)
     {2}
     """
     table = read_table(rois, numbers=("image", "fold"))

@@ -299,8 +299,8 @@ def psf_before_and_after(
     >>> import tenet
     >>> network = tenet.TrainedModel.load("models/mine").network
     >>> before, after, voxel_size_um = psf_before_and_after(network)
-    >>> before.shape == after.shape, voxel_size_um
-    (True, (0.31, 0.31, 0.31))
+    >>> before.shape, after.shape, [round(size, 2) for size in voxel_size_um]
+    ((15, 7, 7), (15, 7, 7), [0.33, 0.31, 0.31])
     """
     params = model.params
     voxel_size_um = params.fine_voxel_size_um

@@ -191,7 +191,7 @@ def halves(
     Examples
     --------
     >>> tile = (Span(0, 6), Span(0, 40), Span(0, 24))
-    >>> parts = halves(tile, (0, 8, 8), (1, 4, 4), (0, 0, 0))
+    >>> parts = halves(tile, (2, 8, 8), (1, 4, 4), (0, 0, 0))
     >>> [(y.start, y.stop) for z, y, x in parts]
     [(0, 24), (16, 40)]
     """

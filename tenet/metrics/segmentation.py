@@ -31,7 +31,7 @@ def iou(mask: NDArray[Any], truth: NDArray[Any]) -> float:
     --------
     >>> truth = np.array([0, 1, 1, 0], bool)
     >>> mask = np.array([0, 1, 1, 1], bool)
-    >>> round(iou(mask, truth), 3)
+    >>> round(float(iou(mask, truth)), 3)
     0.667
     """
     require_same_shape(mask, truth)
@@ -48,7 +48,7 @@ def dice(mask: NDArray[Any], truth: NDArray[Any]) -> float:
     --------
     >>> truth = np.array([0, 1, 1, 0], bool)
     >>> mask = np.array([0, 1, 1, 1], bool)
-    >>> dice(mask, truth)
+    >>> round(float(dice(mask, truth)), 3)
     0.8
     """
     require_same_shape(mask, truth)

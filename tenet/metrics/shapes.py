@@ -97,7 +97,7 @@ def measure_bead(
     >>> score = (z**2 + y**2 + x**2 <= 1).astype(float)  # a ball, 2 µm across
     >>> bead = measure_bead(score, 0.5, (0.1, 0.1, 0.1))
     >>> round(bead.volume_um3, 1), round(bead.sphericity, 1), round(bead.z_xy_ratio, 1)
-    (4.2, 1.0, 1.0)
+    (4.1, 1.0, 1.0)
     """
     mask = np.asarray(score_zyx) >= threshold
     if definition == "central":
@@ -214,9 +214,9 @@ def sphericity(
     Examples
     --------
     >>> z, y, x = np.mgrid[-15:16, -15:16, -15:16] * 0.1
-    >>> ball, box = z**2 + y**2 + x**2 <= 1, abs(z + y + x) < 1
-    >>> round(sphericity(ball, (0.1, 0.1, 0.1)), 2)
-    0.99
+    >>> ball, rod = z**2 + y**2 + x**2 <= 1, y**2 + x**2 <= 0.2**2
+    >>> round(sphericity(ball, (0.1, 0.1, 0.1)), 1), round(sphericity(rod, (0.1, 0.1, 0.1)), 1)
+    (1.0, 0.6)
     """
     spacing = _voxel_size(voxel_size_um)
     mask = _mask_zyx(mask_zyx)
@@ -263,8 +263,8 @@ def surface_um2(mask_zyx: NDArray[Any], voxel_size_um: Sequence[float]) -> float
     --------
     >>> z, y, x = np.mgrid[-15:16, -15:16, -15:16] * 0.1
     >>> ball = z**2 + y**2 + x**2 <= 1
-    >>> round(surface_um2(ball, (0.1, 0.1, 0.1)) / (4 * np.pi), 1)  # over the surface of a sphere
-    1.0
+    >>> round(float(surface_um2(ball, (0.1, 0.1, 0.1))), 1)  # a sphere has 12.6
+    12.5
     """
     size = np.asarray(_voxel_size(voxel_size_um))
     mask = np.pad(_mask_zyx(mask_zyx), 1)

@@ -32,7 +32,7 @@ def fwhm(profile: ArrayLike, spacing: float) -> float:
     Examples
     --------
     >>> x_um = np.linspace(-3, 3, 61)
-    >>> round(fwhm(np.exp(-(x_um**2) / 2), spacing=0.1), 2)  # 2√(2 ln 2) σ with σ = 1 µm
+    >>> round(float(fwhm(np.exp(-(x_um**2) / 2), spacing=0.1)), 2)  # a Gaussian, σ = 1 µm
     2.36
     """
     samples = np.asarray(profile, dtype=np.float64)

@@ -49,7 +49,7 @@ class TrainedModel:
     >>> import tenet
     >>> model = tenet.TrainedModel.load("models/mine")
     >>> model.params.scale, model.params.NA, model.threshold
-    (3, 0.8, 0.5)
+    (3, 0.3, 0.5)
     """
 
     folder: Path
@@ -91,8 +91,8 @@ class TrainedModel:
         --------
         >>> import tenet
         >>> model = tenet.TrainedModel.load("models/mine", device="cpu")
-        >>> model.params.coarse_voxel_size_um
-        (1.0, 0.31, 0.31)
+        >>> model.params.scale
+        3
         """
         folder = Path(folder)
         network, experiment = load_model(folder, device=device)
@@ -132,8 +132,8 @@ class TrainedModel:
         Examples
         --------
         >>> import tenet
-        >>> tenet.TrainedModel.load("models/mine").params.fine_voxel_size_um
-        (0.31, 0.31, 0.31)
+        >>> tenet.TrainedModel.load("models/mine").params.coarse_voxel_size_um
+        (1.0, 0.31, 0.31)
         """
         return self.experiment.params
 
@@ -175,9 +175,12 @@ class TrainedModel:
 
         Examples
         --------
+        >>> import numpy as np
         >>> import tenet
         >>> model = tenet.TrainedModel.load("models/calibrated")
-        >>> wrong = model.certainty.wrong(np.array([[[0.1, 0.5, 0.9]]]))
+        >>> shape = np.array([0.1, 0.5, 0.9], np.float32)
+        >>> model.certainty.wrong(shape).round(1)  # the probability of an error
+        array([0.1, 0.5, 0.1], dtype=float32)
         """
         if self.calibration is None:
             raise TenetError(
@@ -222,8 +225,8 @@ class TrainedModel:
         >>> import tenet
         >>> model = tenet.TrainedModel.load("models/mine")
         >>> range_ = model.intensity_range(tenet.open_stack("stack.tif"))
-        >>> range_
-        None
+        >>> print(range_.describe())
+        intensities 110 to 3092 become 0 to 1 (percentile 25 to 99.99)
         """
         method = normalisation or self.experiment.train_dataset.normalisation
         return model_range(stack, self.network, self.experiment, self.calibration, method)

@@ -62,9 +62,10 @@ def fine_tune(
     >>> from tenet.tasks.raw_stacks import RawStacks
     >>> experiment = tenet.load_experiment("mine")
     >>> raw = RawStacks([Path("stacks")])
-    >>> tenet.fine_tune(experiment, Path("models/mine"), Path("models/fine"), raw)
-    >>> tenet.TrainedModel.load("models/fine").folder
-    PosixPath('models/fine')
+    >>> models, phantoms = Path("models"), Path("phantoms")
+    >>> tenet.fine_tune(experiment, models / "mine", models / "fine", raw, phantoms=phantoms)
+    >>> tenet.TrainedModel.load(models / "fine").params.scale
+    3
     """
     device = torch.device(device)
     stacks, experiment = _opened(raw, experiment, pretrained)

@@ -50,6 +50,8 @@ def pretrain(
     >>> import tenet
     >>> experiment = tenet.load_experiment("mine")
     >>> tenet.pretrain(experiment, Path("phantoms"), Path("models/pretrained"))
+    ... # doctest: +ELLIPSIS
+    PSF network fitted to its model: mean squared error 0.00...
     >>> tenet.TrainedModel.load("models/pretrained").params.scale
     3
     """

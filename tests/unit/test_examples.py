@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from tenet.io.writing import write_ome_tiff
-from tenet.model.store import BINS, THRESHOLD, save_model
-from tenet.model.tenet import TENET
+from tenet.model.store import BINS, THRESHOLD
 from tenet.settings.load import PACKAGED, load_experiment
+from tenet.tasks.pretrain import pretrain
 
 ROOT = Path(__file__).parents[2]
 MODULES = [
@@ -88,26 +88,27 @@ def one_thread() -> Any:
 def folder(tmp_path_factory: pytest.TempPathFactory, phantom_folder: Path) -> Path:
     """What the examples are run in.
 
-    ``stack.tif`` has 6 planes of 24 × 20 pixels, as have the two of ``stacks``; ``phantoms`` are
-    three of 24 × 40 × 40 voxels. ``models/mine`` is the model of the experiment ``mine``, of scale
-    3, before any training. ``models/calibrated`` is the same model with a calibration.
+    ``stack.tif`` has 6 planes of 24 × 20 pixels, and each of the two ``stacks`` has 8. ``rois.csv``
+    names a bead in either, in two folds. ``phantoms`` are three of 24 × 40 × 40 voxels.
+    ``models/mine`` is pre-trained by the experiment ``mine``, of scale 3. ``models/calibrated`` is
+    the same model with a calibration.
     """
     folder = tmp_path_factory.mktemp("examples")
     experiments = folder / "config/experiments"
     experiments.mkdir(parents=True)
     experiment = load_experiment("scale3", overlays=["demo"], settings=_MINE, folder=PACKAGED)
     (experiments / "mine.json").write_text(experiment.model_dump_json())
-    network = TENET(experiment.params)
-    network.initialise(np.random.default_rng(0))
-    for name in ("mine", "calibrated"):
-        save_model(folder / "models" / name, network, experiment, {"kind": "pretrain"})
-    inside = np.linspace(0, 1, BINS).tolist()
-    calibration = {"threshold": 0.5, "inside": inside}
+    pretrain(experiment, phantom_folder, folder / "models/mine")
+    shutil.copytree(folder / "models/mine", folder / "models/calibrated")
+    calibration = {"threshold": 0.5, "inside": np.linspace(0, 1, BINS).tolist()}
     (folder / "models/calibrated" / THRESHOLD).write_text(json.dumps(calibration))
     rng = np.random.default_rng(1)
-    for name in ("stack", "stacks/image1", "stacks/image2"):
-        image = 100 + 3000 * rng.random((6, 24, 20)) ** 4
+    for name, planes in (("stack", 6), ("stacks/image1", 8), ("stacks/image2", 8)):
+        image = 100 + 3000 * rng.random((planes, 24, 20)) ** 4
         write_ome_tiff(folder / f"{name}.tif", image.astype(np.uint16), (1.0, 0.31, 0.31))
+    (folder / "rois.csv").write_text(
+        "roi,image,z,y,x,fold\n1,1,4,12,10,0\n2,2,4,12,10,1\n", encoding="utf-8"
+    )
     shutil.copytree(phantom_folder, folder / "phantoms")
     return folder
 

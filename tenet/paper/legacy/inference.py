@@ -207,7 +207,7 @@ class Inference:
         >>> inference = Inference("mine", models=Path("models"), out=Path("pictures"))
         >>> (result,) = inference.get_result("stacks", num_results=1)
         >>> result.read("shape").shape
-        (18, 24, 20)
+        (24, 24, 20)
         """
         folder = datapath if datapath is not None else self.experiment.train_dataset.folderpath
         if not str(folder):

@@ -56,11 +56,10 @@ class BeadsInference(Inference):
 
         Examples
         --------
-        >>> _ = Path("rois.csv").write_text("roi,image,z,y,x\n1,1,3,12,10\n")
         >>> beads = BeadsInference("mine", models=Path("models"), out=Path("pictures"))
         >>> measured = beads.evaluate(beads.get_result("stacks"), Path("rois.csv"))
-        >>> measured["n"]
-        1
+        >>> list(measured["table"]["roi"])
+        [1, 2]
         """
         rows = []
         for result in results:
@@ -165,8 +164,9 @@ class SimulationInference(Inference):
 
         Examples
         --------
+        >>> import numpy as np
         >>> from tenet.data.phantoms.store import save_phantom
-        >>> truth = np.zeros((18, 24, 20), np.uint8)
+        >>> truth = np.zeros((24, 24, 20), np.uint8)
         >>> truth[6:12, 8:16, 8:12] = 1
         >>> _ = save_phantom("truth/image1.zarr.zip", truth, 1.0 * truth)
         >>> simulation = SimulationInference("mine", models=Path("models"), out=Path("pictures"))
