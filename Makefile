@@ -54,4 +54,4 @@ clean:
 	rm -rf $(DEMO) results/bench results/quality results/quality_quick results/quality_gpu
 
 clean-all: clean
-	rm -rf .venv .snakemake .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .snakemake .mypy_cache .pytest_cache .ruff_cache site

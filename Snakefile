@@ -5,7 +5,7 @@
 #   snakemake results/fig3.pdf                         one figure and what it needs
 #   snakemake results/enhanced/NAME.ome.tif            a stack of config/samples.tsv
 #
-# A profile for each place is in profiles/, what can be set is explained in config/README.md.
+# A profile for each place is in profiles/, docs/pipeline.md explains what can be set.
 from snakemake.utils import min_version
 
 min_version("9.27")

@@ -92,10 +92,17 @@ def enhance(
 
     Examples
     --------
-    >>> shape, brightness = tenet.enhance("stack.tif", "models/mine")  # doctest: +SKIP
-    >>> shape, brightness = tenet.enhance(
-    ...     array, "models/mine", voxel_size_um=(1.0, 0.12, 0.12)
-    ... )  # doctest: +SKIP
+    >>> import tenet
+    >>> shape, brightness = tenet.enhance("stack.tif", "models/mine")
+    >>> shape.shape  # of 6 planes, with a model of scale 3
+    (18, 24, 20)
+
+    Many stacks in memory, with a model that is loaded once:
+
+    >>> model = tenet.TrainedModel.load("models/mine")
+    >>> array = tenet.open_stack("stack.tif").read()
+    >>> shape, brightness = tenet.enhance(array, model, voxel_size_um=(1.0, 0.31, 0.31))
+    >>> segmented = shape >= model.threshold
     """
     if isinstance(stack, str | os.PathLike):
         opened = open_stack(stack, channel=channel, planes_are=planes_are)

@@ -83,7 +83,7 @@ def train_alignment(
         f"align {seed} {digest(pretrained / MODEL)} {experiment.effective()} "
         f"{phantoms_digest(phantoms)}"
     )
-    half_precision = experiment.pretrain_loop.precision == "bfloat16"
+    half_precision = experiment.pretrain_loop.half_precision
     if is_trained(folder, identity):
         model, _ = load_model(folder, device=device)
         model.half_precision = half_precision

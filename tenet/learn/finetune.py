@@ -295,7 +295,7 @@ def finetune_task(
         source.aligner = None
     model.load_weights(source.state_dict(), where=str(pretrained / MODEL))
     model.to(device)
-    model.half_precision = experiment.train_loop.precision == "bfloat16"
+    model.half_precision = experiment.train_loop.half_precision
     model.freeze_norm = experiment.train_loop.freeze_norm or mode == "decoder"
     volumes = [] if phantoms is None else open_phantoms(phantoms)
     images: Crops

@@ -63,7 +63,7 @@ def pretrain(
         The best model, in evaluation mode; that of the folder where it was trained already.
     """
     identity = f"pretrain {seed} {experiment.effective()} {phantoms_digest(phantoms)}"
-    half_precision = experiment.pretrain_loop.precision == "bfloat16"
+    half_precision = experiment.pretrain_loop.half_precision
     if is_trained(folder, identity):
         model, _ = load_model(folder, device=device)
         model.half_precision = half_precision

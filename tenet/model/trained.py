@@ -82,7 +82,7 @@ class TrainedModel:
         """
         folder = Path(folder)
         network, experiment = load_model(folder, device=device)
-        network.half_precision = experiment.train_loop.precision == "bfloat16"
+        network.half_precision = experiment.train_loop.half_precision
         if align and network.aligner is None:
             raise TenetError(
                 f"{folder} has no alignment network: it needs align_params in the experiment, and "

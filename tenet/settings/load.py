@@ -61,6 +61,15 @@ def load_experiment(
     TenetError
         If a file is missing, not JSON, or beyond the limits on files; if a key is unknown or a
         value impossible.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> experiment = tenet.load_experiment("scale3", settings={"params": {"NA": 0.35}})
+    >>> experiment.params.NA, experiment.params.scale, experiment.params.fine_voxel_size_um[1]
+    (0.35, 3, 0.31)
+    >>> tenet.load_experiment("scale3", overlays=["demo"]).params.network
+    'coarse'
     """
     path, layers = _layers(name, overlays, settings, folder)
     experiment = parse_experiment(layers.values, where=str(path))
@@ -87,6 +96,12 @@ def origins(
         As JSON has it.
     origin : str
         A file, ``--set``, or ``default`` where nothing says it.
+
+    Examples
+    --------
+    >>> found = origins("scale3", settings={"params": {"NA": 0.35}})
+    >>> [(key, value, where) for key, value, where in found if key in ("params.NA", "params.bet_z")]
+    [('params.NA', 0.35, '--set'), ('params.bet_z', 5.0, 'default')]
     """
     experiment = load_experiment(name, overlays=overlays, settings=settings, folder=folder)
     _, layers = _layers(name, overlays, settings, folder)
@@ -146,6 +161,11 @@ def nested_settings(options: Sequence[str]) -> dict[str, Any]:
     ------
     TenetError
         If one is not of this form, begins as JSON and is none, or is at odds with another one.
+
+    Examples
+    --------
+    >>> nested_settings(["params.NA=0.8", "params.blur_mode=gaussian"])
+    {'params': {'NA': 0.8, 'blur_mode': 'gaussian'}}
     """
     nested: dict[str, Any] = {}
     for option in options:

@@ -1,11 +1,10 @@
 """Whether two models are of one microscope."""
 
+from tenet.physics.optics import Optics
 from tenet.settings.schema import ModelParams
 
-#: What the model PSF follows from, besides its kind.
-GIBSON_LANNI = (
-    "NA", "wavelength", "photons", "ns", "ng0", "ng", "ni0", "ni", "ti0", "tg0", "tg", "pZ",
-)  # fmt: skip
+#: Settings that the model PSF follows from.
+GIBSON_LANNI = tuple(name.removesuffix("_um") for name in Optics._fields)
 GAUSSIAN = ("bet_z", "bet_xy")
 VOXELS = ("res_lateral", "res_axial")
 
@@ -19,6 +18,14 @@ def differing_optics(own: ModelParams, source: ModelParams) -> str | None:
         Of the model that is to be trained.
     source : ModelParams
         Of the pre-trained model that it starts from.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> source = tenet.load_experiment("scale3").params
+    >>> own = tenet.load_experiment("scale3", settings={"params": {"NA": 0.35}}).params
+    >>> differing_optics(own, source)
+    'NA 0.35 (pre-trained: 0.3)'
     """
     keys = ["blur_mode", *VOXELS, *(GAUSSIAN if own.blur_mode == "gaussian" else GIBSON_LANNI)]
     differing = [

@@ -33,6 +33,14 @@ def sample_experiment(
 
     `sample_grid`, with a PSF grid that spans five theoretical full widths at half maximum along z
     and four across.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> base = tenet.load_experiment("sample")
+    >>> mine = sample_experiment(base, (1.0, 0.25, 0.25), where="stack.tif", na=0.9)
+    >>> mine.params.scale, mine.params.NA, mine.params.fine_voxel_size_um
+    (4, 0.9, (0.25, 0.25, 0.25))
     """
     experiment = sample_grid(
         base,

@@ -24,14 +24,14 @@ def fine_tune(
     out: Path,
     raw: RawStacks | None,
     *,
-    tuning: Path | None,
-    phantoms: Path | None,
-    mode: finetune.TrainMode,
-    align: bool | None,
-    device: torch.device,
-    seed: int,
+    tuning: Path | None = None,
+    phantoms: Path | None = None,
+    mode: finetune.TrainMode = "old",
+    align: bool | None = None,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
 ) -> None:
-    """Fine-tune on raw stacks, and calibrate.
+    """Fine-tune on raw stacks, and calibrate; the same call goes on after an interruption.
 
     Parameters
     ----------
@@ -41,11 +41,22 @@ def fine_tune(
         Folders of the pre-trained model and of the new one.
     raw : RawStacks or None
         None: images are made from phantoms instead.
-    tuning : Path or None
-        Held-out phantoms for the calibration.
-    phantoms, mode, align, device, seed
-        As in `learn.finetune`.
+    tuning : Path, optional
+        Folder of tuning phantoms; without them the model is not calibrated.
+    phantoms : Path, optional
+        Folder of phantoms, for rehearsal and where there are no raw stacks.
+    mode, align, seed
+        As in `tenet.learn.finetune.finetune`.
+    device : torch.device or str
+        Where to compute.
+
+    Raises
+    ------
+    TenetError
+        If the settings, model, stacks, phantoms or checkpoint cannot be used, or another process
+        trains in `out`.
     """
+    device = torch.device(device)
     stacks, experiment = _opened(raw, experiment, pretrained)
     images = {
         "pretrained": str(pretrained),

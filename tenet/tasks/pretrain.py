@@ -15,11 +15,37 @@ def pretrain(
     phantoms: Path,
     out: Path,
     *,
-    tuning: Path | None,
-    device: torch.device,
-    seed: int,
+    tuning: Path | None = None,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
 ) -> None:
-    """Pre-train, and calibrate on `tuning` phantoms if there are any; see `learn.pretrain`."""
+    """Pre-train a model, and calibrate the model; the same call goes on after an interruption.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Settings, as of `load_experiment`.
+    phantoms : Path
+        Folder of the phantoms that are trained on.
+    out : Path
+        Receives the model.
+    tuning : Path, optional
+        Folder of tuning phantoms; without them the model is not calibrated.
+    device : torch.device or str
+        Where to compute.
+    seed : int
+        All random draws follow from it.
+
+    Raises
+    ------
+    TenetError
+        If the settings, phantoms or checkpoint cannot be used, or another process trains in `out`.
+
+    See Also
+    --------
+    tenet.learn.pretrain.pretrain : the training itself.
+    """
     with training(out):
+        device = torch.device(device)
         model = pretraining.pretrain(experiment, phantoms, out, device=device, seed=seed)
         calibration.complete(model, tuning, out, seed=seed)

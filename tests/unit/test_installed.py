@@ -139,6 +139,7 @@ def test_it_is_the_installed_package_and_the_paper_is_missing(
 def test_the_version_is_that_of_the_project(elsewhere: Elsewhere) -> None:
     said = elsewhere.python("-c", "import tenet; print(tenet.__version__)")
     assert said.strip() == PROJECT["version"]
+    assert elsewhere.tenet("--version").split()[-1] == PROJECT["version"]
 
 
 def test_settings_come_with_it(elsewhere: Elsewhere) -> None:

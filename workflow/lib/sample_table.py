@@ -82,7 +82,7 @@ def _text(path: Path) -> str:
         regular_file(path, most_bytes=MOST_BYTES)
         content = path.read_bytes()
     except TenetError as error:
-        raise ValueError(f"sample table {error}; config/README.md tells what it holds") from None
+        raise ValueError(f"sample table {error}; docs/pipeline.md tells what it holds") from None
     except OSError as error:
         raise ValueError(f"sample table {path}: cannot be read ({one_line(error)})") from None
     if content.startswith(WORKBOOKS):

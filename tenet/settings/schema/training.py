@@ -80,6 +80,11 @@ class Optimisation(Section):
             raise ValueError("compile and accumulate exclude each other: give a larger batch_size")
         return self
 
+    @property
+    def half_precision(self) -> bool:
+        """Whether networks run in bfloat16, where that is fast."""
+        return self.precision == "bfloat16"
+
     def steps_of(self, crops: int) -> int:
         """Steps that so many crops make, at least one."""
         return max(crops // (self.batch_size * self.accumulate), 1)

@@ -14,7 +14,7 @@ from tenet.settings.optics import differing_optics
         ({}, None),
         ({"dropout": 0.4, "size_z": 101, "bet_z": 3.0, "threshold": 0.4}, None),
         ({"NA": 0.35}, "NA 0.35 (pre-trained: 0.3)"),
-        ({"pZ": 50, "photons": 2}, "photons 2 (pre-trained: 1), pZ 50 (pre-trained: 0)"),
+        ({"pZ": 50, "photons": 2}, "pZ 50 (pre-trained: 0), photons 2 (pre-trained: 1)"),
         ({"blur_mode": "gaussian"}, "blur_mode gaussian (pre-trained: gibsonlanni)"),
         ({"res_axial": 1.1}, "res_axial 1.1 (pre-trained: 1)"),
     ],
