@@ -19,6 +19,7 @@ import tifffile
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, label, map_coordinates, zoom
 
+from tenet.enhance.views import save
 from tenet.metrics.widths import fwhm
 
 REACH_UM, WIDE_UM = 0.6, 1.0
@@ -160,7 +161,7 @@ def main() -> None:
             panel.imshow(volume.max(axis), cmap="gray", extent=extent)
             panel.plot(tips[:, others[1]], tips[:, others[0]], "o", mfc="none", mec="#d55e00", ms=5)
             panel.set(title=f"{name}, along {'zyx'[axis]}", xlabel="µm", ylabel="µm")
-    figure.savefig(out, dpi=110)
+    save(figure, Path(out), dpi=110)
 
 
 if __name__ == "__main__":

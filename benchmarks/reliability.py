@@ -18,6 +18,7 @@ import seaborn
 from numpy.typing import NDArray
 
 from tenet.data.phantoms.store import open_phantoms
+from tenet.enhance.views import save
 from tenet.io.open import open_stack
 from tenet.model.trained import TrainedModel
 from tenet.paper.figures.quality import CONDITIONS as LABELS
@@ -78,7 +79,7 @@ def main() -> None:
     axes.set(xlabel="Uncertainty", ylabel="Share of voxels that are wrong", aspect="equal")
     axes.set_title("Simulated phantoms", fontsize=9, loc="left")
     axes.legend(frameon=False, fontsize=8)
-    figure.savefig(out, dpi=200)
+    save(figure, Path(out), dpi=200)
 
 
 if __name__ == "__main__":

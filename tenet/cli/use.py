@@ -44,10 +44,6 @@ def enhance(
         bool,
         typer.Option("--uncertainty", help="Also how likely each voxel is segmented wrongly."),
     ] = False,
-    flips: Annotated[
-        int,
-        typer.Option(help="Mean over 4 or 8 mirror images: a little better, as much slower."),
-    ] = 1,
     rois: Rois = None,
     fold: Fold = None,
     normalisation: Normalisation = None,
@@ -73,7 +69,6 @@ def enhance(
         normalisation=normalisation,
         align=align,
         tile_zyx_shape=tile,
-        flips=flips,
         as_zarr=as_zarr,
         uncertainty=uncertainty,
         sheet=sheet,

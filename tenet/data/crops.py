@@ -1,7 +1,7 @@
 """Crops for training: where they are cut, which are accepted, how they are turned.
 
-Everything is a function of the generator passed in, so that a resumed training draws the same
-crops. Crops are Z, Y, X; intensities lie in [0, 1].
+Every draw is a function of the generator that is passed in, so that a resumed training draws the
+same crops. Crops are Z, Y, X; intensities lie in [0, 1].
 """
 
 import math
@@ -23,7 +23,7 @@ Crop = TypeVar("Crop")
 
 
 class Phantom(Protocol):
-    """What is needed of a synthetic volume (see `tenet.data.phantoms`)."""
+    """A synthetic volume, as far as crops need one (see `tenet.data.phantoms`)."""
 
     @property
     def zyx_shape(self) -> Triple:
@@ -41,9 +41,9 @@ class Phantom(Protocol):
 class Acceptance:
     """Which crops of a stack are worth training on.
 
-    A crop is accepted if its mean intensity is at least `relative_mean` times that of its stack,
-    and otherwise with a small probability, so that background is seen too, but seldom. Of
-    `max_tries` refused crops the brightest is taken.
+    A crop is accepted if its mean intensity is at least `relative_mean` times that of its stack.
+    Another crop is accepted with a small probability, so that training sees background too, but
+    seldom. After `max_tries` refused crops the brightest of them is taken.
 
     Attributes
     ----------
@@ -170,7 +170,7 @@ class PhantomCrops:
 class StackCrops:
     """Crops of raw stacks, normalised to [0, 1].
 
-    Making one goes through each stack once, for its mean intensity.
+    `StackCrops` reads each stack once when it is made, for the mean intensity of the stack.
 
     Parameters
     ----------

@@ -43,7 +43,6 @@ def enhance(
     channel: int | None = None,
     planes_are: Literal["C", "T"] | None = None,
     align: bool | None = None,
-    flips: int = 1,
     device: torch.device | str = "auto",
     progress: Progress | None = None,
 ) -> EnhancedStack:
@@ -67,8 +66,6 @@ def enhance(
     align : bool, optional
         Whether planes are aligned first; by default where the model can. Of a `TrainedModel` that
         is known already.
-    flips : {1, 4, 8}
-        Mirror images whose mean is taken.
     device : torch.device or str
         Where to compute; "auto" takes a GPU where there is one. A `TrainedModel` stays where it is.
     progress : callable, optional
@@ -123,4 +120,4 @@ def enhance(
     if mismatch:
         warnings.warn(f"{opened.path}: {mismatch}", stacklevel=2)
     image = normalise(opened.read(), model.intensity_range(opened))
-    return EnhancedStack(*enhance_array(model.network, image, flips=flips, progress=progress))
+    return EnhancedStack(*enhance_array(model.network, image, progress=progress))

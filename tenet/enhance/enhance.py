@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tenet.enhance.memory import (
     DECONVOLUTION_BYTES,
@@ -37,12 +36,6 @@ from tenet.types import Progress, Triple, VoxelSize
 CHANNELS = ("shape", "brightness")
 #: Probability that a voxel is on the wrong side of the threshold.
 UNCERTAINTY = "uncertainty"
-#: Axes (of N, C, Z, Y, X) that are flipped for so many passes.
-FLIPS: dict[int, tuple[tuple[int, ...], ...]] = {
-    1: ((),),
-    4: ((), (3,), (4,), (3, 4)),
-    8: ((), (2,), (3,), (4,), (2, 3), (2, 4), (3, 4), (2, 3, 4)),
-}
 
 
 # Enhancing ----------------------------------------------------------------------------------------
@@ -57,7 +50,6 @@ def enhance_stack(
     voxel_size_um: VoxelSize | None = None,
     tile_zyx_shape: Triple | None = None,
     overlap_zyx: Triple | None = None,
-    flips: int = 1,
     uncertainty: bool = False,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
@@ -84,9 +76,6 @@ def enhance_stack(
     tile_zyx_shape, overlap_zyx : tuple of int, optional
         Most coarse voxels of a tile, and how many neighbours share; see `default_tile` and
         `default_overlap`.
-    flips : {1, 4, 8}
-        Enhance it as it is, or average over its mirror images in the plane, or in all axes: so many
-        times slower.
     uncertainty : bool
         Whether to write a third channel, "uncertainty": how likely each voxel is segmented wrongly.
     device : torch.device or str, optional
@@ -104,12 +93,12 @@ def enhance_stack(
     ------
     TenetError
         If the voxel size is not known, the stack holds NaN or infinite intensities, the tile is too
-        small for the overlap, there is no memory for the smallest tile, `flips` is another number,
-        the disk is full, or uncertainty is wanted of a model that was never calibrated.
+        small for the overlap, there is no memory for the smallest tile, the disk is full, or
+        uncertainty is wanted of a model that was never calibrated.
     """
     certainty = model.certainty if uncertainty else None
     devices = _devices(model.network, device)
-    tenet = _Tiled(model.network, tile_zyx_shape, overlap_zyx, devices, flips, certainty)
+    tenet = _Tiled(model.network, tile_zyx_shape, overlap_zyx, devices, certainty)
     return restore_stack(tenet, stack, range_, out, voxel_size_um=voxel_size_um, progress=progress)
 
 
@@ -126,7 +115,6 @@ def enhance_array(
     *,
     tile_zyx_shape: Triple | None = None,
     overlap_zyx: Triple | None = None,
-    flips: int = 1,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -138,7 +126,7 @@ def enhance_array(
         Put into evaluation mode, and on `device` if one is given; `model.half_precision` decides.
     image_zyx : ndarray
         Intensities in [0, 1], shape (Z, Y, X).
-    tile_zyx_shape, overlap_zyx, flips, device, progress
+    tile_zyx_shape, overlap_zyx, device, progress
         As for `enhance_stack`.
 
     Returns
@@ -151,7 +139,7 @@ def enhance_array(
     TenetError
         If the array is not three-dimensional, or not within [0, 1].
     """
-    tenet = _Tiled(model, tile_zyx_shape, overlap_zyx, _devices(model, device), flips)
+    tenet = _Tiled(model, tile_zyx_shape, overlap_zyx, _devices(model, device))
     shape, brightness = restore_array(tenet, image_zyx, progress=progress)
     return shape, brightness
 
@@ -165,12 +153,9 @@ class _Tiled:
         tile_zyx_shape: Triple | None,
         overlap_zyx: Triple | None,
         devices: Sequence[torch.device],
-        flips: int = 1,
         certainty: Certainty | None = None,
     ) -> None:
-        if flips not in FLIPS:
-            raise TenetError(f"flips is {flips}; it must be one of {', '.join(map(str, FLIPS))}")
-        self.flips, self.certainty = FLIPS[flips], certainty
+        self.certainty = certainty
         self.channels = CHANNELS if certainty is None else (*CHANNELS, UNCERTAINTY)
         self.params, self.scale = model.params, model.params.scale
         self.bytes_per_voxel = bytes_per_voxel(model)
@@ -236,7 +221,7 @@ class _Tiled:
     def _whole(
         self, model: TENET, shown_zyx: NDArray[np.float32], tile: Tile
     ) -> NDArray[np.float32]:
-        enhanced = _enhance_tile(model, shown_zyx, tile, self.flips)
+        enhanced = _enhance_tile(model, shown_zyx, tile)
         if self.certainty is None:
             return enhanced
         return np.concatenate([enhanced, self.certainty.wrong(enhanced[:1])])
@@ -251,13 +236,8 @@ def _devices(model: TENET, device: torch.device | str | None) -> list[torch.devi
 
 
 @torch.inference_mode()
-def _enhance_tile(
-    model: TENET,
-    shown_zyx: NDArray[np.float32],
-    tile: Tile,
-    flips: Sequence[tuple[int, ...]],
-) -> NDArray[np.float32]:
-    """Shape probability and brightness (2, Z·s, Y, X) of one tile in [0, 1], mean over flips."""
+def _enhance_tile(model: TENET, shown_zyx: NDArray[np.float32], tile: Tile) -> NDArray[np.float32]:
+    """Shape probability and brightness (2, Z·s, Y, X) of one tile, in [0, 1]."""
     alignment, scale = model.params.coarse_divisor_zyx, model.params.scale
     # Replicated at the far ends, so that the near ones stay aligned with the pooling; it is what
     # the network's own convolutions do at a border, and works however small the tile is.
@@ -273,15 +253,10 @@ def _enhance_tile(
     image = image[..., z, y, x]
     if estimate is not None:
         estimate = estimate[..., z.start * scale : z.stop * scale, y, x]
-    total: Tensor | None = None
-    for axes in flips:
-        flipped = None if estimate is None else estimate.flip(axes)
-        enhanced = model.enhance(image.flip(axes), estimate=flipped)
-        both = torch.cat([enhanced["shape_probability"], enhanced["brightness"]], dim=1).float()
-        total = both.flip(axes) if total is None else total.add_(both.flip(axes))
-    assert total is not None
+    enhanced = model.enhance(image, estimate=estimate)
+    both = torch.cat([enhanced["shape_probability"], enhanced["brightness"]], dim=1).float()
     planes, rows, columns = lengths
-    return (total[0, :, : planes * scale, :rows, :columns] / len(flips)).cpu().numpy()
+    return both[0, :, : planes * scale, :rows, :columns].cpu().numpy()
 
 
 def psf_before_and_after(

@@ -1,4 +1,4 @@
-"""The alignment network: misaligned phantoms as input, the same images still as the target."""
+"""Training of the alignment network: from images whose planes moved to the same images, still."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -120,7 +120,7 @@ def train_alignment(
 
 
 class AlignmentTask:
-    """Still images from misaligned ones, with the encoder as the judge where it is asked for."""
+    """Learn still images from misaligned ones, judged by the encoder where `loss_mode` says so."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class AlignmentTask:
         tenet.encoder.eval()
 
     def parameter_groups(self) -> list[dict[str, list[torch.nn.Parameter]]]:
-        """The alignment network's."""
+        """The parameters of the alignment network."""
         return [{"params": list(self.model.parameters())}]
 
     def terms(

@@ -1,4 +1,4 @@
-"""What a model needs before it is used: a threshold, an intensity level, and its PSF measured.
+"""What a model needs before use: a threshold, an intensity level, and the widths of its PSF.
 
 All of it comes from held-out phantoms blurred by the model's own PSF, never from the data that the
 model will be judged on.
@@ -112,7 +112,7 @@ def calibrate(model: TENET, phantoms: Path, folder: Path, *, seed: int = 0) -> d
 
 
 def _known(found: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """The medians of levels, but for those that have no meaning."""
+    """Medians of levels, without the levels that have no meaning."""
     medians = {kind: round(float(np.median(values)), 6) for kind, values in found.items()}
     return {k: v for k, v in medians.items() if math.isfinite(v) and 0 < v <= MOST_LEVEL}
 
@@ -151,7 +151,7 @@ def complete(model: TENET, phantoms: Path | None, folder: Path, *, seed: int = 0
 
 
 def write_psf_table(model: TENET, folder: Path) -> None:
-    """Widths of the PSF that the model started from and of the one it has, as ``psf.csv``.
+    """Write ``psf.csv``: widths of the PSF that the model started from, and of its present PSF.
 
     A width is left out where the grid of the PSF does not reach down to half of the maximum.
     """

@@ -1,4 +1,4 @@
-"""Elastic weight consolidation: weights that pre-training needed are held."""
+"""Elastic weight consolidation, which holds the weights that pre-training needed."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -33,9 +33,10 @@ class ElasticWeights:
     """Elastic weight consolidation: hold on to what pre-training found important.
 
     ℒ_EWC = (λ/2) Σ F (θ - θ*)² / #parameters, where F is the diagonal of the empirical Fisher
-    information: the *mean over batches of the squared gradient* of a negative log-likelihood.
-    Pre-training takes its loss, a mean over voxels, times the number of voxels in a crop: that is
-    the scale of λ. Without that factor F would be smaller by its square, and the term nothing.
+    information: the *mean over batches of the squared gradient* of a negative log-likelihood. For
+    F, pre-training multiplies its loss, a mean over voxels, by the number of voxels in a crop,
+    because λ is on that scale. Without the factor, F would be smaller by the square of that number,
+    and the term would be nothing.
 
     Parameters
     ----------

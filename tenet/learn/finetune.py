@@ -189,11 +189,12 @@ def evaluate(
 def scan_stretch(task: "FinetuneTask", seed: int) -> dict[str, Any]:
     """Find how long the PSF is, as what explains the stacks best with everything following it.
 
-    A gradient takes the estimate of the structure as it is, although that follows the PSF: from a
-    longer one, deconvolution makes sharper structure. So the gradient leads to PSFs that are too
-    long, and with few planes may point the wrong way. Here each PSF has its own estimate, of the
-    same windows with the same noise. Their borders do not count: light comes from beyond them. Nor
-    does it count how strong the noise is: a bead that is lost at one length would decide alone.
+    A gradient takes the estimated structure as fixed, although the structure follows the PSF: from
+    a longer PSF, deconvolution makes sharper structure. So a gradient leads to PSFs that are too
+    long, and with few planes it may point the wrong way. Here each PSF has an estimate of its own,
+    of the same windows with the same noise. The borders of windows do not count, because light
+    comes from beyond them. The strength of the noise does not count either, because a bead that is
+    lost at one length would else decide alone.
 
     Parameters
     ----------
@@ -347,7 +348,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 class FinetuneTask:
-    """ℒ_rec + priors on raw crops, with what was learned before held on to."""
+    """Minimise ℒ_rec and the priors on raw crops, and hold on to what was learned before."""
 
     def __init__(
         self,
@@ -361,7 +362,6 @@ class FinetuneTask:
         self.model, self.experiment, self.images = model, experiment, images
         self.settings = experiment.train_loop
         self.elastic, self.rehearsal = elastic, rehearsal
-        self.encoder_sees_raw = self.settings.encoder_learns_from == "raw"
         trained = {
             "encoder": mode != "decoder",
             "psf": mode != "encoder",
@@ -409,8 +409,7 @@ class FinetuneTask:
     def terms(self, model: TENET, image: Tensor, masked: Tensor) -> dict[str, Tensor]:
         """The weighted losses of one batch of raw crops."""
         weights = self.settings
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.encoder_sees_raw):
-            enhanced = model.enhance(masked)
+        enhanced = model.enhance(masked)
         rec = self.reconstruct(enhanced, image, model)
         terms = {
             "reconstruction": reconstruction_loss(rec, image, model.noise.variance(rec)),

@@ -1,4 +1,4 @@
-"""Where fine-tuning takes its images from: raw stacks, or phantoms seen by the pre-trained PSF."""
+"""The images of fine-tuning: crops of raw stacks, or of phantoms seen by the pre-trained PSF."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -93,8 +93,9 @@ class RawCrops:
     def windows(self, most: int, rng: np.random.Generator) -> list[Tensor]:
         """Parts of the validation stacks, of whole depth where that is no more than a crop's.
 
-        Those with the most signal of eight times as many that are drawn. A stack that is not two
-        windows wide is one window: two would share much of it, and count it twice.
+        Eight times as many windows are drawn, and those with the most signal are kept. A stack that
+        is narrower than two windows is one window, because two windows would share much of the
+        stack and count that part twice.
         """
         crops = self.crops["val"]
         planes = crops.crop_zyx_shape[0]

@@ -1,4 +1,4 @@
-"""The log that TensorBoard shows, written at once: a full disk is told where it is met."""
+"""The log that TensorBoard shows. Each entry is written at once, so that a full disk is noticed."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ class EventLog:
         self._folder, self._file, self._records = folder, file, RecordWriter(file)
 
     def begin(self, epoch: int) -> None:
-        """Tell that whatever another file says of this epoch and later ones does not count."""
+        """Say that entries of other files do not count from this epoch on."""
         from tensorboard.compat.proto.event_pb2 import SessionLog
 
         self._add(file_version="brain.Event:2")

@@ -1,8 +1,8 @@
 """The training loop, read from top to bottom, for pre-training and fine-tuning alike.
 
-Every random draw of a step is a function of (seed, epoch, step), never of what ran before. So an
-interrupted training that goes on from its checkpoint ends with the same weights as one that never
-stopped.
+Every random draw of a step is a function of (seed, epoch, step), and never of what ran before. So a
+training that was interrupted and goes on from its checkpoint ends with the same weights as a
+training that never stopped.
 """
 
 import contextlib
@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tenet.errors import TenetError, one_line
 from tenet.io.atomic import save_table
@@ -31,9 +30,12 @@ from tenet.learn.log import EventLog, event_log
 from tenet.learn.schedule import Schedule
 from tenet.model.store import HISTORY, digest_of, load_tensors, not_finite, on_cpu, save_tensors
 from tenet.model.weights import check_weights
-from tenet.networks.blocks import checkpoint_blocks, hasten_encoders
+from tenet.networks.blocks import checkpoint_blocks, record_encoders
 from tenet.progress import shown
 from tenet.settings.schema import Optimisation, Section, validated
+
+if TYPE_CHECKING:
+    from timm.utils import ModelEmaV3
 
 CHECKPOINT = "checkpoint.pt"
 #: Where the history and the checkpoint of an alignment are, below the folder of the model.
@@ -46,7 +48,7 @@ Terms = Mapping[str, Tensor]
 
 
 class Task(Protocol):
-    """What is learned: parameters, and the weighted terms of the loss for a step."""
+    """A task to learn: parameters, and the weighted terms of the loss for a step."""
 
     @property
     def model(self) -> nn.Module:
@@ -108,8 +110,8 @@ def train(
 ) -> dict[str, Any]:
     """Train, keeping the best weights.
 
-    The checkpoint stays, so that the same training goes straight to its end: whoever has written
-    all that comes of it calls `forget`.
+    The checkpoint stays, so that the same training, started again, goes straight to its end. Who
+    has written all results of the training calls `forget`.
 
     Parameters
     ----------
@@ -141,10 +143,8 @@ def train(
     run.resume()
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     on_gpu = any(parameter.is_cuda for parameter in parameters)
-    if settings.compile:
-        hasten_encoders(model, "compiled")
-    elif on_gpu and settings.accumulate == 1 and not settings.checkpoint:
-        hasten_encoders(model, "recorded")
+    if on_gpu and settings.accumulate == 1 and not settings.checkpoint:
+        record_encoders(model, True)
     readers = min(MOST_READERS, torch.get_num_threads()) if on_gpu else 1
     total = settings.n_epochs * plan.steps_per_epoch
     done = run.epoch * plan.steps_per_epoch
@@ -171,7 +171,7 @@ def train(
                 optimiser.step()
                 schedule.after_step()
                 if average is not None:
-                    average.update_parameters(model)
+                    average.update(model, step=schedule.steps)
             sums = {name: total.item() for name, total in totals.items()}
             _check_losses("loss", sums, run.epoch)
             validation = _validate(task, average.module if average is not None else model)
@@ -180,12 +180,12 @@ def train(
             run.finish_epoch(sums, validation, log, time.monotonic() - started)
             meter(run.epoch * plan.steps_per_epoch, total, run.last_epoch())
     model.load_state_dict(run.best_weights)
-    hasten_encoders(model, None)
+    record_encoders(model, False)
     return dict(optimiser.state_dict())
 
 
 def forget(folder: Path, made: str | None) -> None:
-    """Delete the checkpoint of a training, of which everything is written.
+    """Delete the checkpoint of a training whose results are all written.
 
     Parameters
     ----------
@@ -209,25 +209,17 @@ def _check_losses(name: str, losses: Mapping[str, float], epoch: int) -> None:
         )
 
 
-def averaged(model: nn.Module, most: float) -> AveragedModel:
+def averaged(model: nn.Module, most: float) -> "ModelEmaV3":
     """Average weights over steps, with a decay that rises to `most`: 1 − n^(−2/3) at the nth."""
+    from timm.utils import ModelEmaV3  # takes a second
 
-    def blend(average: Any, weights: Any, _: Tensor | int) -> None:
-        if not average[0].is_floating_point():  # counts and indices, which have no mean
-            for ours, theirs in zip(average, weights, strict=True):
-                ours.copy_(theirs)
-            return
-        step = int(result.n_averaged) + 1  # its copy on the GPU would have to be waited for
-        get_ema_multi_avg_fn(min(most, 1 - step ** (-2 / 3)))(average, weights, step)
-
-    result = AveragedModel(model, multi_avg_fn=blend, use_buffers=True)
-    return result
+    return ModelEmaV3(model, decay=most, use_warmup=True)
 
 
 def _drawn_ahead(
     task: Task, plan: Plan, epoch: int, readers: int
 ) -> Iterator[tuple[np.random.Generator, list[Any]]]:
-    """What each step of an epoch is made of; the next are read while one is worked on."""
+    """Yield what each step of an epoch needs; threads read the next steps meanwhile."""
 
     def read(step: int) -> tuple[np.random.Generator, list[Any]]:
         rng = generator_for(plan.seed, 0, epoch, step)
@@ -260,7 +252,7 @@ class _Run:
         model: nn.Module,
         optimiser: torch.optim.Optimizer,
         schedule: Schedule,
-        average: AveragedModel | None,
+        average: "ModelEmaV3 | None",
     ) -> None:
         self.plan, self.model, self.optimiser = plan, model, optimiser
         self.schedule, self.average = schedule, average
@@ -370,8 +362,10 @@ class _Run:
             raise ValueError("its history is not that of its epochs")
         for module, name in ((self.model, "model"), (self.average, "average")):
             if module is not None:
-                check_weights(module.state_dict(), state[name], where=where)
-                module.load_state_dict(state[name])
+                # Checkpoints of older versions count the steps of the average once more.
+                weights = {key: value for key, value in state[name].items() if key != "n_averaged"}
+                check_weights(module.state_dict(), weights, where=where)
+                module.load_state_dict(weights)
         check_weights(self._evaluated().state_dict(), state["best_weights"], where=where)
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
@@ -417,7 +411,7 @@ def _adopt(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
 
 
 def _moments(found: Mapping[str, Any], parameter: Tensor, *, where: str) -> dict[str, Tensor]:
-    """What Adam or AdamW remembers of a parameter, checked, and in memory of its own."""
+    """Check what Adam or AdamW remembers of a parameter, and copy it."""
     own = {name: parameter.new_zeros(()) if name == "step" else parameter for name in _MOMENTS}
     moments = {name: found[name] for name in own}
     check_weights(own, moments, where=where)

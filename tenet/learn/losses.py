@@ -19,7 +19,8 @@ def unscaled_reconstruction_loss(reconstruction: Tensor, image: Tensor, variance
 
         ½ (mean log v + log mean (rec - image)² / v + 1).
 
-    What the model does not explain counts as noise there, so that it does not outweigh the rest.
+    At this strength, all that the model does not explain counts as noise, so that it does not
+    outweigh the rest.
     """
     variance = variance.clamp_min(1e-6)
     left = ((reconstruction - image).square() / variance).mean().clamp_min(1e-12)
@@ -39,8 +40,8 @@ def brightness_loss(brightness: Tensor, shape: Tensor, label: Tensor) -> Tensor:
 def masked_brightness_loss(logits: Tensor, shape: Tensor, label: Tensor) -> Tensor:
     """Luminance prior + binary cross-entropy of the brightness, averaged over the structure alone.
 
-    Unlike `brightness_loss`, whose gradient vanishes where the brightness saturates, and whose mean
-    is over a background that has none, it really makes a network learn the brightness.
+    This loss makes a network learn the brightness. `brightness_loss` does not: its gradient
+    vanishes where the brightness saturates, and its mean includes a background without brightness.
     """
     logits = logits.float()
     entropy = F.binary_cross_entropy_with_logits(logits, label, weight=shape, reduction="sum")

@@ -127,7 +127,7 @@ class Batch(NamedTuple):
 
 
 class DrawnPSF(NamedTuple):
-    """What blurs an image, and what of it the network is shown: the nominal PSF."""
+    """The PSF that blurs an image, and the nominal PSF, which the network is shown."""
 
     true: Tensor
     nominal: Tensor
@@ -278,9 +278,9 @@ def draw_microscope(
 
 
 def haze(psf: Tensor) -> Tensor:
-    """A Gaussian all over the grid of a PSF, its standard deviation a quarter of each axis; sum 1.
+    """Make a Gaussian over the grid of a PSF, a quarter of each axis wide, with sum 1.
 
-    Scattered and strongly aberrated light around bright structures, which no model PSF has.
+    The Gaussian stands for scattered and strongly aberrated light, which no model PSF has.
     """
     total = torch.ones_like(psf)
     for axis, n in enumerate(psf.shape):
@@ -355,7 +355,7 @@ class PretrainTask:
         self.psfs = psfs(experiment.params, experiment.microscopes, generator_for(seed, 3))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The encoder's; PSF and noise model are given."""
+        """The parameters of the encoder; PSF and noise model stand still."""
         return [{"params": list(self.model.encoder.parameters())}]
 
     def batch(self, simulator: Simulator, drawn: Drawn, epoch: int, rng: Generator) -> Batch:
@@ -382,8 +382,8 @@ class PretrainTask:
     def fisher_information(self, batches: int) -> ElasticWeights:
         """Elastic weights of the encoder at its present parameters.
 
-        The information is that of a whole crop: the loss, a mean over voxels, is multiplied by
-        their number, as if all of it were a log-likelihood (soft Dice is none).
+        The information is that of a whole crop: the loss, a mean over voxels, is multiplied by the
+        number of voxels. The whole loss counts as a log-likelihood, although soft Dice is none.
         """
 
         def losses() -> Iterator[Tensor]:

@@ -1,4 +1,4 @@
-"""One number that is found by trying, where its gradient would be biased."""
+"""A search for one number by trying values, because its gradient would be biased."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,8 +19,8 @@ SURE = 2.0
 class Found(NamedTuple):
     """Where a loss is lowest.
 
-    `value` is the start itself, unless the mean `gain` over it is `SURE` times its
-    `standard_error`.
+    `value` is the start, unless the mean `gain` over the start is at least `SURE` times the
+    `standard_error` of the gain.
     """
 
     value: float
@@ -30,7 +30,7 @@ class Found(NamedTuple):
 
 
 def lowest(losses: Callable[[float], Sequence[float]], start: float) -> Found:
-    """Where the mean of some losses is lowest, from `LOWEST` to `HIGHEST` about `start`.
+    """Find where the mean of some losses is lowest, from `LOWEST` to `HIGHEST` about `start`.
 
     Parameters
     ----------

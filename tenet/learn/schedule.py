@@ -1,12 +1,15 @@
 """How the learning rate changes while a network is trained."""
 
-import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from tenet.settings.schema import Optimisation
+
+if TYPE_CHECKING:
+    from timm.scheduler.scheduler import Scheduler
 
 
 class Schedule:
@@ -16,46 +19,50 @@ class Schedule:
     over `warmup_epochs` and divides by ten whenever ten epochs bring nothing; ``"constant"`` stays.
     """
 
-    def __init__(
-        self, optimiser: torch.optim.Optimizer, settings: Optimisation, steps_per_epoch: int
-    ) -> None:
-        self.settings, self.steps = settings, 0
-        self.total = settings.n_epochs * steps_per_epoch
-        self.steps_per_epoch = steps_per_epoch
+    def __init__(self, optimiser: Optimizer, settings: Optimisation, steps_per_epoch: int) -> None:
+        self.settings, self.steps, self.steps_per_epoch = settings, 0, steps_per_epoch
         self.optimiser = optimiser
         self.bases = [group["lr"] for group in optimiser.param_groups]
-        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, patience=10)
-        self._set(self._factor())
+        # timm's own plateau is deprecated, and its checkpoints forget how long nothing has come.
+        self.plateau = ReduceLROnPlateau(optimiser, patience=10)
+        self.cosine: Scheduler | None = None
+        if settings.schedule == "cosine":
+            from timm.scheduler import CosineLRScheduler  # takes a second
 
-    def _factor(self) -> float:
-        settings = self.settings
-        if settings.schedule == "constant":
-            return 1.0
-        if settings.schedule == "plateau":
-            return min(
-                1.0, (self.steps // self.steps_per_epoch + 1) / max(settings.warmup_epochs, 1)
+            self.cosine = CosineLRScheduler(
+                optimiser,
+                # Of a single step timm warns.
+                t_initial=max(settings.n_epochs * steps_per_epoch - settings.warmup_steps, 2),
+                warmup_t=settings.warmup_steps,
+                warmup_prefix=True,
+                t_in_epochs=False,
             )
-        if self.steps < settings.warmup_steps:
-            return (self.steps + 1) / settings.warmup_steps
-        done = (self.steps - settings.warmup_steps) / max(self.total - settings.warmup_steps, 1)
-        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+            self._follow_cosine(self.cosine)
+        elif settings.schedule == "plateau":
+            self._warm_up()
 
-    def _set(self, factor: float) -> None:
+    def _follow_cosine(self, cosine: "Scheduler") -> None:
+        # Steps of warming up count from 1, because the first one would else have a rate of 0.
+        cosine.step_update(self.steps + (self.steps < self.settings.warmup_steps))
+
+    def _warm_up(self) -> None:
+        epoch = self.steps // self.steps_per_epoch + 1
+        factor = min(1.0, epoch / max(self.settings.warmup_epochs, 1))
         for group, base in zip(self.optimiser.param_groups, self.bases, strict=True):
             group["lr"] = base * factor
 
     def after_step(self) -> None:
         """Set the rates of the next step."""
         self.steps += 1
-        if self.settings.schedule == "cosine":
-            self._set(self._factor())
+        if self.cosine is not None:
+            self._follow_cosine(self.cosine)
 
     def after_epoch(self, validation: float) -> None:
         """Set the rates of the next epoch; `validation` is the loss after this one."""
         if self.settings.schedule != "plateau":
             return
         if self.steps // self.steps_per_epoch < self.settings.warmup_epochs:
-            self._set(self._factor())
+            self._warm_up()
         else:
             self.plateau.step(validation)
 

@@ -1,1 +1,1 @@
-"""Measures of segmentations and of shapes; the one protocol by which every method is scored."""
+"""Measures of segmentations and of shapes: one protocol scores every method."""

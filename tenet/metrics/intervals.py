@@ -1,4 +1,4 @@
-"""Intervals of means, by drawing anew from clusters."""
+"""Intervals of means, by a bootstrap over clusters."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -27,8 +27,8 @@ def bootstrap_interval(
 ) -> Interval:
     """Mean and its percentile bootstrap interval, resampling whole clusters.
 
-    Beads of one image share its optics and its noise: resampling beads would pretend to more
-    independent observations than there are, so images are resampled.
+    Images are resampled, and not beads, because beads of one image share its optics and its noise:
+    resampling beads would pretend to more independent observations than there are.
 
     Parameters
     ----------

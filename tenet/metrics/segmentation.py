@@ -45,8 +45,8 @@ def dice(mask: NDArray[Any], truth: NDArray[Any]) -> float:
 def average_precision(score: NDArray[Any], truth: NDArray[Any]) -> float:
     """Average precision Σ (Rₙ − Rₙ₋₁) Pₙ over falling thresholds.
 
-    Scores that agree to one part in 8192 (13 bits of mantissa) count as tied. That makes one pass
-    over the volume enough, for any non-negative range of scores and without sorting: the leading
+    Scores that agree to one part in 8192 (13 bits of mantissa) count as tied. So one pass over the
+    volume is enough, for any non-negative range of scores and without sorting, because the leading
     bits of a non-negative float, read as an integer, rise with its value.
 
     Parameters

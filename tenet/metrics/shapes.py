@@ -203,9 +203,9 @@ def sphericity(
 def surface_um2(mask_zyx: NDArray[Any], voxel_size_um: Sequence[float]) -> float:
     """Surface of a mask of any shape by Crofton's formula: how often lines cross it.
 
-    Lines through the centres of voxels in 13 directions, each direction with the share of the
-    sphere that is nearest to it. Nothing is smoothed, so that thin processes keep their surface,
-    and no staircase is counted.
+    The lines run through the centres of voxels in 13 directions. Each direction counts with the
+    share of the sphere that is nearest to it. The mask is not smoothed, so that thin processes keep
+    their surface, and no staircase is counted.
 
     Parameters
     ----------

@@ -1,6 +1,7 @@
 """TENET: encoder, quantisation and decoder in one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -77,13 +78,14 @@ class TENET(nn.Module):
         self.params = params
         self.half_precision = False
         self.freeze_norm = False
-        network = {"jnet": JNet, "coarse": CoarseNet}[params.network]
+        network: Callable[..., JNet | CoarseNet] = CoarseNet
+        if params.network == "jnet":
+            network = partial(JNet, attention=params.attn_list)
         self.encoder = network(
             params.hidden_channels_list,
             params.scale,
             n_blocks=params.nblocks,
             dropout=params.dropout,
-            attention=params.attn_list,
             sees_estimate=params.deconvolution_steps > 0,
         )
         self.aligner: AlignmentNet | None = None

@@ -1,1 +1,1 @@
-"""Neural networks, and what makes them fast."""
+"""Neural networks, and the convolutions and recordings that make them fast."""

@@ -11,11 +11,11 @@ from tenet.networks.convolution import Conv
 
 
 class AlignmentNet(nn.Module):
-    """Makes a still stack of one whose planes moved, on the grid of the data.
+    """Estimate a still stack from a stack whose planes moved, on the grid of the data.
 
-    A network of the encoder's kind (stem, residual blocks, U-Net levels, one head), without
-    upsampling. Levels halve y and x alone, as planes move in their own plane. The head adds to the
-    stack's own logit, and starts at 0: a fresh network leaves a stack as it is.
+    The network is of the encoder's kind (stem, residual blocks, U-Net levels, one head), without
+    upsampling. Levels halve y and x alone, because planes move in their own plane. The head adds to
+    the logit of the stack, and starts at 0, so that a fresh network returns the stack unchanged.
 
     Parameters
     ----------
@@ -30,8 +30,7 @@ class AlignmentNet(nn.Module):
         self.divisor_yx = 2**depth
         self.stem = Conv(1, first, 7)
         self.stem_blocks = blocks(first, n_blocks, dropout)
-        none = [False] * len(channels)
-        self.level = Level(channels, none, pools, n_blocks, dropout) if depth else nn.Identity()
+        self.level = Level(channels, pools, n_blocks, dropout) if depth else nn.Identity()
         last = Conv(first, 1, 3)
         for parameter in last.parameters():
             nn.init.zeros_(parameter)
@@ -39,7 +38,7 @@ class AlignmentNet(nn.Module):
         self.to(memory_format=torch.channels_last_3d)
 
     def forward(self, image: Tensor) -> Tensor:
-        """What a stack of linear intensities would look like, had its planes not moved.
+        """Estimate the stack of linear intensities that still planes would have given.
 
         Parameters
         ----------

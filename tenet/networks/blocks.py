@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +18,7 @@ from tenet.types import Triple
 def hill(image: Tensor) -> Tensor:
     """Intensity transform 2√x / (1 + √x) of the network's *input*: [0, 1] -> [0, 1].
 
-    It lifts dim structure; losses compare linear intensities.
+    The transform lifts dim structure. Losses compare linear intensities instead.
     """
     root = image.clamp_min(0).sqrt()
     return 2 * root / (1 + root)
@@ -28,7 +27,7 @@ def hill(image: Tensor) -> Tensor:
 class Dropout(nn.Module):
     """Dropout that draws a byte instead of a float per element on the CPU.
 
-    Drawing the floats takes as long there as a convolution. The probability is rounded to 1/256.
+    On a CPU, drawing floats takes as long as a convolution. The probability is rounded to 1/256.
     """
 
     def __init__(self, probability: float) -> None:
@@ -51,8 +50,9 @@ class Dropout(nn.Module):
 class ResidualBlock(nn.Module):
     """BN, ReLU, conv, BN, ReLU, dropout, conv, plus the input.
 
-    Convolutions are 3³; or, if `flat`, the first one is in planes and the second along z, a fifth
-    of the operations. With `checkpointed`, nothing but the input is kept for the backward pass.
+    Convolutions are 3³. With `flat`, the first convolution is in planes and the second along z,
+    which takes a fifth of the operations. With `checkpointed`, the block keeps only its input for
+    the backward pass.
     """
 
     checkpointed = False
@@ -76,7 +76,7 @@ class ResidualBlock(nn.Module):
 
     @contextlib.contextmanager
     def _again(self) -> Iterator[None]:
-        """What norms see a second time is in their statistics already."""
+        """Keep the statistics of the norms, because the first pass has updated them already."""
         norms = [norm for norm in (self.bn1, self.bn2) if norm.training]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
@@ -103,29 +103,16 @@ def checkpoint_blocks(network: nn.Module, wanted: bool) -> None:
             block.conv1.keeps_nothing = block.conv2.keeps_nothing = wanted
 
 
-def hasten_encoders(network: nn.Module, how: Literal["compiled", "recorded"] | None) -> None:
-    """Choose how encoders that learn run in training.
+def record_encoders(network: nn.Module, wanted: bool) -> None:
+    """Choose whether the encoders of a network that learn record their passes on a GPU.
 
-    Parameters
-    ----------
-    network : module
-        Whose encoders are meant.
-    how : {"compiled", "recorded"}, optional
-        By `torch.compile`, if there is a compiler; on a GPU their kernels are recorded as well. Or
-        recorded as they are, on a GPU (`tenet.networks.recording.Passes`). By default neither.
+    Recording halves a training step of the light encoder (`tenet.networks.recording.Passes`).
     """
-    if how == "compiled":
-        torch._dynamo.config.suppress_errors = True
     for module in network.modules():
         if isinstance(module, Encoder):
-            module.fast = None
-            if how is None or not any(parameter.requires_grad for parameter in module.parameters()):
-                continue
-            if how == "compiled":
-                module.fast = torch.compile(module.encode, mode="reduce-overhead", dynamic=False)
-            else:
-                module.fast = Passes(module.encode_logits, module)
-    if how is None:
+            learns = any(parameter.requires_grad for parameter in module.parameters())
+            module.fast = Passes(module.encode_logits, module) if wanted and learns else None
+    if not wanted:
         free_memory()
 
 
@@ -135,7 +122,10 @@ def blocks(channels: int, n: int, dropout: float, *, flat: bool = False) -> nn.S
 
 
 class SelfAttention(nn.Module):
-    """Pre-norm multi-head self-attention over all voxels of a level, plus the input."""
+    """Pre-norm multi-head self-attention over all voxels of a level, plus the input.
+
+    `attn_list` of the published settings asks for attention; no published model has it on.
+    """
 
     def __init__(self, channels: int, heads: int = 8) -> None:
         super().__init__()
@@ -156,22 +146,23 @@ class Level(nn.Module):
     def __init__(
         self,
         channels: Sequence[int],
-        attention: Sequence[bool],
         pools: Sequence[Triple],
         n_blocks: int,
         dropout: float,
         *,
+        attention: Sequence[bool] = (),
         flat: bool = False,
     ) -> None:
         super().__init__()
         above, here = channels[0], channels[1]
+        attention = attention or [False] * len(channels)
         self.pool = pools[0]
         self.down = Conv(above, here, 1)
         self.enter = Conv(here, here, 1)
         self.before = blocks(here, n_blocks, dropout, flat=flat)
         self.attention = SelfAttention(here) if attention[1] else nn.Identity()
         self.deeper = (
-            Level(channels[1:], attention[1:], pools[1:], n_blocks, dropout, flat=flat)
+            Level(channels[1:], pools[1:], n_blocks, dropout, attention=attention[1:], flat=flat)
             if len(channels) > 2
             else nn.Identity()
         )

@@ -6,23 +6,24 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from tenet.networks.blocks import Level, SelfAttention, blocks
+from tenet.networks.blocks import Level, blocks
 from tenet.networks.convolution import Conv
-from tenet.networks.encoder import Encoded, Encoder, _attention
+from tenet.networks.encoder import Encoded, Encoder
 from tenet.types import Triple
 
 
 class CoarseNet(Encoder):
     """An encoder that works on the coarse grid and super-resolves last.
 
-    An interpolated stack holds no more than the stack itself, so the U-Net runs on the coarse grid,
-    s times cheaper, and its last convolution makes s fine planes of each coarse one. Residual
-    blocks convolve in planes and along z in turns, a fifth of the operations of 3³ convolutions.
-    Levels halve z only once the voxels have become as coarse laterally as axially.
+    The U-Net runs on the coarse grid, because an interpolated stack holds no more than the stack
+    itself. That takes s times fewer operations. The last convolution makes s fine planes of each
+    coarse plane. Residual blocks convolve in planes and along z in turns, which takes a fifth of
+    the operations of 3³ convolutions. Levels halve z only once voxels are as coarse laterally as
+    axially.
 
     Parameters
     ----------
-    channels, scale, n_blocks, dropout, attention, sees_estimate
+    channels, scale, n_blocks, dropout, sees_estimate
         As for `JNet`.
     """
 
@@ -33,22 +34,17 @@ class CoarseNet(Encoder):
         *,
         n_blocks: int = 2,
         dropout: float = 0.5,
-        attention: Sequence[bool] = (),
         sees_estimate: bool = False,
     ) -> None:
         super().__init__()
-        attention = _attention(attention, channels)
         first, depth = channels[0], len(channels) - 1
         pools: list[Triple] = [(1 if 2 ** (i + 1) <= scale else 2, 2, 2) for i in range(depth)]
         self.scale = scale
         self.divisor_zyx = (scale * math.prod(pool[0] for pool in pools), 2**depth, 2**depth)
         self.stem = Conv(1 + scale * sees_estimate, first, 5)
         self.stem_blocks = blocks(first, n_blocks, dropout, flat=True)
-        self.attention = SelfAttention(first) if attention[0] else nn.Identity()
         self.level = (
-            Level(channels, attention, pools, n_blocks, dropout, flat=True)
-            if depth
-            else nn.Identity()
+            Level(channels, pools, n_blocks, dropout, flat=True) if depth else nn.Identity()
         )
         self.last_blocks = blocks(first, n_blocks, dropout, flat=True)
         self.head = Conv(first, 2 * scale, 3)
@@ -60,7 +56,7 @@ class CoarseNet(Encoder):
             planes = estimate.unflatten(2, (image.shape[2], self.scale))[:, 0].movedim(2, 1)
             image = torch.cat([image, planes], dim=1)
         image = image.contiguous(memory_format=torch.channels_last_3d)
-        coarse = self.level(self.attention(self.stem_blocks(self.stem(image))))
+        coarse = self.level(self.stem_blocks(self.stem(image)))
         coarse = self.last_blocks(coarse)
         planes = self.head(coarse)
         # (N, 2·s, Z, Y, X) -> (N, 2, Z·s, Y, X): s channels become neighbouring planes

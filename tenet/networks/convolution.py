@@ -24,10 +24,10 @@ WITHOUT_BFLOAT16 = frozenset(
 
 
 def faster_in_float32(device: torch.device) -> bool:
-    """Whether convolutions are faster in float32 than in bfloat16: on CPUs that do not multiply it.
+    """Whether convolutions are faster in float32: on CPUs that do not multiply bfloat16.
 
-    Those with AMX or AVX512_BF16 do: AMD's since Zen 4, Intel's Xeons since Sapphire Rapids; unless
-    ``ONEDNN_MAX_CPU_ISA`` forbids it.
+    CPUs with AMX or AVX512_BF16 multiply bfloat16 (AMD's since Zen 4, Intel's Xeons since Sapphire
+    Rapids), unless ``ONEDNN_MAX_CPU_ISA`` forbids them to.
     """
     if device.type != "cpu":
         return False
@@ -38,19 +38,19 @@ def faster_in_float32(device: torch.device) -> bool:
 
 
 def half_precision(device: torch.device, wanted: bool) -> torch.autocast:
-    """The context of networks: bfloat16 inside, where it is wanted and `faster_in_float32` is not.
+    """Make the context in which networks run: bfloat16 where it is wanted and fast, else float32.
 
-    All that may run in bfloat16 runs in this, so that one rule decides.
+    All networks run in this context, so that one rule decides; see `faster_in_float32`.
     """
     half = wanted and not faster_in_float32(device)
     return torch.autocast(device.type, torch.bfloat16, enabled=half)
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """3-D convolution with stride 1, as what it comes to: of planes, along z, or of cubes.
+    """Convolve in 3-D with stride 1, by the cheapest operation that a kernel of this shape needs.
 
-    Kernels that are flat along some axes are 2-D convolutions, or products of matrices. All keep
-    channels last.
+    A kernel that is flat along some axes needs only a 2-D convolution or a product of matrices.
+    Every operation keeps channels last.
 
     Parameters
     ----------
@@ -75,9 +75,9 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def convolve_cubes(x: Tensor, weight: Tensor, bias: Tensor | None = None, zeros: int = 0) -> Tensor:
-    """The same with a kernel that is flat along no axis; in pieces along z where that is faster.
+    """Convolve with a kernel that is flat along no axis, in pieces along z where that is faster.
 
-    `zeros` is how many to pad each end of each axis with.
+    Each end of each axis is padded with so many `zeros`.
     """
     halo = weight.shape[2] - 1
     planes = x.shape[2] + 2 * zeros - halo
@@ -93,7 +93,7 @@ def convolve_cubes(x: Tensor, weight: Tensor, bias: Tensor | None = None, zeros:
 
 
 def _pieces(x: Tensor, weight: Tensor, planes: int) -> int:
-    """Of how many equal pieces PyTorch needs a single crop for oneDNN to convolve it."""
+    """Count the equal pieces of a single crop that PyTorch needs so that oneDNN convolves it."""
     left_out = len(x) == 1 and math.prod(x.shape[:-1]) <= LEAST_OF_ONEDNN and weight.shape[-1] == 3
     float32 = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     if not left_out or not float32 or x.device.type != "cpu":
@@ -104,8 +104,8 @@ def _pieces(x: Tensor, weight: Tensor, planes: int) -> int:
 def replicate(x: Tensor, border_zyx: Triple) -> Tensor:
     """Pad the last three axes of (N, C, Z, Y, X) with copies of the outermost voxels.
 
-    Unlike `F.pad` it keeps channels last, forth and back, and, under autocast on the CPU, half
-    precision.
+    Unlike `F.pad`, this function keeps channels last in both passes, and keeps half precision under
+    autocast on the CPU.
     """
     sizes = zip(x.shape[2:], border_zyx, strict=True)
     size = [*x.shape[:2], *(n + 2 * border for n, border in sizes)]
@@ -155,9 +155,10 @@ class _Replicate(torch.autograd.Function):
 class Conv(nn.Conv3d):
     """3-D convolution of odd size that keeps the shape and pads by replication.
 
-    For the backward pass it keeps what came in, which others keep as well, and pads it once more;
-    unless `keeps_nothing`, where all is computed again anyway, or the crop is so small that it is
-    convolved in pieces, which are kept.
+    For the backward pass the convolution keeps its input, which other operations keep as well, and
+    pads the input once more. With `keeps_nothing` the convolution takes no such care, because the
+    whole block is computed again anyway. A crop that is so small that it is convolved in pieces
+    keeps the pieces.
 
     Parameters
     ----------
@@ -180,7 +181,7 @@ class Conv(nn.Conv3d):
         if not any(self.border_zyx):
             return convolve(input, self.weight, self.bias)
         padded = _Replicate.apply(input, self.border_zyx)
-        if self.keeps_nothing or torch.compiler.is_compiling():  # it decides what to keep
+        if self.keeps_nothing:
             return convolve(padded, self.weight, self.bias)
         # Its address, not itself: what these functions refer to lives until the backward pass.
         unpadded, at = input.detach(), padded.data_ptr()

@@ -1,6 +1,6 @@
-"""What the encoders share: a stem, levels, and one head for shape and one for brightness."""
+"""The base class of the encoders, and what an encoder returns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -11,10 +11,10 @@ from tenet.types import Triple
 
 
 class Encoded(NamedTuple):
-    """What the encoder predicts on the fine grid, tensors (N, 1, Z·s, Y, X), and what from.
+    """Logits on the fine grid, tensors (N, 1, Z·s, Y, X), and the features before the heads.
 
-    `features` are those before the heads: (N, C, Z·s, Y, X) of `JNet`, (N, C, Z, Y, X) of
-    `CoarseNet`; empty where passes are recorded.
+    `features` are (N, C, Z·s, Y, X) of `JNet` and (N, C, Z, Y, X) of `CoarseNet`. They are empty
+    where passes are recorded.
     """
 
     shape_logits: Tensor
@@ -23,19 +23,19 @@ class Encoded(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """What both encoders share: the check of sizes, and the layout in memory.
+    """Base class of both encoders: it checks sizes and sets the layout in memory.
 
     Attributes
     ----------
     scale : int
         s, fine planes per coarse plane.
     divisor_zyx : tuple of int
-        What the axes of the *fine* grid must be divisible by.
+        Divisors of the axes of the *fine* grid.
     """
 
     scale: int
     divisor_zyx: Triple
-    #: `encode`, compiled or recorded, while training makes use of it.
+    #: `encode_logits`, recorded on a GPU, while training makes use of the recording.
     fast: Callable[..., Encoded] | None = None
 
     def forward(self, image: Tensor, estimate: Tensor | None = None) -> Encoded:
@@ -46,8 +46,7 @@ class Encoder(nn.Module):
         image : Tensor, shape (N, 1, Z, Y, X)
             Network input (after `hill`); (Z·s, Y, X) must be divisible by `divisor_zyx`.
         estimate : Tensor, shape (N, 1, Z·s, Y, X), optional
-            What deconvolution makes of the stack, in linear intensities, for a network with a
-            channel for it.
+            The deconvolved stack, in linear intensities, for a network with a channel for it.
 
         Returns
         -------
@@ -71,22 +70,13 @@ class Encoder(nn.Module):
         return encode(image) if estimate is None else encode(image, estimate)
 
     def encode(self, image: Tensor, estimate: Tensor | None = None) -> Encoded:
-        """The network itself."""
+        """Run the network on a stack whose size fits."""
         raise NotImplementedError
 
     def encode_logits(self, image: Tensor, estimate: Tensor | None = None) -> Encoded:
-        """The same without features, for a loss that does not depend on them."""
+        """Encode without features: a recorded pass may return only what the loss depends on."""
         return self.encode(image, estimate)._replace(features=image.new_empty(0))
 
     def _finish(self) -> None:
         # Convolutions on few channels are more than twice as fast with channels last.
         self.to(memory_format=torch.channels_last_3d)
-
-
-def _attention(attention: Sequence[bool], channels: Sequence[int]) -> Sequence[bool]:
-    attention = attention or [False] * len(channels)
-    if len(attention) != len(channels):
-        raise TenetError(
-            f"attn_list has {len(attention)} entries for {len(channels)} levels of channels"
-        )
-    return attention

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from tenet.errors import TenetError
 from tenet.networks.blocks import Level, SelfAttention, _upsample, blocks
 from tenet.networks.convolution import Conv
-from tenet.networks.encoder import Encoded, Encoder, _attention
+from tenet.networks.encoder import Encoded, Encoder
 
 
 class JNet(Encoder):
@@ -42,7 +43,11 @@ class JNet(Encoder):
         sees_estimate: bool = False,
     ) -> None:
         super().__init__()
-        attention = _attention(attention, channels)
+        attention = attention or [False] * len(channels)
+        if len(attention) != len(channels):
+            raise TenetError(
+                f"attn_list has {len(attention)} entries for {len(channels)} levels of channels"
+            )
         first, depth = channels[0], len(channels) - 1
         self.scale = scale
         self.divisor_zyx = (2**depth, 2**depth, 2**depth)
@@ -50,7 +55,7 @@ class JNet(Encoder):
         self.stem_blocks = blocks(first, n_blocks, dropout)
         self.attention = SelfAttention(first) if attention[0] else nn.Identity()
         self.level = (
-            Level(channels, attention, [(2, 2, 2)] * depth, n_blocks, dropout)
+            Level(channels, [(2, 2, 2)] * depth, n_blocks, dropout, attention=attention)
             if depth
             else nn.Identity()
         )

@@ -1,4 +1,6 @@
-"""Many small steps on a GPU, recorded once and replayed, where launching costs more than the work.
+"""CUDA graphs: many small steps on a GPU are recorded once and replayed.
+
+Launching such steps one by one costs more than their work.
 
 `replayed` is for functions without gradients, `Passes` for networks in training.
 """
@@ -30,7 +32,7 @@ class _Recording:
 
 @dataclass
 class _Recorder:
-    """All recordings of a process. They run one after the other, so share what memory they need."""
+    """All recordings of a process; they share memory because they run one after the other."""
 
     recordings: dict[Hashable, _Recording]
     pools: dict[torch.device, tuple[Any, "torch.cuda.Stream"]]
@@ -44,7 +46,7 @@ _off = ContextVar("off", default=False)
 
 @contextlib.contextmanager
 def as_it_is() -> Iterator[None]:
-    """Record and replay nothing within, so that what is done can be seen and counted."""
+    """Record and replay nothing within, so that a profiler sees and counts every operation."""
     before = _off.set(True)
     try:
         yield
@@ -54,23 +56,23 @@ def as_it_is() -> Iterator[None]:
 
 @torch.no_grad()
 def replayed(function: Function, *tensors: Tensor, **numbers: Hashable) -> Tensor:
-    """Compute a function of tensors on a CUDA device by a CUDA graph.
+    """Compute a function of tensors on a CUDA device, by a CUDA graph.
 
     Parameters
     ----------
     function : callable
-        Called as ``function(*tensors, **numbers)``. Does the same whatever the tensors hold, draws
-        nothing at random, and never waits for the device.
+        Called as ``function(*tensors, **numbers)``. The function runs the same kernels whatever the
+        tensors hold, draws nothing at random, and never waits for the device.
     *tensors : Tensor
         All on one CUDA device.
     **numbers
-        What else it depends on.
+        All else that the function depends on.
 
     Returns
     -------
     Tensor
-        What the function returns, without gradients. Where it cannot be recorded, for want of
-        memory above all, it is computed as it is, and so is all that comes later.
+        What the function returns, without gradients. Where the function cannot be recorded, above
+        all for want of memory, this call and all later ones compute it without a recording.
     """
     if _off.get() or _recorder.stopped:
         return function(*tensors, **numbers)
@@ -132,18 +134,19 @@ class _Pass:
 class Passes:
     """Forward and backward passes of a network in training on a GPU, recorded and replayed.
 
-    Calls whose backward passes are still to come have a recording each, at most `MOST_PASSES`;
-    one whose backward pass never comes keeps it. Gradients lie where the next backward pass writes
-    its own, so each backward pass needs an optimiser step of its own.
+    Each call whose backward pass is still to come has a recording of its own, at most `MOST_PASSES`
+    of them. A call whose backward pass never comes keeps its recording. The next backward pass
+    writes its gradients over those of the last one, so each backward pass needs an optimiser step
+    of its own.
 
     Parameters
     ----------
     function : callable
-        Takes tensors that need no gradients on a CUDA device, never waits for it, and returns
-        tensors, the first of which the loss depends on.
+        The function takes tensors on a CUDA device that need no gradients, never waits for the
+        device, and returns tensors, the first of which the loss depends on.
     network : module
-        Its parameters, some of which need gradients, and buffers are those of the function, and
-        stay where they are.
+        The network whose parameters and buffers the function uses. Some parameters need gradients,
+        and all stay at their places in memory.
     """
 
     def __init__(self, function: Callable[..., Any], network: nn.Module) -> None:
@@ -152,7 +155,7 @@ class Passes:
         self.stopped = False
 
     def __call__(self, *tensors: Tensor) -> Any:
-        """What the function returns; where it cannot be recorded, it is computed as it is."""
+        """Return what the function returns, by a recording where one can be made."""
         device = tensors[0].device
         half = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
         key = (device, half, *((tensor.shape, tensor.dtype) for tensor in tensors))
@@ -179,9 +182,9 @@ class Passes:
         return result
 
     def _record(self, tensors: tuple[Tensor, ...]) -> Callable[..., Any]:
-        """Leaves buffers and what is drawn at random as they were.
+        """Record both passes, and leave buffers and random states unchanged.
 
-        Meanwhile no other thread may use the GPU; those that read crops do not.
+        Meanwhile no other thread may use the GPU; the threads that read crops do not.
         """
         before = [buffer.clone() for buffer in self.network.buffers()]
         body = _Body(self.function, self.network)
@@ -196,7 +199,7 @@ class Passes:
 
 
 def free_memory() -> None:
-    """Give back what passes took that nothing refers to but they themselves."""
+    """Give back the memory of passes that nothing refers to any more."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -32,7 +32,7 @@ from tenet.io.atomic import save_table
 from tenet.learn.ewc import ElasticWeights
 from tenet.learn.finetune import FinetuneTask, RawCrops
 from tenet.model.tenet import TENET
-from tenet.networks.blocks import checkpoint_blocks, hasten_encoders
+from tenet.networks.blocks import checkpoint_blocks, record_encoders
 from tenet.networks.convolution import faster_in_float32
 from tenet.paper.baselines.care import CARE, CARESettings
 from tenet.paper.baselines.neuroclear import Neuroclear, NeuroclearSettings, neuroclear_terms
@@ -305,7 +305,6 @@ def _train_step(
     precision: str,
     scale: int = 10,
     checkpointed: bool = False,
-    compiled: bool = False,
 ) -> Callable[[torch.device], tuple[Action, float]]:
     """Forward, all losses, backward, clipping and a step of Adam."""
 
@@ -313,10 +312,8 @@ def _train_step(
         experiment = _experiment(scale, network, precision, _crop(device))
         model = _model(experiment.params, precision, device).train()
         checkpoint_blocks(model, checkpointed)
-        if compiled:
-            hasten_encoders(model, "compiled")
-        elif device.type == "cuda" and not checkpointed:
-            hasten_encoders(model, "recorded")
+        if device.type == "cuda" and not checkpointed:
+            record_encoders(model, True)
         fisher = {name: torch.ones_like(p) for name, p in model.encoder.named_parameters()}
         elastic = ElasticWeights(dict(model.encoder.named_parameters()), fisher)
         crops = _FixedCrops(_stack(scale, device))
@@ -413,24 +410,8 @@ ROWS = {
             115,
             half=True,
         ),
-        Row(
-            "train_step_compiled",
-            _train_step("jnet", "bfloat16", compiled=True),
-            5,
-            None,
-            115,
-            half=True,
-        ),
         Row("train_step_float32", _train_step("jnet", "float32"), 5, None, 115),
         Row("train_step_coarse", _train_step("coarse", "bfloat16"), 7, 10, 115, half=True),
-        Row(
-            "train_step_coarse_compiled",
-            _train_step("coarse", "bfloat16", compiled=True),
-            7,
-            None,
-            115,
-            half=True,
-        ),
         Row("encoder_forward", _encoder_forward("jnet", "bfloat16"), 7, 7, 13, half=True),
         Row("encoder_forward_float32", _encoder_forward("jnet", "float32"), 7, None, 13),
         Row(

@@ -19,8 +19,8 @@ class NoiseModel(nn.Module):
 
     Simulation adds N(0, 1)·(a·x + σ). The score is a Gaussian negative log-likelihood with variance
 
-    - ``"published"``: a·x + σ, as the published code has it, although that is the *standard
-      deviation* with which the noise was drawn;
+    - ``"published"``: a·x + σ, as in the published code, although a·x + σ is the *standard
+      deviation* of the noise that was drawn;
     - ``"consistent"``: (a·x + σ)², the variance of what was drawn.
 
     a and σ pass through a sigmoid and never fall under 1e-3.

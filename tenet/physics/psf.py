@@ -39,18 +39,18 @@ class NeurIPSF(nn.Module):
         ``"lookup"`` is the published parameterisation: `size_z // s` planes one coarse step apart,
         repeated to fine planes by nearest neighbour, and pixels that take the nearest of
         `lookup_radii` radial samples (no pixel lies halfway between two). ``"continuous"``
-        evaluates the network at every fine plane and radius; it is fitted at every other plane and
-        every half pixel, as it may be anything between radii that are a pixel apart, and `SPARE`
-        times as far.
+        evaluates the network at every fine plane and radius. The network is then fitted at every
+        other plane and every half pixel, because between radii that are a pixel apart it could take
+        any value, and `SPARE` times as far.
 
     Attributes
     ----------
     log_stretch : Parameter, 0-dimensional, or None
-        Logarithm of how much longer the PSF is along z than the network has it; across, it is wider
-        by the square root of that. So widths go with 1/NA² and 1/NA, as those of a paraxial
-        objective do (Born & Wolf, Principles of Optics, section 8.8). A few stacks determine this
-        number, but not the network's weights one by one; and both widths apart could explain any
-        stack by fat objects and a slim PSF. The published PSF has none.
+        Logarithm of how much longer the PSF is along z than that of the network. Across, the PSF is
+        wider by the square root of that factor. So widths go with 1/NA² and 1/NA, as those of a
+        paraxial objective do (Born & Wolf, Principles of Optics, section 8.8). A few stacks
+        determine this number, but not each weight of the network. Two free widths could explain any
+        stack by fat objects and a slim PSF. The published PSF has no such number.
     """
 
     coordinates: Tensor
@@ -130,7 +130,8 @@ class NeurIPSF(nn.Module):
     def radial(self) -> Tensor:
         """The network itself on the planes `z_um` and radii `r_um`, shape (planes, radii).
 
-        Neither normalised nor stretched: ℒ_PSF holds on to the form and leaves the widths free.
+        The result is neither normalised nor stretched, because ℒ_PSF holds on to the form and
+        leaves the widths free.
         """
         return self._evaluate(self.coordinates)
 
@@ -225,8 +226,8 @@ class NeurIPSF(nn.Module):
 def _nearest(planes: int, size_z: int) -> np.ndarray:
     """Which of `planes` each of `size_z` planes repeats.
 
-    As torch does it, in float32, as the published code calls it: where a fine plane lies on the
-    border of two, rounding may give the one or the other.
+    The choice is that of PyTorch in float32, as in the published code: where a fine plane lies on
+    the border of two, rounding may give the one or the other.
     """
     coarse = torch.arange(planes, dtype=torch.float32)[None, None]
     return nn.functional.interpolate(coarse, size_z)[0, 0].long().numpy()

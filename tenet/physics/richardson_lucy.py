@@ -1,4 +1,4 @@
-"""Richardson-Lucy deconvolution, accelerated, as the network is shown it."""
+"""Accelerated Richardson-Lucy deconvolution, whose result the network is shown."""
 
 import math
 
@@ -17,8 +17,8 @@ MOST_REPLAYED = 2**24
 def momentum(step: int) -> float:
     """How far ahead of the last estimate step 1, 2, … of an accelerated iteration starts.
 
-    In units of the last change; Nesterov's rule (Soviet Math. Dokl. 27, 372, 1983), but for the
-    first two steps, as the start is no estimate yet.
+    The distances are in units of the last change. They follow Nesterov's rule (Soviet Math. Dokl.
+    27, 372, 1983), but for the first two steps, because the start is no estimate yet.
     """
     return max(step - 2, 0) / (step + 1)
 
@@ -34,10 +34,10 @@ def deconvolve(
     """Accelerated Richardson–Lucy deconvolution of a batch onto the fine grid.
 
     Each step starts ahead of the last estimate, in the direction it came from and further from step
-    to step (`momentum`); twenty such steps go further than forty plain ones. How far does not
+    to step (`momentum`); twenty such steps go further than forty plain ones. The distance does not
     depend on the image, unlike with Biggs & Andrews (Appl. Opt. 36, 1766, 1997), so that tiles of a
-    stack fit together. Where an image is at its maximum the detector may be saturated: more light
-    than that explains it as well (of a tile that is not, this is a single voxel).
+    stack fit together. Where an image is at its maximum the detector may be saturated, and more
+    light explains the image as well. In a tile that is not saturated, that is a single voxel.
 
     Parameters
     ----------
@@ -91,7 +91,8 @@ def _accelerated(
 def saturated(image: Tensor) -> Tensor:
     """Where each image (N, 1, Z, Y, X) is at its maximum; a single voxel if no detector cut it.
 
-    Nowhere if it is constant. To 1e-5 of the range, as planes that were shifted are interpolated.
+    No voxel of a constant image is saturated. Values within 1e-5 of the range count as the maximum,
+    because shifted planes are interpolated.
     """
     axes = (1, 2, 3, 4)
     low, high = image.amin(axes, keepdim=True), image.amax(axes, keepdim=True)

@@ -95,11 +95,15 @@ class PublishedRawValidation(PublishedDataset):
 
 
 class PublishedLoop(Section):
-    """Of both loops: folders and what is trained are chosen on the command line."""
+    """Of both loops: folders and what is trained are chosen on the command line.
+
+    `compile` was a key of earlier versions: compiling the encoder gained nothing.
+    """
 
     path: str = "model"
     savefig_path: str = "train"
     partial: Partial = None
+    compile: bool = False
 
 
 class PublishedPretrainLoop(PublishedLoop):
@@ -109,7 +113,11 @@ class PublishedPretrainLoop(PublishedLoop):
 
 
 class PublishedTrainLoop(PublishedLoop):
-    """Of `train_loop`: there is one reconstruction loss, and raw stacks move by themselves."""
+    """Of `train_loop`: there is one reconstruction loss, and raw stacks move by themselves.
+
+    `encoder_learns_from` was a key of earlier versions: the encoder learns from raw crops and from
+    rehearsal.
+    """
 
     loss_fn: Literal[
         "nn.BCELoss()", "nn.BCEWithLogitsLoss()", "nn.MSELoss()", "bce", "bce_dice", "mse"
@@ -119,6 +127,7 @@ class PublishedTrainLoop(PublishedLoop):
     is_instantblur: bool = False
     is_vibrate: bool = False
     mrfloss_order: Literal[1] = 1
+    encoder_learns_from: Literal["raw", "rehearsal"] = "raw"
 
 
 class PublishedPhantomSet(Section):

@@ -118,7 +118,6 @@ def enhance(
     normalisation: str | None = None,
     align: bool | None = None,
     tile_zyx_shape: Triple | None = None,
-    flips: int = 1,
     as_zarr: bool = False,
     uncertainty: bool = False,
     sheet: bool = False,
@@ -141,7 +140,7 @@ def enhance(
         As in `TrainedModel.intensity_range`; by default that of the model.
     align : bool, optional
         Whether planes are aligned first; by default if the model can.
-    tile_zyx_shape, flips, device
+    tile_zyx_shape, device
         As in `enhance_stack`.
     as_zarr : bool
         Write OME-Zarr, not OME-TIFF.
@@ -182,7 +181,6 @@ def enhance(
                 path,
                 voxel_size_um=size_um,
                 tile_zyx_shape=tile_zyx_shape,
-                flips=flips,
                 uncertainty=uncertainty,
                 device=device,
                 progress=meter,

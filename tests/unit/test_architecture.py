@@ -136,6 +136,24 @@ def test_files_from_outside_go_through_one_gate(path: Path) -> None:
             assert ast.unparse(node.func) not in parsers, f"{path.name}:{node.lineno}"
 
 
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(TENET)))
+def test_files_are_written_whole_in_one_way(path: Path) -> None:
+    """By `tenet.io.atomic`; the log of a training alone grows under its own name."""
+    if path in (TENET / "io/atomic.py", TENET / "learn/log.py"):
+        return
+    writers = {"write_text", "write_bytes", "to_csv", "savefig", "imwrite"}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        where = f"{path.name}:{node.lineno}"
+        called = ast.unparse(node.func)
+        assert called not in ("os.replace", "os.rename", "shutil.move", "shutil.copyfile"), where
+        modes = [ast.unparse(word)[1:-1] for word in node.args if isinstance(word, ast.Constant)]
+        opened = called.endswith("open") and any(set(mode) & set("wax") for mode in modes)
+        if opened or called.startswith("np.save") or called.rpartition(".")[2] in writers:
+            assert "tenet.io.atomic.replacing" in imports(path), where
+
+
 TASKS = [path for path in PATHS if path.parent.name == "tasks"]
 
 

@@ -19,7 +19,7 @@ from tenet.learn.pretrain import pretrain
 from tenet.model.store import HISTORY, load_model
 from tenet.model.tenet import TENET
 from tenet.networks import recording
-from tenet.networks.blocks import hasten_encoders
+from tenet.networks.blocks import record_encoders
 from tenet.paper.baselines.care import CARE, CARESettings
 from tenet.paper.baselines.neuroclear import Neuroclear, NeuroclearSettings, neuroclear_terms
 from tenet.paper.baselines.rltv import rltv
@@ -248,23 +248,6 @@ def test_encoder_and_its_gradients(network: str) -> None:
     assert relative_error(weights[GPU], weights[CPU]) < 1e-2
 
 
-def test_compiled_encoder_and_its_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Called twice before a backward pass, as fine-tuning does; the first calls record kernels."""
-    images, network = volume(2, 1, 1, 8, 24, 24).to(GPU), model(network="coarse").to(GPU).train()
-    network.freeze_norm = True
-    gradients = []
-    for compiled in (False, True):
-        hasten_encoders(network, "compiled" if compiled else None)
-        monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
-        for _ in range(4 if compiled else 1):
-            network.zero_grad()
-            shapes = [network.train().enhance(image)["shape_probability"] for image in images]
-            (shapes[0].mean() + shapes[1].square().mean()).backward()
-        gradients.append(torch.cat([p.grad.flatten() for p in network.encoder.parameters()]).cpu())
-    assert network.encoder.fast is not None
-    assert relative_error(gradients[1], gradients[0]) < 1e-2
-
-
 @pytest.mark.parametrize("network", ["jnet", "coarse"])
 @pytest.mark.parametrize("half", [False, True])
 def test_recorded_encoder_learns_as_it_does_otherwise(network: str, half: bool) -> None:
@@ -274,7 +257,7 @@ def test_recorded_encoder_learns_as_it_does_otherwise(network: str, half: bool) 
     states = []
     for recorded in (False, True):
         tried = copy.deepcopy(made)
-        hasten_encoders(tried, "recorded" if recorded else None)
+        record_encoders(tried, recorded)
         optimiser = torch.optim.SGD(tried.encoder.parameters(), lr=0.1)
         for step in range(4):
             optimiser.zero_grad(set_to_none=True)
@@ -296,7 +279,7 @@ def test_recorded_encoder_learns_as_it_does_otherwise(network: str, half: bool) 
 
 def test_dropout_differs_from_replay_to_replay() -> None:
     network = model(network="coarse", dropout=0.5).to(GPU).train()
-    hasten_encoders(network, "recorded")
+    record_encoders(network, True)
     image = volume(1, 1, 8, 24, 24).to(GPU)
     results = []
     for seed in (0, 1, 0):

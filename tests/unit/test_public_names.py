@@ -113,7 +113,6 @@ def test_what_cannot_be_enhanced_is_said_in_one_line(
         (image, {"voxel_size_um": VOXELS, "channel": 1}, "are for files"),
         (image, {"voxel_size_um": (1e-6, 3e-7, 3e-7)}, "array"),
         (image, {"voxel_size_um": VOXELS, "align": True}, "no alignment network"),
-        (image, {"voxel_size_um": VOXELS, "flips": 3}, "flips is 3"),
     ):
         with pytest.raises(TenetError, match=said) as error:
             tenet.enhance(stack, model, device="cpu", **options)

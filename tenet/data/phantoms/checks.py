@@ -1,4 +1,4 @@
-"""Checks of what phantoms are asked for."""
+"""Checks of the settings of phantoms."""
 
 import math
 

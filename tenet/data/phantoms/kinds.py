@@ -1,4 +1,4 @@
-"""Phantoms of three kinds: what each is made of, each number in its range, and how it is drawn."""
+"""Three kinds of phantoms: the settings of each, with their ranges, and how it is drawn."""
 
 import math
 from dataclasses import dataclass

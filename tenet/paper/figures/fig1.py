@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Polygon
@@ -17,38 +16,25 @@ from tenet.io.intensities import normalise
 from tenet.io.open import open_stack
 from tenet.model.trained import TrainedModel
 from tenet.paper.figures.notes import simulation_note, wrapped
-from tenet.paper.figures.page import Page, View
-from tenet.paper.figures.style import SMALL, STYLE, WIDTH
+from tenet.paper.figures.page import Page, View, in_style
+from tenet.paper.figures.style import SMALL, WIDTH
 from tenet.paper.figures.tables import existing
 
 EXPERIMENT = "fig2_phantoms"
 _SIDE = 96  # pixels of the example, at most
 
 
-@rc_context(STYLE)
-def figure1(results: Path | str) -> Figure:
+@in_style
+def figure1(results: Path) -> Figure:
     """Draw what happens to a stack: network, shape and brightness, PSF, reconstruction, loss.
 
-    Parameters
-    ----------
-    results : Path
-        Root of all results; the example is the first stack of figure 2.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    TenetError
-        If a file is missing.
+    The example is the first stack of figure 2.
     """
-    results = Path(results)
     views, psf = _example(results)
     note = wrapped(simulation_note(results, EXPERIMENT))
     side, high = 0.95, 0.95 * views["input"].aspect
     top = 0.55
-    page = Page(top + 2 * high + 1.25 + 0.13 * len(note))
+    page = Page(top + 2 * high + 1.25, note)
     middle = top + high / 2
     below = top + high + 0.42
     places = {
@@ -105,7 +91,6 @@ def figure1(results: Path | str) -> Figure:
     page.text(
         0.2, 0.1, "Sections along y and z (z downwards); everything but the raw stack is TENET's"
     )
-    page.notes(note)
     return page.figure
 
 

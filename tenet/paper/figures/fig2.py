@@ -5,20 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 from scipy import ndimage
 
-from tenet.data.phantoms.store import SUFFIX as PHANTOM
-from tenet.data.phantoms.store import open_phantom
 from tenet.errors import TenetError
-from tenet.io.open import open_stack
-from tenet.paper.evaluate.tables import PREDICTION
 from tenet.paper.figures.notes import notes
-from tenet.paper.figures.page import Page, View, fullest_slab, slab_view
+from tenet.paper.figures.page import Page, View, column_width, frame, in_style
+from tenet.paper.figures.phantoms import ShownPhantom
 from tenet.paper.figures.strips import (
     diamond,
     diamond_handle,
@@ -26,78 +21,54 @@ from tenet.paper.figures.strips import (
     method_handle,
     published_marks,
     published_value,
+    scatter,
     strip_plot,
     table_row,
     two_lines,
+    values_of,
 )
-from tenet.paper.figures.style import ANGLES, METHODS, PARTS, SMALL, STRIP, STYLE, WIDTH
-from tenet.paper.figures.tables import all_metrics, existing, read_csv, shown_methods
+from tenet.paper.figures.style import ANGLES, METHODS, PARTS, SMALL, STRIP, WIDTH
+from tenet.paper.figures.tables import all_metrics, read_csv, shown_methods
 
 #: Side of a zoom as a share of the image's.
 _ZOOM = 0.4
 
 
-@rc_context(STYLE)
-def figure2(results: Path | str, simulated: bool | None = None) -> Figure:
-    """Draw phantoms and the angle study: images, and IoU of every method.
-
-    Parameters
-    ----------
-    results : Path
-        Root of all results.
-    simulated : bool, optional
-        Whether to say that the images are simulated; by default what the acquisition says.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    TenetError
-        If a file is missing.
-    """
-    results = Path(results)
+@in_style
+def figure2(results: Path, simulated: bool | None = None) -> Figure:
+    """Draw phantoms and the angle study: images, and IoU of every method."""
     table = read_csv(results / "tables/fig2_iou.csv")
     values = all_metrics(results, "fig2")
     methods = shown_methods(table)
     angles = [name for name in ANGLES if (table["condition"] == f"{name}_noise").any()]
 
     views = _phantom_views(results, "fig2_phantoms", methods)
-    column = (WIDTH - 0.3 - 0.08 * (len(views) - 1)) / len(views)
+    column = column_width(len(views))
     height = column * min(views[0].aspect, 2.6)
-    zoom_height = column
     rows = _angle_views(results, table, angles, methods)
     across = max((len(r) for r in rows), default=1)
     side = min((WIDTH - 0.57 - 0.06 * (across - 1)) / across, 1.1)
     angle_side = side * min(max((r[0].aspect for r in rows), default=0), 1.5)
-    a, b = 0.55, 0.55 + height + 0.06 + zoom_height + 0.42
+    a, b = 0.55, 0.55 + height + 0.06 + column + 0.42
     strip = STRIP * len(methods)
     d = b + strip + 0.98
     e = d + len(rows) * (angle_side + 0.08) + 0.4
     bottom = e + 1.6 + 0.2 if rows else d + 0.5
     note = notes(results, "fig2_phantoms", table, "iou", simulated)
-    page = Page(bottom + 0.3 + 0.13 * len(note))
+    page = Page(bottom + 0.3, note)
 
-    page.letter("a", 0.05, 0.08)
     part = PARTS["noise"]
-    page.text(0.25, 0.11, f"Phantom, {part}: yz projection of a slab (z downwards), zoom below")
+    page.heading("a", 0.08, f"Phantom, {part}: yz projection of a slab (z downwards), zoom below")
     box = _zoom_box(views[1])
-    for index, view in enumerate(views):
-        left = 0.15 + index * (column + 0.08)
-        axes = page.axes(left, a, column, height)
-        view.draw(axes, bar=index == 0)
-        axes.set_title(view.title, pad=2, fontsize=SMALL)
-        axes.add_patch(
-            Rectangle(box[:2], box[2], box[2], fill=False, edgecolor="#F0E442", linewidth=0.8)
-        )
-        axes = page.axes(left, a + height + 0.06, column, zoom_height)
-        view.draw(axes, within=box, bar=index == 0)
+    for axes in page.views(views, a, height):
+        frame(axes, box, "#F0E442")
+    for view, axes in zip(views, page.row(len(views), a + height + 0.06, column), strict=True):
+        view.draw(axes, within=box, bar=view is views[0])
 
     for index, (name, words) in enumerate(PARTS.items()):
         left = 1.45 if index == 0 else 4.6
         axes = page.axes(left, b, 2.45, strip)
-        page.letter("bc"[index], 0.05 if index == 0 else 4.3, b - 0.22)
+        page.heading("bc"[index], b - 0.22, left=0.05 if index == 0 else 4.3)
         condition = f"phantoms_{name}"
         strip_plot(axes, table, values, condition, "iou", methods, labels=index == 0)
         axes.set(xlabel="IoU", xlim=(0, 1))
@@ -112,8 +83,9 @@ def figure2(results: Path | str, simulated: bool | None = None) -> Figure:
         )
 
     if rows:
-        page.letter("d", 0.05, d - 0.36)
-        page.text(0.25, d - 0.33, f"Lines at an angle to the optical axis, {part}: yz projections")
+        page.heading(
+            "d", d - 0.36, f"Lines at an angle to the optical axis, {part}: yz projections"
+        )
     for row, (angle, row_views) in enumerate(zip(angles, rows, strict=True)):
         for index, view in enumerate(row_views):
             top = d + row * (angle_side + 0.08)
@@ -126,9 +98,8 @@ def figure2(results: Path | str, simulated: bool | None = None) -> Figure:
                     -0.06, 0.5, ANGLES[angle], transform=axes.transAxes, ha="right", va="center"
                 )
     if rows:
-        page.letter("e", 0.05, e - 0.24)
+        page.heading("e", e - 0.24)
         _angle_axes(page.axes(0.55, e, 4.7, 1.6), table, values, angles, methods)
-    page.notes(note)
     return page.figure
 
 
@@ -136,30 +107,20 @@ def _phantom_views(
     results: Path, experiment: str, methods: Sequence[str], part: str = "noise"
 ) -> list[View]:
     """Input, truth and every method: yz projections of one slab of the first phantom."""
-    path = next(iter(sorted((results / f"phantoms/{experiment}").glob(f"*{PHANTOM}"))), None)
-    if path is None:
-        raise TenetError(f"{results}/phantoms/{experiment}: there is no phantom to draw")
-    name = path.name.removesuffix(PHANTOM)
-    raw = open_stack(existing(results / f"acquisitions/{experiment}/{part}/{name}{PREDICTION}"))
+    shown = ShownPhantom.first(results / f"phantoms/{experiment}")
+    raw = shown.stack(results / f"acquisitions/{experiment}/{part}")
     predicted = {
-        method: open_stack(
-            existing(results / f"predictions/{experiment}/{method}/{part}/{name}{PREDICTION}"),
-            channel=0,
-        )
+        method: shown.stack(results / f"predictions/{experiment}/{method}/{part}", channel=0)
         for method in methods
     }
     size_um = next(iter(predicted.values())).voxel_size_um
     if size_um is None:
         raise TenetError(f"predictions of {experiment} record no voxel size; predict again")
-    truth, _ = open_phantom(path).read(slice(None), slice(None), slice(None))
-    x = fullest_slab(truth)
-    views = [
-        slab_view("Input", raw, x, results),
-        View("Truth", truth[:, :, x].max(axis=2).astype(np.float32), size_um[:2], (0, 1)),
+    return [
+        shown.view("Input", raw),
+        shown.truth_view(size_um[:2]),
+        *(shown.view(two_lines(METHODS[m].label), stack) for m, stack in predicted.items()),
     ]
-    for method, stack in predicted.items():
-        views.append(slab_view(two_lines(METHODS[method].label), stack, x, results))
-    return views
 
 
 def _angle_views(
@@ -199,6 +160,7 @@ def _angle_axes(
 ) -> None:
     """IoU at each angle: filled with noise, open without; a point for each seed; published ones."""
     step = 0.8 / len(methods)
+    seeds = []
     for i, angle in enumerate(angles):
         for j, method in enumerate(methods):
             x = i + (j - (len(methods) - 1) / 2) * step
@@ -217,23 +179,15 @@ def _angle_axes(
                     markeredgewidth=0.8,
                     clip_on=False,
                 )
-                seeds = values[
-                    (values["condition"] == f"{angle}_{part}")
-                    & (values["quantity"] == "iou")
-                    & (values["method"] == method)
-                ]["value"]
-                axes.plot(
-                    [x + aside * step / 5] * len(seeds),
-                    seeds,
-                    "_",
-                    color=look.colour,
-                    markersize=3,
-                    markeredgewidth=0.6,
-                    clip_on=False,
+                iou = values_of(values, f"{angle}_{part}", method, "iou")
+                seeds.append(
+                    pd.DataFrame({"x": x + aside * step / 5, "y": iou, "colour": look.colour})
                 )
             published = published_value(table, f"{angle}_noise", method)
             if published is not None:
                 diamond(axes, x - step / 5, published)
+    strokes = {"marker": "_", "size": 3, "linewidth": 0.6, "clip_on": False}
+    scatter(axes, pd.concat(seeds), along="y", jitter=False, **strokes)
     axes.set(
         xticks=range(len(angles)),
         xticklabels=[ANGLES[angle] for angle in angles],

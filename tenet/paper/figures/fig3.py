@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
@@ -26,7 +26,7 @@ from tenet.paper.evaluate.beads import Region, bead_region, find_image, read_roi
 from tenet.paper.evaluate.summary import sweep_intervals
 from tenet.paper.evaluate.tables import PREDICTION, read_acquisition, read_threshold
 from tenet.paper.figures.notes import notes
-from tenet.paper.figures.page import Page, View
+from tenet.paper.figures.page import Page, View, column_width, in_style
 from tenet.paper.figures.strips import (
     method_handle,
     published_marks,
@@ -41,9 +41,7 @@ from tenet.paper.figures.style import (
     PSFS,
     SMALL,
     STRIP,
-    STYLE,
     THEORY,
-    WIDTH,
 )
 from tenet.paper.figures.tables import all_metrics, read_csv, shown_methods
 from tenet.physics.optics import psf_volume
@@ -51,12 +49,12 @@ from tenet.settings.schema import parse_params
 from tenet.types import VoxelSize
 
 
-@rc_context(STYLE)
+@in_style
 def figure3(
-    results: Path | str,
+    results: Path,
     *,
-    data: Path | None = None,
-    rois: Path | None = None,
+    data: Path | str | None = None,
+    rois: Path | str | None = None,
     simulated: bool | None = None,
     seed: int = 0,
 ) -> Figure:
@@ -64,53 +62,39 @@ def figure3(
 
     Parameters
     ----------
-    results : Path
-        Root of all results.
     data, rois : Path, optional
         Raw stacks and table of beads; by default the simulated ones of the results.
     simulated : bool, optional
         Whether these images are simulated; by default only where no `data` are given.
     seed : int
         Of the bootstrap over images behind the bands of the sweeps.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    TenetError
-        If a file is missing.
     """
-    results = Path(results)
     table = read_csv(results / "tables/fig3_beads.csv")
     values = all_metrics(results, "fig3")
     sweep = read_csv(results / "metrics/fig3_beads_sweep.csv")
     methods = shown_methods(table)
     acquisition = results / "acquisitions/fig3_beads"
     simulated = data is None if simulated is None else simulated
-    data, rois = data or acquisition / "noise", rois or acquisition / "rois.csv"
+    data, rois = Path(data or acquisition / "noise"), Path(rois or acquisition / "rois.csv")
     phantoms = results / "phantoms/fig3_beads" if simulated else None
     sections = _bead_sections(results, data, rois, phantoms, methods)
     psfs = _psfs(results)
 
-    column = (WIDTH - 0.3 - 0.1 * (len(sections) - 1)) / len(sections)
+    column = column_width(len(sections), 0.1)
     height = column * sections[0].view.aspect
     a, b = 0.55, 0.55 + height + 0.5
     c = b + 1.35 + 0.85
     tall = max(1.7, STRIP * len(methods) + 0.35)
     note = notes(results, "fig3_beads", table, "total_loss", simulated)
-    page = Page(c + tall + 0.45 + 0.13 * len(note))
+    page = Page(c + tall + 0.45, note)
 
-    page.letter("a", 0.05, 0.08)
-    page.text(
-        0.25, 0.11, "A bead of 2 µm, xz. Dashed: its true size; line: contour at the threshold"
+    page.heading(
+        "a", 0.08, "A bead of 2 µm, xz. Dashed: its true size; line: contour at the threshold"
     )
-    for index, section in enumerate(sections):
-        axes = page.axes(0.15 + index * (column + 0.1), a, column, height)
-        section.draw(axes, bar=index == 0)
+    for section, axes in zip(sections, page.row(len(sections), a, height, gap=0.1), strict=True):
+        section.draw(axes, bar=section is sections[0])
 
-    page.letter("b", 0.05, b - 0.22)
+    page.heading("b", b - 0.22)
     page.legend([method_handle(m, line=True) for m in methods], 0.55, b - 0.22)
     lines = sweep_intervals(sweep, np.random.default_rng(seed))
     for index, (quantity, (label, theory)) in enumerate(BEAD_QUANTITIES.items()):
@@ -123,7 +107,7 @@ def figure3(
         else:
             axes.set_ylim(bottom=0)
 
-    page.letter("c", 0.05, c - 0.3)
+    page.heading("c", c - 0.3)
     axes = page.axes(1.45, c, 2.1, tall - 0.35)
     strip_plot(axes, table, values, "beads", "volume_um3", methods, labels=True)
     axes.axvline(BEAD_VOLUME_UM3, **THEORY)
@@ -135,12 +119,10 @@ def figure3(
     if table["published"].notna().any():
         page.text(0.25, c + tall + 0.01, "points: beads · bars: mean, 95 % interval · ◇ published")
 
-    page.letter("d", 3.72, c - 0.3)
     across = psfs["initial"].volume.shape[2] * psfs["initial"].voxel_size_um[2]
     words = f"The PSF of TENET: xz ({across:.2g} µm across), and its axial profile"
-    page.text(3.92, c - 0.26, words)
+    page.heading("d", c - 0.3, words, left=3.72)
     _psf_axes(page, psfs, 4.15, c + 0.05, tall, table)
-    page.notes(note)
     return page.figure
 
 
@@ -253,18 +235,23 @@ def _sweep_axes(
     quantity: str,
 ) -> None:
     """A quantity against the threshold, with the value at the chosen threshold as a marker."""
-    for method in methods:
+    # The sweep ends at 95 % of the range.
+    most = lines.groupby("method")["threshold"].max() / 0.95
+    lines = lines.assign(share=lines["threshold"] / lines["method"].map(most))
+    swept = [method for method in methods if method in most]
+    if not swept:
+        return
+    colours = {method: METHODS[method].colour for method in swept}
+    looks = {"hue_order": swept, "palette": colours, "errorbar": None, "legend": False}
+    sns.lineplot(lines, x="share", y="value", hue="method", ax=axes, **looks)
+    for method in swept:
         look, line = METHODS[method], lines[lines["method"] == method].sort_values("threshold")
-        if line.empty:
-            continue
-        # The sweep ends at 95 % of the range.
-        share = line["threshold"] / line["threshold"].max() * 0.95
-        axes.plot(share, line["value"], color=look.colour)
-        axes.fill_between(share, line["low"], line["high"], color=look.colour, alpha=0.2, lw=0)
+        band = (line["share"], line["low"], line["high"])
+        axes.fill_between(*band, color=look.colour, alpha=0.2, lw=0)
         row = table_row(table, "beads", method, quantity)
         chosen = values[(values["method"] == method) & (values["quantity"] == "threshold")]["value"]
         if row is not None and not chosen.empty:
-            at = chosen.mean() / line["threshold"].max() * 0.95
+            at = chosen.mean() / most[method]
             axes.plot(at, row["value"], look.marker, color=look.colour, mec="white", mew=0.5)
 
 

@@ -5,10 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from tenet.data.folds import every_stack
@@ -21,9 +19,9 @@ from tenet.io.stack import Stack
 from tenet.paper.evaluate.structures import RAW, TRUTH, thin_places
 from tenet.paper.evaluate.tables import PREDICTION
 from tenet.paper.figures.notes import best_method, budget_note, simulation_note, wrapped
-from tenet.paper.figures.page import Page, View, scale_bar
-from tenet.paper.figures.strips import strip_plot, table_row, two_lines
-from tenet.paper.figures.style import METHODS, SMALL, STRIP, STYLE, WIDTH
+from tenet.paper.figures.page import Page, View, column_width, frame, in_style, scale_bar
+from tenet.paper.figures.strips import from_zero, strip_plot, table_row, two_lines
+from tenet.paper.figures.style import METHODS, SMALL, STRIP
 from tenet.paper.figures.tables import read_csv, shown_methods
 
 EXPERIMENT = "fig4_neurons"
@@ -35,38 +33,27 @@ QUANTITIES = {
 _ZOOM = 0.3  # side of a zoom, as a share of the image's
 
 
-@rc_context(STYLE)
+@in_style
 def figure4(
-    results: Path | str, *, data: Path | None = None, simulated: bool | None = None
+    results: Path, *, data: Path | str | None = None, simulated: bool | None = None
 ) -> Figure:
     """Draw projections with two zooms, intensity profiles, and widths of thin structures.
 
     Parameters
     ----------
-    results : Path
-        Root of all results.
     data : Path, optional
         Raw stacks; by default the simulated ones of the results.
     simulated : bool, optional
         Whether these stacks are simulated; by default only where no `data` are given.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    TenetError
-        If a file is missing.
     """
-    results = Path(results)
     table = read_csv(results / "tables/fig4_neurons.csv")
     values = read_csv(results / f"metrics/{EXPERIMENT}.csv").assign(condition="neurons")
     methods = shown_methods(table)
     simulated = data is None if simulated is None else simulated
-    scene = _Scene.read(results, data, simulated, methods)
+    folder = Path(data or results / f"acquisitions/{EXPERIMENT}")
+    scene = _Scene.read(results, folder, simulated, methods)
     views = scene.views
-    column = (WIDTH - 0.3 - 0.08 * (len(views) - 1)) / len(views)
+    column = column_width(len(views))
     height = column * views[0].aspect
     a, b = 0.55, 0.55 + height + 2 * (column + 0.06) + 0.5
     c = b + 1.25 + 0.75
@@ -74,31 +61,25 @@ def figure4(
     tall = STRIP * len(rows)
     simulation = simulation_note(results, EXPERIMENT) if simulated else []
     note = wrapped([*_best(table), *budget_note(results, EXPERIMENT), *simulation])
-    page = Page(c + tall + 0.55 + 0.13 * len(note))
+    page = Page(c + tall + 0.55, note)
 
-    page.letter("a", 0.05, 0.08)
-    page.text(0.25, 0.11, "Neurons: yz projection of a slab (z downwards), two zooms below")
+    page.heading("a", 0.08, "Neurons: yz projection of a slab (z downwards), two zooms below")
     boxes = scene.boxes()
-    for index, view in enumerate(views):
-        left = 0.15 + index * (column + 0.08)
-        axes = page.axes(left, a, column, height)
+    row = page.row(len(views), a, height)
+    for view, axes in zip(views, row, strict=True):
         view.draw(axes)
-        if index == 0:
-            scale_bar(axes, at_left=scene.lower_right_taken())
         axes.set_title(view.title, pad=2, fontsize=SMALL)
-        for which, box in enumerate(boxes):
-            edge = ("#F0E442", "#56B4E9")[which]
-            axes.add_patch(
-                Rectangle(box[:2], box[2], box[2], fill=False, edgecolor=edge, linewidth=0.8)
-            )
-            top = a + height + 0.06 + which * (column + 0.06)
-            zoom = page.axes(left, top, column, column)
-            view.draw(zoom, within=box, bar=index == 0)
+    scale_bar(row[0], at_left=scene.lower_right_taken())
+    for which, (box, edge) in enumerate(zip(boxes, ("#F0E442", "#56B4E9"), strict=True)):
+        for axes in row:
+            frame(axes, box, edge)
+        zooms = page.row(len(views), a + height + 0.06 + which * (column + 0.06), column)
+        for view, zoom in zip(views, zooms, strict=True):
+            view.draw(zoom, within=box, bar=view is views[0])
             for spine in zoom.spines.values():
                 spine.set(visible=True, color=edge, linewidth=0.8)
 
-    page.letter("b", 0.05, b - 0.22)
-    page.text(0.25, b - 0.19, "Profiles through one thin process")
+    page.heading("b", b - 0.22, "Profiles through one thin process")
     for index, axis in enumerate("zy"):
         axes = page.axes(0.55 + index * 2.35, b, 1.85, 1.25)
         _profiles(axes, scene, axis)
@@ -106,16 +87,14 @@ def figure4(
         if index == 1:
             axes.legend(loc="upper left", bbox_to_anchor=(1.08, 1.05), borderaxespad=0)
 
-    page.letter("c", 0.05, c - 0.22)
-    page.text(0.25, c - 0.19, "Widths at half maximum, at the same thin places in every volume")
+    page.heading("c", c - 0.22, "Widths at half maximum, at the same thin places in every volume")
     for index, (quantity, label) in enumerate(QUANTITIES.items()):
         axes = page.axes(1.35 + index * 2.0, c, 1.75, tall)
         strip_plot(axes, table, values, "neurons", quantity, rows, labels=index == 0)
         axes.set(xlabel=label)
-        axes.set_xlim(left=0)
+        from_zero(axes)
         if quantity == "axial_ratio":
             axes.axvline(1.0, color="0.35", linewidth=0.8, linestyle=(0, (4, 2)))
-    page.notes(note)
     return page.figure
 
 
@@ -133,10 +112,7 @@ class _Scene:
         self.fine_um, self.raw_um = fine_um, raw_um
 
     @classmethod
-    def read(
-        cls, results: Path, data: Path | None, simulated: bool, methods: Sequence[str]
-    ) -> "_Scene":
-        folder = data or results / f"acquisitions/{EXPERIMENT}"
+    def read(cls, results: Path, folder: Path, simulated: bool, methods: Sequence[str]) -> "_Scene":
         top = results / f"predictions/{EXPERIMENT}"
         raw, target = every_stack(folder, top)[0]
         relative = target.relative_to(top)

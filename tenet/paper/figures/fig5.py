@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps, rc_context
+import seaborn as sns
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -18,9 +19,9 @@ from tenet.io.open import open_stack
 from tenet.io.stack import Stack
 from tenet.paper.evaluate.structures import TRUTH
 from tenet.paper.figures.notes import best_method, budget_note, simulation_note, wrapped
-from tenet.paper.figures.page import Page, scale_bar
+from tenet.paper.figures.page import Page, column_width, in_style, scale_bar
 from tenet.paper.figures.strips import method_handle
-from tenet.paper.figures.style import LOOKS, METHODS, SMALL, STYLE, WIDTH
+from tenet.paper.figures.style import LOOKS, METHODS, SMALL
 from tenet.paper.figures.tables import existing, read_csv
 
 CELLS, TUMOUR = "fig5_microglia", "fig5_tumour"
@@ -35,12 +36,12 @@ QUANTITIES = {
 MAGENTA, GREEN = np.array((1.0, 0.2, 0.9)), np.array((0.2, 1.0, 0.3))
 
 
-@rc_context(STYLE)
+@in_style
 def figure5(
-    results: Path | str,
+    results: Path,
     *,
-    data: Path | None = None,
-    tumour_data: Path | None = None,
+    data: Path | str | None = None,
+    tumour_data: Path | str | None = None,
     channel: int | None = None,
     tumour_channel: int | None = None,
     simulated: bool | None = None,
@@ -49,84 +50,80 @@ def figure5(
 
     Parameters
     ----------
-    results : Path
-        Root of all results.
     data, tumour_data : Path, optional
         Raw stacks of the cells and of the tumour; by default the simulated ones of the results.
     channel, tumour_channel : int, optional
         Channels of stacks with several, from 0.
     simulated : bool, optional
         Whether these stacks are simulated; by default only where no `data` are given.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    TenetError
-        If a file is missing.
     """
-    results = Path(results)
     table = read_csv(results / "tables/fig5_cells.csv")
     cells = read_csv(results / f"tables/{CELLS}_cells.csv")
     simulated = data is None if simulated is None else simulated
     panels = _panels(
         results,
         {
-            CELLS: (data or results / f"acquisitions/{CELLS}", channel),
-            TUMOUR: (tumour_data or results / f"acquisitions/{TUMOUR}", tumour_channel),
+            CELLS: (Path(data or results / f"acquisitions/{CELLS}"), channel),
+            TUMOUR: (Path(tumour_data or results / f"acquisitions/{TUMOUR}"), tumour_channel),
         },
     )
-    side = (WIDTH - 0.3 - 0.1 * (len(panels) - 1)) / len(panels)
+    side = column_width(len(panels), 0.1)
     first = panels[0]
     below = side * first.height_um / first.width_um
     a = 0.5
     b = a + side + below + 0.55
     simulation = simulation_note(results, CELLS) if simulated else []
     note = wrapped([*_counts(table), *budget_note(results, CELLS), *simulation])
-    page = Page(b + 2 * 1.65 + 0.35 + 0.13 * len(note))
+    page = Page(b + 2 * 1.65 + 0.35, note)
 
-    page.letter("a", 0.05, 0.08)
     words = (
         "Microglia (green) and tumour (magenta): both white: projections along z, and along y below"
     )
-    page.text(0.25, 0.11, words)
-    for index, panel in enumerate(panels):
-        left = 0.15 + index * (side + 0.1)
-        axes = page.axes(left, a, side, side)
-        panel.draw(axes, "xy")
-        axes.set_title(panel.title, pad=2, fontsize=SMALL)
-        if index == 0:
-            scale_bar(axes)
-        panel.draw(page.axes(left, a + side + 0.04, side, below), "xz")
+    page.heading("a", 0.08, words)
+    along_z = page.row(len(panels), a, side, gap=0.1)
+    along_y = page.row(len(panels), a + side + 0.04, below, gap=0.1)
+    for panel, upper, lower in zip(panels, along_z, along_y, strict=True):
+        panel.draw(upper, "xy")
+        upper.set_title(panel.title, pad=2, fontsize=SMALL)
+        panel.draw(lower, "xz")
+    scale_bar(along_z[0])
 
-    page.letter("b", 0.05, b - 0.24)
-    page.text(0.25, b - 0.21, "Each cell that no border cuts, against its distance from the tumour")
+    page.heading(
+        "b", b - 0.24, "Each cell that no border cuts, against its distance from the tumour"
+    )
     shown = [m for m in (TRUTH, "tenet", "rltv") if (cells["method"] == m).any()]
     handles = [method_handle(m) for m in shown]
     page.legend(handles, 4.6, b - 0.21)
-    whole = cells[~cells["touches_border"].astype(bool)]
+    whole = cells[~cells["touches_border"].astype(bool) & cells["method"].isin(shown)]
     for index, (quantity, label) in enumerate(QUANTITIES.items()):
         row, column = divmod(index, 3)
         axes = page.axes(0.55 + column * 2.35, b + row * 1.65, 1.85, 1.2)
-        for method in shown:
-            some = whole[whole["method"] == method]
-            look = LOOKS[method]
-            axes.plot(
-                some["tumour_distance_um"],
-                some[quantity],
-                look.marker,
-                color=look.colour,
-                markersize=4,
-                alpha=0.8,
-                mec="none",
-            )
+        _scatter(axes, whole, quantity)
         axes.set(ylabel=label, xlabel="Distance from the tumour (µm)" if row else "")
         axes.set_ylim(bottom=0)
         axes.set_xlim(left=0)
-    page.notes(note)
     return page.figure
+
+
+def _scatter(axes: Axes, cells: pd.DataFrame, quantity: str) -> None:
+    """A quantity of each cell against its distance from the tumour."""
+    if cells.empty:
+        return
+    methods = [method for method in LOOKS if (cells["method"] == method).any()]
+    sns.scatterplot(
+        cells,
+        x="tumour_distance_um",
+        y=quantity,
+        hue="method",
+        palette={method: LOOKS[method].colour for method in methods},
+        style="method",
+        markers={method: LOOKS[method].marker for method in methods},
+        s=16,
+        alpha=0.8,
+        linewidth=0,
+        legend=False,
+        ax=axes,
+    )
 
 
 class _Panel:

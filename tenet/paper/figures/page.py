@@ -5,22 +5,25 @@ one colour (told apart by colour-blind readers, after Okabe & Ito) and one marke
 Images that stand side by side have one physical scale.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 from matplotlib import patheffects, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from tenet.enhance.views import bar_length_um, levels, save, show_view
-from tenet.errors import TenetError
-from tenet.io.stack import Stack
+from tenet.enhance.views import bar_length_um, save, show_view
 from tenet.paper.figures.style import SMALL, STYLE, WIDTH
+
+#: Between columns, in inches.
+GAP = 0.08
 
 
 def save_figure(figure: Figure, path_without_suffix: Path) -> list[Path]:
@@ -42,6 +45,35 @@ def save_figure(figure: Figure, path_without_suffix: Path) -> list[Path]:
             save(figure, Path(f"{path_without_suffix}{suffix}"), dpi=300)
             for suffix in (".pdf", ".png")
         ]
+
+
+def show(figure: Figure, results: Path | str, name: str) -> Any:
+    """Write a figure into the results, and return its image for a notebook."""
+    from IPython.display import Image  # in notebooks alone
+
+    _, png = save_figure(figure, Path(results) / name)
+    return Image(png, width=864)
+
+
+P = ParamSpec("P")
+
+
+def in_style(
+    draw: Callable[Concatenate[Path, P], Figure],
+) -> Callable[Concatenate[Path | str, P], Figure]:
+    """Draw a figure in the style of all; the root of all results may be given as text."""
+
+    @functools.wraps(draw)
+    def styled(results: Path | str, *args: P.args, **kwargs: P.kwargs) -> Figure:
+        with rc_context(STYLE):
+            return draw(Path(results), *args, **kwargs)
+
+    return styled
+
+
+def column_width(count: int, gap: float = GAP) -> float:
+    """Width in inches of each of some columns that fill the page."""
+    return (WIDTH - 0.3 - gap * (count - 1)) / count
 
 
 @dataclass(frozen=True)
@@ -76,34 +108,14 @@ class View:
             scale_bar(axes)
 
 
-def slab_view(title: str, stack: Stack, x: slice, results: Path) -> View:
-    """Projection of a slab along x; black is the lowest value, white the 99.9th percentile."""
-    if stack.voxel_size_um is None:
-        raise TenetError(f"{stack.path}: it records no voxel size; make {results} anew")
-    image = np.concatenate(
-        [stack.read(slice(z, z + 64), slice(None), x).max(axis=2) for z in _starts(stack, 64)]
-    )
-    return View(title, image, stack.voxel_size_um[:2], levels(image))
-
-
-def fullest_slab(truth: NDArray[np.uint8], width: int = 40) -> slice:
-    """The slab along x, this many pixels thick, with the most structure: it shows most."""
-    width = min(width, truth.shape[2])
-    filled = np.convolve(truth.sum(axis=(0, 1), dtype=np.int64), np.ones(width), "valid")
-    first = int(filled.argmax())
-    return slice(first, first + width)
-
-
-def _starts(stack: Stack, step: int) -> range:
-    return range(0, stack.zyx_shape[0], step)
-
-
 class Page:
-    """A page on which axes are placed in inches from the upper left corner."""
+    """A page on which axes are placed in inches from the upper left corner, with notes below."""
 
-    def __init__(self, height: float) -> None:
-        self.figure = Figure(figsize=(WIDTH, height))
-        self.height = height
+    def __init__(self, height: float, notes: Sequence[str]) -> None:
+        self.height = height + 0.13 * len(notes)
+        self.figure = Figure(figsize=(WIDTH, self.height))
+        for index, line in enumerate(notes):
+            self.text(0.15, height - 0.08 + 0.13 * index, line)
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
         """Axes of a size in inches."""
@@ -116,9 +128,23 @@ class Page:
             )
         )
 
-    def letter(self, letter: str, left: float, top: float) -> None:
-        """Panel letter."""
+    def row(self, count: int, top: float, height: float, *, gap: float = GAP) -> list[Axes]:
+        """Axes side by side across the page."""
+        width = column_width(count, gap)
+        return [self.axes(0.15 + i * (width + gap), top, width, height) for i in range(count)]
+
+    def views(self, views: Sequence["View"], top: float, height: float) -> list[Axes]:
+        """Images side by side across the page, with their titles; the first has a scale bar."""
+        row = self.row(len(views), top, height)
+        for axes, view in zip(row, views, strict=True):
+            view.draw(axes, bar=axes is row[0])
+            axes.set_title(view.title, pad=2, fontsize=SMALL)
+        return row
+
+    def heading(self, letter: str, top: float, words: str = "", *, left: float = 0.05) -> None:
+        """Letter of a panel, and what it shows."""
         self.text(left, top, letter, fontsize=10, fontweight="bold")
+        self.text(left + 0.2, top + 0.03, words)
 
     def text(self, left: float, top: float, words: str, **style: Any) -> None:
         """Words whose upper left corner is given."""
@@ -138,10 +164,11 @@ class Page:
             handletextpad=0.4,
         )
 
-    def notes(self, lines: Sequence[str]) -> None:
-        """Lines at the foot."""
-        for index, line in enumerate(lines):
-            self.text(0.15, self.height - 0.08 - 0.13 * (len(lines) - index), line)
+
+def frame(axes: Axes, box: tuple[float, float, float], colour: str) -> None:
+    """Frame the square (left, top, side in µm) that is shown larger elsewhere."""
+    left, top, side = box
+    axes.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor=colour, linewidth=0.8))
 
 
 def scale_bar(axes: Axes, *, at_left: bool = False) -> None:

@@ -3,20 +3,16 @@
 from pathlib import Path
 
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tenet.data.phantoms.store import SUFFIX as PHANTOM
-from tenet.data.phantoms.store import open_phantom
 from tenet.errors import TenetError
-from tenet.io.open import open_stack
 from tenet.metrics.shapes import BEAD_VOLUME_UM3
 from tenet.paper.evaluate.summary import EVERY_CONDITION
-from tenet.paper.evaluate.tables import PREDICTION
 from tenet.paper.figures.notes import best_method, budget_note, wrapped
-from tenet.paper.figures.page import Page, View, fullest_slab, slab_view
+from tenet.paper.figures.page import Page, View, column_width, in_style
+from tenet.paper.figures.phantoms import ShownPhantom
 from tenet.paper.figures.strips import (
     grouped_strips,
     interval_lengths,
@@ -25,8 +21,8 @@ from tenet.paper.figures.strips import (
     table_row,
     wide_axis,
 )
-from tenet.paper.figures.style import METHODS, SMALL, STRIP, STYLE, WIDTH
-from tenet.paper.figures.tables import all_metrics, existing, read_csv, shown_methods
+from tenet.paper.figures.style import METHODS, STRIP
+from tenet.paper.figures.tables import all_metrics, read_csv, shown_methods
 
 PHANTOMS = "quality"
 CONDITIONS = {
@@ -54,25 +50,9 @@ RIVALS = ("rltv", "pretrained")
 SHOWN, SHOWN_UNDER = ("rltv", "pretrained", "tenet"), ("na_low", "matched")
 
 
-@rc_context(STYLE)
-def quality_figure(results: Path | str) -> Figure:
-    """Draw an example, the IoU of every method by condition, TENET's gains, and the beads.
-
-    Parameters
-    ----------
-    results : Path
-        Root of all results.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    TenetError
-        If a file is missing.
-    """
-    results = Path(results)
+@in_style
+def quality_figure(results: Path) -> Figure:
+    """Draw an example, the IoU of every method by condition, TENET's gains, and the beads."""
     table = read_csv(results / "tables/quality.csv")
     labels = {
         name: words for name, words in CONDITIONS.items() if (table["condition"] == name).any()
@@ -81,8 +61,7 @@ def quality_figure(results: Path | str) -> Figure:
         raise TenetError("the table has no condition of the quality bench; evaluate one first")
     methods = shown_methods(table)
     views, under = _views(results, labels)
-    column = (WIDTH - 0.3 - 0.08 * (len(views) - 1)) / len(views)
-    height = min(column * views[0].aspect, 2.6)
+    height = min(column_width(len(views)) * views[0].aspect, 2.6)
     b = 0.45 + height + 0.62
     tall = 0.09 * len(labels) * (len(methods) + 0.5)
     c = b + tall + 1.1
@@ -97,17 +76,12 @@ def quality_figure(results: Path | str) -> Figure:
             "the models were told, or by another one.",
         ]
     )
-    page = Page(c + low + 0.55 + 0.13 * len(note))
+    page = Page(c + low + 0.55, note)
 
-    page.letter("a", 0.05, 0.08)
-    page.text(0.25, 0.11, f"Simulated phantom, {CONDITIONS[under]}: yz projection of a slab")
-    for index, view in enumerate(views):
-        axes = page.axes(0.15 + index * (column + 0.08), 0.45, column, height)
-        view.draw(axes, bar=index == 0)
-        axes.set_title(view.title, pad=2, fontsize=SMALL)
+    page.heading("a", 0.08, f"Simulated phantom, {CONDITIONS[under]}: yz projection of a slab")
+    page.views(views, 0.45, height)
 
-    page.letter("b", 0.05, b - 0.3)
-    page.text(0.25, b - 0.27, "IoU: points images, bars mean and 95 % interval")
+    page.heading("b", b - 0.3, "IoU: points images, bars mean and 95 % interval")
     axes = page.axes(1.15, b, 3.3, tall)
     grouped_strips(axes, table, all_metrics(results, "quality"), "iou", labels, methods)
     axes.set(xlabel="IoU", xlim=(0, 1))
@@ -116,8 +90,7 @@ def quality_figure(results: Path | str) -> Figure:
     page.legend([method_handle(method) for method in methods], 0.9, b + tall + 0.42)
 
     if with_beads:
-        page.letter("c", 0.05, c - 0.3)
-        page.text(0.25, c - 0.27, "2 µm beads, a microscope that the models were not told")
+        page.heading("c", c - 0.3, "2 µm beads, a microscope that the models were not told")
         values = all_metrics(results, "quality")
         for index, (quantity, (label, theory)) in enumerate(QUANTITIES.items()):
             axes = page.axes(1.5 + index * 1.42, c, 1.28, low)
@@ -130,7 +103,6 @@ def quality_figure(results: Path | str) -> Figure:
                 axes.xaxis.set_major_locator(MaxNLocator(3, prune="upper"))
             if theory:
                 axes.axvline(theory, color="0.35", linewidth=0.8, linestyle=(0, (4, 2)))
-    page.notes(note)
     return page.figure
 
 
@@ -171,25 +143,18 @@ def _views(results: Path, labels: dict[str, str]) -> tuple[list[View], str]:
     """One slab of the first phantom: what was seen, what methods made of it, the truth."""
     under = next((name for name in SHOWN_UNDER if name in labels), next(iter(labels)))
     experiment = f"quality_{under}"
-    phantoms = results / "phantoms" / PHANTOMS
-    path = next(iter(sorted(phantoms.glob(f"*{PHANTOM}"))), None)
-    if path is None:
-        raise TenetError(f"{phantoms}: there is no phantom to draw")
-    name = path.name.removesuffix(PHANTOM)
-    truth, _ = open_phantom(path).read(slice(None), slice(None), slice(None))
-    x = fullest_slab(truth)
-    raw = open_stack(existing(results / f"acquisitions/{experiment}/noise/{name}{PREDICTION}"))
-    views = [slab_view("Stack", raw, x, results)]
+    shown = ShownPhantom.first(results / "phantoms" / PHANTOMS)
+    raw = shown.stack(results / f"acquisitions/{experiment}/noise")
+    views = [shown.view("Stack", raw)]
     for method in SHOWN:
         folder = results / f"predictions/{experiment}/{method}"
         if folder.is_dir():
-            stack = open_stack(existing(folder / f"noise/{name}{PREDICTION}"), channel=0)
-            views.append(slab_view(METHODS[method].label, stack, x, results))
+            stack = shown.stack(folder / "noise", channel=0)
+            views.append(shown.view(METHODS[method].label, stack))
     if raw.voxel_size_um is None:
         raise TenetError(f"{raw.path}: it records no voxel size; simulate again")
     dz, dy, _ = raw.voxel_size_um
-    pixel_um = (dz * raw.zyx_shape[0] / truth.shape[0], dy)
-    views.append(View("Truth", truth[:, :, x].max(axis=2).astype("f4"), pixel_um, (0, 1)))
+    views.append(shown.truth_view((dz * raw.zyx_shape[0] / shown.truth.shape[0], dy)))
     return views, under
 
 

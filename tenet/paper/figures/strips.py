@@ -1,14 +1,94 @@
-"""Panels of points with means and intervals."""
+"""Panels of points with means and intervals.
+
+seaborn draws the points. The means and their intervals are those of the tables of results, whose
+bootstrap is over images, and not seaborn's own.
+"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from tenet.paper.figures.style import LOOKS, METHODS
+from tenet.paper.figures.style import LOOKS, Method
+
+#: How far the points of a row lie above its mean, and how far they spread, as parts of a row.
+ABOVE, SPREAD = 0.3, 0.1
+
+
+class Row(NamedTuple):
+    """A row of a panel: where it is, its points, and the row of a table with mean and interval."""
+
+    level: float
+    points: pd.Series
+    mean: pd.Series | None
+    look: Method
+
+
+def draw_rows(axes: Axes, rows: Sequence[Row], *, size: float = 2.5) -> None:
+    """Draw the points of each row, and below them the mean with its interval as a bar."""
+    points = pd.concat(
+        [
+            pd.DataFrame({"x": row.points, "y": row.level - ABOVE, "colour": row.look.colour})
+            for row in rows
+        ]
+    )
+    scatter(axes, points, jitter=SPREAD, size=size, alpha=0.6, linewidth=0)
+    for row in rows:
+        if row.mean is not None:
+            mean_bar(axes, row.mean, row.level, row.look, size=2 * size)
+
+
+def scatter(axes: Axes, points: pd.DataFrame, *, along: str = "x", **looks: Any) -> None:
+    """Draw points (columns x, y, colour) that may spread across the axis of their values."""
+    if points.empty:
+        return
+    with _same_every_time():
+        sns.stripplot(
+            points,
+            x="x",
+            y="y",
+            hue="colour",
+            palette={colour: colour for colour in points["colour"].unique()},
+            orient="h" if along == "x" else "v",
+            native_scale=True,
+            legend=False,
+            zorder=2,  # below the means
+            ax=axes,
+            **looks,
+        )
+    axes.set(xlabel="", ylabel="")
+
+
+@contextmanager
+def _same_every_time() -> Iterator[None]:
+    """Seaborn draws its jitter from NumPy's global state, which is given back as it was."""
+    before = np.random.get_state()  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
+
+
+def mean_bar(axes: Axes, row: pd.Series, level: float, look: Method, *, size: float) -> None:
+    """Mark the mean of a table's row, with its interval as a bar, at a level of the y axis."""
+    axes.errorbar(
+        row["value"],
+        level,
+        xerr=interval_lengths(row),
+        fmt=look.marker,
+        color=look.colour,
+        markeredgecolor="white",
+        markeredgewidth=0.5,
+        markersize=size,
+        capsize=2.5,
+    )
 
 
 def strip_plot(
@@ -22,35 +102,31 @@ def strip_plot(
     labels: bool,
 ) -> None:
     """A row per method: every image as a point, the mean with its interval as a bar."""
-    for level, method in enumerate(methods):
-        look = LOOKS[method]
-        chosen = values[
-            (values["condition"] == condition)
-            & (values["quantity"] == quantity)
-            & (values["method"] == method)
-        ]["value"]
-        beside = level - 0.26 + (np.arange(len(chosen)) % 3 - 1) * 0.06
-        axes.plot(chosen, beside, "o", color=look.colour, alpha=0.6, ms=2.5, mec="none")
-        row = table_row(table, condition, method, quantity)
-        if row is None:
-            continue
-        error = interval_lengths(row)
-        axes.errorbar(
-            row["value"],
+    rows = [
+        Row(
             level,
-            xerr=error,
-            fmt=look.marker,
-            color=look.colour,
-            markeredgecolor="white",
-            markeredgewidth=0.5,
-            markersize=5,
-            capsize=2.5,
+            values_of(values, condition, method, quantity),
+            table_row(table, condition, method, quantity),
+            LOOKS[method],
         )
+        for level, method in enumerate(methods)
+    ]
+    draw_rows(axes, rows)
+    name_rows(axes, [LOOKS[method].label for method in methods], shown=labels)
+
+
+def name_rows(axes: Axes, names: Sequence[str], *, shown: bool) -> None:
+    """Rows 0, 1, … from the top, with their names unless a panel to the left shows them."""
     axes.set(
-        yticks=range(len(methods)),
-        yticklabels=[LOOKS[m].label for m in methods] if labels else [],
-        ylim=(len(methods) - 0.4, -0.6),
+        yticks=range(len(names)),
+        yticklabels=names if shown else [],
+        ylim=(len(names) - 0.4, -0.6),
     )
+
+
+def from_zero(axes: Axes) -> None:
+    """Begin at 0, and end where the largest value has room for its marker."""
+    axes.set_xlim(0, 1.06 * axes.dataLim.x1)
 
 
 def wide_axis(axes: Axes) -> None:
@@ -72,28 +148,19 @@ def grouped_strips(
     methods: Sequence[str],
 ) -> None:
     """For each condition (and its label) a row per method: images as points, the mean as a bar."""
-    ticks = []
-    for i, condition in enumerate(labels):
-        for j, method in enumerate(methods):
-            level = i * (len(methods) + 0.5) + j
-            look = METHODS[method]
-            chosen = values[
-                (values["condition"] == condition)
-                & (values["method"] == method)
-                & (values["quantity"] == quantity)
-            ]["value"]
-            axes.plot(chosen, [level - 0.25] * len(chosen), "o", color=look.colour, alpha=0.6, ms=2)
-            row = table_row(table, condition, method, quantity)
-            if row is not None:
-                axes.errorbar(
-                    row["value"],
-                    level,
-                    xerr=interval_lengths(row),
-                    fmt=look.marker,
-                    color=look.colour,
-                    capsize=2.5,
-                )
-        ticks.append(i * (len(methods) + 0.5) + (len(methods) - 1) / 2)
+    step = len(methods) + 0.5
+    rows = [
+        Row(
+            i * step + j,
+            values_of(values, condition, method, quantity),
+            table_row(table, condition, method, quantity),
+            LOOKS[method],
+        )
+        for i, condition in enumerate(labels)
+        for j, method in enumerate(methods)
+    ]
+    draw_rows(axes, rows, size=2)
+    ticks = [i * step + (len(methods) - 1) / 2 for i in range(len(labels))]
     axes.set(
         yticks=ticks,
         yticklabels=list(labels.values()),
@@ -150,6 +217,17 @@ def table_row(table: pd.DataFrame, condition: str, method: str, quantity: str) -
         & (table["quantity"] == quantity)
     ]
     return None if chosen.empty else chosen.iloc[0]
+
+
+def values_of(values: pd.DataFrame, condition: str, method: str, quantity: str) -> pd.Series:
+    """The values of all images behind a row of a table."""
+    chosen: pd.Series = values.loc[
+        (values["condition"] == condition)
+        & (values["method"] == method)
+        & (values["quantity"] == quantity),
+        "value",
+    ]
+    return chosen
 
 
 def interval_lengths(row: pd.Series) -> list[list[float]] | None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps, rc_context
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -14,9 +14,9 @@ from tenet.metrics.shapes import BEAD_VOLUME_UM3
 from tenet.paper.evaluate.summary import sweep_intervals
 from tenet.paper.evaluate.tables import PUBLISHED_DEFINITION, REFERENCE, REFERENCE_EXPERIMENT
 from tenet.paper.figures.notes import simulation_note, wrapped
-from tenet.paper.figures.page import Page
-from tenet.paper.figures.strips import diamond, interval_lengths, table_row
-from tenet.paper.figures.style import METHODS, STRIP, STYLE
+from tenet.paper.figures.page import Page, in_style
+from tenet.paper.figures.strips import Row, diamond, draw_rows, name_rows, table_row
+from tenet.paper.figures.style import METHODS, STRIP
 from tenet.paper.figures.tables import read_csv
 
 LABELS = {
@@ -49,9 +49,9 @@ QUANTITIES = {
 }
 
 
-@rc_context(STYLE)
+@in_style
 def supplement(
-    results: Path | str,
+    results: Path,
     *,
     simulated: bool | None = None,
     published_beads: Path | str | None = None,
@@ -61,25 +61,13 @@ def supplement(
 
     Parameters
     ----------
-    results : Path
-        Root of all results.
     simulated : bool, optional
         Whether the images are simulated; by default if there are simulated ones in the results.
     published_beads : Path, optional
         The paper's measures of each bead (CSV: variant, roi, and `QUANTITIES`).
     seed : int
         Of the bootstrap over images behind the bands of the sweeps.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    TenetError
-        If a file is missing.
     """
-    results = Path(results)
     table = read_csv(results / "tables/supp_ablations.csv")
     shown = [c for c in table["condition"].unique() if not c.endswith(PUBLISHED_DEFINITION)]
     shown = [c for c in shown if table_row(table, c, "tenet", "total_loss") is not None]
@@ -97,10 +85,9 @@ def supplement(
     c = b + 1.2 + 0.75
     simulation = simulation_note(results, REFERENCE_EXPERIMENT) if simulated is not False else []
     note = wrapped([*_notes(results, table, names), *simulation])
-    page = Page(c + 1.3 + 0.5 + 0.13 * len(note))
+    page = Page(c + 1.3 + 0.5, note)
 
-    page.letter("a", 0.05, 0.1)
-    page.text(0.25, 0.13, "2 µm beads: points beads, bars mean and 95 % interval over images")
+    page.heading("a", 0.1, "2 µm beads: points beads, bars mean and 95 % interval over images")
     for index, (quantity, (label, theory)) in enumerate(QUANTITIES.items()):
         axes = page.axes(1.15 + index * 1.52, 0.5, 1.38, tall)
         _rows(axes, table, values, names, quantity, labels=index == 0)
@@ -116,8 +103,7 @@ def supplement(
         f"dashed: ideal · ◇ published, by the paper's definition at threshold 0.5{shown_of_paper}",
     )
 
-    page.letter("b", 0.05, b - 0.24)
-    page.text(0.25, b - 0.21, "Against the threshold, with 95 % intervals over images")
+    page.heading("b", b - 0.24, "Against the threshold, with 95 % intervals over images")
     sweeps = {}
     for name in names:
         sweep = _beads(results, name, "_sweep")
@@ -135,8 +121,7 @@ def supplement(
         axes.set(xlabel="Threshold", ylabel=label, xlim=(0, 1))
         axes.set_ylim(bottom=0)
 
-    page.letter("c", 0.05, c - 0.24)
-    page.text(0.25, c - 0.21, "Validation loss while fine-tuning, a line for each fold")
+    page.heading("c", c - 0.24, "Validation loss while fine-tuning, a line for each fold")
     axes = page.axes(0.55, c, 3.6, 1.3)
     for name in names:
         for path in sorted((results / f"models/{_experiment(name)}").glob("*/history.csv")):
@@ -147,7 +132,6 @@ def supplement(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, labels = page.figure.axes[-2].get_legend_handles_labels()
     axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.05, 1.02), borderaxespad=0)
-    page.notes(note)
     return page.figure
 
 
@@ -175,25 +159,17 @@ def _rows(
     labels: bool,
 ) -> None:
     """A row for each ablation: beads as points, the mean with its interval as a bar."""
-    look = METHODS["tenet"]
-    for level, name in enumerate(names):
-        chosen = values[(values["name"] == name) & (values["quantity"] == quantity)]["value"]
-        axes.plot(chosen, [level - 0.25] * len(chosen), "o", color=look.colour, alpha=0.6, ms=2.5)
-        row = table_row(table, name, "tenet", quantity)
-        if row is not None:
-            axes.errorbar(
-                row["value"],
-                level,
-                xerr=interval_lengths(row),
-                fmt=look.marker,
-                color=look.colour,
-                capsize=2.5,
-            )
-    axes.set(
-        yticks=range(len(names)),
-        yticklabels=[_label(name) for name in names] if labels else [],
-        ylim=(len(names) - 0.4, -0.6),
-    )
+    rows = [
+        Row(
+            level,
+            values[(values["name"] == name) & (values["quantity"] == quantity)]["value"],
+            table_row(table, name, "tenet", quantity),
+            METHODS["tenet"],
+        )
+        for level, name in enumerate(names)
+    ]
+    draw_rows(axes, rows)
+    name_rows(axes, [_label(name) for name in names], shown=labels)
 
 
 def _published(

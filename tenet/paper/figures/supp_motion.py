@@ -3,19 +3,15 @@
 from pathlib import Path
 
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from tenet.data.phantoms.store import SUFFIX as PHANTOM
-from tenet.data.phantoms.store import open_phantom
 from tenet.errors import TenetError
-from tenet.io.open import open_stack
-from tenet.paper.evaluate.tables import PREDICTION
 from tenet.paper.figures.notes import simulation_note, wrapped
-from tenet.paper.figures.page import Page, View, fullest_slab, slab_view
+from tenet.paper.figures.page import Page, View, column_width, in_style
+from tenet.paper.figures.phantoms import ShownPhantom
 from tenet.paper.figures.strips import grouped_strips, method_handle, table_row
-from tenet.paper.figures.style import SMALL, STRIP, STYLE, WIDTH
-from tenet.paper.figures.tables import all_metrics, existing, read_csv, shown_methods
+from tenet.paper.figures.style import STRIP
+from tenet.paper.figures.tables import all_metrics, read_csv, shown_methods
 
 PHANTOMS = "fig2_phantoms"
 #: Experiments by what is done to the planes, and where the stacks are that methods see.
@@ -26,49 +22,27 @@ TREATMENTS = {
 }
 
 
-@rc_context(STYLE)
-def motion_figure(results: Path | str) -> Figure:
-    """Draw what alignment does to phantoms whose planes moved: images, IoU, and its training.
-
-    Parameters
-    ----------
-    results : Path
-        Root of all results.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    TenetError
-        If a file is missing.
-    """
-    results = Path(results)
+@in_style
+def motion_figure(results: Path) -> Figure:
+    """Draw what alignment does to phantoms whose planes moved: images, IoU, and its training."""
     table = read_csv(results / "tables/supp_motion_iou.csv")
     shown = [name for name in TREATMENTS if (table["condition"] == name).any()]
     if not shown:
         raise TenetError("the table has no stack that moved; evaluate supp_motion_none first")
     methods = shown_methods(table)
     views = _views(results, shown)
-    column = (WIDTH - 0.3 - 0.08 * (len(views) - 1)) / len(views)
-    height = column * min(views[0].aspect, 2.6)
+    height = column_width(len(views)) * min(views[0].aspect, 2.6)
     b = 0.55 + height + 0.5
     tall = STRIP * len(shown) * len(methods) * 0.8
     below = max(tall, 1.3)
     first = f"supp_motion_{shown[0]}"
     note = wrapped([_best(table), *simulation_note(results, first, PHANTOMS)])
-    page = Page(b + below + 0.75 + 0.13 * len(note))
+    page = Page(b + below + 0.75, note)
 
-    page.letter("a", 0.05, 0.08)
-    page.text(0.25, 0.11, "Phantom, with noise: yz projection of a slab (z downwards)")
-    for index, view in enumerate(views):
-        axes = page.axes(0.15 + index * (column + 0.08), 0.55, column, height)
-        view.draw(axes, bar=index == 0)
-        axes.set_title(view.title, pad=2, fontsize=SMALL)
+    page.heading("a", 0.08, "Phantom, with noise: yz projection of a slab (z downwards)")
+    page.views(views, 0.55, height)
 
-    page.letter("b", 0.05, b - 0.24)
-    page.text(0.25, b - 0.21, "IoU: points images, bars mean and 95 % interval")
+    page.heading("b", b - 0.24, "IoU: points images, bars mean and 95 % interval")
     axes = page.axes(1.7, b, 2.3, tall)
     labels = {name: TREATMENTS[name][0] for name in shown}
     grouped_strips(axes, table, all_metrics(results, "supp_motion"), "iou", labels, methods)
@@ -77,8 +51,7 @@ def motion_figure(results: Path | str) -> Figure:
 
     history = _history(results)
     if history is not None:
-        page.letter("c", 4.35, b - 0.24)
-        page.text(4.55, b - 0.21, "Training of the alignment network")
+        page.heading("c", b - 0.24, "Training of the alignment network", left=4.35)
         axes = page.axes(4.85, b, 2.2, 1.3)
         for part, style in (("training", ":"), ("validation", "-")):
             for name, colour in (
@@ -97,40 +70,30 @@ def motion_figure(results: Path | str) -> Figure:
         axes.set(xlabel="Epoch", ylabel="Loss")
         axes.set_ylim(bottom=0)
         axes.legend()
-    page.notes(note)
     return page.figure
 
 
 def _views(results: Path, shown: list[str]) -> list[View]:
     """What was seen, the truth, and TENET after each treatment: one slab of the first phantom."""
-    phantoms = results / "phantoms" / PHANTOMS
-    path = next(iter(sorted(phantoms.glob(f"*{PHANTOM}"))), None)
-    if path is None:
-        raise TenetError(f"{phantoms}: there is no phantom to draw")
-    name = path.name.removesuffix(PHANTOM)
-    truth, _ = open_phantom(path).read(slice(None), slice(None), slice(None))
-    x = fullest_slab(truth)
+    phantom = ShownPhantom.first(results / "phantoms" / PHANTOMS)
     views = []
     for treatment in shown:
         words, folder = TREATMENTS[treatment]
         if folder is not None:
-            raw = open_stack(existing(results / folder / f"noise/{name}{PREDICTION}"))
-            views.append(slab_view(f"Stack\n{_short(words)}", raw, x, results))
+            raw = phantom.stack(results / folder / "noise")
+            views.append(phantom.view(f"Stack\n{_short(words)}", raw))
     predicted = {
-        treatment: open_stack(
-            existing(
-                results / f"predictions/supp_motion_{treatment}/tenet/noise/{name}{PREDICTION}"
-            ),
-            channel=0,
+        treatment: phantom.stack(
+            results / f"predictions/supp_motion_{treatment}/tenet/noise", channel=0
         )
         for treatment in shown
     }
     size_um = next(iter(predicted.values())).voxel_size_um
     if size_um is None:
         raise TenetError("predictions of supp_motion record no voxel size; predict again")
-    views.append(View("Truth", truth[:, :, x].max(axis=2).astype("f4"), size_um[:2], (0, 1)))
+    views.append(phantom.truth_view(size_um[:2]))
     for treatment, stack in predicted.items():
-        views.append(slab_view(f"TENET\n{_short(TREATMENTS[treatment][0])}", stack, x, results))
+        views.append(phantom.view(f"TENET\n{_short(TREATMENTS[treatment][0])}", stack))
     return views
 
 

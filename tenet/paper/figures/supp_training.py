@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -12,8 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from tenet.errors import TenetError
 from tenet.paper.figures.notes import wrapped
-from tenet.paper.figures.page import Page
-from tenet.paper.figures.style import METHODS, STYLE
+from tenet.paper.figures.page import Page, in_style
+from tenet.paper.figures.style import METHODS
 from tenet.paper.figures.tables import read_csv
 
 COLUMNS = 5
@@ -25,27 +24,20 @@ KINDS = {
 }
 
 
-@rc_context(STYLE)
-def training_figure(results: Path | str, histories: Sequence[Path | str] | None = None) -> Figure:
+@in_style
+def training_figure(results: Path, histories: Sequence[Path | str] | None = None) -> Figure:
     """Draw the training and validation loss of every model: pre-trained, fine-tuned, baselines.
 
     Parameters
     ----------
-    results : Path
-        Root of all results.
     histories : sequence of Path, optional
         The ``history.csv`` files to show; by default all that lie in the results.
-
-    Returns
-    -------
-    Figure
 
     Raises
     ------
     TenetError
         If nothing was trained, or a history cannot be read.
     """
-    results = Path(results)
     if histories is None:
         histories = sorted(results.glob("models/**/history.csv"))
         histories += sorted(results.glob("baselines/**/history.csv"))
@@ -63,7 +55,7 @@ def training_figure(results: Path | str, histories: Sequence[Path | str] | None 
         ]
     )
     rows = -(-len(panels) // COLUMNS)
-    page = Page(0.55 + rows * 1.2 + 0.25 + 0.13 * len(note))
+    page = Page(0.55 + rows * 1.2 + 0.25, note)
     handles = [
         Line2D([], [], color="0.3", linewidth=0.7, linestyle=":", label="training loss"),
         Line2D([], [], color="0.3", label="validation loss"),
@@ -76,7 +68,6 @@ def training_figure(results: Path | str, histories: Sequence[Path | str] | None 
         axes.set_title(title, pad=2, fontsize=6.5)
         if row == (len(panels) - 1 - column) // COLUMNS:
             axes.set_xlabel("Epoch", labelpad=1)
-    page.notes(note)
     return page.figure
 
 

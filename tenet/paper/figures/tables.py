@@ -39,6 +39,11 @@ def read_csv(path: Path) -> pd.DataFrame:
     return read_table(existing(path))
 
 
+def rounded(results: Path | str, name: str) -> pd.DataFrame:
+    """Read a table of the results, for a notebook."""
+    return read_csv(Path(results) / f"tables/{name}.csv").round(3)
+
+
 def existing(path: Path) -> Path:
     """Return the path of a file, or say that it is missing."""
     if not path.exists():

@@ -39,7 +39,8 @@ class ModelParams(Section):
     )
     attn_list: tuple[bool, ...] = Field(
         default=(),
-        description="Whether each level ends in self-attention (8 heads); empty: none does.",
+        description="Whether each level of jnet has self-attention (8 heads) at its bottom; empty: "
+        "none has.",
     )
     nblocks: Blocks = Field(
         default=2, description="Residual blocks in a row, at each place of a level."
@@ -170,6 +171,8 @@ class ModelParams(Section):
             raise ValueError(f"size_y, size_x are {self.size_y}, {self.size_x}; both must be odd")
         if self.attn_list and len(self.attn_list) != len(self.hidden_channels_list):
             raise ValueError("attn_list and hidden_channels_list differ in length")
+        if any(self.attn_list) and self.network != "jnet":
+            raise ValueError('attn_list: only network "jnet" has attention; leave attn_list out')
         levels = zip(self.hidden_channels_list, self.attn_list, strict=False)
         if any(channels % 8 for channels, attended in levels if attended):
             raise ValueError("attn_list: attention has 8 heads, which must divide its channels")

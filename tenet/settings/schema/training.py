@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from tenet.settings.ranges import (
     Blocks,
@@ -64,21 +64,9 @@ class Optimisation(Section):
         description="Whether residual blocks are computed again for the gradient: less memory, "
         "more time.",
     )
-    compile: bool = Field(
-        default=False,
-        description="Whether the encoder is compiled: minutes at the start, for trainings of hours "
-        "on a GPU.",
-    )
     gradient_norm: Positive | None = Field(
         default=None, description="Norm that gradients are clipped to; null: none."
     )
-
-    @model_validator(mode="after")
-    def _gradients_are_kept(self) -> "Optimisation":
-        if self.compile and self.accumulate > 1:
-            # They would lie where the next pass, which is recorded, writes its own.
-            raise ValueError("compile and accumulate exclude each other: give a larger batch_size")
-        return self
 
     @property
     def half_precision(self) -> bool:
@@ -155,10 +143,6 @@ class TrainLoop(Optimisation):
     freeze_norm: bool = Field(
         default=False,
         description="Whether batch normalisation keeps the statistics of pre-training.",
-    )
-    encoder_learns_from: Literal["raw", "rehearsal"] = Field(
-        default="raw",
-        description="Whether the encoder learns from raw stacks, or from rehearsal alone.",
     )
     psf_lr: Rate | None = Field(
         default=None, description="Learning rate of the PSF network; null: lr."

@@ -58,20 +58,6 @@ def offset_of(path: Path) -> int:
 # Tiles
 
 
-def test_mean_over_mirror_images_has_no_preferred_side() -> None:
-    model = random_model()
-    image = np.random.default_rng(3).random((6, 24, 24), dtype=np.float32)
-    for flips, axes in ((4, (1, 2)), (8, (0, 1, 2))):
-        for axis in axes:
-            plain = np.stack(enhance_array(model, image, flips=flips))
-            mirrored = np.stack(enhance_array(model, np.flip(image, axis), flips=flips))
-            np.testing.assert_allclose(np.flip(mirrored, axis + 1), plain, atol=2e-5)
-    once = np.stack(enhance_array(model, image))
-    assert np.abs(once - plain).max() > 1e-3
-    with pytest.raises(TenetError, match="flips is 3; it must be one of 1, 4, 8"):
-        enhance_array(model, image, flips=3)
-
-
 def test_uncertainty_is_a_third_channel(tmp_path: Path) -> None:
     image = np.random.default_rng(4).random((6, 40, 40), dtype=np.float32)
     calibration = Calibration(threshold=0.4, inside=tuple(np.linspace(0, 1, 50) ** 2))

@@ -224,6 +224,10 @@ def test_nearest_right_key_is_named(tmp_path: Path) -> None:
         ({"res_axial": 0.01}, ("finer than", "0.05")),
         ({"size_x": 50}, ("odd",)),
         ({"attn_list": [True]}, ("attn_list", "differ in length")),
+        (
+            {"network": "coarse", "hidden_channels_list": [8, 8], "attn_list": [False, True]},
+            ('attn_list: only network "jnet" has attention',),
+        ),
         ({"dropout": 1.0}, ("params.dropout", "less than 1")),
         ({"blur_mode": "airy"}, ("params.blur_mode", "gibsonlanni", "gaussian")),
         ({"loss_fn": "__import__('os').system('true')"}, ("params.loss_fn",)),
@@ -317,11 +321,6 @@ def test_binary_file_is_not_json(tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_bytes(b"\xff\xfe\x00II*\x00")
     with pytest.raises(TenetError, match="no text in UTF-8"):
         load(tmp_path)
-
-
-def test_compiling_and_accumulating_exclude_each_other(tmp_path: Path) -> None:
-    loop = {"compile": True, "accumulate": 2}
-    assert "exclude each other" in refusal(tmp_path, {"params": PARAMS, "train_loop": loop})
 
 
 def test_params_alone() -> None:

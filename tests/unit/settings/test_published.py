@@ -52,6 +52,8 @@ ASKING: dict[str, Any] = {
     "params": "others",
     "is_instantblur": True,
     "is_vibrate": True,
+    "compile": True,
+    "encoder_learns_from": "rehearsal",
     "dataset_name": "lines",
     "valid_object_num_min": 3,
     "valid_object_num_max": 9,
