@@ -421,6 +421,17 @@ def test_the_network_retrains_and_draws_no_new_data(finished):
     assert not {"phantoms", "simulate"} & set(counts)
 
 
+def test_results_are_accepted_as_they_are(finished):
+    """For one run by dates alone, for good by `--touch`."""
+    append(finished / "tenet/networks/jnet.py", "\nCHANGED = True\n")
+    assert jobs(finished, "all", *DEMO)["finetune"] == 16
+    assert jobs(finished, "all", *DEMO, "--rerun-triggers", "mtime") == {}
+    model = (finished / "results/demo/models/scale3/model.pt").read_text()
+    snakemake(finished, "--touch", *DEMO)
+    assert jobs(finished, "all", *DEMO) == {}
+    assert (finished / "results/demo/models/scale3/model.pt").read_text() == model
+
+
 def set_value(path, *keys, value):
     settings = json.loads(path.read_text())
     section = settings

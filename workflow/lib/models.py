@@ -39,10 +39,14 @@ def pretrained_of(catalogue: Catalogue, path: str) -> str:
     return model
 
 
+def pretrained_file(catalogue: Catalogue, path: str, file: str) -> str:
+    """Name a file of the pre-trained model that an experiment or a sample starts from."""
+    return f"<results>/models/{pretrained_of(catalogue, path)}/{file}"
+
+
 def pretrained_files(catalogue: Catalogue, path: str, *files: str) -> list[str]:
     """Name files of the pre-trained model that an experiment or a sample starts from."""
-    folder = f"<results>/models/{pretrained_of(catalogue, path)}"
-    return [f"{folder}/{file}" for file in files]
+    return [pretrained_file(catalogue, path, file) for file in files]
 
 
 def check_models(catalogue: Catalogue) -> None:
@@ -136,7 +140,8 @@ def finetune_options(catalogue: Catalogue, path: str, data: object, fold: str) -
 def model_folder(catalogue: Catalogue, experiment: str, method: str, fold: str) -> str:
     """Name the folder of the model whose network, or whose PSF, a method uses."""
     if method == "tenet":
-        return f"<results>/models/{catalogue.owner_of_model(experiment)}/{fold or 'all'}"
+        owner = catalogue.owner_of_model(experiment)
+        return f"<results>/models/{owner}/{fold.strip('/') or 'all'}"
     return f"<results>/models/{pretrained_of(catalogue, experiment)}"
 
 
@@ -144,6 +149,23 @@ def baseline_folder(catalogue: Catalogue, experiment: str, method: str, fold: st
     """Name the folder of the trained baseline that restores an experiment's stacks."""
     owner = catalogue.owner_of_model(experiment)
     return f"<results>/baselines/{method}/{owner}/{Path(fold).name or 'all'}"
+
+
+def enhancing_model(catalogue: Catalogue, experiment: str, method: str, fold: str) -> list[str]:
+    """Name the files of a model that enhancing reads."""
+    folder = model_folder(catalogue, experiment, method, fold)
+    return [f"{folder}/{file}" for file in ("model.pt", "experiment.json", "threshold.json")]
+
+
+def trained_baseline(catalogue: Catalogue, experiment: str, method: str, fold: str) -> list[str]:
+    """Name the files of the trained baseline that restores an experiment's stacks."""
+    folder = baseline_folder(catalogue, experiment, method, fold)
+    return [f"{folder}/{file}" for file in ("model.pt", "settings.json")]
+
+
+def rltv_settings(catalogue: Catalogue, experiment: str) -> str:
+    """Name the settings of Richardson-Lucy, which is tuned for each pre-trained model."""
+    return f"<results>/baselines/rltv/{pretrained_of(catalogue, experiment)}.json"
 
 
 def normalisation(catalogue: Catalogue, experiment: str) -> list[str]:

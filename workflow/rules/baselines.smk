@@ -35,10 +35,14 @@ rule rltv_tune:
 
 rule rltv:
     input:
-        model=lambda wildcards: f"<results>/models/{models.pretrained_of(catalogue, wildcards.experiment)}/model.pt",
-        experiment=lambda wildcards: f"<results>/models/{models.pretrained_of(catalogue, wildcards.experiment)}/experiment.json",
-        levels=lambda wildcards: f"<results>/models/{models.pretrained_of(catalogue, wildcards.experiment)}/threshold.json",
-        settings=lambda wildcards: f"<results>/baselines/rltv/{models.pretrained_of(catalogue, wildcards.experiment)}.json",
+        model=lambda wildcards: models.pretrained_file(catalogue, wildcards.experiment, "model.pt"),
+        experiment=lambda wildcards: models.pretrained_file(
+            catalogue, wildcards.experiment, "experiment.json"
+        ),
+        levels=lambda wildcards: models.pretrained_file(
+            catalogue, wildcards.experiment, "threshold.json"
+        ),
+        settings=lambda wildcards: models.rltv_settings(catalogue, wildcards.experiment),
         data=lambda wildcards: stacks.acquisitions(catalogue, wildcards.experiment),
         rois=lambda wildcards: stacks.rois(catalogue, wildcards.experiment),
     output:
@@ -130,10 +134,9 @@ rule baseline_train:
 
 rule baseline:
     input:
-        model=lambda wildcards: [
-            f"{models.baseline_folder(catalogue, wildcards.experiment, wildcards.method, wildcards.fold)}/{file}"
-            for file in ("model.pt", "settings.json")
-        ],
+        model=lambda wildcards: models.trained_baseline(
+            catalogue, wildcards.experiment, wildcards.method, wildcards.fold
+        ),
         pretrained=lambda wildcards: models.pretrained_files(
             catalogue, wildcards.experiment, "model.pt", "experiment.json", "threshold.json"
         ),

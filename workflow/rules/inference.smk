@@ -3,10 +3,9 @@
 
 rule predict:
     input:
-        model=lambda wildcards: [
-            f"{models.model_folder(catalogue, wildcards.experiment, wildcards.method, wildcards.fold.strip('/'))}/{file}"
-            for file in ("model.pt", "experiment.json", "threshold.json")
-        ],
+        model=lambda wildcards: models.enhancing_model(
+            catalogue, wildcards.experiment, wildcards.method, wildcards.fold
+        ),
         data=lambda wildcards: stacks.acquisitions(catalogue, wildcards.experiment),
         rois=lambda wildcards: stacks.rois(catalogue, wildcards.experiment),
     output:
