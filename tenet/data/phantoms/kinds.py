@@ -122,7 +122,7 @@ class AnglePhantomSettings:
 
     Examples
     --------
-    >>> AnglePhantomSettings(zyx_shape=(40, 40, 40), n_lines=2, angle_deg=45.0).line_length  # voxels
+    >>> AnglePhantomSettings(zyx_shape=(40, 40, 40), angle_deg=45.0).line_length  # voxels
     (20.0, 40.0)
     """
 
