@@ -1,1 +1,1 @@
-"""Image stacks on disk: what reads them, a module for each format."""
+"""Image stacks on disk. Each module reads one format."""

@@ -1,4 +1,4 @@
-"""An array in memory as a stack, so that what is done to files is done to arrays alike."""
+"""An array in memory as a stack, so that arrays and files are treated alike."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ class _InMemory:
 
 
 def stack_in_memory(array: ArrayLike) -> Stack:
-    """Make a stack of intensities (Z, Y, X) that are in memory, of which nothing is copied.
+    """Make a stack of intensities (Z, Y, X) in memory, without a copy.
 
     Raises
     ------

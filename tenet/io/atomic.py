@@ -1,8 +1,9 @@
 """Files and folders that appear whole under their name, or not at all.
 
-What is being written has a hidden name beside the final one, and is locked while its writer lives.
-So two that write the same thing do not disturb each other, and what a killed one left is told from
-what is still being made: the next that writes into the folder removes it.
+An unfinished file has a hidden name beside its final name. The writer locks the file for as long as
+the writer lives. Two processes that write the same file therefore do not disturb each other. A file
+without a lock was left by a process that was killed. The next process that writes into the folder
+removes such a file.
 """
 
 import contextlib
@@ -33,7 +34,7 @@ _naming = threading.RLock()
 
 @contextlib.contextmanager
 def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that takes its place only if all went well.
+    """Yield a temporary path beside `path`, which replaces `path` only if all went well.
 
     Parameters
     ----------
@@ -73,14 +74,14 @@ def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
 
 
 def check_replaceable(path: Path, *, folder: bool = False) -> None:
-    """Refuse a name that belongs to what no result replaces: a device, a pipe, a socket.
+    """Refuse a name that belongs to a device, a pipe or a socket, because no result replaces these.
 
     Parameters
     ----------
     path : Path
         Where a result is going to be.
     folder : bool
-        It is a folder: then files are not replaced, and else folders are not.
+        Whether the result is a folder. A folder does not replace a file, and a file no folder.
     """
     try:
         mode = path.stat().st_mode
@@ -94,7 +95,7 @@ def check_replaceable(path: Path, *, folder: bool = False) -> None:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn a full disk, or one that is not writable, into one clear line about `path`."""
+    """Turn the error of a full or write-protected disk into one clear line about `path`."""
     try:
         yield
     except OSError as error:
@@ -108,15 +109,15 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold a folder, which is made if need be, for this process alone.
+    """Hold a folder for this process alone. A folder that is missing is made.
 
-    The lock ends with the process, however that ends, and with its machine.
+    The lock ends with the process, however the process ends, and with the machine.
 
     Raises
     ------
     TenetError
-        If another process holds it (which, and where it runs, is said), or the folder cannot be
-        written.
+        If another process holds the folder, or the folder cannot be written. The message names the
+        process and its machine.
     """
     path = folder / LOCK
     with writing(folder):
@@ -144,7 +145,7 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 def discard_unfinished() -> None:
-    """Remove what this process has not finished; from here on nothing takes its final name."""
+    """Remove the unfinished files of this process. From here on no file takes its final name."""
     _naming.acquire()
     barred = [path for path in list(_unfinished) if _bar(path)]
     for path in barred:
@@ -152,7 +153,7 @@ def discard_unfinished() -> None:
 
 
 def _bar(path: Path) -> bool:
-    """Put an empty file in the place of a path: other threads may still be adding to a folder."""
+    """Put an empty file in the place of a path, because threads may still add to the folder."""
     for _ in range(100):
         _remove(path)
         with contextlib.suppress(OSError):
@@ -162,10 +163,10 @@ def _bar(path: Path) -> bool:
 
 
 def _lock(path: Path, *, sweeping: bool = False) -> int | None:
-    """Open a file or folder (a file is made) and lock it; None if another process has it.
+    """Open and lock a file, which is made, or a folder; None if another process holds the lock.
 
-    One that sweeps holds a lock for an instant, so that it is tried a few times. On a file system
-    without locks nothing is locked, and nothing swept.
+    A process that sweeps a folder holds a lock for an instant, and so the lock is tried a few
+    times. On a file system without locks no file is locked, and no folder is swept.
     """
     tries = 1 if sweeping else 20
     while True:
@@ -184,7 +185,7 @@ def _lock(path: Path, *, sweeping: bool = False) -> int | None:
             if sweeping:
                 os.close(descriptor)
                 return None
-        # Who held it may have renamed or removed it in between.
+        # The holder may have renamed or removed the file in between.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False)):
                 return descriptor
@@ -194,7 +195,7 @@ def _lock(path: Path, *, sweeping: bool = False) -> int | None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes left half-made."""
+    """Remove the unfinished files of processes that were killed."""
     for path in folder.glob(f".*{UNFINISHED}"):
         with contextlib.suppress(OSError):
             lock = None if path in _unfinished else _lock(path, sweeping=True)

@@ -1,4 +1,4 @@
-"""Lengths that the header of a file gives, and what to say of those that it does not."""
+"""Lengths in the header of a file, and words for the lengths that are missing."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,14 +9,14 @@ from tenet.types import VoxelSize
 
 @dataclass(frozen=True)
 class Calibration:
-    """The distance of planes, rows and columns as far as a file gives them.
+    """The distances of planes, rows and columns that a file gives.
 
     Attributes
     ----------
     z, y, x : float or None
         Lengths in µm, above 0; None where the file does not give one.
     trouble : str
-        What is given and cannot be understood, to follow the name of the file.
+        Words for a length that cannot be understood, to follow the name of the file.
     """
 
     z: float | None = None
@@ -31,7 +31,7 @@ class Calibration:
 
     @property
     def note(self) -> str:
-        """What is missing, to follow the name of the file."""
+        """Words for the lengths that are missing, to follow the name of the file."""
         if self.trouble:
             return self.trouble
         if self.z is None and self.y is not None and self.x is not None:
@@ -67,7 +67,7 @@ def _length(value: Any, unit: Any) -> float | None:
 
 
 def _trouble(axis: str, value: Any, unit: Any) -> str:
-    """Say what cannot be understood of a length; nothing where none is given."""
+    """Say why a length cannot be understood; empty where no length is given."""
     if value is None or unit is None:
         return ""
     if _length(1.0, unit) is None:

@@ -31,12 +31,12 @@ def _names(path: Path) -> list[str]:
 
 
 def stack_files(path: Path) -> list[Path]:
-    """List the stacks of a folder by name; of a file or a Zarr, itself.
+    """List the stacks of a folder by name. Of a file or a Zarr, the list holds the path alone.
 
     Raises
     ------
     TenetError
-        If there is nothing to read, or two files have one name but for the suffix.
+        If there is no stack, or the names of two files differ in their suffix alone.
     """
     if not os.path.exists(path):
         raise TenetError(f"{path}: no such folder or file; check the path")
@@ -60,7 +60,7 @@ def stack_files(path: Path) -> list[Path]:
 
 
 def _inside(folder: Path) -> list[Path]:
-    """List what a folder holds by name, but for hidden files."""
+    """List the files and folders in a folder by name, without hidden files."""
     try:
         return sorted(f for f in folder.iterdir() if not f.name.startswith("."))
     except OSError as error:
@@ -76,7 +76,7 @@ def voxel_size_of(stack: Stack, given: VoxelSize | None = None) -> VoxelSize:
     Raises
     ------
     TenetError
-        If neither is known, or it is none of a microscope (`check_voxel_size`).
+        If neither is known, or no microscope has such voxels (`check_voxel_size`).
     """
     size = given or stack.voxel_size_um
     if size is None:

@@ -1,4 +1,4 @@
-"""What ImageJ writes into the header of a TIFF."""
+"""The entries that ImageJ writes into the header of a TIFF."""
 
 import math
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ def check_imagej_counts(path: Path, metadata: Mapping[str, Any]) -> int:
     Raises
     ------
     TenetError
-        If a number of planes, channels or time points is none.
+        If the entry for planes, channels or time points is not a number of these.
     """
     counts = {}
     for key in ("images", "slices", "channels", "frames"):
@@ -34,9 +34,9 @@ def imagej_calibration(
 ) -> Calibration:
     """Return the calibration of an ImageJ TIFF: `spacing` along z, 1 / resolution along y and x.
 
-    All are in `unit`, unless `yunit` or `zunit` stand beside it. ImageJ leaves `spacing` out where
-    it is 1, so that it is 1 `unit` where there is one. A `spacing` that is no number (``1,0``) is
-    not guessed.
+    All lengths are in `unit`, unless `yunit` or `zunit` stand beside `unit`. ImageJ omits a
+    `spacing` of 1. A header with a `unit` and without `spacing` therefore means 1 `unit`. A
+    `spacing` that is not a number (``1,0``) is not guessed.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Raw intensities: which become 0 and 1, and which cannot be an image."""
+"""Raw intensities: the range that becomes 0 to 1, and intensities that cannot be an image."""
 
 import json
 import math
@@ -15,12 +15,12 @@ from tenet.io.outliers import Histogram, find_fill, find_hot, without_hot
 from tenet.io.stack import Stack
 from tenet.types import Triple
 
-#: Parts of a result's voxels, below and above which its segmentation is doubtful.
+#: A segmentation is doubtful if a smaller or larger share of the voxels is segmented.
 LEAST_SEGMENTED, MOST_SEGMENTED = 1e-5, 0.5
 
 
 def check_intensities(stack: Stack) -> tuple[float, float]:
-    """Go through a stack once and refuse what cannot be an image.
+    """Go through a stack once and refuse intensities that cannot be an image.
 
     Returns
     -------
@@ -30,7 +30,8 @@ def check_intensities(stack: Stack) -> tuple[float, float]:
     Raises
     ------
     TenetError
-        If an intensity is NaN or infinite (the first such plane is named), or all are equal.
+        If an intensity is NaN or infinite, or all intensities are equal. The message names the
+        first plane with such an intensity.
     """
     low, high = math.inf, -math.inf
     for start, slab in stack.slabs():
@@ -67,21 +68,22 @@ class IntensityRange:
     low, high : float
         Raw intensities, low < high.
     method : str
-        How they were found, for the record.
+        How the two intensities were found, for the record.
     saturated : bool
-        Whether the detector's highest value is among them, and piled up.
+        Whether many voxels have the detector's highest value.
     saturated_share : float
-        Part of the voxels that have it, where it is.
+        Share of the voxels that have the detector's highest value, if the stack is saturated.
     offset : float
-        What `Stack.read` subtracts from raw intensities.
+        The intensity that `Stack.read` subtracts from raw intensities.
     fill : float or None
-        Raw intensity that stands where there is no image, and decides nothing.
+        Raw intensity of places without an image. The range does not depend on these places.
     fill_share : float
-        Part of the voxels that have it.
+        Share of the voxels that have the intensity `fill`.
     hot : float or None
-        Raw intensity from which voxels that stand alone are the detector's, and decide nothing.
+        Raw intensity from which voxels that stand alone are artefacts of the detector. The range
+        does not depend on these voxels.
     hot_share : float
-        Part of the voxels that reach it.
+        Share of the voxels that reach the intensity `hot`.
     """
 
     low: float
@@ -116,7 +118,8 @@ class IntensityRange:
             If an entry is missing or of the wrong kind.
         """
         try:
-            # Through JSON, where a number may stand for a float, but "3" is not 3.
+            # JSON is read in between, because there an integer may stand for a float, but "3" is
+            # not 3.
             return TypeAdapter(cls).validate_json(json.dumps(dict(record)), strict=True)
         except (ValidationError, TypeError, ValueError) as error:
             raise TenetError(
@@ -125,7 +128,7 @@ class IntensityRange:
             ) from error
 
     def describe(self) -> str:
-        """Return the range used, and what was left out, in one line."""
+        """Describe the range, and the voxels that were left out, in one line."""
         digits = 12 if self.offset else 6
         parts = [f"{self.low:.{digits}g} to {self.high:.{digits}g} become 0 to 1 ({self.method})"]
         if self.fill is not None:
@@ -154,7 +157,7 @@ def warnings_of(range_: IntensityRange, segmented: float | None = None) -> list[
     range_ : IntensityRange
         Of the stack.
     segmented : float, optional
-        Part of the result's voxels that reach the threshold.
+        Share of the result's voxels that reach the threshold.
     """
     said = []
     if range_.saturated:
@@ -184,23 +187,24 @@ def intensity_range(
 ) -> IntensityRange:
     """Find the raw intensities that become 0 and 1, going through the stack once.
 
-    The defaults suit sparse fluorescence. The first quartile lies within 0.7 noise standard
-    deviations of the background's mean when all is background, closer when most of it is, so
-    background goes to nearly 0 however strong the noise or the detector's offset; and no signal
-    is clipped as long as a quarter of the stack is background. The upper percentile leaves out one
-    voxel in 10 000, so no hot pixel sets the contrast, while a single bead still spans the range.
-    Percentiles are order statistics rounded down: the highest voxel is always left out. What fills
-    the place of no image, and more hot voxels than that, are left out first (`tenet.io.outliers`).
+    The defaults suit sparse fluorescence. The first quartile lies within 0.7 standard deviations of
+    the noise of the background's mean if the whole stack is background, and closer if most of the
+    stack is. The background therefore becomes nearly 0, however strong the noise or the detector's
+    offset are. No signal is clipped as long as a quarter of the stack is background. The upper
+    percentile leaves out one voxel in 10 000. No hot pixel therefore sets the contrast, while a
+    single bead still spans the range. Percentiles are order statistics rounded down, and so the
+    highest voxel is always left out. Fill around the image, and hot voxels beyond that number, are
+    left out first (`tenet.io.outliers`).
 
-    Percentiles are exact for integers of 8 and 16 bits; for other types they are those of a
-    regular subset of at most 8 million voxels. If more than one voxel in 10 000 has the highest
-    intensity of all, and more than have the next, the detector is taken as saturated.
+    Percentiles are exact for integers of 8 and 16 bits. For other types a regular subset of at most
+    8 million voxels gives the percentiles. The detector counts as saturated if more than one voxel
+    in 10 000 has the highest intensity, and more voxels have the highest than the next intensity.
 
     Parameters
     ----------
     stack : Stack
     method : {"percentile", "minmax"}
-        "minmax" takes the extremes, as the published work did.
+        "minmax" takes the lowest and the highest intensity, as the published work did.
     low_percent, high_percent : float
         Percentiles for "percentile", 0 ≤ low < high < 100.
 
@@ -259,13 +263,13 @@ def intensity_range(
 
 
 def _raw(value: float, offset: float) -> float:
-    """Return a raw intensity of what was read, as exact as float32 is far from the offset."""
+    """Return the raw intensity of a value that was read, as exactly as float32 permits."""
     step = float(np.spacing(np.float32(abs(value))))
     return round((value + offset) / step) * step if offset else value
 
 
 def _histogram(stack: Stack) -> tuple[Histogram, float]:
-    """Go through a stack for its histogram and its highest intensity; see `intensity_range`."""
+    """Return the histogram and the highest intensity of a stack; see `intensity_range`."""
     exact = stack.dtype.kind in "bui" and stack.dtype.itemsize <= 2
     counts = np.zeros(2**16, dtype=np.int64)
     zero = 2**15 if stack.dtype.kind == "i" else 0
@@ -293,7 +297,7 @@ def _histogram(stack: Stack) -> tuple[Histogram, float]:
 def _sampling_step(zyx_shape: Triple, most: int = 2**23) -> int:
     """Return a step through the flattened stack that takes at most `most` voxels.
 
-    It has no divisor in common with a row or a plane, so that all rows and columns take part.
+    The step has no divisor in common with a row or a plane, so that all rows and columns take part.
     """
     step = math.ceil(math.prod(zyx_shape) / most)
     while math.gcd(step, zyx_shape[1] * zyx_shape[2]) > 1:
@@ -302,7 +306,7 @@ def _sampling_step(zyx_shape: Triple, most: int = 2**23) -> int:
 
 
 def normalise(array: npt.ArrayLike, range_: IntensityRange) -> npt.NDArray[np.float32]:
-    """Scale intensities, as `Stack.read` returns them, to [0, 1], clipping what lies outside.
+    """Scale intensities, as `Stack.read` returns them, to [0, 1], and clip the others.
 
     Hot voxels (of an image whose last axes are Y and X) become the median of their neighbours.
     """

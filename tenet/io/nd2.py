@@ -16,7 +16,7 @@ from tenet.io.stack import Stack, axes_with_planes, check_dtype, find_layout
 
 @dataclass(frozen=True)
 class _Nd2Reader:
-    """Frames of an ND2 file; with z its only loop, frame and plane are the same."""
+    """Frames of an ND2 file whose only loop is z, so that each frame is a plane."""
 
     path: Path
     channel: int
@@ -39,7 +39,7 @@ def open_nd2(path: Path, channel: int | None, planes_are: str | None = None) -> 
             dtype = np.dtype(file.dtype)
             frames = int(file.attributes.sequenceCount)
             volume = _nd2_volume(file)
-    # The package meets damaged files with whatever its parser runs into.
+    # On a damaged file the parser of the package raises many kinds of errors.
     except Exception as error:
         raise TenetError(
             f"{path}: the ND2 file is damaged or not ND2 ({one_line(error)}); "

@@ -10,7 +10,7 @@ from numpy.lib import format as npy_format
 from tenet.errors import TenetError, one_line
 from tenet.io.stack import ContiguousReader, Stack, check_dtype, find_layout, plain_axes
 
-#: Bytes of a header at most: that of a plain array has 118.
+#: Bytes of a header at most. The header of a plain array has 118 bytes.
 MOST_HEADER = 4096
 
 
@@ -36,7 +36,7 @@ def open_npy(path: Path, channel: int | None) -> Stack:
 
 
 def _read_header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read an NPY's header, and leave the file where its data begin."""
+    """Read the header of an NPY, and leave the file at the start of the data."""
     start = file.read(12)
     if start.startswith(b"PK"):
         raise TenetError(
@@ -63,7 +63,7 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.
         if any(isinstance(size, bool) or size < 0 for size in shape):
             raise ValueError(f"shape {shape}")
         return shape, fortran, dtype
-    # numpy parses the header as Python, and fails as Python's parser does.
+    # NumPy parses the header as Python, and raises the errors of Python's parser.
     except Exception as error:
         raise TenetError(
             f"{path}: the NPY file is truncated or damaged ({one_line(error)}); save it again"

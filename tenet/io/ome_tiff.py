@@ -1,4 +1,4 @@
-"""OME-XML in a TIFF, checked before it decides how much is allocated and which files are read."""
+"""OME-XML in a TIFF, checked before memory is allocated and further files are read by its word."""
 
 import math
 import re
@@ -22,13 +22,13 @@ def parse_ome(path: Path, xml: str) -> Element:
     Parameters
     ----------
     path : Path
-        The file that it stands in, for errors.
+        The file with the OME-XML, for errors.
     xml : str
 
     Raises
     ------
     TenetError
-        If it is broken, too large, or has entities (which can grow without limit).
+        If the OME-XML is broken, too large, or has entities, because entities grow without limit.
     """
     if re.search(r"<!(DOCTYPE|ENTITY)", xml, re.IGNORECASE):
         raise TenetError(
@@ -45,20 +45,20 @@ def parse_ome(path: Path, xml: str) -> Element:
 
 
 def check_ome(path: Path, ome: Element, structure: TiffStructure) -> None:
-    """Check what OME-XML declares against the files that there are.
+    """Compare the declarations of OME-XML with the files.
 
     Parameters
     ----------
     path : Path
     ome : Element
     structure : TiffStructure
-        What is in the file.
+        The pages of the file.
 
     Raises
     ------
     TenetError
-        If the file is one of a set and not its first, files of the set are missing or damaged, or
-        fewer planes were recorded than are declared.
+        If the file belongs to a set and is not the first of the set, if files of the set are
+        missing or damaged, or if the file holds fewer planes than the OME-XML declares.
     """
     binary_only = next(_elements(ome, "BinaryOnly"), None)
     if binary_only is not None:
@@ -93,7 +93,7 @@ def check_ome(path: Path, ome: Element, structure: TiffStructure) -> None:
 
 
 def _declared_planes(path: Path, pixels: Element) -> int:
-    """Return the number of planes of an image; 0 where they are not greyscale."""
+    """Return the number of planes of an image; 0 where the planes are not greyscale."""
     sizes = [_count(path, pixels, f"Size{axis}", 1) for axis in "ZCT"]
     for data in _elements(pixels, "TiffData"):
         for name in _PLACES:
@@ -146,7 +146,7 @@ def _check_files(path: Path, names: list[str]) -> list[TiffStructure]:
 
 
 def ome_calibration(path: Path, ome: Element) -> Calibration:
-    """Return the voxel size of the stacks in OME-XML (there may be previews), where they agree."""
+    """Return the voxel size of the images in OME-XML, previews among them, if all agree."""
     images = list(_elements(ome, "Pixels"))
     stacks = [pixels for pixels in images if _declared_planes(path, pixels) > 1]
     found = {
@@ -165,5 +165,5 @@ def ome_calibration(path: Path, ome: Element) -> Calibration:
 
 
 def _elements(inside: Element, *names: str) -> Iterator[Element]:
-    """Go through the elements of some names, in whatever version of the schema."""
+    """Go through the elements of some names, in any version of the schema."""
     return (element for element in inside.iter() if element.tag.rpartition("}")[2] in names)

@@ -20,7 +20,7 @@ from tenet.io.zarr_files import METADATA, MOST_CHUNK_BYTES, MOST_CHUNKS, ZarrFil
 __all__ = ["is_zarr", "open_ome_zarr"]
 
 
-# Metadata, as far as they are used. Those of the voxel size may be wrong: then it has to be given.
+# The metadata that are used. If the voxel size in the metadata is wrong, the user gives another.
 
 
 def _or_none(value: Any, handler: Callable[[Any], Any]) -> Any:
@@ -54,7 +54,7 @@ class _Dataset(BaseModel):
 
 
 class _Image(BaseModel):
-    #: Axes came with version 0.3 (names) and 0.4 (names and units); before, all was t, c, z, y, x.
+    #: Version 0.3 names axes, 0.4 adds units. In earlier versions the axes are t, c, z, y, x.
     axes: Annotated[list[Axis] | None, IfRight] = Field([_Axis(name=name) for name in "tczyx"])
     datasets: Annotated[list[_Dataset], Field(min_length=1)]
     coordinateTransformations: Transformations = None
@@ -96,14 +96,14 @@ def open_ome_zarr(path: Path, channel: int | None, planes_are: str | None = None
 
 
 def _root(files: ZarrFiles) -> str:
-    """Return the folder of a Zarr in an archive, which may hold that folder or what is in it."""
+    """Return the folder of a Zarr in an archive; "" where the archive holds the content alone."""
     inside = files.inside() if files.zipped else []
     described = len(inside) != 1 or any(files.json(name) is not None for name in METADATA)
     return "" if described else inside[0]
 
 
 def _find_image(files: ZarrFiles, group: str) -> tuple[str, _Image | None]:
-    """Return the finest array of the one image and what is said of it; None of a bare array."""
+    """Return the finest array of the one image, and its metadata; None for a bare array."""
     attributes = _attributes(files, group)
     if attributes is None:
         return group, None
@@ -127,7 +127,7 @@ def _find_image(files: ZarrFiles, group: str) -> tuple[str, _Image | None]:
 
 
 def _attributes(files: ZarrFiles, group: str) -> _Attributes | None:
-    """Return what a group says of its images; None of an array."""
+    """Return the metadata of a group's images; None for an array."""
     at = PurePosixPath(group)
     description = files.json(str(at / "zarr.json"))
     if description is None:
@@ -175,11 +175,11 @@ def _array(
 ) -> tuple[tuple[int, ...], np.dtype[Any], tuple[int, ...], str | None]:
     """Return the shape, the type and the chunks of an array in which something is stored.
 
-    And the names of its axes, if it tells them.
+    The names of the axes follow, if the array has names.
     """
     for metadata in ("zarr.json", ".zarray"):
         files.json(str(PurePosixPath(name) / metadata))  # within our limits before zarr reads it
-    # zarr, its codecs and the archive's decoder meet strange metadata with whatever they run into.
+    # On strange metadata zarr, its codecs and the archive's decoder raise many kinds of errors.
     try:
         with files.array(name) as array:
             shape, dtype, chunks = tuple(array.shape), np.dtype(array.dtype), tuple(array.chunks)
@@ -198,7 +198,7 @@ def _array(
 def _check_chunks(
     path: Path, shape: tuple[int, ...], chunks: tuple[int, ...], itemsize: int
 ) -> None:
-    """Refuse chunks of which one does not fit into memory, or too many are needed for a plane."""
+    """Refuse chunks that are too large for the memory, or too many for a plane."""
     voxels = max(math.prod(chunks), 1)
     said = f"{path}: chunks of {'×'.join(map(str, chunks))} voxels"
     if voxels * itemsize > MOST_CHUNK_BYTES:
@@ -206,7 +206,7 @@ def _check_chunks(
             f"{said} ({voxels * itemsize / 2**30:.3g} GiB) are too large to be read; "
             "write the image in smaller chunks"
         )
-    # A stack is read by planes, or by several with some four million voxels.
+    # A stack is read plane by plane, or by groups of planes with some four million voxels.
     at_once = min(math.prod(shape), max(math.prod(shape[-2:]), 2**22))
     if at_once / voxels > MOST_CHUNKS:
         raise TenetError(
@@ -216,7 +216,7 @@ def _check_chunks(
 
 
 def _named_axes(array: zarr.Array[Any]) -> str | None:
-    """Names of the axes of an array by Zarr 3, or by xarray; None where they are others."""
+    """Names of the axes of an array by Zarr 3, or by xarray; None where the names are unknown."""
     found = getattr(array.metadata, "dimension_names", None)
     found = found or array.attrs.get("_ARRAY_DIMENSIONS")
     if not isinstance(found, list | tuple) or len(found) != array.ndim:

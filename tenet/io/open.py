@@ -1,4 +1,4 @@
-"""Files -> stacks: every mistake that a header shows is reported when the file is opened."""
+"""Open stacks. Every mistake that a header shows is reported when the file is opened."""
 
 import os
 from pathlib import Path
@@ -28,20 +28,20 @@ def open_stack(
 ) -> Stack:
     """Open a stack without reading its voxels.
 
-    TIFF (plain, ImageJ, OME, ScanImage; classic and Big), NPY, ND2 and OME-Zarr (a folder, or
-    `.zarr.zip`) are understood; what is a Zarr is known by its content. Pages of a TIFF without
-    axis names, and the first axis of an NPY or of a bare Zarr array without axis names, are
-    planes; axes of length one are left out. Where ScanImage has kept several frames of a slice,
-    their mean is read.
+    The formats are TIFF (plain, ImageJ, OME, ScanImage; classic and Big), NPY, ND2 and OME-Zarr (a
+    folder, or `.zarr.zip`). A Zarr is recognised by its content. Where axes have no names, the
+    pages of a TIFF, and the first axis of an NPY or of a bare Zarr array, are planes. Axes of
+    length one are left out. Where ScanImage has kept several frames of a slice, the mean of the
+    frames is read.
 
     Parameters
     ----------
     path : path-like
         The file, or the folder of an OME-Zarr image.
     channel : int, optional
-        Channel to read, from 0; needed where there is more than one.
+        Channel to read, from 0; needed if the file has several channels.
     planes_are : {"C", "T"}, optional
-        Where planes are recorded as channels (C) or as time points (T).
+        Needed if the planes are recorded as channels (C) or as time points (T).
 
     Returns
     -------
@@ -50,7 +50,7 @@ def open_stack(
     Raises
     ------
     TenetError
-        If the file is missing, damaged, truncated or not a real-valued Z, Y, X stack.
+        If the file is missing, damaged or truncated, or holds no real-valued Z, Y, X stack.
 
     Examples
     --------
@@ -103,7 +103,7 @@ def _check_readable(path: Path) -> None:
 
 
 def _folder(path: Path) -> str:
-    """Say what a folder is that is no stack."""
+    """Say what a folder holds that is not a stack."""
     try:
         number = sum(1 for _ in path.iterdir())
     except OSError as error:

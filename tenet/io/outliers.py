@@ -1,7 +1,7 @@
-"""What stands apart from a stack's other intensities: fill around the image, and hot voxels.
+"""Intensities apart from the others of a stack: fill around the image, and hot voxels.
 
-Both are found from the histogram first, so that a stack without them is read once; what is found
-there has to look the part in the image as well.
+Both are first looked for in the histogram, so that a stack without fill and hot voxels is read
+once. A candidate of the histogram is then checked in the image.
 """
 
 import math
@@ -13,20 +13,21 @@ import numpy.typing as npt
 
 from tenet.io.stack import Stack
 
-#: Fill is at least and at most this part of a stack; it lies this many times further below the 5th
-#: percentile of the rest than that below the median; and at most this part of it lies between image
-#: voxels of one row or column. More than that may be fill beside a box that holds image alone, but
-#: for the last part: planes that were not recorded, or a border.
+#: Fill is at least and at most this share of a stack. Fill lies below the 5th percentile of the
+#: rest by this many times the distance from that percentile to the median. At most this share of
+#: the fill lies between image voxels of one row or column. A larger share of the stack may be fill
+#: only beside a box that holds image alone, but for the last share: such fill is a border, or
+#: planes that were not recorded.
 LEAST_FILL, MOST_FILL, FILL_GAP, INNER_FILL, FULL_BOX = 0.01, 0.75, 1.0, 0.02, 0.99
-#: Hot voxels are at most this part of a stack, and this many times as bright as the percentile of
-#: the rest. A PSF as narrow as 1.3 pixels (FWHM) gives this part of a voxel's light to the next,
-#: and hot voxels less; so many of those beyond the gap must be hot.
+#: Hot voxels are at most this share of a stack, and this many times as bright as the percentile of
+#: the rest. A PSF as narrow as 1.3 pixels (FWHM) gives this share of a voxel's light to the next
+#: voxel; a hot voxel gives less. This share of the voxels beyond the gap must be hot.
 MOST_HOT, HOT_GAP, NEXT_LIGHT, HOT_PART = 0.02, 3.0, 0.2, 0.75
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """The intensities that occur, rising, and how many voxels have each."""
+    """The intensities that occur, in rising order, and the number of voxels of each."""
 
     values: npt.NDArray[np.float64]
     counts: npt.NDArray[np.int64]
@@ -47,11 +48,11 @@ class Histogram:
 
 
 def find_fill(stack: Stack, histogram: Histogram) -> float | None:
-    """Find the intensity that stands where there is no image: borders, or planes left empty.
+    """Find the intensity of places without an image: borders, or planes that were left empty.
 
-    It is the lowest of all, a gap below the others (a background clipped at 0 goes on at 1, 2, …),
-    and lies around the image (in an image cut off below a threshold it lies between the structures
-    too).
+    Fill has the lowest intensity of all, with a gap to the others; a background that is clipped at
+    0 has none, because 1, 2, … follow. Fill lies around the image; in an image that is cut off
+    below a threshold the lowest intensity also lies between the structures.
     """
     value, share = float(histogram.values[0]), histogram.counts[0] / histogram.size
     if share < LEAST_FILL:
@@ -76,9 +77,9 @@ def find_fill(stack: Stack, histogram: Histogram) -> float | None:
 
 
 def _is_box(inside: Sequence[npt.NDArray[np.bool_]], voxels: int) -> bool:
-    """Whether so many voxels fill their bounding box, which reaches through the stack.
+    """Whether the voxels fill their bounding box, and the box reaches through the stack.
 
-    `inside` says for each axis where there are any.
+    `inside` says for each axis which positions have voxels.
     """
     sizes = [int(np.ptp(np.flatnonzero(places))) + 1 for places in inside]
     through = any(size == places.size for size, places in zip(sizes, inside, strict=True))
@@ -94,23 +95,23 @@ def _inner(image: npt.NDArray[np.bool_]) -> int:
 
 
 def find_hot(stack: Stack, histogram: Histogram, low: float, percent: float) -> float | None:
-    """Find the intensity from which voxels are hot: pixels or columns of a detector, not light.
+    """Find the intensity from which voxels are hot: artefacts of a detector, and not light.
 
-    They stand a gap above what is the percentile of all others, and have dark neighbours along a
-    row, a column or both: light reaches the neighbours too.
+    Hot voxels are brighter than the percentile of all others, with a gap. Hot voxels have dark
+    neighbours along a row, a column or both, because light would reach the neighbours too.
 
     Parameters
     ----------
     stack : Stack
     histogram : Histogram
-        Of the stack, without fill.
+        Histogram of the stack, without fill.
     low : float
         Intensity of the background.
     percent : float
         The percentile that hot voxels would set.
     """
     cumulative = np.cumsum(histogram.counts)
-    # The percentile of what lies up to each of the highest intensities, against the next one.
+    # The percentile of all voxels up to each of the highest intensities, against the next one.
     first = int(np.searchsorted(cumulative, (1 - MOST_HOT) * histogram.size))
     below, following = cumulative[first:-1], histogram.values[first + 1 :]
     ranks = (percent / 100 * (below - 1)).astype(np.int64)
@@ -125,7 +126,7 @@ def find_hot(stack: Stack, histogram: Histogram, low: float, percent: float) -> 
         above = slab >= levels[0]
         bright.append(slab[above])
         alone.append(slab[above][_stands_alone(slab, above, low)[0]])
-    # Above one gap there may be light, and above a higher one none.
+    # Above one gap there may be light, and above a higher gap no light.
     total, lonely = (_number_from(np.concatenate(values), levels) for values in (bright, alone))
     hot = lonely >= HOT_PART * total
     return float(levels[np.argmax(hot)]) if hot.any() else None
@@ -134,7 +135,7 @@ def find_hot(stack: Stack, histogram: Histogram, low: float, percent: float) -> 
 def _number_from(
     values: npt.NDArray[np.float32], levels: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.int64]:
-    """Count the values that reach each level."""
+    """Count the values that reach each of some intensities."""
     return values.size - np.searchsorted(np.sort(values), levels)
 
 
@@ -154,7 +155,7 @@ def _stands_alone(
     array: npt.NDArray[np.float32], bright: npt.NDArray[np.bool_], low: float
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
     """Say which of the bright voxels have dark neighbours, and return the medians around them."""
-    # Mirrored at its centre, a column at the border has no other beside it.
+    # Mirrored about its centre, a column at the border has no other column beside it.
     borders = [(0, 0)] * (array.ndim - 2) + [(1, 1), (1, 1)]
     padded = np.pad(array, borders, mode="reflect")
     around = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(-2, -1))[bright]

@@ -1,4 +1,4 @@
-"""Where results may go: never over what they are made of, nor over one another."""
+"""Places for results. A result replaces neither its source nor another result."""
 
 import os
 import re
@@ -8,17 +8,18 @@ from pathlib import Path
 from tenet.errors import TenetError
 from tenet.io.atomic import check_replaceable
 
-#: Longest name of a result, which gets a suffix and, while it is written, a longer one.
+#: Longest name of a result. A suffix follows the name, and a longer suffix while it is written.
 MOST_CHARACTERS = 180
 
 
 def plain_name(name: str) -> str:
-    """Check that a name is that of a file, without folders, and return it.
+    """Check that a name names a file, without folders, and return the name.
 
     Raises
     ------
     TenetError
-        If it is empty, too long, leads elsewhere, or has characters that no file name should have.
+        If the name is empty, too long, leads to another folder, or has characters that no file name
+        should have.
     """
     fit = not re.search(r"[/\\\x00-\x1f\x7f]", name) and name.strip() and name[0] not in "-."
     if not fit or len(name.encode()) > MOST_CHARACTERS:
@@ -30,21 +31,21 @@ def plain_name(name: str) -> str:
 
 
 def check_outputs(inputs: Iterable[Path], outputs: Sequence[Path]) -> None:
-    """Refuse, before any work, what would replace an input, or lose one result for another.
+    """Refuse, before any work, an output that would replace an input or another output.
 
     Parameters
     ----------
     inputs : iterable of Path
         Files, and folders that are images or models.
     outputs : sequence of Path
-        Files and folders that are going to be written.
+        Files and folders that will be written.
 
     Raises
     ------
     TenetError
-        If an output is an input (under whatever name, or by a hard link), lies in one or holds
-        one; if two outputs are the same; if one has the name of what no result replaces; if a
-        folder for one cannot be written.
+        If an output is an input (under another name, or by a hard link), lies in an input or holds
+        an input; if two outputs are the same; if an output has the name of a device, a pipe or a
+        socket; if the folder of an output cannot be written.
     """
     sources = [(path, *_identity(path)) for path in inputs]
     seen: dict[Path, Path] = {}
@@ -71,7 +72,7 @@ def check_outputs(inputs: Iterable[Path], outputs: Sequence[Path]) -> None:
 
 
 def _identity(path: Path) -> tuple[Path, tuple[int, int] | None]:
-    """Where a path leads, and which file that is, if there is one."""
+    """The place where a path leads, and the identity of the file there, if there is one."""
     try:
         found = path.stat()
         return path.resolve(), (found.st_dev, found.st_ino)
@@ -80,7 +81,7 @@ def _identity(path: Path) -> tuple[Path, tuple[int, int] | None]:
 
 
 def _check_folder(output: Path) -> None:
-    """Check that the folder of an output can be written, or be made."""
+    """Check that the folder of an output can be written, or can be made."""
     nearest = next(parent for parent in output.absolute().parents if os.path.lexists(parent))
     if not nearest.is_dir():
         raise TenetError(

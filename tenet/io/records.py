@@ -1,7 +1,8 @@
 """Small files from outside: read within limits, and parsed in one place.
 
 Configurations, records beside a model, metadata and tables come from strangers. Every reader of
-them goes through here: what is no file, too large, too deep or no JSON ends in one line.
+such files uses this module. A path that is not a file, a file that is too large, and text that is
+too deeply nested or not JSON end in one line.
 """
 
 import contextlib
@@ -35,7 +36,7 @@ def regular_file(path: Path, *, most_bytes: int | None = None) -> int:
     Raises
     ------
     TenetError
-        If there is nothing, or something else than a file, or one that is larger than `most_bytes`.
+        If the path leads to no file, or to a file of more than `most_bytes`.
     """
     try:
         found = path.stat()
@@ -61,7 +62,7 @@ def read_text(path: Path, *, most_bytes: int = MOST_BYTES) -> str:
     Raises
     ------
     TenetError
-        As `regular_file`, or if the file cannot be read or is not UTF-8.
+        As `regular_file` raises, or if the file cannot be read or is not UTF-8.
     """
     regular_file(path, most_bytes=most_bytes)
     try:
@@ -105,9 +106,10 @@ def read_table(
     Raises
     ------
     TenetError
-        As `read_text`, or if it is no table, has no rows, or is not as described.
+        As `read_text` raises, or if the file is no table, has no rows, or lacks a column or a
+        number.
     """
-    import pandas as pd  # takes a while, and most who read JSON need it not
+    import pandas as pd  # pandas takes a while to import, and most readers of JSON do without
 
     text = read_text(path, most_bytes=MOST_TABLE_BYTES)
     if text.partition("\n")[0].count(",") >= MOST_COLUMNS:
@@ -115,14 +117,15 @@ def read_table(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            # Without this pandas takes the first fields of rows that are too long as their names.
+            # Without this option pandas takes the first fields of rows that are too long as row
+            # names.
             table = pd.read_csv(io.StringIO(text), index_col=False)
     except pd.errors.ParserWarning:
         raise TenetError(
             f"{path}: its rows have more fields than its header; numbers need a decimal point, "
             "not a comma"
         ) from None
-    except ValueError as error:  # of which pandas' own are kinds
+    except ValueError as error:  # the errors of pandas are kinds of ValueError
         raise TenetError(f"{path}: this is no CSV table ({one_line(error)})") from None
     missing = [name for name in (*columns, *numbers, *gaps) if name not in table.columns]
     if missing or table.empty:
@@ -143,7 +146,7 @@ def read_table(
 
 
 def _as_numbers(column: "pd.Series[Any]") -> "np.ndarray[Any, np.dtype[np.float64]]":
-    """Return a column as floats, NaN where it holds none."""
+    """Return a column as floats, with NaN where the column holds no number."""
     import pandas as pd
 
     try:
@@ -165,14 +168,14 @@ def parse_json(text: str, *, where: str, foreign: bool = False) -> Any:
     where : str
         Names the text in errors.
     foreign : bool
-        Of another program's file, where numbers that TENET never reads may be NaN or very large:
-        these become None instead.
+        Whether another program wrote the text. Numbers that TENET never reads may then be NaN or
+        very large, and become None.
 
     Raises
     ------
     TenetError
-        If it is not JSON, is nested deeper than `MOST_LEVELS`, or holds NaN, infinity, a number
-        beyond the range of float64 or an integer of more than `MOST_DIGITS` digits.
+        If the text is not JSON, is nested deeper than `MOST_LEVELS`, or holds NaN, infinity, a
+        number beyond the range of float64 or an integer of more than `MOST_DIGITS` digits.
     """
     hooks: dict[str, Any] = {
         "parse_int": _integer,

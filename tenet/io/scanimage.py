@@ -1,4 +1,4 @@
-"""What ScanImage writes into the header of a TIFF: channels, slices, frames, and lengths.
+"""The entries of ScanImage in the header of a TIFF: channels, slices, frames, and lengths.
 
 Versions 3 (``state.acq.…``), 4 and 5 (``scanimage.SI5.…``) and 2015 (``scanimage.SI.…``) write into
 the description of each page, 2016 and later (``SI.…``) into the tag of the software. Pages follow
@@ -20,17 +20,17 @@ from tenet.io.calibration import Calibration
 from tenet.io.records import parse_json
 from tenet.io.stack import Reader
 
-# Spaces are taken off afterwards: a pattern that does so takes the square of their number.
+# Spaces are removed afterwards, because a pattern that removes spaces takes quadratic time.
 _ENTRY = re.compile(r"^[ \t]*(?:scanimage\.)?((?:SI\d?|state)\.[\w.]+)[ \t]*=(.*)$", re.M)
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|\.\d+|inf\b|nan\b)|\btrue\b|\bfalse\b", re.I)
 _WORDS = {"true": 1.0, "false": 0.0}
 
 
 class Header(dict[str, str]):
-    """Entries of a ScanImage header by name, values as they are written for MATLAB."""
+    """Entries of a ScanImage header by name, with values in the notation of MATLAB."""
 
     def numbers(self, *names: str) -> list[float]:
-        """Return the numbers of the first of some entries that has any."""
+        """Return the numbers of the first of some entries that has numbers."""
         for name in names:
             found = _NUMBER.findall(self.get(name, "")[:100_000].lower())
             if found:
@@ -43,7 +43,7 @@ class Header(dict[str, str]):
         return found[0] if found and math.isfinite(found[0]) else None
 
     def count(self, *names: str) -> int | None:
-        """Return the first number of some entries, if it can be a number of things."""
+        """Return the first number of some entries, if the number can count things."""
         found = self.number(*names)
         return int(found) if found is not None and 1 <= found <= 1e9 else None
 
@@ -107,7 +107,7 @@ def scanimage_header(software: str, description: str) -> Header | None:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a header promises: pages of a slice (None: as many as there are), flyback at the end."""
+    """The plan in a header: pages of a slice (None: all that there are), flyback at the end."""
 
     channels: int
     slices: int
@@ -127,7 +127,7 @@ def find_recording(
     pages : int
         Pages of the file.
     planes_are : {"C", "T"}, optional
-        What are planes in a recording without slices: its channels, or its frames.
+        Whether the channels or the frames are the planes of a recording without slices.
 
     Raises
     ------
@@ -177,7 +177,7 @@ def _plan_3(header: Header) -> _Plan:
     switches = [header.count(f"state.acq.savingChannel{k}") or 0 for k in range(1, 5)]
     frames = header.count("state.acq.numberOfFrames")
     averaged = header.count("state.acq.numAvgFramesSave")
-    # Before 3.8 there is only a switch: all frames of a slice are averaged, or none.
+    # Versions before 3.8 have only a switch: all frames of a slice are averaged, or none.
     if averaged is None and header.count("state.acq.averaging"):
         averaged = frames
     return _Plan(
@@ -204,7 +204,7 @@ def _plan_5(header: Header) -> _Plan:
 def _plan_2015(header: Header) -> _Plan:
     stack = "SI.hStackManager."
     fast = header.count("SI.hFastZ.enable")
-    # Switched off, the numbers of slices and flyback frames are those of an earlier recording.
+    # While the stack is off, slices and flyback frames are those of an earlier recording.
     off = header.number(f"{stack}enable") == 0 and not fast
     slices = header.count(f"{stack}actualNumSlices", f"{stack}numSlices", f"{stack}slicesPerAcq")
     with_flyback = header.count(f"{stack}numFramesPerVolumeWithFlyback")
@@ -224,7 +224,7 @@ def _plan_2015(header: Header) -> _Plan:
 
 
 def _pages_of_a_slice(frames: int | None, averaged: int | None) -> int | None:
-    """Return how many pages the frames of a slice become; None where the header leaves it open."""
+    """Return the number of pages of a slice; None where the header does not say."""
     if frames is None or averaged is None:
         return frames
     return frames // averaged if frames % averaged == 0 else None
@@ -236,8 +236,9 @@ def _pages_of_a_slice(frames: int | None, averaged: int | None) -> int | None:
 def scanimage_calibration(header: Header, rows: int, columns: int) -> Calibration:
     """Return the distance of slices, and that of rows and columns from the field of view.
 
-    The field's corners are given in µm, or in degrees of scan angle with the objective's µm per
-    degree; both hold at the zoom of the recording. Versions before 2015 do not give it.
+    The header gives the corners of the field in µm, or in degrees of scan angle with the
+    objective's µm per degree. Both hold at the zoom of the recording. Versions before 2015 do not
+    give the field.
 
     Parameters
     ----------
@@ -255,7 +256,7 @@ def scanimage_calibration(header: Header, rows: int, columns: int) -> Calibratio
 
 
 def _z_step(header: Header) -> float | None:
-    """Return the distance of slices in µm; None where they are not equidistant."""
+    """Return the distance of slices in µm; None where the slices are not equidistant."""
     stack = "SI.hStackManager."
     if "arbitrary" in header.get(f"{stack}stackDefinition", ""):
         steps = np.abs(np.diff(header.numbers(f"{stack}arbitraryZs")))
@@ -273,7 +274,7 @@ def _z_step(header: Header) -> float | None:
 
 
 def _field_um(header: Header) -> tuple[float, float]:
-    """Return height and width of the field in µm; zeros where they are not given."""
+    """Return height and width of the field in µm; zeros where the header gives neither."""
     if header.count("SI.hRoiManager.mroiEnable"):
         return 0.0, 0.0  # the pages show a region of the field
     scale = 1.0
@@ -314,7 +315,7 @@ def check_one_region(path: Path, header: Header, rois: str) -> None:
 
 
 def _regions(path: Path, rois: str) -> int:
-    """Return the number of regions of interest; 0 where it is not known."""
+    """Return the number of regions of interest; 0 where the number is not known."""
     found: Any = parse_json(rois, where=f"{path}: the tag of its regions") if rois.strip() else {}
     for name in ("RoiGroups", "imagingRoiGroup", "rois"):
         found = found.get(name) if isinstance(found, dict) else None

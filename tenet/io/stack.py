@@ -1,7 +1,7 @@
 """A stack in a file, read crop by crop, and the meaning of its axes and units.
 
-A `Stack` knows a file's shape and voxel size and reads any crop of it at the crop's cost; nothing
-here holds a whole stack in memory.
+A `Stack` knows the shape and the voxel size of a file, and reads any crop at the crop's cost. No
+function here holds a whole stack in memory.
 """
 
 import functools
@@ -20,8 +20,8 @@ from tenet.types import Triple, VoxelSize
 
 WHOLE = slice(None)
 
-#: Lengths in µm of the units met in OME-XML, OME-Zarr and ImageJ headers. Pixels, "reference
-#: frame" and inches (a printing resolution, not a calibration) are left out on purpose.
+#: Lengths in µm of the units in headers of OME-XML, OME-Zarr and ImageJ. Pixels, "reference frame"
+#: and inches are left out on purpose, because an inch is a unit of printing.
 # fmt: off
 MICROMETRES = {
     "m": 1e6, "meter": 1e6, "metre": 1e6,
@@ -35,9 +35,9 @@ MICROMETRES = {
 }
 # fmt: on
 
-#: What a voxel may measure, in µm: pixels of light microscopes, and steps between planes.
+#: Limits of a voxel in µm: of pixels of light microscopes, and of steps between planes.
 PIXEL_UM, STEP_UM = (0.01, 10.0), (0.01, 100.0)
-#: The largest plane, in bytes as float32, and the most voxels that are read at all.
+#: The largest plane, in bytes as float32, and the most voxels of a stack.
 MOST_PLANE_BYTES, MOST_VOXELS = 2**31, 2**40
 
 
@@ -62,9 +62,10 @@ class Stack:
     dtype : numpy.dtype
         Data type in the file.
     voxel_size_um : tuple of float, or None
-        Voxel size along z, y and x in µm; None where the file does not say (it is never guessed).
+        Voxel size along z, y and x in µm; None where the file does not say, because a voxel size is
+        never guessed.
     voxel_size_note : str
-        What the file does not say of it, to follow the file's name.
+        Words for a voxel size that the file does not give, to follow the file's name.
 
     Examples
     --------
@@ -83,10 +84,11 @@ class Stack:
 
     @functools.cached_property
     def offset(self) -> float:
-        """Intensity that `read` subtracts, so that float32 can tell the others apart.
+        """Intensity that `read` subtracts, so that float32 distinguishes the intensities.
 
-        0 for nearly all stacks. Where the intensities of a wider type lie so high that the step of
-        float32 there is above a sixteenth of their spread, it is their median, both in a sample.
+        The offset of nearly all stacks is 0. Intensities of a wider type may lie so high that the
+        step of float32 there is above a sixteenth of their spread. The offset is then their median.
+        Spread and median are those of a sample.
 
         Examples
         --------
@@ -106,7 +108,7 @@ class Stack:
             level = np.median(sample)
             spread = np.median(np.abs(sample - level))
             step = np.spacing(np.float32(np.abs(level)))
-        # The step must also be above 1/32: a sample without any spread says nothing.
+        # The step must also be above 1/32, because a sample may have no spread.
         return float(np.floor(level)) if step > max(spread / 16, 1 / 32) else 0.0
 
     def read(self, z: slice = WHOLE, y: slice = WHOLE, x: slice = WHOLE) -> npt.NDArray[np.float32]:
@@ -120,7 +122,8 @@ class Stack:
         Returns
         -------
         ndarray of float32
-            Raw intensities minus `offset` in Z, Y, X; time and memory are those of the crop.
+            Raw intensities minus `offset`, shape (Z, Y, X). Time and memory grow with the crop
+            alone.
 
         Raises
         ------
@@ -156,7 +159,7 @@ class Stack:
             return crop
         except TenetError:
             raise
-        # Decoders of many packages meet damaged data with whatever they run into.
+        # On damaged data the decoders of many packages raise many kinds of errors.
         except Exception as error:
             raise TenetError(
                 f"{self.path}: planes {z.start} to {z.stop - 1} cannot be read "
@@ -191,7 +194,7 @@ class Stack:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 of what `read` gives of the whole stack; every voxel is read once.
+        """SHA-256 of all intensities that `read` returns. Every voxel is read once.
 
         Examples
         --------
@@ -235,12 +238,12 @@ def axes_with_planes(path: Path, axes: str, shape: Sequence[int], planes_are: st
         Names of the axes, as in `find_layout`.
     shape : sequence of int
     planes_are : {"C", "T"}, optional
-        The axis whose entries are in truth planes; None leaves all as they are.
+        The axis whose entries are in truth planes; None leaves the names unchanged.
 
     Raises
     ------
     TenetError
-        If there is no such axis, or there are planes besides.
+        If there is no such axis, or another axis holds planes too.
     """
     if planes_are is None:
         return axes
@@ -256,7 +259,7 @@ def axes_with_planes(path: Path, axes: str, shape: Sequence[int], planes_are: st
 
 
 def plain_axes(shape: Sequence[int]) -> str:
-    """Name axes that nothing is said of: planes, rows and columns, and others of length one."""
+    """Name axes without names: planes, rows and columns, and others of length one."""
     if len(shape) <= 3:
         return "ZYX"[3 - len(shape) :]
     if sum(size > 1 for size in shape) != 3:
@@ -268,10 +271,10 @@ def plain_axes(shape: Sequence[int]) -> str:
 def find_layout(
     path: Path, axes: str, shape: Sequence[int], channel: int | None
 ) -> tuple[Layout, Triple]:
-    """Find Z, Y and X among named axes, and refuse what is not one stack.
+    """Find Z, Y and X among named axes, and refuse axes that are not one stack.
 
-    Axes are named as in tifffile: C channel, T time, S colour sample; I (pages of a file) and Q
-    (unnamed) stand for Z where there is no Z.
+    Axes have the names of tifffile: C is a channel, T time, S a colour sample. I (pages of a file)
+    and Q (unnamed) stand for Z where there is no Z.
     """
     said = f"axes {axes} of lengths {'×'.join(map(str, shape))}"
     if 0 in shape:
@@ -324,8 +327,8 @@ def find_layout(
         raise TenetError(
             f"{path}: there is no channel {channel}; it has {channels}, counted from 0"
         )
-    # An axis of length one may bear a name twice over (a Z of one beside unnamed pages): the
-    # longer one is meant.
+    # Two axes may have one name, such as a Z of length one beside unnamed pages. The longer axis is
+    # meant.
     found = {axis: max(s for a, s in zip(axes, shape, strict=True) if a == axis) for axis in "ZYX"}
     zyx_shape = found["Z"], found["Y"], found["X"]
     check_shape(path, zyx_shape)
@@ -339,7 +342,7 @@ def find_layout(
 
 
 def check_shape(path: Path, zyx_shape: Triple) -> None:
-    """Refuse what no memory holds: a stack is read by whole planes, and voxel by voxel."""
+    """Refuse a stack that no memory holds, because whole planes are read, and every voxel."""
     plane = 4 * zyx_shape[1] * zyx_shape[2]
     if plane > MOST_PLANE_BYTES or math.prod(zyx_shape) > MOST_VOXELS:
         size = "×".join(map(str, zyx_shape))
@@ -361,19 +364,20 @@ def check_dtype(path: Path, dtype: np.dtype[Any]) -> None:
 
 
 def check_voxel_size(zyx_um: VoxelSize, where: str) -> None:
-    """Refuse a voxel size that no light microscope has, with the unit that was likely meant.
+    """Refuse a voxel size that no light microscope has, and name the unit that was likely meant.
 
     Parameters
     ----------
     zyx_um : tuple of float
-        Along z, y and x in µm: pixels in `PIXEL_UM`, steps in `STEP_UM`, z the coarsest.
+        Voxel size along z, y and x in µm. Pixels must lie in `PIXEL_UM` and steps in `STEP_UM`, and
+        z must be the coarsest.
     where : str
-        Whose voxel size it is, for errors.
+        The owner of the voxel size, for errors.
 
     Raises
     ------
     TenetError
-        If a side is not finite, not above 0 or out of these ranges, or planes are closer than
+        If a side is not finite, not above 0 or out of these ranges, or if planes are closer than
         pixels.
     """
     z, y, x = zyx_um
@@ -405,7 +409,7 @@ def _is_of_a_microscope(zyx_um: Sequence[float]) -> bool:
 
 
 def voxel_size_of_axes(z: float | None, y: float | None, x: float | None) -> VoxelSize | None:
-    """Return a voxel size only if all three lengths are given and make sense."""
+    """Return a voxel size if all three lengths are finite and above 0; None otherwise."""
     if z is None or y is None or x is None:
         return None
     if not all(math.isfinite(size) and size > 0 for size in (z, y, x)):
@@ -414,7 +418,7 @@ def voxel_size_of_axes(z: float | None, y: float | None, x: float | None) -> Vox
 
 
 def micrometres(value: float | str | None, unit: str | None) -> float | None:
-    """Convert a length to µm; None where the value or its unit is missing or unknown."""
+    """Convert a length to µm; None where the value or the unit is missing or unknown."""
     # Greek mu and the escape that ImageJ writes both stand for the micro sign.
     unit = (unit or "").strip().replace("\u03bc", "µ").replace("\\u00B5", "µ")
     factor = MICROMETRES.get(unit, MICROMETRES.get(unit.lower()))
@@ -442,6 +446,6 @@ class ContiguousReader:
 
     def read(self, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
         """Read planes, rows and columns."""
-        # Mapped anew for each crop, so that the pages touched are given back.
+        # The file is mapped anew for each crop, so that the memory of earlier crops is given back.
         array = np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
         return np.array(self.layout.crop(array, z, y, x))

@@ -37,7 +37,7 @@ from tenet.io.stack import (
 from tenet.io.tiff_series import one_of_a_series
 from tenet.io.tiff_structure import TiffStructure, check_tiff_structure, truncated
 
-# What tifffile logs of strange files is told in the error; without a handler it would be printed.
+# Errors hold what tifffile logs of strange files. Without a handler the log would be printed.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _WHITE_IS_ZERO, _PALETTE = 0, 3
@@ -62,7 +62,7 @@ def open_tiff(
 
 @contextmanager
 def _stranger(path: Path) -> Iterator[None]:
-    """Turn whatever tifffile meets a strange file with into one line."""
+    """Turn any error of tifffile on a strange file into one line."""
     try:
         yield
     # Its parsers raise many kinds: struct.error, KeyError, TypeError, AssertionError, MemoryError …
@@ -73,7 +73,7 @@ def _stranger(path: Path) -> Iterator[None]:
 
 
 def _open(path: Path, scanimage: bool) -> tifffile.TiffFile:
-    """Open a TIFF; that of ScanImage as a plain sequence of pages.
+    """Open a TIFF. A TIFF of ScanImage is opened as a plain sequence of pages.
 
     tifffile would take pages of ScanImage as equally spaced in the file, and averaged frames as
     further slices.
@@ -90,7 +90,7 @@ def _open(path: Path, scanimage: bool) -> tifffile.TiffFile:
 
 @dataclass(frozen=True)
 class _Pixels:
-    """The one image of a file: where it is, its axes, and how its numbers are meant."""
+    """The one image of a file: its place, its axes, and the meaning of its numbers."""
 
     series: int
     shape: tuple[int, ...]
@@ -111,10 +111,10 @@ def _open_series(
     channel: int | None,
     planes_are: str | None,
 ) -> Stack:
-    """Open a TIFF whose axes are named by ImageJ, OME or tifffile, or not at all."""
+    """Open a TIFF whose axes are named by ImageJ, OME or tifffile, or have no names."""
     found, declared = _read_calibration(path, tiff, structure)
     pixels = _find_pixels(path, tiff)
-    # ImageJ writes large stacks as one page and a number: a short file then looks like one plane.
+    # ImageJ writes large stacks as one page and a number; a short file then looks like one plane.
     if declared > math.prod(pixels.shape[:-2]):
         raise TenetError(truncated(path))
     if math.prod(pixels.shape[:-2]) == 1 and (said := one_of_a_series(path)):
@@ -146,7 +146,7 @@ def _open_scanimage(
     reader = ScanImageReader(_reader(path, pixels, layout, scanimage=True), recording, channel or 0)
     found = scanimage_calibration(header, rows, columns)
     dtype = pixels.dtype
-    if recording.frames > 1:  # a mean has fractions; 16 bits of sums and more need all of float64
+    if recording.frames > 1:  # a mean has fractions; sums of 16 bits and more need float64
         dtype = np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
     return Stack(path, zyx_shape, dtype, found.voxel_size_um, reader, found.note)
 
@@ -154,10 +154,10 @@ def _open_scanimage(
 def _read_calibration(
     path: Path, tiff: tifffile.TiffFile, structure: TiffStructure
 ) -> tuple[Calibration, int]:
-    """Return the voxel size of an OME or ImageJ TIFF, and how many planes it declares.
+    """Return the voxel size of an OME or ImageJ TIFF, and the number of planes that it declares.
 
-    The TIFF resolution alone is no voxel size: it is in dots per inch or without a unit, and knows
-    no z.
+    The resolution of a TIFF alone is no voxel size, because the resolution is in dots per inch or
+    without a unit, and has no z.
     """
     with _stranger(path):
         first = tiff.pages.first
@@ -166,7 +166,7 @@ def _read_calibration(
         x, y = (first.tags.valueof(f"{axis}Resolution") for axis in "XY")
     if xml:
         ome = parse_ome(path, xml)
-        if not tiff.is_ome:  # tifffile would take the pages for planes, whatever the XML says
+        if not tiff.is_ome:  # tifffile would take the pages for planes, against the XML
             raise TenetError(f"{path}: its OME-XML does not end with </OME>; export it again")
         check_ome(path, ome, structure)
         return ome_calibration(path, ome), 0
@@ -176,7 +176,7 @@ def _read_calibration(
 
 
 def _find_pixels(path: Path, tiff: tifffile.TiffFile) -> _Pixels:
-    """Find the one stack in a file (which may hold a preview or a label beside it)."""
+    """Find the one stack in a file, which may also hold a preview or a label."""
     with _stranger(path):
         shapes = [tuple(series.shape) for series in tiff.series]
     stacks = [k for k, shape in enumerate(shapes) if math.prod(shape[:-2]) > 1]
@@ -215,12 +215,12 @@ def _find_pixels(path: Path, tiff: tifffile.TiffFile) -> _Pixels:
 
 
 def _is_ramp(palette: Any) -> bool:
-    """Whether each colour of a palette rises with its number, so that numbers are intensities."""
+    """Whether each colour of a palette rises with its number, as intensities do."""
     return palette is not None and bool((np.diff(np.int64(palette)) >= 0).all())
 
 
 def _check_pixels(path: Path, pixels: _Pixels) -> None:
-    """Refuse planes that are not there, and numbers that are no intensities."""
+    """Refuse planes that are missing, and numbers that are not intensities."""
     if pixels.dtype.kind == "V":
         raise TenetError(f"{path}: its pixel type is not known; export it as integers")
     check_dtype(path, pixels.dtype)
@@ -259,7 +259,7 @@ def _reader(path: Path, pixels: _Pixels, layout: Layout, scanimage: bool = False
 
 @dataclass(frozen=True)
 class _TiffReader:
-    """Compressed or tiled pages: only the strips and tiles of the crop are decoded."""
+    """Compressed or tiled pages, of which only the strips and tiles of a crop are decoded."""
 
     path: Path
     series: int
@@ -271,7 +271,7 @@ class _TiffReader:
         planes = range(*z.indices(z.stop))
         try:
             return self._decode(z, y, x)
-        # A decoder meets damaged data with whatever it runs into.
+        # On damaged data a decoder raises many kinds of errors.
         except Exception as error:
             bad = next((k for k in planes if not self._decodes(k, y, x)), z.start)
             what = "page" if self.scanimage else "plane"

@@ -1,8 +1,8 @@
-"""How the planes of a TIFF may be compressed: such that no strip decodes to more than it should.
+"""Compressions of a TIFF that are read. No strip decodes to more bytes than its page declares.
 
 Decoders of zlib, LZW and their like fill a buffer of the size that the page declares. An image
-inside a strip (JPEG, JPEG 2000) brings a size of its own, which is compared before it is decoded;
-other formats of images are refused.
+inside a strip (JPEG, JPEG 2000) has a size of its own, which is compared with the page before the
+image is decoded. Other formats of images are refused.
 """
 
 import struct
@@ -14,7 +14,7 @@ from tenet.errors import TenetError
 #: CCITT, LZW, deflate, PackBits, LZMA, and zstd, by their numbers in TIFF.
 _BOUNDED = {1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 34926, 50000}
 _JPEG, _JPEG_2000 = {7, 34892, 33007}, {33003, 33004, 33005, 34712}
-#: Bytes of a strip in which the size of its image stands, and pixels it may have beyond the strip.
+#: Bytes of a strip that hold the size of its image, and pixels it may have beyond the strip.
 _HEADER_BYTES, _MORE_PIXELS = 2**16, 2**20
 
 
@@ -64,7 +64,7 @@ def _jpeg_pixels(code: bytes) -> int:
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             rows, columns = struct.unpack_from(">HH", code, place + 5)
             return int(rows * columns)
-        # Fill bytes are followed one by one, so that none hides a header.
+        # Fill bytes are followed one by one, so that no fill byte hides a header.
         place += 1 if marker == 0xFF else 2 + length
     return 0
 

@@ -1,4 +1,4 @@
-"""Files of one plane each: what to say of one of them, and of their folder."""
+"""Files of one plane each: advice for such a file, and for a folder of such files."""
 
 import re
 from itertools import islice
@@ -6,13 +6,13 @@ from pathlib import Path
 
 from tenet.errors import TenetError
 
-#: Files of a folder that are looked at, at most.
+#: Most files of a folder that are looked at.
 _MOST_FILES = 20_000
 _JOIN = "join them (in Fiji: File > Import > Image Sequence), save one TIFF, and give that"
 
 
 def one_of_a_series(path: Path) -> str | None:
-    """Say that a file is one of several whose names differ by a number; None if it is not."""
+    """Say that a file is one of several whose names differ by a number; None for any other file."""
     pattern = _pattern(path)
     alike = [file for file in _tiffs(path.parent) if _pattern(file) == pattern]
     if len(alike) < 2:
@@ -29,7 +29,7 @@ def refuse_folder_of_tiffs(folder: Path) -> None:
     Raises
     ------
     TenetError
-        If there are TIFF files in it and nothing of an OME-Zarr.
+        If the folder holds TIFF files and no part of an OME-Zarr.
     """
     if any((folder / name).exists() for name in ("zarr.json", ".zgroup", ".zarray")):
         return

@@ -1,7 +1,7 @@
 """The chain of pages of a TIFF, followed to its end before anything else reads the file.
 
-tifffile logs a broken chain and returns the planes it found, so that a truncated stack would pass
-as a shorter one; and it trusts what a page says of its size.
+tifffile logs a broken chain and returns the planes before the break, so that a truncated stack
+would pass as a shorter stack. tifffile also trusts the size that a page declares.
 """
 
 import math
@@ -18,11 +18,13 @@ from tenet.errors import TenetError
 from tenet.io.records import MOST_BYTES, regular_file
 from tenet.io.tiff_codes import check_codes
 
-#: Pages of a stack, tags of a page, at most.
+#: Most pages of a stack, and most tags of a page.
 MOST_PAGES, MOST_TAGS = 2**17, 4096
-#: A decoded plane may always have this many bytes; a larger one at most so many times the file's.
+#: A decoded plane may always have this many bytes. A larger plane may have at most so many times
+#: the bytes of the file.
 PLANE_BYTES, MOST_RATIO = 2**27, 200
-#: A tile may always have this many bytes, a larger one at most four times the plane's.
+#: A tile may always have this many bytes. A larger tile may have at most four times the bytes of
+#: the plane.
 TILE_BYTES = 2**24
 
 #: Bytes per value of each TIFF data type.
@@ -49,7 +51,7 @@ Tags = dict[int, Numbers]
 
 @dataclass(frozen=True)
 class TiffStructure:
-    """What is in the chain of a file.
+    """The chain of pages of a file.
 
     Attributes
     ----------
@@ -63,7 +65,7 @@ class TiffStructure:
 
 
 def check_tiff_structure(path: Path) -> TiffStructure:
-    """Follow a TIFF's chain of pages and check that all they point at lies in the file.
+    """Follow the chain of pages of a TIFF and check that all data of the pages lie in the file.
 
     Parameters
     ----------
@@ -76,7 +78,8 @@ def check_tiff_structure(path: Path) -> TiffStructure:
     Raises
     ------
     TenetError
-        If it is no TIFF, is truncated, goes round in a circle, or promises more than it can hold.
+        If the file is no TIFF, is truncated, promises more than it can hold, or its chain goes
+        round in a circle.
     """
     size = regular_file(path)
     with path.open("rb") as file:
@@ -113,7 +116,7 @@ def truncated(path: Path) -> str:
 
 @dataclass(frozen=True)
 class _Form:
-    """How numbers are written in a file: classic or Big, little or big endian."""
+    """The notation of numbers in a file: classic or Big, little or big endian."""
 
     endian: str
     first_page: int
@@ -133,12 +136,12 @@ def _form(path: Path, magic: bytes) -> _Form:
 
 
 def _read_page(path: Path, file: BinaryIO, offset: int, size: int, form: _Form) -> tuple[Tags, int]:
-    """Read the tags of a page that tell where its data lie, and the offset of the next page.
+    """Read the tags of a page with the places of its data, and the offset of the next page.
 
     Raises
     ------
     EOFError, struct.error
-        If something that the page needs lies beyond the end of the file.
+        If a part of the page lies beyond the end of the file.
     """
     if offset >= size:
         raise EOFError
@@ -174,9 +177,9 @@ def _read_page(path: Path, file: BinaryIO, offset: int, size: int, form: _Form) 
 
 
 def _check_page(path: Path, file: BinaryIO, tags: Tags, size: int) -> int:
-    """Check that a page's data lie in the file and are as many as its size needs.
+    """Check that the data of a page lie in the file and are enough for the size of the page.
 
-    Returns its pixels in a plane.
+    Returns the pixels of a plane.
     """
     number = {tag: int(values[0]) for tag, values in tags.items()}
     rows, columns = number.get(_ROWS, 0), number.get(_COLUMNS, 0)
@@ -214,9 +217,9 @@ def _check_page(path: Path, file: BinaryIO, tags: Tags, size: int) -> int:
 
 
 def _check_pieces(path: Path, number: Mapping[int, int], found: int, pixel_bits: int) -> int:
-    """Check how large the strips or tiles of a compressed page are, and that none is missing.
+    """Check the sizes of the strips or tiles of a compressed page, and that none is missing.
 
-    Returns the pixels of one.
+    Returns the pixels of one strip or tile.
     """
     depth = max(1, number.get(_DEPTH, 1))
     plane = (depth, number[_ROWS], number[_COLUMNS])
@@ -245,7 +248,7 @@ def _check_pieces(path: Path, number: Mapping[int, int], found: int, pixel_bits:
 
 
 def _check_places(path: Path, offsets: Numbers, lengths: Numbers, size: int) -> None:
-    """Check where the strips or tiles of a page lie.
+    """Check the places of the strips or tiles of a page.
 
     Raises
     ------
@@ -259,6 +262,6 @@ def _check_places(path: Path, offsets: Numbers, lengths: Numbers, size: int) -> 
         )
     if not lengths.all():
         raise TenetError(f"{path}: a plane holds no data; export the stack again")
-    # The numbers are unsigned, of up to 64 bits: neither side may run over.
+    # The numbers are unsigned and have up to 64 bits. Neither side may overflow.
     if (lengths > size).any() or (offsets > np.uint64(size) - lengths).any():
         raise EOFError

@@ -1,4 +1,4 @@
-"""Results on disk: OME-TIFF and OME-Zarr, complete under their final name or not there at all."""
+"""Results on disk: OME-TIFF and OME-Zarr. A file with its final name is complete."""
 
 import contextlib
 import errno
@@ -22,7 +22,7 @@ from tenet.types import Triple, VoxelSize
 
 Index = tuple[int | slice, ...]
 
-#: Above this many bytes of data the offsets of a classic TIFF (32 bits) may not do.
+#: Most bytes of data that the 32-bit offsets of a classic TIFF are sure to reach.
 _CLASSIC_TIFF_BYTES = 2**32 - 2**25
 
 
@@ -34,15 +34,16 @@ def write_ome_tiff(
     *,
     compression: Literal["zlib"] | None = None,
 ) -> None:
-    """Write an OME-TIFF; the name appears only once the file is complete.
+    """Write an OME-TIFF. The file takes its name only when the file is complete.
 
     Parameters
     ----------
     path : path-like
         Its folder is made if need be.
     data : ndarray
-        Z, Y, X or C, Z, Y, X. Of the types OME-TIFF does not know, bool becomes uint8, float16
-        float32, and 64-bit integers become 32-bit ones if their values fit.
+        Image, shape (Z, Y, X) or (C, Z, Y, X). OME-TIFF does not know all types: bool becomes
+        uint8, float16 becomes float32, and 64-bit integers become 32-bit integers if the values
+        fit.
     voxel_size_um : tuple of float
         Voxel size along z, y and x in µm.
     channel_names : sequence of str, optional
@@ -82,12 +83,12 @@ def write_ome_tiff(
 
 
 class Writer(Protocol):
-    """What a result of any size is added to, block by block; a context manager."""
+    """A context manager to which a result of any size is added, block by block."""
 
     def __enter__(self) -> Self: ...
 
     def add(self, zyx_start: Triple, block: npt.NDArray[np.float32]) -> None:
-        """Add a block (C, Z, Y, X) to what is there (zeros at first)."""
+        """Add a block (C, Z, Y, X) to the image, which is 0 at first."""
         ...
 
     def __exit__(
@@ -104,16 +105,17 @@ def writer_for(
     voxel_size_um: VoxelSize,
     channel_names: Sequence[str] | None = None,
 ) -> Writer:
-    """An `OmeZarrWriter` for names that end in ``.zarr``, an `OmeTiffWriter` for all others."""
+    """Return an `OmeZarrWriter` for names in ``.zarr``, and an `OmeTiffWriter` for all others."""
     kind = OmeZarrWriter if Path(path).suffix == ".zarr" else OmeTiffWriter
     return kind(path, czyx_shape, voxel_size_um, channel_names)
 
 
 class OmeTiffWriter:
-    """An OME-TIFF of float32 to which blocks are added, held on disk and not in memory.
+    """An OME-TIFF of float32 to which blocks are added. The image is on disk, not in memory.
 
-    Used as a context manager. The file starts as zeros under a temporary name, with all its space
-    allocated; it takes its final name when the `with` block ends well, and is removed if not.
+    The writer is a context manager. The file starts as zeros under a temporary name, with all its
+    space allocated. When the `with` block ends well, the file takes its final name. When the block
+    ends in an error, the file is removed.
 
     Parameters
     ----------
@@ -151,7 +153,8 @@ class OmeTiffWriter:
         with contextlib.ExitStack() as opening:
             temporary = opening.enter_context(replacing(self.path))
             with writing(self.path):
-                # Asked first, since a failing allocation would fill the disk up on its way.
+                # The free space is asked for first, because a failing allocation would fill the
+                # disk.
                 if shutil.disk_usage(temporary.parent).free < nbytes:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 place = tifffile.imwrite(
@@ -166,7 +169,7 @@ class OmeTiffWriter:
                 )
                 assert place is not None  # uncompressed data are contiguous
                 self._offset = place[0]
-                # A hole in a memory-mapped file for which there is no room kills the process.
+                # A full disk behind a hole in a memory-mapped file kills the process.
                 if hasattr(os, "posix_fallocate"):
                     with temporary.open("r+b") as file:
                         os.posix_fallocate(file.fileno(), self._offset, nbytes)
@@ -175,7 +178,7 @@ class OmeTiffWriter:
         return self
 
     def add(self, zyx_start: Triple, block: npt.NDArray[np.float32]) -> None:
-        """Add a block to what the file holds there (zeros at first).
+        """Add a block to the image, which is 0 at first.
 
         Parameters
         ----------
@@ -189,7 +192,7 @@ class OmeTiffWriter:
         region = _region(self.czyx_shape, zyx_start, block)
         _check_finite(self.path, block, zyx_start)
         with writing(self.path):
-            # Mapped anew for each block, so that memory is bounded by the block.
+            # The file is mapped anew for each block, so that the block bounds the memory.
             image = np.memmap(
                 self._temporary, np.float32, "r+", self._offset, shape=self.czyx_shape
             )
@@ -209,14 +212,15 @@ class OmeTiffWriter:
 class OmeZarrWriter:
     """An OME-Zarr image of float32 to which blocks are added, in compressed chunks.
 
-    Used as a context manager. The image grows under a temporary name. When the `with` block ends
-    well, it gets coarser levels for viewers (means of 2×2×2 voxels, down to `SMALLEST` voxels a
-    side) and its final name, where it replaces an older OME-Zarr; if not, it is removed.
+    The writer is a context manager. The image grows under a temporary name. When the `with` block
+    ends well, the image gets coarser levels for viewers (means of 2×2×2 voxels, down to `SMALLEST`
+    voxels a side). The image then takes its final name, and replaces an older OME-Zarr. When the
+    block ends in an error, the image is removed.
 
     Parameters
     ----------
     path : path-like
-        A folder; its own folder is made if need be.
+        The folder of the image. The folder above is made if need be.
     czyx_shape : tuple of int
         Channels, planes, rows and columns.
     voxel_size_um : tuple of float
@@ -227,10 +231,10 @@ class OmeZarrWriter:
     Raises
     ------
     TenetError
-        If the folder is not writable, something else has the name, or the disk is full.
+        If the folder is not writable, a file of another kind has the name, or the disk is full.
     """
 
-    #: Voxels of a chunk, and from how many a side on no coarser level is made.
+    #: Voxels of a chunk, and the side of the image that needs no coarser level.
     CHUNK_ZYX, SMALLEST = (64, 128, 128), 256
 
     def __init__(
@@ -272,7 +276,7 @@ class OmeZarrWriter:
         )
 
     def add(self, zyx_start: Triple, block: npt.NDArray[np.float32]) -> None:
-        """Add a block to what the image holds there; as `OmeTiffWriter.add`."""
+        """Add a block to the image, as `OmeTiffWriter.add` does."""
         if not self._levels:
             raise RuntimeError("blocks are added inside the writer's with block")
         place = _region(self.czyx_shape, zyx_start, block)[1:]
@@ -355,7 +359,7 @@ def _is_zarr(path: Path) -> bool:
 def _region(
     czyx_shape: tuple[int, int, int, int], zyx_start: Triple, block: npt.NDArray[np.float32]
 ) -> tuple[slice, ...]:
-    """Where a block (C, Z, Y, X) lies in an image of this shape; it must lie within."""
+    """Return the place of a block (C, Z, Y, X), which must lie within an image of this shape."""
     stop = [start + size for start, size in zip(zyx_start, block.shape[1:], strict=True)]
     if block.shape[0] != czyx_shape[0] or any(
         start < 0 or end > size
@@ -366,8 +370,8 @@ def _region(
 
 
 def _check_finite(path: Path, data: npt.NDArray[Any], zyx_start: Triple = (0, 0, 0)) -> None:
-    """Refuse to write what is NaN or infinite; `zyx_start` is where the data lie in the image."""
-    # A sum is cheaper than a mask, and finite only if all is.
+    """Refuse data that are NaN or infinite; `zyx_start` is the place of the data in the image."""
+    # A sum is cheaper than a mask, and is finite only if all values are.
     if data.dtype.kind != "f" or np.isfinite(data.sum(dtype=np.float64)):
         return
     place = ", ".join(

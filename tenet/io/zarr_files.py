@@ -1,4 +1,4 @@
-"""The files of a Zarr, in a folder or a zip archive: read within limits, whoever wrote them."""
+"""The files of a Zarr, in a folder or a zip archive, read within limits."""
 
 import bz2
 import gzip
@@ -23,16 +23,16 @@ from tenet.io.records import MOST_BYTES, parse_json, read_text
 
 #: Files that describe a group or an array.
 METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
-#: The largest chunk, in bytes: a crop takes the memory of its chunks.
+#: The largest chunk in bytes, because a crop takes the memory of its chunks.
 MOST_CHUNK_BYTES = 2**29
-#: The most chunks that are read at once: each takes 0.2 ms and 5 kB, whatever is in it.
+#: The most chunks that are read at once, because even an empty chunk takes 0.2 ms and 5 kB.
 MOST_CHUNKS = 2**16
-#: The largest file of a folder that is read whole: a shard holds many chunks.
+#: The largest file of a folder that is read whole. A shard holds many chunks.
 MOST_FILE_BYTES = 2**30
 
 
 def is_zarr(path: Path) -> bool:
-    """Say whether a folder is a Zarr group or array, or is called one."""
+    """Say whether a folder is a Zarr group or array, or has the name of a Zarr."""
     if not os.path.isdir(path):
         return False
     return path.name.lower().endswith(".zarr") or any(
@@ -54,11 +54,11 @@ class ZarrFiles:
 
     @property
     def zipped(self) -> bool:
-        """Whether they are in an archive."""
+        """Whether the files are in an archive."""
         return not os.path.isdir(self.path)
 
     def json(self, name: str) -> Any:
-        """Parse one of the files; None if it is not there."""
+        """Parse one of the files; None if the file is missing."""
         text = self._text(name)
         return (
             None if text is None else parse_json(text, where=f"{self.path}: {name}", foreign=True)
@@ -77,7 +77,7 @@ class ZarrFiles:
 
     @contextmanager
     def _archive(self) -> Iterator[zipfile.ZipFile]:
-        # Archives fail in many ways: cut, encrypted, of unknown methods, with a wrong checksum.
+        # An archive may be cut, encrypted, of an unknown method, or have a wrong checksum.
         try:
             with zipfile.ZipFile(self.path) as archive:
                 yield archive
@@ -104,7 +104,7 @@ class ZarrFiles:
 
     @contextmanager
     def array(self, name: str) -> Iterator[zarr.Array[Any]]:
-        """Open an array of the Zarr ("" where it is one itself)."""
+        """Open an array of the Zarr; "" stands for a Zarr that is an array itself."""
         store = _ArchiveStore(self.path, mode="r") if self.zipped else _FolderStore(self.path)
         try:
             yield zarr.open_array(store, path=name, mode="r")
@@ -112,8 +112,8 @@ class ZarrFiles:
             store.close()
 
 
-# Zarr reads a chunk whole and unpacks all there is in it, whatever it is: a device or a pipe has no
-# end, and a small file may unpack to any length.
+# Zarr reads a chunk whole and unpacks it whole. But a device or a pipe has no end, and a small file
+# may unpack to any length.
 
 
 class _FolderStore(zarr.storage.LocalStore):
@@ -147,7 +147,7 @@ class _ArchiveStore(zarr.storage.ZipStore):
 
 
 def _checked(file: Path, buffer: Any) -> Any:
-    """Return what was read of a file, unless it unpacks to more than a chunk may have."""
+    """Return the bytes of a file, unless they unpack to more than a chunk may have."""
     if buffer is not None and _unpacked_size(memoryview(buffer.as_numpy_array())) > (
         MOST_CHUNK_BYTES
     ):
@@ -163,7 +163,7 @@ def _too_large(file: Path) -> str:
 
 
 def _unpacked_size(packed: memoryview) -> int:
-    """Bytes that a compressed chunk unpacks to, as far as it matters and can be known; else 0."""
+    """Bytes that a compressed chunk unpacks to; 0 where the number is unknown or small."""
     start = bytes(packed[:20])
     if len(start) < 20:
         return 0
@@ -185,7 +185,7 @@ def _unpacked_size(packed: memoryview) -> int:
 
 
 def _size_in_zstd(start: bytes) -> int:
-    """Bytes that the header of a Zstandard frame promises (RFC 8878, 3.1.1.1); 0 if it does not."""
+    """Bytes by the header of a Zstandard frame (RFC 8878, 3.1.1.1); 0 where it gives none."""
     descriptor = start[4]
     single, flag = descriptor >> 5 & 1, descriptor >> 6
     place = 5 + (not single) + (0, 1, 2, 4)[descriptor & 3]
@@ -199,7 +199,7 @@ def _count(stream: Any) -> int:
     try:
         while size <= MOST_CHUNK_BYTES and (piece := stream.read(2**20)):
             size += len(piece)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError):  # not packed so, after all
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):  # not packed by this method
         return 0
     return size
 
