@@ -3,7 +3,7 @@
 import signal
 
 if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while modules are loaded: no traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback while modules are loaded
 
 from tenet.cli import main
 

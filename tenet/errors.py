@@ -1,11 +1,11 @@
-"""The one exception that is a user's mistake rather than ours, and errors of others in one line."""
+"""The one exception that is a user's mistake, and errors of other packages in one line."""
 
 
 class TenetError(Exception):
     """Bad input: what is wrong, where, and what to do, in one line.
 
-    The command line prints the message alone and exits with status 2; everything else that is
-    raised is a defect of TENET and keeps its traceback.
+    The command line prints the message alone and exits with status 2. Every other exception is a
+    defect of TENET and keeps its traceback.
     """
 
 
@@ -16,5 +16,5 @@ def one_line(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text with control characters and ends of lines, as names may hold them, escaped."""
+    """Return a text whose control characters and ends of lines are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

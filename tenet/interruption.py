@@ -1,8 +1,8 @@
-"""What a signal ends: at once, with one line, and with nothing half-made left behind.
+"""A signal ends the process at once, with one line, and without unfinished files.
 
-Python hands a signal to its main thread only between two of its own steps, and one call of PyTorch
-may take many seconds. So a thread of its own waits for signals, removes what is unfinished, and
-ends the process. What lies under its final name is whole, and stays.
+Python handles a signal in its main thread between two of its own steps, but one call of PyTorch may
+take many seconds. A separate thread therefore waits for signals, removes unfinished files, and ends
+the process. Files with their final name are complete, and stay.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from tenet.io.atomic import discard_unfinished
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOW_CURSOR = "\x1b[?25h"
-#: What has to live as long as the process.
+#: Objects that have to live as long as the process.
 _kept: list[socket.socket] = []
 #: The signals that a thread held back before it forked.
 _held = threading.local()
@@ -32,12 +32,12 @@ _ending = threading.Event()
 def end_on_signals(advice: str) -> None:
     """End this process and its own with status 128 + n on SIGINT, SIGTERM and SIGHUP.
 
-    Called in the main thread; the last call counts.
+    The main thread calls this function. The last call counts.
 
     Parameters
     ----------
     advice : str
-        What is told after the name of the signal, in the one line that is printed.
+        Words that follow the name of the signal in the one line that is printed.
     """
 
     def end(number: int) -> None:
@@ -45,7 +45,8 @@ def end_on_signals(advice: str) -> None:
         own = psutil.Process().children(recursive=True)
         discard_unfinished()
         _say(f"tenet: ended by {signal.Signals(number).name}; {advice}")
-        # They clean up by themselves. Nothing may come after: the main thread would see them end.
+        # Child processes clean up by themselves. This is the last step, because the main thread
+        # would see the children end.
         for process in own:
             with contextlib.suppress(psutil.Error):
                 process.terminate()
@@ -57,14 +58,14 @@ def end_on_signals(advice: str) -> None:
 def hold_if_ending() -> None:
     """Wait for the end, if a signal is ending this process.
 
-    A main thread whose files are removed under its hands meets errors, which are not the user's.
+    When its files are removed, the main thread meets errors that are not the user's.
     """
     if _ending.is_set():
         threading.Event().wait()
 
 
 def end_with_parent() -> None:
-    """In a worker process: end without a word on a signal, or when its parent is gone."""
+    """End a worker process without a message on a signal, or when its parent is gone."""
 
     def end(number: int) -> None:
         discard_unfinished()
@@ -81,7 +82,7 @@ def end_with_parent() -> None:
 
 
 def _watch(end: Callable[[int], None]) -> None:
-    """Call `end` with the number of the first signal, in a thread of its own."""
+    """Call `end` with the number of the first signal, in a separate thread."""
     told, tell = socket.socketpair()
     tell.setblocking(False)
     for number in SIGNALS:
@@ -101,12 +102,12 @@ def _watch(end: Callable[[int], None]) -> None:
 
 @functools.cache
 def _look_after_forks() -> None:
-    """Once for a process and its forks, which inherit this: a second hold would keep the first."""
+    """Watch forks, once: forks inherit the hooks, and a second hold would keep the first."""
     os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_forget)
 
 
 def _hold() -> None:
-    """Keep signals waiting while a process forks: one for the fork would still end the parent."""
+    """Hold signals while a process forks, because a signal for the fork would end the parent."""
     _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
@@ -115,7 +116,7 @@ def _release() -> None:
 
 
 def _forget() -> None:
-    """In a fork, signals do what they do by default: they would end the parent, not the fork."""
+    """Give signals their default effect in a fork, which ends the fork and not the parent."""
     signal.set_wakeup_fd(-1)
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -124,7 +125,7 @@ def _forget() -> None:
 
 
 def _say(line: str) -> None:
-    """Print a line past all buffers, below a progress bar, whose cursor comes back."""
+    """Print a line without buffering, below a progress bar, and show the cursor again."""
     with contextlib.suppress(OSError):
         if sys.stdout.isatty() or sys.stderr.isatty():
             line = f"{_SHOW_CURSOR}\n{line}"

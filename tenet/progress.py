@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on a terminal, now and then a line in a log."""
+"""Progress of long work: a bar on a terminal, and from time to time a line in a log."""
 
 import sys
 import time
@@ -19,8 +19,8 @@ from rich.progress import (
 
 from tenet.errors import printable
 
-#: A log gets a line once so many seconds have passed since the last line, and such a part of all
-#: the time so far: a night's work takes some hundred lines.
+#: A log gets a line when so many seconds, and such a share of all the time so far, have passed
+#: since the last line. A night's work therefore takes some hundred lines.
 EVERY_SECONDS, EVERY_PART = 10.0, 0.05
 
 
@@ -28,20 +28,20 @@ class Meter(Protocol):
     """Shows how much of some work is done."""
 
     def __call__(self, done: int, total: int, note: str | None = None) -> None:
-        """Show that `done` of `total` is done; a `note`, as on an epoch, is always shown."""
+        """Show that `done` of `total` is done. A `note`, as on an epoch, is always shown."""
         ...
 
 
 @contextmanager
 def shown(work: str, *, done: int = 0) -> Iterator[Meter]:
-    """Show on standard error how far some work has come, for as long as the context lasts.
+    """Show the progress of some work on standard error, for as long as the context lasts.
 
     Parameters
     ----------
     work : str
-        What is done, in a few words.
+        The work, in a few words.
     done : int
-        How much of it was done earlier, as by a training that goes on from its checkpoint.
+        Amount of work that was done earlier, as by a training that goes on from its checkpoint.
 
     Yields
     ------
@@ -66,7 +66,7 @@ def shown(work: str, *, done: int = 0) -> Iterator[Meter]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    # Results that are printed go where standard output goes, also while a bar is drawn.
+    # Results that are printed go to standard output, also while a bar is drawn.
     bars = Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty())
     with bars as bar:
         task = bar.add_task(work, total=None, completed=done)
@@ -79,7 +79,7 @@ def shown(work: str, *, done: int = 0) -> Iterator[Meter]:
 
 
 class Lines:
-    """Lines for a log: for every note, in the end, and in between as `EVERY_SECONDS` says."""
+    """Lines for a log: one for every note, one at the end, and others as `EVERY_SECONDS` says."""
 
     def __init__(
         self, work: str, done: int = 0, *, clock: Callable[[], float] = time.monotonic

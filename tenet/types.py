@@ -1,4 +1,4 @@
-"""Names of types that stand all over the code, each declared once."""
+"""Types that many modules use, each declared once."""
 
 from collections.abc import Callable
 
@@ -8,5 +8,5 @@ Triple = tuple[int, int, int]
 VoxelSize = tuple[float, float, float]
 #: Least and most.
 Range = tuple[float, float]
-#: Told how much is done, and of how much.
+#: Called as ``progress(done, total)``.
 Progress = Callable[[int, int], None]

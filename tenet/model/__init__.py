@@ -1,1 +1,1 @@
-"""The model, its weights on disk, and what it is told before use."""
+"""The model, its weights on disk, and its intensity scale and certainty."""

@@ -10,7 +10,7 @@ from tenet.model.store import BINS
 
 
 class Counts:
-    """Voxels, and those of them inside of structures, for each bin of the shape's probability."""
+    """Numbers of voxels, and of voxels in structures, for each bin of the shape's probability."""
 
     def __init__(self) -> None:
         self.voxels, self.inside = np.zeros(BINS), np.zeros(BINS)
@@ -18,7 +18,7 @@ class Counts:
     def seen(
         self, pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.uint8]]]
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
-        """Hand on (probability, truth) of volumes, having counted them."""
+        """Count the voxels of (probability, truth) pairs, and hand the pairs on."""
         for probability, truth in pairs:
             bins = np.minimum((probability * BINS).astype(np.intp), BINS - 1).ravel()
             self.voxels += np.bincount(bins, minlength=BINS)
@@ -26,13 +26,13 @@ class Counts:
             yield probability, truth
 
     def shares(self) -> list[float]:
-        """Share of voxels inside of structures, rising with the probability.
+        """Share of voxels in structures for each bin, rising with the probability.
 
-        Each bin starts from one voxel that is as its probability says, so that none is empty;
-        isotonic regression (Barlow et al., Statistical Inference under Order Restrictions, 1972)
-        does the rest.
+        Each bin starts from one voxel with the share that its probability says, so that no bin is
+        empty. Isotonic regression (Barlow et al., Statistical Inference under Order Restrictions,
+        1972) makes the shares rise.
         """
-        from scipy.optimize import isotonic_regression  # most of a second, for calibration alone
+        from scipy.optimize import isotonic_regression  # this import takes most of a second
 
         centres = (np.arange(BINS) + 0.5) / BINS
         voxels = self.voxels + 1
@@ -42,14 +42,14 @@ class Counts:
 
 @dataclass(frozen=True)
 class Certainty:
-    """What a model's probabilities meant on held-out phantoms.
+    """The meaning of a model's probabilities, found on held-out phantoms.
 
     Attributes
     ----------
     threshold : float
         A voxel belongs to the shape from this probability on.
     shares : tuple of float
-        Share of voxels that were inside of structures, for each bin of the probability.
+        Share of voxels in structures, for each bin of the probability.
     """
 
     threshold: float
@@ -61,7 +61,7 @@ class Certainty:
         Parameters
         ----------
         probability : ndarray
-            Of the shape, in [0, 1].
+            Probability of the shape, in [0, 1].
 
         Returns
         -------

@@ -1,11 +1,12 @@
 """How raw intensities map to [0, 1], so that a stack looks to a model like its phantoms.
 
-A blurred stack does not tell how bright its structures are: a thin one is dimmed by the blur, a
-thick one hardly. So the level is found in two steps. After deconvolution the brightest voxels are
-made to reach what they do on the phantoms that the model was calibrated on. Then what the model
-makes of the stack, blurred again, is made as bright as the stack is, again as on the phantoms: seen
-too bright, structures would have to be brighter than the model knows them, and are made thick
-instead.
+A blurred stack does not show how bright its structures are, because the blur dims thin structures
+and hardly dims thick ones. The intensity scale is therefore found in two steps. The first step
+scales the stack until its brightest voxels, after deconvolution, are as bright as those of the
+phantoms that the model was calibrated on. The second step compares the stack with its
+reconstruction, which is the model's shape and brightness, blurred again. The stack is scaled until
+the ratio of the two is that of the phantoms. A stack that is shown too bright would need structures
+brighter than the model knows, and so the model makes the structures thick instead.
 """
 
 import dataclasses
@@ -25,31 +26,34 @@ from tenet.model.tenet import TENET
 from tenet.physics.richardson_lucy import deconvolve
 from tenet.settings.schema import Experiment
 
-#: The brightest voxels are this percentile, as they are for the range of a raw stack.
+#: The brightest voxels are this percentile, which is also that of the range of a raw stack.
 BRIGHTEST_PERCENT = 99.99
-#: Accelerated Richardson–Lucy steps, enough to tell thick from thin and few enough not to sharpen
-#: noise, and the largest part of a stack that is deconvolved, in coarse planes and pixels.
+#: Accelerated Richardson–Lucy steps: enough to distinguish thick from thin structures, and few
+#: enough not to sharpen noise. The largest part of a stack that is deconvolved, in coarse planes
+#: and pixels.
 LEVEL_STEPS, WINDOW_ZYX = 10, (48, 128, 128)
-#: A saturated detector's highest value, which leaves room for what is up to 2.5 times as bright.
+#: Intensity scale of a saturated stack, which leaves room for light up to 2.5 times as bright.
 SATURATED_LEVEL = 0.4
-#: How often at most, and how closely, the level of a stack is brought to that of the phantoms; and
-#: from how near one more step gets there without a look.
+#: The first step: the most iterations, the precision of the intensity scale, and the distance from
+#: which a last iteration needs no check.
 LEVEL_ROUNDS, LEVEL_TOLERANCE, LEVEL_NEAR = 6, 0.03, 0.2
-#: The same for the second step, on a smaller part of the stack (coarse planes and pixels); the
-#: power of the level that the gain grows with, to begin with, and how far it may lead.
+#: The second step: iterations and precision likewise, and the largest part of a stack (coarse
+#: planes and pixels). The first guess of the power of the intensity scale that the gain grows with,
+#: and the largest factor between the results of the two steps.
 GAIN_ROUNDS, GAIN_TOLERANCE, GAIN_NEAR, GAIN_WINDOW_ZYX = 4, 0.01, 0.1, (48, 64, 64)
 GAIN_SLOPE, GAIN_MOST = 0.35, 3.0
 
 
 def stack_range(stack: Stack, method: str) -> IntensityRange:
-    """The intensities of a stack that become 0 and 1.
+    """The raw intensities of a stack that become 0 and 1.
 
-    ``"none"`` takes them as they are; ``"minmax"`` and ``"percentile"`` as in `intensity_range`.
+    ``"none"`` takes 0 and 1 themselves; ``"minmax"`` and ``"percentile"`` are those of
+    `intensity_range`.
 
     Raises
     ------
     TenetError
-        If intensities are not finite or all equal, or are taken as they are and leave 0 to 1.
+        If intensities are not finite or all are equal, or, with ``"none"``, are not from 0 to 1.
     """
     if method == "none":
         low, high = check_intensities(stack)
@@ -66,7 +70,7 @@ def stack_range(stack: Stack, method: str) -> IntensityRange:
 
 
 def deconvolved_peak(model: TENET, image_zyx: NDArray[np.float32] | Tensor) -> float:
-    """What the brightest voxels of an image (Z, Y, X) in [0, 1] reach after deconvolution."""
+    """Brightness of the brightest voxels of an image (Z, Y, X) in [0, 1] after deconvolution."""
     image = torch.as_tensor(image_zyx)[None, None].to(model.initial_psf.device)
     planes, rows, columns = image.shape[2:]
     params = model.params
@@ -78,10 +82,11 @@ def deconvolved_peak(model: TENET, image_zyx: NDArray[np.float32] | Tensor) -> f
 
 @torch.no_grad()
 def reconstruction_gain(model: TENET, image_zyx: NDArray[np.float32]) -> float:
-    """How much brighter an image (Z, Y, X) in [0, 1] is than what a model explains it by.
+    """How much brighter an image (Z, Y, X) in [0, 1] is than its reconstruction by a model.
 
-    The factor by which the model's shape and brightness, blurred again, fit the image best, but for
-    a border of half a PSF: light comes from beyond it. Infinite where the model sees nothing.
+    The factor by which the model's shape and brightness, blurred again, fit the image best. A
+    border of half a PSF is left out, because light comes from beyond the image. The factor is
+    infinite where the model sees no structure.
     """
     params = model.params
     sizes = zip(image_zyx.shape, params.coarse_divisor_zyx, strict=True)
@@ -104,13 +109,13 @@ def reconstruction_gain(model: TENET, image_zyx: NDArray[np.float32]) -> float:
 
 
 def inside(size: int, border: int) -> slice:
-    """All but a border, which takes at most half."""
+    """All but a border, which takes at most half of the axis."""
     border = min(border, size // 4)
     return slice(border, size - border)
 
 
 def scaled(range_: IntensityRange, level: float) -> IntensityRange:
-    """A range in which what was 1 becomes `level`, at most 1."""
+    """A range that maps the intensity which was 1 to `level`, at most 1."""
     high = range_.low + (range_.high - range_.low) / min(level, 1.0)
     return dataclasses.replace(range_, high=high)
 
@@ -122,23 +127,23 @@ def model_range(
     calibration: Calibration | None,
     method: str,
 ) -> IntensityRange:
-    """Intensities of a stack that become 0 and 1 for a model; `TrainedModel` calls this.
+    """Raw intensities of a stack that become 0 and 1 for a model; `TrainedModel` calls this.
 
-    Where percentiles decide, the brightest part of the stack is brought to the level of the
-    phantoms that the model was calibrated on, as the head of this module says. If the stack is
-    saturated there, its level cannot be seen, and `SATURATED_LEVEL` is taken, unless the model's
-    training never saw as low a ceiling.
+    With percentiles, the brightest part of the stack is brought to the intensity scale of the
+    phantoms that the model was calibrated on, as the head of this module says. If that part is
+    saturated, its brightness cannot be seen. The intensity scale is then `SATURATED_LEVEL`, unless
+    the model's training never saw as low a ceiling.
 
     Parameters
     ----------
     stack : Stack
     model : TENET
-        Looks at the stack as it will enhance it: on its device, in its precision, with its
-        alignment network or without.
+        The network that will enhance the stack. The stack is examined on the same device, in the
+        same precision, and with or without the same alignment network.
     experiment : Experiment
         The settings that the model was trained with.
     calibration : Calibration or None
-        What held-out phantoms told of the model.
+        The calibration of the model on held-out phantoms.
     method : {"none", "minmax", "percentile"}
         As in `stack_range`.
     """
@@ -161,10 +166,10 @@ def model_range(
 def _level_before(
     model: TENET, image_zyx: NDArray[np.float32], wanted: float, first: float = 1.0
 ) -> float:
-    """What an image has to be multiplied by, at most 1, to reach `wanted` after deconvolution.
+    """Factor on an image, at most 1, with which the image reaches `wanted` after deconvolution.
 
-    Deconvolution with a background is not linear: dim images are sharpened less. So the logarithm
-    of the level is found by the secant method, from a `first` guess on.
+    Deconvolution with a background is not linear, because dim images are sharpened less. The secant
+    method therefore finds the logarithm of the factor, from a `first` guess on.
     """
     level, last, slope = min(first, 1.0), None, 1.0
     for _ in range(LEVEL_ROUNDS):
@@ -185,10 +190,10 @@ def _level_before(
 def _level_of_gain(
     model: TENET, image_zyx: NDArray[np.float32], wanted: float, first: float
 ) -> float:
-    """What an image has to be multiplied by, at most 1, for its `reconstruction_gain` to be so.
+    """Factor on an image, at most 1, with which its `reconstruction_gain` is the one wanted.
 
-    The gain grows with the level. Found by the secant method, no further than `GAIN_MOST` times
-    from the `first` guess; that is kept where the model sees nothing.
+    The gain grows with the factor. The secant method finds the factor, within `GAIN_MOST` times of
+    the `first` guess. The first guess is kept where the model sees no structure.
     """
     level, last, slope = first, None, GAIN_SLOPE
     tried = [(math.inf, first)]
@@ -219,7 +224,7 @@ def _brightest_part(window: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def brightest_window(stack: Stack, range_: IntensityRange) -> NDArray[np.float32]:
-    """The part of a stack, at most `WINDOW_ZYX`, with the most signal; in [0, 1]."""
+    """The part of a stack, at most `WINDOW_ZYX`, with the most signal; values in [0, 1]."""
 
     def energy(window: tuple[slice, slice, slice]) -> float:
         return float(np.square(normalise(stack.read(*window), range_)).mean())

@@ -1,8 +1,9 @@
-"""What a training leaves behind, as one thing: weights, settings, history and how it was made.
+"""The files of a trained model: weights, settings, history and provenance.
 
-Every file says what it belongs to: `PROVENANCE` holds the SHA-256 of the weights and of what lies
-beside them, `THRESHOLD` that of the weights it was found for. Files of two models in one folder are
-told apart so. What describes weights is removed before other weights come, which come last.
+Every file says which weights it belongs to, so that files of two models in one folder are noticed.
+`PROVENANCE` holds the SHA-256 of the weights and of the files beside them. `THRESHOLD` holds the
+SHA-256 of the weights that it was found for. New weights are written last. Files that describe the
+old weights are removed first.
 """
 
 import hashlib
@@ -33,14 +34,15 @@ from tenet.settings.sections import Section, read_record
 MODEL, OPTIMISER, FISHER = "model.pt", "optimiser.pt", "fisher.pt"
 EXPERIMENT, PROVENANCE, HISTORY = "experiment.json", "provenance.json", "history.csv"
 THRESHOLD, PSF_TABLE, LOSSES = "threshold.json", "psf.csv", "losses.json"
-#: What describes the weights of a folder.
+#: Files that describe the weights of a folder.
 DESCRIPTIONS = (THRESHOLD, PSF_TABLE, LOSSES, PROVENANCE, EXPERIMENT, OPTIMISER, FISHER)
-#: What a network is shown beside the image; one that learned from something else would be wrong
-#: without a word. 1: the deconvolved stack after `network.hill`; 2: in linear intensities.
+#: Kind of input beside the image. With another kind of input a network would give wrong results
+#: without an error. 1: the deconvolved stack after `network.hill`; 2: the deconvolved stack in
+#: linear intensities.
 INPUT = 2
-#: Bins of the probability for which a calibration says how many voxels are inside of structures.
+#: Bins of the probability. A calibration holds the share of voxels in structures for each bin.
 BINS = 50
-#: What a level or a gain may be at most; those of real phantoms are near 1.
+#: Largest intensity scale or gain. Those of real phantoms are near 1.
 MOST_LEVEL = 1000.0
 _PACKAGES = ("torch", "timm", "numpy", "scipy", "scikit-image", "tifffile", "zarr")
 
@@ -49,10 +51,10 @@ Level = Annotated[float, Field(gt=0, le=MOST_LEVEL)]
 
 
 class Calibration(Section):
-    """``threshold.json``: what held-out phantoms told of a model; see `calibration.calibrate`.
+    """``threshold.json``: a model's calibration on held-out phantoms; see `calibration.calibrate`.
 
-    None is what is not known. `weights` is the SHA-256 of the weights that it is for, `identity`
-    that of all that it was found from.
+    None stands for an unknown value. `weights` is the SHA-256 of the weights that were calibrated.
+    `identity` is the SHA-256 of all inputs of the calibration.
     """
 
     threshold: Share
@@ -67,9 +69,10 @@ class Calibration(Section):
 
 
 class Provenance(Section):
-    """``provenance.json``, of which the rest is for people.
+    """``provenance.json``. Entries that are not named here are for people.
 
-    `identity` is the digest of what was trained, `files` the SHA-256 of each file.
+    `identity` is the digest of all inputs of the training, and `files` holds the SHA-256 of each
+    file.
     """
 
     input: int | None = None
@@ -81,7 +84,7 @@ class Provenance(Section):
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file; read again only if the file has changed."""
+    """SHA-256 of a file, which is read again only if the file has changed."""
     size, found = regular_file(path), path.stat()
     return _digest(path, size, found.st_mtime_ns, found.st_ino)
 
@@ -101,7 +104,7 @@ def digest_of(text: str) -> str:
 
 
 def phantoms_digest(folder: Path) -> str:
-    """What the phantoms of a folder hold, by the checksums in their archives; copies are equal."""
+    """Digest of the phantoms in a folder, from the checksums in the archives; copies are equal."""
     whole = hashlib.sha256()
     for path in sorted(folder.glob("*.npz")) or sorted(folder.glob("[!.]*.zarr.zip")):
         whole.update(path.name.encode())
@@ -109,29 +112,29 @@ def phantoms_digest(folder: Path) -> str:
             with ZipFile(path) as archive:
                 parts = [f"{part.filename} {part.CRC}" for part in archive.infolist()]
             whole.update("\n".join(parts).encode())
-        except (OSError, BadZipFile):  # whoever reads it says what is wrong
+        except (OSError, BadZipFile):  # the reader of the phantoms reports the error
             continue
     return whole.hexdigest()
 
 
 def stacks_digest(data: Iterable[tuple[Stack, IntensityRange]]) -> str:
-    """What raw stacks hold, by their intensities, and what of these becomes 0 and 1."""
+    """Digest of raw stacks, from their intensities and from the range that becomes 0 to 1."""
     return digest_of(" ".join(f"{s.path.name} {s.digest} {range_}" for s, range_ in data))
 
 
 def read_provenance(folder: Path) -> Provenance:
-    """What is said of the files of a model; nothing is, of those from elsewhere."""
+    """Read the provenance of a model; empty where the folder has none."""
     path = folder / PROVENANCE
     return read_record(Provenance, path) if os.path.lexists(path) else Provenance()
 
 
 def read_calibration(folder: Path) -> Calibration | None:
-    """Read ``threshold.json``, every value of it checked; None if a model was never calibrated.
+    """Read ``threshold.json`` and check every value; None if the model was never calibrated.
 
     Raises
     ------
     TenetError
-        If it is damaged, or of other weights than those that lie beside it.
+        If the file is damaged, or belongs to other weights than those beside it.
     """
     path = folder / THRESHOLD
     if not os.path.lexists(path):
@@ -149,14 +152,14 @@ def read_calibration(folder: Path) -> Calibration | None:
 
 
 def has_file(folder: Path, name: str) -> bool:
-    """Whether a model has a file of this name, or had it when it was written."""
+    """Whether a model has a file of this name, or had the file when the model was written."""
     return os.path.lexists(folder / name) or name in read_provenance(folder).files
 
 
 def check_belongs(folder: Path, *names: str) -> None:
-    """Refuse files of a model's folder that are not those which its provenance names.
+    """Refuse files in a model's folder that differ from those in its provenance.
 
-    Models of earlier versions, whose provenance names none, are noted on standard error.
+    The provenance of models of earlier versions names no files. A note on standard error says so.
     """
     files = read_provenance(folder).files
     if not files and (folder / PROVENANCE).exists():
@@ -173,13 +176,13 @@ def check_belongs(folder: Path, *names: str) -> None:
 def _note_earlier(folder: Path) -> None:
     print(
         f"note: {folder} was written by an earlier version: whether its files belong together "
-        "cannot be told",
+        "is not known",
         file=sys.stderr,
     )
 
 
 def is_trained(folder: Path, identity: str) -> bool:
-    """Whether a folder holds what the training of this identity makes, and say so if it does."""
+    """Whether a folder holds the result of the training of this identity; a note says so."""
     try:
         found = read_provenance(folder)
         if not found.files or found.identity != digest_of(identity):
@@ -193,7 +196,7 @@ def is_trained(folder: Path, identity: str) -> bool:
 
 
 def say_finished(folder: Path) -> None:
-    """Say that nothing is trained, and what to do where that is not what was meant."""
+    """Say that there is nothing to train, and how to train nevertheless."""
     print(f"{folder} is finished: nothing to train; choose another folder, or delete it")
 
 
@@ -210,7 +213,7 @@ def _write_tensors(path: Path, content: Mapping[str, Any]) -> None:
     try:
         with path.open("wb") as file:
             torch.save(dict(content), file)
-    except RuntimeError as error:  # PyTorch hides what the disk said
+    except RuntimeError as error:  # PyTorch hides the error of the disk
         cause = error.__context__
         raise (cause if isinstance(cause, OSError) else OSError(one_line(error))) from None
 
@@ -232,20 +235,20 @@ def save_model(
     identity: str | None = None,
     beside: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Write a model with the settings it needs to be used, the weights last.
+    """Write a model and its settings, with the weights last.
 
     Parameters
     ----------
     folder : Path
-        What describes other weights in it is removed first.
+        Folder of the model. Files that describe older weights are removed first.
     model : TENET
     experiment : Experiment
     provenance : mapping
-        How the model was made, for people.
+        Words about the making of the model, for people.
     identity : str, optional
-        All that the weights follow from, as in `loop.Plan`.
+        Digest of all inputs of the training, as in `loop.Plan`.
     beside : mapping, optional
-        Tensors by the name of their file.
+        Further tensors, by the name of their file.
 
     Raises
     ------
@@ -272,7 +275,7 @@ def save_model(
 def load_model(
     folder: str | Path, *, device: str | torch.device = "cpu"
 ) -> tuple[TENET, Experiment]:
-    """Load what `save_model` wrote.
+    """Load a model that `save_model` wrote.
 
     Returns
     -------
@@ -282,8 +285,8 @@ def load_model(
     Raises
     ------
     TenetError
-        If a file is missing, damaged, or does not belong to the others, or the model learned from
-        another kind of input.
+        If a file is missing, damaged, or does not belong to the others, or if the model learned
+        from another kind of input.
     """
     folder = Path(folder)
     experiment = read_experiment(folder)
@@ -307,7 +310,7 @@ def load_beside(folder: Path, name: str) -> dict[str, Any]:
 
 
 def read_experiment(folder: Path) -> Experiment:
-    """The settings beside a model."""
+    """Read the settings of a model."""
     path = folder / EXPERIMENT
     if not path.exists():
         inside = sorted(found.parent.name for found in folder.glob(f"*/{MODEL}"))
@@ -319,12 +322,12 @@ def read_experiment(folder: Path) -> Experiment:
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
-    """Tensors and plain data that `save_tensors` wrote; nothing in the file is run."""
+    """Read tensors and plain data that `save_tensors` wrote. No code in the file is run."""
     return read_weights(path)
 
 
 def software() -> dict[str, Any]:
-    """Versions of what computed a result, and on what."""
+    """Versions of the packages, and the machine, that computed a result."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

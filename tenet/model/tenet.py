@@ -25,15 +25,15 @@ from tenet.physics.richardson_lucy import deconvolve
 from tenet.settings.schema import AlignParams, ModelParams, parse_params
 from tenet.types import Triple
 
-#: How often the planes of a stack are laid on what the alignment network makes of it.
+#: How often the planes of a stack are registered to the output of the alignment network.
 ALIGNMENT_ROUNDS = 3
 
 
 class Enhanced(TypedDict):
-    """What the model makes of a stack; volumes are (N, 1, Z·s, Y, X) but for `reconstruction`.
+    """Result of the model. Volumes are (N, 1, Z·s, Y, X), except for `reconstruction`.
 
-    `shape` is quantised where the parameters ask for it, `shape_probability` never;
-    `reconstruction` is the re-blurred stack, (N, 1, Z, Y, X).
+    `shape` is quantised where the parameters ask for it, and `shape_probability` is never
+    quantised. `reconstruction` is the re-blurred stack, (N, 1, Z, Y, X).
     """
 
     shape: Tensor
@@ -55,7 +55,7 @@ class TENET(nn.Module):
     params : ModelParams
         The `params` section of an experiment.
     align_params : AlignParams, optional
-        Its section of that name: adds a network that aligns planes.
+        The `align_params` section of an experiment, which adds a network that aligns planes.
 
     Attributes
     ----------
@@ -64,11 +64,11 @@ class TENET(nn.Module):
     psf : NeurIPSF
     noise : NoiseModel
     initial_psf : Tensor, shape (planes, radii)
-        The model PSF that ℒ_PSF holds on to, on the grid of `psf.radial()`.
+        The model PSF that ℒ_PSF compares with, on the grid of `psf.radial()`.
     freeze_norm : bool
         Whether batch normalisation keeps its statistics while training goes on.
     half_precision : bool
-        Whether networks run in bfloat16 where that is fast. The physics never does.
+        Whether networks run in bfloat16 where that is fast. The physics always runs in float32.
     """
 
     initial_psf: Tensor
@@ -105,9 +105,9 @@ class TENET(nn.Module):
         self.register_buffer("initial_psf", self.psf.target(params.model_psf()), persistent=False)
 
     def train(self, mode: bool = True) -> "TENET":
-        """Switch mode; with `freeze_norm`, batch normalisation stays in evaluation.
+        """Switch the mode. With `freeze_norm`, batch normalisation stays in evaluation mode.
 
-        So does the alignment, which is trained by itself.
+        The alignment network also stays in evaluation mode, because it is trained by itself.
         """
         super().train(mode)
         if self.aligner is not None:
@@ -119,7 +119,7 @@ class TENET(nn.Module):
         return self
 
     def initialise(self, rng: np.random.Generator) -> float:
-        """Draw the encoder's weights and fit the PSF to its model; returns the error of the fit."""
+        """Draw the encoder's weights, fit the PSF to its model, and return the error of the fit."""
         torch.manual_seed(int(rng.integers(2**31)))
         for module in self.encoder.modules():
             if isinstance(module, nn.MultiheadAttention):
@@ -135,10 +135,11 @@ class TENET(nn.Module):
 
     @torch.no_grad()
     def align(self, image: Tensor) -> Tensor:
-        """Lay the planes of (N, 1, Z, Y, X) in [0, 1] on one another, where the model can.
+        """Align the planes of (N, 1, Z, Y, X) in [0, 1], if the model has an alignment network.
 
-        The alignment network says what the still stack looks like; each plane is shifted to where
-        it fits that best, a few times over. So what is in a plane stays as it was taken.
+        The alignment network predicts the stack of a sample that stands still. Each plane is
+        shifted to the place where it fits the prediction best, and this is repeated a few times.
+        The content of a plane is therefore only shifted.
         """
         if self.aligner is None:
             return image
@@ -166,24 +167,25 @@ class TENET(nn.Module):
         image : Tensor, shape (N, 1, Z, Y, X)
             Intensities in [0, 1].
         blur : StridedBlur, optional
-            What to deconvolve with, where the network is shown a deconvolved stack; by default the
-            model's own PSF.
+            The blur of the deconvolution, if the network is shown a deconvolved stack; by default
+            that of the model's own PSF.
         estimate : Tensor, shape (N, 1, Z·s, Y, X), optional
-            What `deconvolve` made of it, if that is known already.
+            The result of `deconvolve` for `image`, if it is known already.
 
         Returns
         -------
         Enhanced
-            With an empty `reconstruction`.
+            Result with an empty `reconstruction`.
         """
         if estimate is None and self.params.deconvolution_steps:
-            # Linear: an edge lies at half of what is inside, which `hill` would bring near the top.
+            # Linear intensities, because an edge lies at half of the intensity inside, which `hill`
+            # would bring near 1.
             estimate = self.deconvolve(image, blur)
         return self(hill(image), estimate=estimate, reconstruct=False)
 
     @torch.no_grad()
     def deconvolve(self, image: Tensor, blur: StridedBlur | None = None) -> Tensor:
-        """What `deconvolution_steps` accelerated steps make of linear intensities, at most 1."""
+        """Deconvolve linear intensities by `deconvolution_steps` accelerated steps; at most 1."""
         planes, rows, columns = image.shape[2:]
         blur = blur or self.blur((planes * self.params.scale, rows, columns))
         steps, background = self.params.deconvolution_steps, self.params.sig_eps
@@ -197,14 +199,14 @@ class TENET(nn.Module):
         Parameters
         ----------
         image : Tensor, shape (N, 1, Z, Y, X)
-            Network input in [0, 1], as it is: apply `network.hill` first where training did.
+            Network input in [0, 1]. Apply `network.hill` first if the training did.
         reconstruct : bool
             Whether to run the decoder; without it `reconstruction` is empty.
 
         Returns
         -------
         Enhanced
-            A mapping; see there.
+            A mapping; see `Enhanced`.
         """
         with half_precision(image.device, self.half_precision):
             encoded = self.encoder(image, estimate)
@@ -237,7 +239,7 @@ class TENET(nn.Module):
         return self.microscope().expose(brightness * shape)
 
     def microscope(self, psf: Tensor | None = None) -> Microscope:
-        """The forward model, with the present PSF or `psf`, and the present noise."""
+        """The forward model with the present noise, and with `psf` or else the present PSF."""
         params = self.params
         psf = self.psf() if psf is None else psf.to(self.initial_psf.device)
         voxel_size_um, sampling = params.coarse_voxel_size_um, params.psf_sampling
@@ -270,12 +272,12 @@ class TENET(nn.Module):
         Returns
         -------
         TENET
-            In evaluation mode, with the published PSF sampling.
+            The model in evaluation mode, with the published PSF sampling.
 
         Raises
         ------
         TenetError
-            If the file is not a plain state dictionary, or of another architecture.
+            If the file is not a plain state dictionary, or belongs to another architecture.
         """
         parsed = parse_params({**params, "psf_sampling": "lookup"}, where="params")
         model = cls(parsed)
@@ -289,7 +291,7 @@ class TENET(nn.Module):
 
 
 def alignment_network(params: ModelParams, align_params: AlignParams) -> AlignmentNet:
-    """The network that `align_params` describes; what it leaves out is as for the encoder."""
+    """The network that `align_params` describes. Omitted values are those of the encoder."""
     channels = align_params.hidden_channels_list or params.hidden_channels_list
     nblocks, dropout = align_params.nblocks, align_params.dropout
     return AlignmentNet(

@@ -1,4 +1,4 @@
-"""A trained model as one object, which nothing else loads and whose files nothing else reads."""
+"""A trained model as one object. No other module loads a model or reads the files of a model."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,24 +25,25 @@ from tenet.settings.schema import Experiment, ModelParams
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """What a training wrote into a folder, ready to be used.
+    """A trained model, ready to be used.
 
-    The intensity scale of a stack is found by the network that enhances the stack: in the same
-    precision, and with or without alignment as chosen. The folder is read once, by `load`.
+    The network that enhances a stack also finds the intensity scale of the stack, in the same
+    precision, and with or without alignment as chosen. `load` reads the folder once.
 
     Attributes
     ----------
     folder : Path
-        Where the model was read from, for messages and records.
+        Folder that the model was read from, for messages and records.
     network : TENET
-        In evaluation mode, in the precision of the model's `train_loop`; without its alignment
-        network where alignment was refused.
+        The network in evaluation mode, in the precision of the model's `train_loop`, and without
+        its alignment network if alignment was refused.
     experiment : Experiment
         The settings that the model was trained with.
     calibration : Calibration or None
-        What held-out phantoms told of the model; None if the model was never calibrated.
+        The calibration on held-out phantoms; None if the model was never calibrated.
     calibration_note : str or None
-        In one line what stands in for a calibration that is missing or does not name its weights.
+        One line on the values that replace a missing calibration, or on a calibration that does not
+        name its weights.
 
     Examples
     --------
@@ -71,11 +72,11 @@ class TrainedModel:
         Parameters
         ----------
         folder : str or Path
-            What `tenet pretrain`, `tenet align` or `tenet finetune` wrote.
+            Folder that `tenet pretrain`, `tenet align` or `tenet finetune` wrote.
         device : torch.device or str
-            Where the network goes.
+            Device of the network.
         align : bool, optional
-            Whether the alignment network comes first; by default where the model has one.
+            Whether the alignment network runs first; by default if the model has one.
 
         Returns
         -------
@@ -84,8 +85,9 @@ class TrainedModel:
         Raises
         ------
         TenetError
-            If a file is missing, damaged, or does not belong to the others, the model learned from
-            another kind of input, or alignment is wanted and there is no network for it.
+            If a file is missing, damaged, or does not belong to the others; if the model learned
+            from another kind of input; if alignment is wanted and the model has no alignment
+            network.
 
         Examples
         --------
@@ -115,7 +117,7 @@ class TrainedModel:
         Raises
         ------
         TenetError
-            If the folder holds no model, or the settings are damaged or of another model.
+            If the folder holds no model, or the settings are damaged or belong to another model.
 
         Examples
         --------
@@ -139,7 +141,7 @@ class TrainedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is.
+        """Device of the network.
 
         Examples
         --------
@@ -151,9 +153,10 @@ class TrainedModel:
 
     @property
     def threshold(self) -> float:
-        """A voxel belongs to the shape from this probability on.
+        """Probability from which on a voxel belongs to the shape.
 
-        The threshold was chosen on held-out phantoms or, if none was, stands in the settings.
+        The threshold was chosen on held-out phantoms. The threshold of a model without calibration
+        is that of its settings.
 
         Examples
         --------
@@ -166,12 +169,13 @@ class TrainedModel:
 
     @property
     def certainty(self) -> Certainty:
-        """What the probabilities of the shape meant on held-out phantoms.
+        """The meaning of the shape's probabilities, found on held-out phantoms.
 
         Raises
         ------
         TenetError
-            If the model was not calibrated, or by a version that did not record this.
+            If the model was not calibrated, or was calibrated by a version that did not record this
+            meaning.
 
         Examples
         --------
@@ -196,7 +200,7 @@ class TrainedModel:
 
     @property
     def signal_level(self) -> float:
-        """What the brightest voxels of the calibration's phantoms reach; 1 if that is not known."""
+        """Brightness of the brightest voxels of the calibration's phantoms; 1 if it is unknown."""
         level = None if self.calibration is None else self.calibration.signal_level
         return 1.0 if level is None else level
 
@@ -208,8 +212,9 @@ class TrainedModel:
         stack : Stack
             Raw stack.
         normalisation : {"none", "minmax", "percentile"}, optional
-            How intensities are scaled; by default as the model's settings say. Where percentiles
-            decide, a calibrated model then looks at the stack; see `tenet.model.intensity`.
+            How intensities are scaled; by default as the model's settings say. With "percentile", a
+            calibrated model also finds the intensity scale of the stack; see
+            `tenet.model.intensity`.
 
         Returns
         -------
@@ -218,7 +223,7 @@ class TrainedModel:
         Raises
         ------
         TenetError
-            If intensities are not finite or all equal, or are taken as they are and leave 0 to 1.
+            If intensities are not finite or all are equal, or, with "none", are not from 0 to 1.
 
         Examples
         --------
@@ -233,12 +238,12 @@ class TrainedModel:
 
 
 def missing_calibration(folder: Path) -> str | None:
-    """Say in one line what stands in for the calibration of a model, or None if it has one.
+    """Say in one line which values replace a missing calibration; None if the model has one.
 
     Raises
     ------
     TenetError
-        If the calibration is damaged, or of another model.
+        If the calibration is damaged, or belongs to another model.
     """
     found = read_calibration(folder)
     if found is not None:

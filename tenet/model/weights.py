@@ -1,4 +1,4 @@
-"""Weights on disk: read without running anything, and checked against a network."""
+"""Weights on disk, read without running code in them, and compared with a network."""
 
 import pickle
 import warnings
@@ -13,17 +13,17 @@ from torch import Tensor
 from tenet.errors import TenetError, one_line
 from tenet.io.records import regular_file
 
-#: Bytes of a file of weights, at most.
+#: Most bytes of a file of weights.
 MOST_BYTES = 16 * 2**30
 
 
 def read_weights(path: str | Path) -> dict[str, Any]:
-    """Read a file of tensors without running anything in it.
+    """Read a file of tensors without running code in it.
 
     Raises
     ------
     TenetError
-        If the file is missing, damaged, or holds anything but plain data and tensors.
+        If the file is missing, damaged, or holds other things than plain data and tensors.
     """
     path = Path(path)
     try:
@@ -34,9 +34,9 @@ def read_weights(path: str | Path) -> dict[str, Any]:
         raise
     try:
         _check_archive(path)
-        with warnings.catch_warnings(action="ignore"):  # of what is refused below, or does no harm
+        with warnings.catch_warnings(action="ignore"):  # their cause is refused below
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a stranger's file, at which PyTorch fails in many ways
+    except Exception as error:  # PyTorch fails in many ways at a file of a stranger
         if isinstance(error, pickle.UnpicklingError) or not zipfile.is_zipfile(path):
             raise TenetError(
                 f"{path} is not a plain weights file: it is damaged, or holds code, which is never "
@@ -50,7 +50,7 @@ def read_weights(path: str | Path) -> dict[str, Any]:
 
 
 def _check_archive(path: Path) -> None:
-    """Compare the contents of a file with their checksums, which PyTorch writes but never reads."""
+    """Compare the contents of a file with its checksums, which PyTorch writes but never reads."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
@@ -62,22 +62,22 @@ def _check_archive(path: Path) -> None:
 
 
 def check_weights(own: Mapping[str, Tensor], state: Mapping[str, Any], *, where: str) -> None:
-    """Check that weights from outside are those of an architecture, dense and finite.
+    """Check that weights from a file fit an architecture, and are dense and finite.
 
     Parameters
     ----------
     own : mapping
         Weights of that architecture.
     state : mapping
-        What takes their place.
+        The weights from the file.
     where : str
         Names the file in errors.
 
     Raises
     ------
     TenetError
-        If a name is missing or unknown, or a weight is no tensor, of another shape or kind of
-        number, not held in memory as a whole, or not finite.
+        If a name is missing or unknown, or a weight is not a tensor, has another shape or kind of
+        number, is not dense, or is not finite.
     """
     missing = [f"{name} is missing" for name in sorted(own.keys() - state.keys())]
     surplus = [f"{name} is unknown" for name in sorted(state.keys() - own.keys())]
@@ -100,19 +100,19 @@ def check_weights(own: Mapping[str, Tensor], state: Mapping[str, Any], *, where:
 
 
 def _fault(value: Any, own: Tensor) -> str | None:
-    """What keeps a value from being the weight `own`, of the same shape."""
+    """The reason why a value cannot replace the weight `own`, of the same shape; None if it can."""
     if not isinstance(value, Tensor):
         return f"is no tensor but {'nothing' if value is None else f'a {type(value).__name__}'}"
     if not _is_dense(value):
         return f"is {'without values' if value.is_meta else 'sparse, nested or quantised'}"
     if _kind_of_number(value.dtype) != _kind_of_number(own.dtype):
         return f"holds numbers of the type {value.dtype}, not {own.dtype}".replace("torch.", "")
-    # As the model will hold it: a large float64 is infinite in float32.
+    # In the type of the model, because a large float64 is infinite in float32.
     return None if bool(value.to(own.dtype).isfinite().all()) else "is not finite"
 
 
 def _is_dense(value: Any) -> bool:
-    """Whether a value is a tensor whose numbers are all there, one beside the other."""
+    """Whether a value is a tensor that holds all of its numbers in memory."""
     odd = ("is_meta", "is_nested", "is_quantized")
     return (
         isinstance(value, Tensor)
