@@ -1,7 +1,7 @@
 """A model applied to stacks of any size.
 
-The package can be called: ``tenet.enhance(stack, model)`` is `tenet.enhance.arrays.enhance`. Python
-names the package and the function alike, whichever of them is imported first.
+The package can be called: ``tenet.enhance(stack, model)`` is `tenet.enhance.arrays.enhance`,
+because Python has one name for the package and the function.
 """
 
 import sys

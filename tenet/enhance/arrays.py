@@ -21,14 +21,14 @@ from tenet.types import Progress, VoxelSize
 
 
 class EnhancedStack(NamedTuple):
-    """What `enhance` makes of a stack.
+    """Result of `enhance`.
 
     Attributes
     ----------
     shape : ndarray of float32, shape (Z·s, Y, X)
         Probability from 0 to 1 that a voxel lies in a structure.
     brightness : ndarray of float32, shape (Z·s, Y, X)
-        From 0 to 1.
+        Brightness of the structures, from 0 to 1.
 
     Examples
     --------
@@ -55,34 +55,37 @@ def enhance(
 ) -> EnhancedStack:
     """Deblur, super-resolve and segment a stack.
 
-    The stack and the result are held in memory; `tenet enhance` and `enhance_stack` work on stacks
-    of any size.
+    The stack and the result are held in memory. The command `tenet enhance` and the function
+    `enhance_stack` work on stacks of any size.
 
     Parameters
     ----------
     stack : array or path
         Raw intensities, shape (Z, Y, X), or a file that `tenet.open_stack` reads.
     model : path or TrainedModel
-        Folder of a trained model, or the model itself, which many stacks need load but once.
+        Folder of a trained model, or a model that is loaded already. For many stacks, load the
+        model once.
     voxel_size_um : tuple of float, optional
-        Voxel size of the stack along z, y and x in µm; needed if the file does not say.
+        Voxel size of the stack along z, y and x in µm; needed if the file does not give it.
     channel : int, optional
         Channel of a file with several, from 0.
     planes_are : {"C", "T"}, optional
-        Where planes of a file are recorded as channels or as time points.
+        Needed if planes of a file are recorded as channels (C) or as time points (T).
     align : bool, optional
-        Whether planes are aligned first; by default where the model can. Of a `TrainedModel` that
-        is known already.
+        Whether planes are aligned first; by default if the model has an alignment network. A
+        `TrainedModel` was loaded with or without alignment, and so `align` goes with a folder
+        alone.
     device : torch.device or str
-        Where to compute; "auto" takes a GPU where there is one. A `TrainedModel` stays where it is.
+        Device to compute on; "auto" takes a GPU if there is one. A `TrainedModel` stays on its
+        device.
     progress : callable, optional
         Called as ``progress(done, tiles)`` after every tile.
 
     Returns
     -------
     EnhancedStack
-        Shape and brightness, each (Z·s, Y, X) with the scale s of the model; its voxel size along z
-        is that of the stack over s.
+        Shape and brightness, each (Z·s, Y, X) with the scale s of the model. The voxel size along z
+        is the stack's voxel size along z, divided by s.
 
     Raises
     ------

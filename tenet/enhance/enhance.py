@@ -56,31 +56,33 @@ def enhance_stack(
 ) -> Path:
     """Enhance a stack of any size into an OME-TIFF, in the memory of one tile.
 
-    A tile is as large as the memory allows, which makes a batch of several smaller ones pointless;
-    one that turns out too large is done in halves. While one is computed the next is read, and the
-    one before written.
+    A tile is as large as the memory allows, because a batch of smaller tiles gains no speed. A tile
+    that turns out to be too large is enhanced in halves. While one tile is computed, the next tile
+    is read, and the tile before is written.
 
     Parameters
     ----------
     model : TrainedModel
-        Its network is put into evaluation mode, and on `device` if one is given.
+        The model. Its network is put into evaluation mode, and moved to `device` if one is given.
     stack : Stack
         Raw stack.
     range_ : IntensityRange
         Raw intensities that become 0 and 1, as `model.intensity_range` finds them.
     out : Path
-        Receives C, Z·s, Y, X: "shape", the probability in [0, 1] before any threshold, and
-        "brightness" in [0, 1]. The voxel size along z is the stack's over s.
+        File for the result, C, Z·s, Y, X. The channels are "shape", the probability in [0, 1]
+        before any threshold, and "brightness" in [0, 1]. The voxel size along z is the stack's,
+        divided by s.
     voxel_size_um : tuple of float, optional
-        Voxel size of the stack along z, y and x; by default what its file says.
+        Voxel size of the stack along z, y and x in µm; by default that of the file.
     tile_zyx_shape, overlap_zyx : tuple of int, optional
-        Most coarse voxels of a tile, and how many neighbours share; see `default_tile` and
-        `default_overlap`.
+        Most coarse voxels of a tile, and coarse voxels that neighbouring tiles share; see
+        `default_tile` and `default_overlap`.
     uncertainty : bool
-        Whether to write a third channel, "uncertainty": how likely each voxel is segmented wrongly.
+        Whether to write a third channel, "uncertainty": the probability that a voxel is segmented
+        wrongly.
     device : torch.device or str, optional
-        Where to compute; by default where the model is. ``"cuda"`` stands for all GPUs, which share
-        the tiles.
+        Device to compute on; by default the device of the model. ``"cuda"`` stands for all GPUs,
+        which share the tiles.
     progress : callable, optional
         Called as ``progress(done, tiles)`` after every tile.
 
@@ -93,8 +95,8 @@ def enhance_stack(
     ------
     TenetError
         If the voxel size is not known, the stack holds NaN or infinite intensities, the tile is too
-        small for the overlap, there is no memory for the smallest tile, the disk is full, or
-        uncertainty is wanted of a model that was never calibrated.
+        small for the overlap, there is no memory for the smallest tile, or the disk is full; if
+        uncertainty is wanted and the model was never calibrated.
 
     Examples
     --------
@@ -114,7 +116,7 @@ def enhance_stack(
 
 
 def segmented_share(enhanced: Path, threshold: float) -> float:
-    """Part of the voxels of an enhanced stack whose shape reaches a threshold.
+    """Share of the voxels of an enhanced stack whose shape reaches a threshold.
 
     Examples
     --------
@@ -145,11 +147,12 @@ def enhance_array(
     Parameters
     ----------
     model : TENET
-        Put into evaluation mode, and on `device` if one is given; `model.half_precision` decides.
+        The network, which is put into evaluation mode, and moved to `device` if one is given.
+        `model.half_precision` decides the precision.
     image_zyx : ndarray
         Intensities in [0, 1], shape (Z, Y, X).
     tile_zyx_shape, overlap_zyx, device, progress
-        As for `enhance_stack`.
+        As in `enhance_stack`.
 
     Returns
     -------
@@ -175,7 +178,7 @@ def enhance_array(
 
 
 class _Tiled:
-    """A model as a `Restorer` of tiles that the memory has room for."""
+    """A model as a `Restorer`, with tiles that fit into the memory."""
 
     def __init__(
         self,
@@ -220,7 +223,7 @@ class _Tiled:
     def _restore(
         self, model: TENET, shown_zyx: NDArray[np.float32], tile: Tile
     ) -> NDArray[np.float32]:
-        """As a whole, or in halves where there is no memory for it; nor for others of its size."""
+        """Enhance a tile as a whole, or in halves if the memory does not suffice for its size."""
         planes, rows, columns = (span.stop - span.start for span in tile)
         voxels = planes * rows * columns
         if voxels < self.too_many_voxels:
@@ -258,7 +261,7 @@ class _Tiled:
 
 
 def _devices(model: TENET, device: torch.device | str | None) -> list[torch.device]:
-    """Where to compute: on every GPU if the GPU is wanted, but not which."""
+    """Devices to compute on: every GPU if a GPU is wanted without a number."""
     chosen = model.initial_psf.device if device is None else torch.device(device)
     if chosen.type == "cuda" and chosen.index is None:
         return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
@@ -269,8 +272,9 @@ def _devices(model: TENET, device: torch.device | str | None) -> list[torch.devi
 def _enhance_tile(model: TENET, shown_zyx: NDArray[np.float32], tile: Tile) -> NDArray[np.float32]:
     """Shape probability and brightness (2, Z·s, Y, X) of one tile, in [0, 1]."""
     alignment, scale = model.params.coarse_divisor_zyx, model.params.scale
-    # Replicated at the far ends, so that the near ones stay aligned with the pooling; it is what
-    # the network's own convolutions do at a border, and works however small the tile is.
+    # The tile is replicated at the far ends, so that the near ends stay aligned with the pooling.
+    # The network's own convolutions replicate at a border too. Replication works for tiles of any
+    # size.
     padding = [(0, -n % a) for n, a in zip(shown_zyx.shape, alignment, strict=True)]
     padded = torch.from_numpy(np.pad(shown_zyx, padding, mode="edge"))
     image = model.align(padded.to(model.initial_psf.device)[None, None])  # -> (1, 1, Z, Y, X)

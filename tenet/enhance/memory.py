@@ -1,4 +1,4 @@
-"""How large a tile may be, so that it fits the memory there is."""
+"""Sizes of tiles that fit into the memory."""
 
 import math
 from collections.abc import Sequence
@@ -12,24 +12,24 @@ from tenet.networks.coarse import CoarseNet
 from tenet.settings.schema import ModelParams
 from tenet.types import Triple
 
-#: Memory at the peak of a forward pass, in bytes per fine voxel and channel of full resolution:
-#: some seven float32 copies are alive at once (measured on the CPU: 26 to 31 for `JNet`).
+#: Memory at the peak of a forward pass, in bytes per fine voxel and channel of full resolution.
+#: Some seven float32 copies are alive at once (measured on the CPU: 26 to 31 bytes for `JNet`).
 BYTES_PER_VOXEL_AND_CHANNEL = 32
-#: The same for `CoarseNet`, whose channels are on the coarse grid, and what it takes per fine voxel
-#: besides: logits and results. `benchmarks/tile_memory.py` measures 57, 118, 218 and 363 bytes with
-#: 1.3, 5.3, 10.7 and 21.3 coarse channels per fine voxel on a CPU, in float32; an H200 took 54, 113
-#: and 525 (first two and last).
+#: The same for `CoarseNet`, whose channels are on the coarse grid, and its further bytes per fine
+#: voxel, for logits and results. `benchmarks/tile_memory.py` measures 57, 118, 218 and 363 bytes
+#: with 1.3, 5.3, 10.7 and 21.3 coarse channels per fine voxel on a CPU, in float32; an H200 took
+#: 54, 113 and 525 (first two and last).
 COARSE_BYTES, COARSE_BYTES_PER_CHANNEL = 40, 24
-#: What a deconvolution takes per fine voxel, those of the tile's context included (at most 69 by
-#: `benchmarks/tile_memory.py scale10 10 24,256,256 2,2`, whose network is next to none); of the
-#: memory it may have twice as much as the network, since the context is lost work.
+#: Bytes of a deconvolution per fine voxel, those of the tile's context included (at most 69 by
+#: `benchmarks/tile_memory.py scale10 10 24,256,256 2,2`, with a minimal network). The deconvolution
+#: may take twice as much memory as the network, because work on the context is lost.
 DECONVOLUTION_BYTES = 65
-#: Share of the free memory that a tile may take, and how much it takes at most: larger tiles gain
-#: no speed. On the CPU a cluster's limit on memory is not to be seen.
+#: Share of the free memory that a tile may take, and the most bytes of a tile, because larger tiles
+#: gain no speed. On the CPU the memory limit of a cluster is not visible.
 MEMORY_SHARE, MOST_CPU_BYTES, MOST_GPU_BYTES = 0.5, 2 * 2**30, 16 * 2**30
-#: Overlap of tiles in fine voxels: at least this, and four voxels of the network's lowest level;
-#: more for a network that sees a deconvolution, and so all the finer. Three eighths at either end
-#: are cut off, the rest is blended.
+#: Least overlap of tiles in fine voxels; the overlap has at least four voxels of the network's
+#: lowest level. A network that is shown a deconvolution sees finer details and needs more overlap.
+#: Three eighths at either end are cut off, and the rest is blended.
 LEAST_OVERLAP, DECONVOLVED_OVERLAP = 32, 48
 
 
@@ -39,9 +39,10 @@ LEAST_OVERLAP, DECONVOLVED_OVERLAP = 32, 48
 def default_overlap(params: ModelParams) -> Triple:
     """Overlap in coarse voxels: at least 32 fine ones, and four of the network's lowest level.
 
-    That is less than the receptive field, whose rim hardly matters. With four times its radius
-    tiles change nothing at all. For a network that is shown a deconvolution it is at least 48,
-    and along z a whole PSF, as there is no `context_of` that axis.
+    The overlap is smaller than the receptive field, because the rim of the field hardly matters.
+    With four times the radius of the field, tiles change nothing at all. A network that is shown a
+    deconvolution needs at least 48 fine voxels, and along z a whole PSF, because `context_of` adds
+    no context along z.
     """
     least = DECONVOLVED_OVERLAP if params.deconvolution_steps else LEAST_OVERLAP
     fine = max(least, 4 * params.divisor_zyx[1])
@@ -52,9 +53,9 @@ def default_overlap(params: ModelParams) -> Triple:
 def context_of(params: ModelParams) -> Triple:
     """Coarse voxels around a tile that are deconvolved with it: a whole PSF in y and x.
 
-    A deconvolution goes astray where a stack was cut, further in than the network looks; with this
-    around it what is left of that in an overlap is less than 0.001 (`benchmarks/seams.py`). Along
-    z, where a PSF is long, tiles are cut only if memory is short.
+    A deconvolution errs near a cut, over a longer distance than the network sees. With this context
+    the error in an overlap is less than 0.001 (`benchmarks/seams.py`). Along z a PSF is long, and
+    tiles are cut only if memory is short.
     """
     if not params.deconvolution_steps:
         return 0, 0, 0
@@ -63,7 +64,7 @@ def context_of(params: ModelParams) -> Triple:
 
 
 def bytes_per_voxel(model: TENET) -> float:
-    """Memory of a forward pass per fine voxel, with the features that are alive at its peak."""
+    """Bytes of a forward pass per fine voxel, for the features that are alive at its peak."""
     channels = model.params.hidden_channels_list[0]
     if isinstance(model.encoder, CoarseNet):
         return COARSE_BYTES + COARSE_BYTES_PER_CHANNEL * channels / model.params.scale
@@ -77,10 +78,11 @@ def default_tile(
     fine_voxels: float,
     shown_voxels: float = math.inf,
 ) -> Triple:
-    """Choose a tile that the memory has room for.
+    """Choose a tile that fits into the memory.
 
-    All planes of the stack, if a column three times as wide as the overlap fits; otherwise z is cut
-    as well. Below three overlaps a side nothing is gained, so that is the least.
+    A tile has all planes of the stack if a column three times as wide as the overlap fits.
+    Otherwise z is cut as well. The least side is three overlaps, because smaller tiles gain
+    nothing.
 
     Parameters
     ----------
@@ -92,7 +94,7 @@ def default_tile(
     fine_voxels : float
         Most voxels of a tile on the fine grid.
     shown_voxels : float
-        Most voxels of a tile and its context there.
+        Most voxels of a tile and its context on the fine grid.
 
     Returns
     -------
@@ -130,9 +132,9 @@ def _rectangle(
 
 
 def memory_for(device: torch.device, times: int = 1) -> int:
-    """Bytes that a tile may take on a device; see the constants of this module.
+    """Bytes that a tile may take on a device, by the constants of this module.
 
-    Unless so much is not free, as many times the most.
+    The result is `times` the most bytes of a tile, or less if less memory is free.
     """
     if device.type == "cuda":
         return min(int(MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]), times * MOST_GPU_BYTES)

@@ -1,4 +1,4 @@
-"""Pictures that users get: the sheet of an enhanced stack, its PSF, and panels."""
+"""Pictures for users: the sheet of an enhanced stack, its PSF, and panels."""
 
 import math
 from collections.abc import Sequence
@@ -44,8 +44,8 @@ BEFORE, AFTER = "#D55E00", "#0072B2"
 def psf_widths(psf_zyx: NDArray[Any], voxel_size_um: VoxelSize) -> tuple[float, float]:
     """Axial and lateral full width at half maximum of a PSF, in µm.
 
-    Read from the lines along z and x through its brightest voxel; infinite where the PSF's grid
-    ends before it has fallen to a half.
+    The widths are read from the lines along z and x through the brightest voxel. A width is
+    infinite if the grid of the PSF ends above half of the maximum.
     """
     z, y, x = np.unravel_index(int(np.argmax(psf_zyx)), psf_zyx.shape)
     axial = fwhm(psf_zyx[:, y, x], voxel_size_um[0])
@@ -65,7 +65,8 @@ def width_label(axial_um: float, lateral_um: float) -> str:
 def show_psf(axes: Axes, psf_zyx: NDArray[Any], voxel_size_um: VoxelSize, title: str) -> AxesImage:
     """Draw the xz cut through a PSF, with its widths.
 
-    Grey levels are the square root of the intensity over its maximum, which shows the axial tails.
+    Grey values are the square root of the intensity over its maximum, because the root shows the
+    axial tails.
     """
     cut = psf_zyx[:, psf_zyx.shape[1] // 2] / psf_zyx.max()
     z, x = cut.shape[0] * voxel_size_um[0] / 2, cut.shape[1] * voxel_size_um[2] / 2
@@ -129,7 +130,7 @@ def sheet(
     psf_voxel_size_um: VoxelSize,
     title: str = "",
 ) -> Path:
-    """Draw what became of a stack: its three projections and the PSF, before and after.
+    """Draw a stack before and after: its three projections and the PSF.
 
     Parameters
     ----------
@@ -140,11 +141,11 @@ def sheet(
     after : Path or ndarray
         The enhanced stack, C, Z, Y, X: shape and brightness.
     voxel_size_um, fine_voxel_size_um : tuple of float
-        Of the raw and of the enhanced stack.
+        Voxel sizes of the raw and of the enhanced stack.
     psf_before, psf_after : ndarray
         PSFs (planes, rows, columns): theoretical and learned.
     psf_voxel_size_um : tuple of float
-        Of both PSFs.
+        Voxel size of both PSFs.
     title : str
 
     Returns
@@ -213,7 +214,7 @@ def panels(
 ) -> Path:
     """Draw rows of views with scale bars and, if wanted, colour bars.
 
-    Where a panel has a `contour` (a mask of the image's shape), its outline is drawn.
+    The outline of a panel's `contour` (a mask of the image's shape) is drawn, if there is one.
     """
     heights = [
         max(
@@ -269,15 +270,15 @@ def enhanced_sheet(
     out : Path
         Receives the PNG.
     model : TrainedModel
-        What enhanced the stack; its PSF is shown.
+        The model that enhanced the stack. Its PSF is shown.
     stack : Stack
         The raw stack.
     enhanced : Path
-        What `enhance_stack` wrote.
+        The file that `enhance_stack` wrote.
     voxel_size_um : tuple of float, optional
-        Of the raw stack along z, y and x; by default what its file says.
+        Voxel size of the raw stack along z, y and x in µm; by default that of the file.
     title : str
-        By default the name of the raw stack's file.
+        Title of the sheet; by default the name of the raw stack's file.
 
     Raises
     ------

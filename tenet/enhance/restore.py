@@ -1,8 +1,8 @@
-"""Restoring stacks of any size with anything that makes a fine tile of a coarse one.
+"""Restore stacks of any size with any method that makes a fine tile from a coarse tile.
 
-A stack is cut into overlapping tiles on the coarse grid. What is made of each is multiplied by
-weights that fall smoothly to 0 towards the tile's borders and add up to 1 over all tiles, so that
-results are only ever added to a file. Memory is that of a few tiles.
+A stack is cut into overlapping tiles on the coarse grid. The result of each tile is multiplied by
+weights, which fall smoothly to 0 towards the tile's borders and add up to 1 over all tiles. The
+weighted results are added to a file. The work takes the memory of a few tiles.
 """
 
 from collections import deque
@@ -48,20 +48,20 @@ class Restorer(Protocol):
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """What it makes, by name."""
+        """Names of the channels that the method makes."""
         ...
 
     def tiles(self, zyx_shape: Triple) -> list[Tile]:
-        """Cut a stack, on the coarse grid."""
+        """Cut a stack into tiles on the coarse grid."""
         ...
 
     @property
     def workers(self) -> int:
-        """How many tiles it restores at once, each in a thread: one for each device."""
+        """Number of tiles that are restored at once, each in a thread; one for each device."""
         ...
 
     def restore(self, shown_zyx: NDArray[np.float32], tile: Tile) -> NDArray[np.float32]:
-        """Make (C, Z·s, Y, X) of a tile, of all in [0, 1] that is shown of it and around it."""
+        """Restore a tile to (C, Z·s, Y, X), from the tile and its context, in [0, 1]."""
         ...
 
 
@@ -84,10 +84,10 @@ def restore_stack(
     range_ : IntensityRange
         Raw intensities that become 0 and 1.
     out : Path
-        Receives C, Z·s, Y, X; an OME-Zarr if it ends in ``.zarr``. The voxel size along z is the
-        stack's over s.
+        File for the result, C, Z·s, Y, X; an OME-Zarr if the name ends in ``.zarr``. The voxel size
+        along z is the stack's, divided by s.
     voxel_size_um : tuple of float, optional
-        Voxel size of the stack along z, y and x; by default what its file says.
+        Voxel size of the stack along z, y and x in µm; by default that of the file.
     progress : callable, optional
         Called as ``progress(done, tiles)`` after every tile.
 
@@ -196,7 +196,7 @@ def restore_array(
 def _blocks(
     restorer: Restorer, read: Read, zyx_shape: Triple, progress: Progress | None
 ) -> Iterator[tuple[Triple, NDArray[np.float32]]]:
-    """Yield weighted results (C, Z·s, Y, X) and their place on the fine grid; their sum is all."""
+    """Yield weighted blocks (C, Z·s, Y, X) and their fine places; their sum is the result."""
     plan = restorer.tiles(zyx_shape)
 
     def load(tile: Tile) -> NDArray[np.float32]:
@@ -208,8 +208,8 @@ def _blocks(
         weigh(block, tile, restorer.scale)
         return block
 
-    # While the devices work, one tile more is read, and the block before is taken care of by who
-    # asked for it. No more wait than that, so that memory stays that of a few tiles.
+    # While the devices work, one more tile is read, and the caller writes the block before. No more
+    # tiles wait, so that the memory of a few tiles is enough.
     reader, workers = ThreadPoolExecutor(1), ThreadPoolExecutor(restorer.workers)
     waiting: deque[tuple[Tile, Future[NDArray[np.float32]]]] = deque()
     remaining = iter(plan)

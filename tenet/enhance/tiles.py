@@ -1,6 +1,6 @@
-"""Overlapping tiles that cover a stack, and the weights that blend what is made of them.
+"""Overlapping tiles that cover a stack, and the weights that blend their results.
 
-The weights of all tiles add up to 1 everywhere, so that results need only be added.
+The weights of all tiles add up to 1 everywhere, so that weighted results are simply added.
 """
 
 import math
@@ -25,7 +25,7 @@ class Span:
     before, after : int
         Voxels shared with the tile before and the tile after; 0 at the border of the stack.
     context_before, context_after : int
-        Voxels before and after the tile that are shown besides, and of which nothing is made.
+        Voxels before and after the tile that are shown to the method, and are not in its result.
 
     Examples
     --------
@@ -43,16 +43,16 @@ class Span:
 
     @property
     def shown(self) -> slice:
-        """Voxels of the stack that are shown."""
+        """Voxels of the stack that are shown to the method."""
         return slice(self.start - self.context_before, self.stop + self.context_after)
 
     @property
     def own(self) -> slice:
-        """Those of the tile, among the ones that are shown."""
+        """Place of the tile among the voxels that are shown."""
         return slice(self.context_before, self.context_before + self.stop - self.start)
 
     def shown_of(self, whole: "Span") -> slice:
-        """For a part of `whole`, what is shown among all that is shown of `whole`.
+        """Place of the voxels that a part of `whole` shows, among those that `whole` shows.
 
         Examples
         --------
@@ -66,8 +66,9 @@ class Span:
     def weights(self, factor: int = 1) -> NDArray[np.float32]:
         """Weights along this axis on a grid `factor` times finer.
 
-        Those of neighbouring spans add up to 1. In an overlap the outer three eighths have weight
-        0, which leaves out what the tile's border disturbs; then they rise as 3t² - 2t³.
+        The weights of neighbouring spans add up to 1. The outer three eighths of an overlap have
+        the weight 0, because the border of the tile disturbs them. Then the weights rise as 3t² -
+        2t³.
 
         Examples
         --------
@@ -103,15 +104,16 @@ def tile_plan(
     Parameters
     ----------
     zyx_shape : tuple of int
-        The stack, on the coarse grid (as everything here).
+        Shape of the stack on the coarse grid, as all numbers here.
     tile_zyx_shape : tuple of int
-        Most voxels of a tile along each axis; an axis that is no longer is not cut.
+        Most voxels of a tile along each axis. A shorter axis is not cut.
     overlap_zyx : tuple of int
         Voxels that neighbouring tiles share.
     alignment_zyx : tuple of int
-        Tiles start at multiples of this: pooling then meets the same voxels in each of them.
+        Tiles start at multiples of this number, so that pooling groups the same voxels in each
+        tile.
     context_zyx : tuple of int
-        Voxels around a tile that are shown besides, as far as the stack goes; multiples of
+        Voxels around a tile that are shown to the method, as far as the stack reaches; multiples of
         `alignment_zyx`.
 
     Returns
@@ -149,7 +151,7 @@ def _spans(
             f"a tile of {tile} voxels along {axis} is too small for an overlap of {overlap}: "
             f"make it at least {least}, or the overlap smaller"
         )
-    # As many tiles as the largest step needs, then the smallest step that needs no more.
+    # The largest step gives the number of tiles. The smallest step with this number is taken.
     count = math.ceil((size - overlap) / longest)
     step = max(
         round_up(math.ceil((size - overlap) / count), alignment), round_up(overlap, alignment)
@@ -165,7 +167,7 @@ def _spans(
 
 
 def weigh(block: NDArray[np.float32], tile: Tile, scale: int) -> None:
-    """Multiply what was made of a tile, (C, Z·s, Y, X), by its weights, in place.
+    """Multiply the result of a tile, (C, Z·s, Y, X), by the weights of the tile, in place.
 
     Examples
     --------
@@ -186,7 +188,7 @@ def halves(
 ) -> list[Tile] | None:
     """Cut a tile in two along the axis that has most room for it; None if no axis has any.
 
-    Places are those within the tile; the parts are shown no more than what the tile is.
+    Places are relative to the tile. The parts are shown no voxels beyond those of the tile.
 
     Examples
     --------
@@ -223,7 +225,7 @@ def _in_context(part: Tile, tile: Tile, context_zyx: Triple) -> Tile:
 
 
 def round_up(n: int, divisor: int) -> int:
-    """Round up to a multiple.
+    """Round `n` up to a multiple of `divisor`.
 
     Examples
     --------

@@ -45,7 +45,7 @@ class Projections:
     Attributes
     ----------
     xy, xz, yz : ndarray of float32
-        Along z, y and x; their shapes are (Y, X), (Z, X) and (Z, Y).
+        Projections along z, y and x, with the shapes (Y, X), (Z, X) and (Z, Y).
     voxel_size_um : tuple of float
         Voxel size along z, y and x.
     """
@@ -62,7 +62,7 @@ class Projections:
 
 
 def levels(image: NDArray[Any]) -> tuple[float, float]:
-    """Values to draw black and white: the lowest, and the 99.9th percentile of an image."""
+    """Values that are drawn black and white: the lowest, and the 99.9th percentile of an image."""
     low, high = float(image.min()), float(np.percentile(image, 99.9))
     return low, high if high > low else low + 1.0
 
@@ -81,10 +81,10 @@ def mips(
     source : Path, Stack or ndarray
         A file, an open stack, or an array in Z, Y, X (C, Z, Y, X with `channels`).
     channels : sequence of int
-        Channels of a file or an array; of several, their product is projected (shape times
-        brightness, say). Not needed where there is only one.
+        Channels of a file or an array; not needed if there is only one. The product of several
+        channels is projected, such as shape times brightness.
     voxel_size_um : tuple of float, optional
-        By default what the file says.
+        Voxel size along z, y and x in µm; by default that of the file.
     planes : slice, optional
         Planes to project; all by default.
 
@@ -133,7 +133,7 @@ def _slabs(
     zyx_shape: tuple[int, ...],
     max_bytes: int = 2**24,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Read groups of whole planes, multiplying what all readers give."""
+    """Read groups of whole planes, and multiply the planes of all readers."""
     step = max(1, max_bytes // (4 * zyx_shape[1] * zyx_shape[2]))
     for plane in range(start, stop, step):
         z = slice(plane, min(plane + step, stop))
@@ -209,7 +209,7 @@ def bar_length_um(width_um: float) -> float:
 def scale_bar(axes: Axes, length_um: float | None = None) -> float:
     """Draw a labelled scale bar on axes in µm; returns its length.
 
-    In the lower right corner, or below a view that is too flat to hold it.
+    The bar is in the lower right corner, or below a view that is too flat for the bar.
     """
     left, right = axes.get_xlim()
     bottom, top = axes.get_ylim()
@@ -226,7 +226,7 @@ def scale_bar(axes: Axes, length_um: float | None = None) -> float:
         color=colour,
         linewidth=2.5,
         solid_capstyle="butt",
-        # A rim keeps it legible on every map.
+        # A rim keeps the label legible on every colour map.
         path_effects=[patheffects.withStroke(linewidth=4, foreground=rim)],
         clip_on=False,
     )
@@ -285,7 +285,7 @@ def orthogonal_views(
 
 
 def _extent_um(projections: Projections) -> tuple[float, float]:
-    """Height and width of xy."""
+    """Height and width of the xy view in µm."""
     rows, columns = projections.xy.shape
     return rows * projections.voxel_size_um[1], columns * projections.voxel_size_um[2]
 
@@ -294,7 +294,7 @@ def _extent_um(projections: Projections) -> tuple[float, float]:
 
 
 def save(figure: Figure, path: Path, *, dpi: int = 150) -> Path:
-    """Write a figure (.png, .pdf, .svg); the name appears only once the file is complete.
+    """Write a figure (.png, .pdf, .svg). The file takes its name only when the file is complete.
 
     Raises
     ------
@@ -303,7 +303,7 @@ def save(figure: Figure, path: Path, *, dpi: int = 150) -> Path:
     """
     path = Path(path)
     kind = path.suffix.removeprefix(".") or "png"
-    # Without a date the same figure is the same file.
+    # Without a date, equal figures give equal files.
     metadata = {"CreationDate": None} if kind == "pdf" else None
     with replacing(path) as temporary:
         figure.savefig(temporary, format=kind, dpi=dpi, metadata=metadata)

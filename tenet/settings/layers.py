@@ -1,4 +1,4 @@
-"""Settings laid over one another, each with where it comes from."""
+"""Settings laid over one another, each with its origin."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -6,15 +6,15 @@ from typing import Any
 
 from tenet.settings.sections import merge
 
-#: Where a value comes from that no layer holds.
+#: Origin of a value that no layer holds.
 DEFAULT = "default"
 
 
 @dataclass(frozen=True)
 class Layers:
-    """Nested values, and the same with the origin of each in its place.
+    """Nested values, and a second nest with the origin of each value in its place.
 
-    Both are merged alike, so that an origin is where its value is.
+    Both nests are merged alike, so that an origin has the place of its value.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -22,22 +22,22 @@ class Layers:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], origin: str) -> "Layers":
-        """One layer, all from one place."""
+        """One layer, whose values have one origin."""
         return cls(dict(values), _labelled(values, origin))
 
     def under(self, over: "Layers") -> "Layers":
-        """These with others laid over them."""
+        """These layers with others laid over them."""
         return Layers(merge(self.values, over.values), merge(self.origins, over.origins))
 
     def without(self, *keys: str) -> "Layers":
-        """All but some keys of the outermost level."""
+        """These layers without some keys of the outermost level."""
         return Layers(
             {key: value for key, value in self.values.items() if key not in keys},
             {key: value for key, value in self.origins.items() if key not in keys},
         )
 
     def part(self, key: str) -> "Layers":
-        """What lies below a key; nothing if there is none."""
+        """The layers below a key; empty if there is no such key."""
         return Layers(self.values.get(key, {}), self.origins.get(key, {}))
 
     def origins_of(self, complete: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
@@ -61,5 +61,5 @@ def _origins(
             inner = origin if isinstance(origin, Mapping) else {}
             yield from _origins(value, inner, f"{prefix}{key}.")
         else:
-            # An empty object says nothing of the values in it.
+            # An empty object gives no values.
             yield f"{prefix}{key}", value, DEFAULT if isinstance(origin, Mapping) else origin

@@ -19,12 +19,12 @@ from tenet.settings.published import without_effect
 from tenet.settings.schema import Experiment, parse_experiment
 from tenet.settings.sections import as_json, merge, short, without_comments
 
-#: Where a project keeps its experiments, and what is installed with TENET.
+#: Folder of a project's experiments, and folder of the files that are installed with TENET.
 EXPERIMENTS = Path("config/experiments")
 PACKAGED = Path(__file__).with_name("data")
-#: Files that make up an experiment, steps from the first to the last of them, and bytes of each.
+#: Most files of an experiment, most steps from the first to the last file, and most bytes of each.
 MOST_FILES, MOST_STEPS, MOST_BYTES = 64, 16, 2**18
-#: Characters of a name.
+#: Most characters of a name.
 LONGEST_NAME = 200
 
 
@@ -35,21 +35,23 @@ def load_experiment(
     settings: Mapping[str, Any] | None = None,
     folder: Path = EXPERIMENTS,
 ) -> Experiment:
-    """Read one experiment; settings that have no effect are noted on standard error.
+    """Read one experiment.
+
+    A note on standard error names settings that have no effect.
 
     Parameters
     ----------
     name : str or Path
-        Name of a file in `folder`, or of one that is installed with TENET, without ``.json``; or
+        Name of a file in `folder`, or of a file that is installed with TENET, without ``.json``; or
         the path of any JSON file.
     overlays : sequence of str
-        Further files, laid over the experiment in this order (as ``demo`` for laptop scale). Their
-        sections ``by_scale`` and ``by_experiment`` hold what is laid over experiments of one scale
-        alone, or over one experiment.
+        Further files, such as ``demo`` for laptop scale, which are laid over the experiment in this
+        order. Their sections ``by_scale`` and ``by_experiment`` hold settings for experiments of
+        one scale alone, or for one experiment alone.
     settings : mapping, optional
         Nested values laid over everything else.
     folder : Path
-        Where names are looked up first.
+        Folder in which names are looked up first.
 
     Returns
     -------
@@ -59,7 +61,7 @@ def load_experiment(
     Raises
     ------
     TenetError
-        If a file is missing, not JSON, or beyond the limits on files; if a key is unknown or a
+        If a file is missing, not JSON, or beyond the limits on files; if a key is unknown, or a
         value impossible.
 
     Examples
@@ -86,16 +88,16 @@ def origins(
     settings: Mapping[str, Any] | None = None,
     folder: Path = EXPERIMENTS,
 ) -> Iterator[tuple[str, Any, str]]:
-    """Each value of an experiment, and where it comes from; see `load_experiment`.
+    """Each value of an experiment with its origin; see `load_experiment` for the parameters.
 
     Yields
     ------
     key : str
         As for ``--set``, such as ``params.NA``.
     value : object
-        As JSON has it.
+        Value, as JSON has it.
     origin : str
-        A file, ``--set``, or ``default`` where nothing says it.
+        A file, ``--set``, or ``default`` if no file holds the key.
 
     Examples
     --------
@@ -111,7 +113,7 @@ def origins(
 def _layers(
     name: str | Path, overlays: Sequence[str], settings: Mapping[str, Any] | None, folder: Path
 ) -> tuple[Path, Layers]:
-    """The file of an experiment, and all that is laid over one another."""
+    """The file of an experiment, and all of its layers."""
     path = Path(name) if str(name).endswith(".json") else _named(folder, str(name))
     layers = _read(path)
     for overlay in overlays:
@@ -121,14 +123,15 @@ def _layers(
 
 
 def explanations(*folders: Path) -> Iterator[tuple[str, str]]:
-    """Name of each file of some folders, and what it is for in one line; broken files at the end.
+    """Name of each file in some folders, and its purpose in one line; broken files at the end.
 
-    Of files of one name that of the first folder counts, as where a name is looked up.
+    Of several files of one name the file in the first folder counts, as when a name is looked up.
 
     Raises
     ------
     TenetError
-        If a folder holds no experiments; or, after all others, of the first that is broken.
+        If a folder holds no experiments. The error of the first broken file is raised after all
+        other files.
     """
     found: dict[str, Path] = {}
     for folder in folders:
@@ -154,13 +157,14 @@ def nested_settings(options: Sequence[str]) -> dict[str, Any]:
     Parameters
     ----------
     options : sequence of str
-        Each KEY.KEY=VALUE. A value is JSON, or else text; of a key that is given twice, the last
+        Options KEY.KEY=VALUE. A value that is not JSON is a text. If a key is given twice, the last
         value counts.
 
     Raises
     ------
     TenetError
-        If one is not of this form, begins as JSON and is none, or is at odds with another one.
+        If an option is not of this form, begins as JSON and is not JSON, or contradicts another
+        option.
 
     Examples
     --------
@@ -204,7 +208,7 @@ def _at_odds(key: str) -> TenetError:
 
 
 def _overlaid(layers: Layers, overlay: Path, experiment: str) -> Layers:
-    """Lay a file over settings, with what it holds for their scale and for the experiment alone."""
+    """Lay a file over settings, with its parts for their scale and for the experiment."""
     content = _read(overlay)
     by_scale = _alternatives(content, "by_scale", overlay)
     by_experiment = _alternatives(content, "by_experiment", overlay)
@@ -216,7 +220,7 @@ def _overlaid(layers: Layers, overlay: Path, experiment: str) -> Layers:
 
 
 def _alternatives(content: Layers, section: str, path: Path) -> Layers:
-    """What an overlay has in `by_scale` or `by_experiment`: an object of objects."""
+    """The section `by_scale` or `by_experiment` of an overlay: an object of objects."""
     found = content.values.get(section, {})
     if not isinstance(found, dict) or not all(isinstance(part, dict) for part in found.values()):
         what = section.removeprefix("by_")
@@ -225,7 +229,7 @@ def _alternatives(content: Layers, section: str, path: Path) -> Layers:
 
 
 def _named(folder: Path, name: str) -> Path:
-    """The file of a name: in a folder, or else among those that are installed."""
+    """The file of a name: in a folder, or else among the installed files."""
     if not 0 < len(name) <= LONGEST_NAME or not name.isprintable() or Path(name).name != name:
         raise TenetError(f"'{short(name)}' is not the name of an experiment: no folders, please")
     own, packaged = folder / f"{name}.json", PACKAGED / f"{name}.json"
@@ -235,17 +239,17 @@ def _named(folder: Path, name: str) -> Path:
 def _names(folder: Path) -> list[str]:
     try:
         return sorted(path.stem for path in folder.glob("*.json"))
-    except (OSError, ValueError):  # no folder that can be read, or a name with a NUL
+    except (OSError, ValueError):  # the folder cannot be read, or its name has a NUL
         return []
 
 
 def _read(path: Path) -> Layers:
-    """One file with all that it extends."""
+    """One file with all files that it extends."""
     return _resolved(path, (), {})
 
 
 def _resolved(path: Path, seen: tuple[Path, ...], known: dict[Path, Layers]) -> Layers:
-    """One file with all that it extends; `seen` are those that lead here, `known` what was read."""
+    """One file with all files that it extends; `seen` lead here, `known` were read before."""
     if path in known:
         return known[path]
     _check_reach(path, seen, len(known))
@@ -283,7 +287,7 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def _parents(data: dict[str, Any], path: Path) -> list[str]:
-    """Take the names of the files that one extends out of it."""
+    """Take the names of the extended files out of the content of a file."""
     parents = data.pop("extends", [])
     parents = [parents] if isinstance(parents, str) else parents
     if not isinstance(parents, list) or not all(isinstance(name, str) for name in parents):

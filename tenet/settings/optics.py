@@ -1,9 +1,9 @@
-"""Whether two models are of one microscope."""
+"""Comparison of the microscopes of two models."""
 
 from tenet.physics.optics import Optics
 from tenet.settings.schema import ModelParams
 
-#: Settings that the model PSF follows from.
+#: Settings that the model PSF depends on.
 GIBSON_LANNI = tuple(name.removesuffix("_um") for name in Optics._fields)
 GAUSSIAN = ("bet_z", "bet_xy")
 VOXELS = ("res_lateral", "res_axial")
@@ -15,9 +15,9 @@ def differing_optics(own: ModelParams, source: ModelParams) -> str | None:
     Parameters
     ----------
     own : ModelParams
-        Of the model that is to be trained.
+        Settings of the model that will be trained.
     source : ModelParams
-        Of the pre-trained model that it starts from.
+        Settings of the pre-trained model that the training starts from.
 
     Examples
     --------

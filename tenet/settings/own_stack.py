@@ -12,9 +12,9 @@ from tenet.types import Triple, VoxelSize
 
 #: Data sets that are cut from raw stacks.
 RAW_DATASETS = ("train_dataset", "val_dataset")
-#: Fewer planes tell too little of the blur along z to learn from.
+#: Fewer planes show too little of the blur along z.
 LEAST_PLANES = 8
-#: More fine planes between two recorded ones than can be filled in.
+#: Most fine planes for each recorded plane, because more cannot be filled in.
 MOST_SCALE = 32
 
 
@@ -31,8 +31,8 @@ def sample_experiment(
 ) -> Experiment:
     """An experiment whose grid, optics and PSF are those of a stack.
 
-    `sample_grid`, with a PSF grid that spans five theoretical full widths at half maximum along z
-    and four across.
+    The experiment is that of `sample_grid`, which also names the parameters. The PSF grid spans
+    five theoretical full widths at half maximum along z and four across.
 
     Examples
     --------
@@ -69,16 +69,16 @@ def sample_grid(
     immersion_index: float | None = None,
     photons: int | None = None,
 ) -> Experiment:
-    """An experiment whose grid and optics are those of a stack; its PSF has the size of `base`'s.
+    """An experiment whose grid and optics are those of a stack. The PSF has the size of `base`.
 
-    The scale is the axial step over the lateral one, rounded (halves up); crops are fitted to it,
-    and those of raw stacks to the stack's shape. All that a header tells is checked here, in
+    The scale is the axial step over the lateral step, rounded (halves up). Crops are fitted to the
+    scale, and crops of raw stacks also to the shape of the stack. The check of a header takes
     milliseconds.
 
     Parameters
     ----------
     base : Experiment
-        Everything that the stack does not say.
+        Settings that do not follow from the stack.
     voxel_size_um : tuple of float
         Voxel size along z, y, x.
     where : str
@@ -86,7 +86,7 @@ def sample_grid(
     zyx_shape : tuple of int, optional
         Planes, rows and columns of the stack.
     na, wavelength_um, immersion_index, photons
-        Optics; those of `base` where not given.
+        Optics; by default those of `base`.
 
     Returns
     -------
@@ -95,8 +95,8 @@ def sample_grid(
     Raises
     ------
     TenetError
-        If the voxel size is none of a microscope or pixels are not square, the optics are
-        impossible, or the stack is too small to learn from.
+        If no microscope has such voxels, pixels are not square, the optics are impossible, or the
+        stack is too small to learn from.
     """
     check_voxel_size(voxel_size_um, where)
     z_um, y_um, x_um = voxel_size_um
@@ -132,7 +132,7 @@ def sample_grid(
 def fitted_to(
     experiment: Experiment, zyx_shapes: Sequence[Triple], *, where: str = "the smallest stack"
 ) -> Experiment:
-    """Shrink the crops of raw stacks to the smallest stack; what fits stays as it is.
+    """Shrink the crops of raw stacks to the smallest stack. Crops that fit stay unchanged.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def fitted_to(
     Raises
     ------
     TenetError
-        If a stack has fewer planes, rows or columns than there must be in a crop.
+        If a stack has fewer planes, rows or columns than the smallest crop.
     """
     params = experiment.params
     planes, rows, columns = (min(sizes) for sizes in zip(*zyx_shapes, strict=True))
@@ -177,7 +177,7 @@ def _least_crop(params: ModelParams) -> Triple:
 
 
 def uneven_voxels(params: ModelParams) -> str | None:
-    """Say in one line what fine voxels become where the step is no whole number of pixels."""
+    """Say in one line that fine voxels are not cubes, if the step is no whole number of pixels."""
     ratio = params.res_axial / params.res_lateral
     if abs(ratio / params.scale - 1) <= 0.02:
         return None
@@ -189,7 +189,7 @@ def uneven_voxels(params: ModelParams) -> str | None:
 
 
 def _scale(z_um: float, x_um: float, where: str) -> int:
-    # Rounded first, so that 0.775 / 0.31 is 2.5.
+    # The ratio is rounded first, so that 0.775 / 0.31 is 2.5.
     scale = max(_half_up(round(z_um / x_um, 6)), 1)
     if scale > MOST_SCALE:
         raise TenetError(
@@ -219,7 +219,7 @@ def voxel_size_mismatch(
 ) -> str | None:
     """Say in one line how a stack's voxel size differs from the model's, or None if it fits.
 
-    The network has learned the blur at one voxel size; at another its results mean little.
+    The network has learned the blur at one voxel size. Results at another voxel size mean little.
     """
     expected = params.coarse_voxel_size_um
     if all(

@@ -1,7 +1,8 @@
-"""Keys of published files that do nothing here: read, checked, named in a note, and left out.
+"""Keys of published files without effect here. They are read, checked, noted, and left out.
 
-Each class holds the idle keys of one section, with their types and what asks for nothing else than
-what is done anyway. `Experiment` never sees them, so that no result depends on them.
+Each class holds the keys without effect of one section, with their types and with the values that
+ask for nothing else than what TENET does. `Experiment` does not hold such keys, so that no result
+depends on them.
 """
 
 import json
@@ -23,7 +24,7 @@ from tenet.settings.ranges import (
 )
 from tenet.settings.sections import Section, short
 
-#: Published names of what is done anyway.
+#: Published names for what TENET does in any case.
 SYNONYMS = ("nn.MSELoss()", "nn.ReLU(inplace=True)", "nn.ReLU()", "params['partial']")
 
 Partial = Literal["encoder", "decoder", "params['partial']"] | None
@@ -154,7 +155,7 @@ class PublishedExperiment(Section):
 def without_published(
     data: Mapping[str, Any], kind: type[Section]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Part settings into those that do something, and the keys of `kind`, at any depth."""
+    """Part settings into those with an effect, and the keys of `kind`, at any depth."""
     kept, published = {}, {}
     for key, value in data.items():
         field = kind.model_fields.get(key)
@@ -171,7 +172,7 @@ def without_published(
 
 
 def without_effect(data: Mapping[str, Any]) -> list[str]:
-    """Settings of an experiment that ask for what is not done, as ``section.key=value``."""
+    """Settings of an experiment that TENET does not follow, as ``section.key=value``."""
     _, published = without_published(data, PublishedExperiment)
     return list(_asked(published, PublishedExperiment))
 
@@ -183,7 +184,7 @@ def _asked(published: Mapping[str, Any], kind: type[Section], prefix: str = "") 
         value, section = published[key], field.annotation
         if isinstance(section, type) and issubclass(section, Section):
             yield from _asked(value, section, f"{key}.")
-        # The scale of a data set is checked: it asks for what is done.
+        # The scale of a data set is checked elsewhere, and is the scale in use.
         elif key != "scale" and value not in SYNONYMS and _differs(value, field.default):
             yield f"{prefix}{key}={short(json.dumps(value), 40)}"
 

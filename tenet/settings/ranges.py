@@ -1,7 +1,7 @@
-"""Ranges of settings: where numbers may lie, and what may come together.
+"""Ranges of settings, and combinations of settings that are possible.
 
-The upper ends are where nobody means to go. They keep slips of units and of the keyboard, and the
-settings of strangers, from what no memory or patience can hold.
+The upper ends lie beyond every sensible value. They stop mistakes of units and of typing, and
+settings of strangers, that would exhaust the memory or take for ever.
 """
 
 import math
@@ -30,8 +30,9 @@ Channels = Annotated[tuple[Annotated[int, Field(gt=0, le=4096)], ...], Field(min
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 ZYX = tuple[PositiveInt, PositiveInt, PositiveInt]
 
-#: Voxels of a volume (32 GiB in float32) and of a PSF, numbers of all PSFs of pre-training and of
-#: the fit of one, numbers of a network's first level, and weights of a network, at most.
+#: Most voxels of a volume (32 GiB in float32) and of a PSF, most numbers of all PSFs of
+#: pre-training and of the fit of one PSF, most numbers of a network's first level, and most weights
+#: of a network.
 MOST_VOXELS = 2**33
 MOST_PSF_VOXELS, MOST_PSF_NUMBERS = 2**26, 2**28
 MOST_ACTIVITY = 2**33
@@ -39,12 +40,12 @@ MOST_WEIGHTS = 2**30
 
 
 def check_volume(image_size: Sequence[int]) -> None:
-    """Refuse phantoms that no memory holds; this and the others by a `ValueError`."""
+    """Refuse phantoms that no memory holds. All checks of this module raise `ValueError`."""
     _at_most("image_size: voxels", image_size, MOST_VOXELS)
 
 
 def check_psf(zyx_shape: tuple[int, int, int], hidden: int) -> None:
-    """Refuse a PSF that is too large to be made, or to be fitted by so many hidden units."""
+    """Refuse a PSF that is too large for the memory, or for a fit with so many hidden units."""
     _at_most("size_z, size_y, size_x: voxels of the PSF", zyx_shape, MOST_PSF_VOXELS)
     size_z, size_y, size_x = zyx_shape
     fit = (size_z, math.isqrt(size_y**2 + size_x**2), 4 * hidden)
@@ -70,7 +71,7 @@ def check_activity(section: str, crop: Sequence[int], batch_size: int, channels:
 
 
 def check_length(name: str, length: float, limits: tuple[float, float]) -> None:
-    """Refuse a length in µm that no microscope has, with the unit that it is likely in."""
+    """Refuse a length in µm that no microscope has, and name the unit that was likely meant."""
     least, most = limits
     if least <= length <= most:
         return

@@ -50,7 +50,7 @@ def reference() -> str:
 
 
 def _section(paths: Sequence[str], kind: type[Section]) -> Iterator[str]:
-    """A section, which may stand at several places, then those in it."""
+    """A section, which may stand at several places, and then its own sections."""
     schema = kind.model_json_schema()
     title = ", ".join(f"`{path}`" if path else "An experiment" for path in paths)
     yield f"## {title}\n\n{_summary(kind)}\n"

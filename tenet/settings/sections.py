@@ -13,7 +13,7 @@ from tenet.io.records import parse_json, read_json_object
 
 
 class Section(BaseModel):
-    """A part of a configuration: unknown keys are errors, comments are dropped, nothing changes."""
+    """A frozen part of a configuration. Unknown keys are errors, and comments are dropped."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -29,41 +29,41 @@ def validated(kind: type[SectionT], data: Mapping[str, Any], where: str) -> Sect
     kind : type
         The section.
     data : mapping
-        Its values, as JSON has them; keys with a ``$`` are comments.
+        Values of the section, as JSON has them. Keys with a ``$`` are comments.
     where : str
         Names the mapping in errors.
 
     Raises
     ------
     TenetError
-        If it is no mapping that JSON can hold within the limits of `tenet.io.records`, a key is
-        unknown, or a value impossible: the first of these, in one line.
+        If JSON cannot hold the mapping within the limits of `tenet.io.records`, a key is unknown,
+        or a value is impossible. The message names the first fault in one line.
     """
     data = without_comments(as_json(data, where))
     _check_keys(kind, data, where)
     try:
-        # Through JSON, so that a list is a tuple but "3" is not 3.
+        # JSON is read in between, because there a list may stand for a tuple, but "3" is not 3.
         return kind.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         raise TenetError(f"{where}: {_first(error)}") from None
 
 
 def read_record(kind: type[SectionT], path: Path) -> SectionT:
-    """Read a JSON file that TENET wrote, and check what is known of it.
+    """Read a JSON file that TENET wrote, and check its known keys.
 
-    Other keys are for people, or of other versions, and are left out.
+    Other keys are for people, or come from other versions, and are left out.
 
     Raises
     ------
     TenetError
-        As `read_json_object`, or if a value is impossible.
+        As `read_json_object` raises, or if a value is impossible.
     """
     known = {k: v for k, v in read_json_object(path).items() if k in kind.model_fields}
     return validated(kind, known, str(path))
 
 
 def as_json(data: Any, where: str) -> dict[str, Any]:
-    """Values as they come out of a file: keys are texts, numbers finite, the depth is bounded."""
+    """Values as a JSON file has them: keys are texts, numbers are finite, the depth is bounded."""
     if not isinstance(data, Mapping):
         raise TenetError(f"{where}: a mapping of settings is needed, not {short(repr(data))}")
     try:
@@ -77,7 +77,7 @@ def as_json(data: Any, where: str) -> dict[str, Any]:
 
 
 def _first(error: ValidationError) -> str:
-    """The first of a section's faults: key, what is wrong, and what was given."""
+    """The first fault of a section: the key, the reason, and the value."""
     first = error.errors(include_url=False)[0]
     key = short(".".join(str(part) for part in first["loc"]))
     message = first["msg"].removeprefix("Value error, ")
@@ -102,7 +102,7 @@ def _check_keys(kind: type[Section], data: Mapping[str, Any], where: str) -> Non
 
 
 def section_of(annotation: Any) -> type[Section] | None:
-    """The section that a field holds, alone or as one of two kinds."""
+    """The section that a field holds, alone or as one of two types."""
     for kind in (annotation, *get_args(annotation)):
         if isinstance(kind, type) and issubclass(kind, Section):
             return kind
@@ -110,7 +110,7 @@ def section_of(annotation: Any) -> type[Section] | None:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `over` over `base`: mappings merge key by key, anything else replaces."""
+    """Lay `over` over `base`. Mappings are merged key by key; other values are replaced."""
     merged = dict(base)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
@@ -126,6 +126,6 @@ def without_comments(value: Any) -> Any:
 
 
 def short(text: str, most: int = 80) -> str:
-    """A stranger's text for an error: printable characters, and not too many of them."""
+    """Shorten a stranger's text for an error, and escape characters that cannot be printed."""
     cut = text if len(text) <= most else text[: most - 1] + "…"
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in cut)

@@ -1,5 +1,6 @@
-"""What the commands do, a file a task: what decides a result is followed by the rules' code hash.
+"""The work of the commands, one task in each file. The code hash of the rules follows the tasks.
 
-A task reads what it is given, prints notes and warnings on standard error, and returns what the
-command prints. Everything is imported at the top of its file, so that the hash finds it.
+A task reads its inputs, prints notes and warnings on standard error, and returns the lines that the
+command prints. A task imports all modules at the top of its file, so that the hash finds the
+modules.
 """

@@ -1,4 +1,4 @@
-"""`tenet align`: a pre-trained model that lays misaligned planes on one another."""
+"""`tenet align`: a pre-trained model learns to align planes."""
 
 from pathlib import Path
 
@@ -20,7 +20,9 @@ def train_alignment(
     device: torch.device,
     seed: int,
 ) -> None:
-    """Train the alignment of a pre-trained model, and calibrate both; see `learn.align`.
+    """Train the alignment network of a pre-trained model, and calibrate the model with it.
+
+    See `tenet.learn.align.train_alignment` for the parameters.
 
     Examples
     --------

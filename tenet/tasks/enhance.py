@@ -23,28 +23,29 @@ from tenet.progress import shown
 from tenet.tasks.notes import note, warn, warn_of_voxels
 from tenet.types import Triple, VoxelSize
 
-#: Threshold and origin of the results of a folder.
+#: File with the threshold and the model of the results of a folder.
 SETTINGS = "settings.json"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Which stacks are read, and how.
+    """The stacks that are read, and how they are read.
 
     Attributes
     ----------
     paths : sequence of Path
         Stacks, and folders of stacks, or of folders of stacks.
     rois : Path, optional
-        Table of regions: of a folder only the images that it names.
+        Table of regions. Only the images in the table are read from a folder.
     fold : int, optional
-        Of a folder only the images with a region in this fold of the table.
+        Fold of the table. Only the images with a region in this fold are read from a folder.
     channel, planes_are
         As in `open_stack`.
     voxel_size_um : tuple of float, optional
-        Voxel size along z, y and x of all stacks, where it is not what their files say.
+        Voxel size along z, y and x of all stacks in µm; by default that of each file.
     voxel_size_of_model : bool
-        Whether a stack that does not say its voxel size has that of the model; else it is refused.
+        Whether a stack without a voxel size has that of the model. Otherwise such a stack is
+        refused.
     """
 
     paths: Sequence[Path]
@@ -56,12 +57,12 @@ class Reading:
     voxel_size_of_model: bool = False
 
     def folders(self) -> list[Path]:
-        """Those of the paths that are folders of stacks.
+        """The paths that are folders of stacks.
 
         Raises
         ------
         TenetError
-            If regions are given, and no folder to choose from.
+            If regions are given without a folder of stacks.
         """
         folders = [path for path in self.paths if path.is_dir() and not is_zarr(path)]
         if not folders and (self.rois is not None or self.fold is not None):
@@ -69,12 +70,14 @@ class Reading:
         return folders
 
     def open(self, out: Path, name: str | None, suffix: str) -> list[tuple[Stack, Path]]:
-        """Open the stacks, each with the file for its result, laid out as they are.
+        """Open the stacks, each with the file for its result.
+
+        Results of a folder have the layout of the folder.
 
         Raises
         ------
         TenetError
-            If there is no stack or one cannot be read, or a name goes with several.
+            If there is no stack, a stack cannot be read, or a name is given for several stacks.
         """
         folders, pairs = self.folders(), []
         if name is not None:
@@ -97,12 +100,12 @@ class Reading:
         return pairs
 
     def voxel_size(self, stack: Stack) -> VoxelSize | None:
-        """Voxel size along z, y and x in µm of a stack; None stands for that of the model.
+        """Voxel size of a stack along z, y and x in µm; None stands for that of the model.
 
         Raises
         ------
         TenetError
-            If the voxel size is not known, or is none of a microscope.
+            If the voxel size is not known, or no microscope has such voxels.
         """
         if self.voxel_size_of_model:
             return stack.voxel_size_um
@@ -128,31 +131,32 @@ def enhance(
     Parameters
     ----------
     reading : Reading
-        The stacks; all are opened, and their results checked, before the first is enhanced.
+        The stacks. All stacks are opened, and the names of all results are checked, before the
+        first stack is enhanced.
     model : Path
         Folder of the model.
     out : Path
-        Receives the results, with the names of the stacks; for folders ``settings.json`` as well,
-        with the model's threshold.
+        Folder for the results, which have the names of the stacks. If a folder of stacks is given,
+        ``settings.json`` holds the threshold of the model.
     name : str, optional
         Name of the result of a single stack.
     normalisation : str, optional
         As in `TrainedModel.intensity_range`; by default that of the model.
     align : bool, optional
-        Whether planes are aligned first; by default if the model can.
+        Whether planes are aligned first; by default if the model has an alignment network.
     tile_zyx_shape, device
         As in `enhance_stack`.
     as_zarr : bool
-        Write OME-Zarr, not OME-TIFF.
+        Whether to write OME-Zarr, and not OME-TIFF.
     uncertainty : bool
-        Write the channel of uncertainty as well.
+        Whether to write the channel "uncertainty" as well.
     sheet : bool
-        Draw a sheet of every stack, before and after.
+        Whether to draw a sheet of every stack, before and after.
 
     Yields
     ------
     Path
-        Result, or sheet.
+        File of a result or of a sheet.
 
     Raises
     ------
@@ -189,7 +193,7 @@ def enhance(
             warn(stack, warning)
         yield path
         if sheet:
-            from tenet.enhance.pictures import enhanced_sheet  # which takes Matplotlib
+            from tenet.enhance.pictures import enhanced_sheet  # needs Matplotlib
 
             enhanced_sheet(sheets[path], trained, stack, path, voxel_size_um=size_um)
             yield sheets[path]

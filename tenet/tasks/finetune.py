@@ -1,4 +1,4 @@
-"""`tenet finetune`: a pre-trained model adapted to raw stacks, but for those of a fold."""
+"""`tenet finetune`: a pre-trained model adapts to raw stacks, without the stacks of a fold."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,24 +31,26 @@ def fine_tune(
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> None:
-    """Fine-tune on raw stacks, and calibrate; the same call goes on after an interruption.
+    """Fine-tune a model on raw stacks, and calibrate the model.
+
+    The same call continues the training after an interruption.
 
     Parameters
     ----------
     experiment : Experiment
-        The crops of its raw stacks are shrunk to what the stacks have room for.
+        Settings, as of `load_experiment`. Crops of raw stacks are shrunk to the size of the stacks.
     pretrained, out : Path
         Folders of the pre-trained model and of the new one.
     raw : RawStacks or None
-        None: images are made from phantoms instead.
+        The raw stacks. With None, images are made from phantoms instead.
     tuning : Path, optional
         Folder of tuning phantoms; without them the model is not calibrated.
     phantoms : Path, optional
-        Folder of phantoms, for rehearsal and where there are no raw stacks.
+        Folder of phantoms, for rehearsal, or for images if there are no raw stacks.
     mode, align, seed
         As in `tenet.learn.finetune.finetune`.
     device : torch.device or str
-        Where to compute.
+        Device to compute on.
 
     Raises
     ------
@@ -100,7 +102,7 @@ def evaluate(
     device: torch.device,
     seed: int,
 ) -> dict[str, float]:
-    """Losses of the fine-tuned model in `out`, by name; see `learn.finetune.evaluate`."""
+    """Losses of the fine-tuned model in `out`, by name; see `tenet.learn.finetune.evaluate`."""
     stacks, experiment = _opened(raw, experiment, pretrained)
     experiment = finetune.aligned_as(experiment, out)
     with exclusive(out):

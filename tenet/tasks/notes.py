@@ -9,7 +9,7 @@ from tenet.types import VoxelSize
 
 
 def warn_of_voxels(stack: Stack, given_um: VoxelSize | None, experiment: Experiment) -> None:
-    """Warn when a stack's voxels are not those that the model is trained for."""
+    """Warn if a stack has other voxels than those that the model is trained for."""
     size = given_um or stack.voxel_size_um
     warning = voxel_size_mismatch(experiment.params, size) if size else None
     if warning:

@@ -19,7 +19,7 @@ from tenet.types import Triple
 def training_set(
     experiment: Experiment, out: Path, *, count: int | None, workers: int, seed: int
 ) -> None:
-    """Draw the phantoms that an experiment is pre-trained on; `count` as it says by default."""
+    """Draw the phantoms of an experiment's pre-training, by default as many as its settings say."""
     section = experiment.simulation_data_generation
     number = count or section.train_num + section.valid_num
     draw_set(training_phantoms(section), out, count=number, workers=workers, seed=seed)
@@ -81,7 +81,7 @@ def draw_set(
     workers: int,
     seed: int,
 ) -> None:
-    """Draw and store a set of phantoms, showing how far it has come; see `generate_set`."""
+    """Draw and store a set of phantoms, and show the progress; see `generate_set`."""
     with shown("drawing phantoms") as meter:
         generate_set(
             settings, out, count=count, seed=seed, draws=draws, workers=workers, progress=meter

@@ -1,4 +1,4 @@
-"""`tenet pretrain`: a model that knows a microscope, and phantoms seen by it."""
+"""`tenet pretrain`: a model learns from phantoms that are blurred by the nominal microscope."""
 
 from pathlib import Path
 
@@ -19,22 +19,24 @@ def pretrain(
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> None:
-    """Pre-train a model, and calibrate the model; the same call goes on after an interruption.
+    """Pre-train a model, and calibrate the model.
+
+    The same call continues the training after an interruption.
 
     Parameters
     ----------
     experiment : Experiment
         Settings, as of `load_experiment`.
     phantoms : Path
-        Folder of the phantoms that are trained on.
+        Folder of the phantoms to train on.
     out : Path
-        Receives the model.
+        Folder for the model.
     tuning : Path, optional
         Folder of tuning phantoms; without them the model is not calibrated.
     device : torch.device or str
-        Where to compute.
+        Device to compute on.
     seed : int
-        All random draws follow from it.
+        Number that all random draws follow from.
 
     Raises
     ------

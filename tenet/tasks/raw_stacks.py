@@ -1,7 +1,7 @@
-"""The raw stacks that a training reads, but for those of a fold.
+"""The raw stacks that a training reads, without the stacks of a fold.
 
-Apart from `tenet.tasks.training`, so that the code hash of a pre-training does not follow how folds
-are made.
+This module is apart from `tenet.tasks.training`, so that a change of folds does not change the code
+hash of a pre-training.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from tenet.types import VoxelSize
 
 @dataclass(frozen=True)
 class RawStacks:
-    """The raw stacks of a training: where they lie, and which of them a fold leaves out.
+    """The raw stacks of a training: their paths, and the fold that is left out.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class RawStacks:
     channel, planes_are
         As in `open_stack`.
     voxel_size_um : tuple of float, optional
-        Voxel size along z, y and x of all stacks, where it is not what their files say.
+        Voxel size along z, y and x of all stacks in µm; by default that of each file.
 
     Examples
     --------
@@ -48,17 +48,17 @@ class RawStacks:
     voxel_size_um: VoxelSize | None = None
 
     def open(self, test_images: Sequence[str] = ()) -> list[Stack]:
-        """Open the stacks that the training may see; see `outside_fold`.
+        """Open the stacks that the training may read; see `outside_fold`.
 
         Parameters
         ----------
         test_images : sequence of str
-            Numbers of the images that every fold leaves out where there is no table.
+            Numbers of the images that every fold leaves out if there is no table.
 
         Raises
         ------
         TenetError
-            If there is no stack, one cannot be read, or nothing says which to leave out.
+            If there is no stack, a stack cannot be read, or the images of the fold are not known.
 
         Examples
         --------

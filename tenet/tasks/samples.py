@@ -33,16 +33,16 @@ def write_settings(
     file, out : Path
         The stack, and the JSON file for its settings.
     base : Experiment
-        Everything that the stack does not say.
+        Settings that do not follow from the stack.
     voxel_size_um, channel, planes_are
         As in `voxel_size_of` and `open_stack`.
     na, wavelength_um, immersion_index, photons
-        Optics; those of `base` where they are None.
+        Optics; None stands for those of `base`.
 
     Returns
     -------
     ModelParams
-        The `params` section of what was written.
+        The `params` section of the settings.
     """
     check_outputs([file], [out])
     stack = open_stack(file, channel=channel, planes_are=planes_are)

@@ -17,7 +17,7 @@ def simulate(
     folds: int | None,
     seed: int,
 ) -> list[Path]:
-    """Take a stack of every phantom, and return the files; see `simulate_acquisitions`."""
+    """Simulate a stack of every phantom, and return the files; see `simulate_acquisitions`."""
     with shown("taking stacks") as meter:
         return simulate_acquisitions(
             experiment,

@@ -1,8 +1,8 @@
-"""What all trainings share: the folder that one process holds.
+"""The folder of a training, which one process holds.
 
-A folder is held by one process, and is none that the training reads. The training goes on from its
-checkpoint, its model is written, then what is found out about the model, and the checkpoint is
-deleted last. So the same command goes on wherever it was stopped, and has nothing to do in the end.
+One process holds the folder, and the training reads no model from it. The training continues from
+its checkpoint. Then the model is written, then its calibration, and the checkpoint is deleted last.
+The same command therefore continues wherever it was stopped, and does nothing when all is done.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from tenet.model.store import read_provenance
 
 @contextmanager
 def training(out: Path, *sources: Path) -> Iterator[None]:
-    """Hold the folder of a training, which is none of its sources; its checkpoint goes last.
+    """Hold the folder of a training, and delete the checkpoint last.
 
     Raises
     ------

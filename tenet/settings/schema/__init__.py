@@ -1,9 +1,9 @@
 """The schema of an experiment's settings: a class per section, typed, validated and frozen.
 
-A key that a file omits means what the published code did, so that users' own files mean the same;
-``default.json`` among the packaged files holds the recommended settings on top of that. Any key
-with a ``$`` is a comment. A key that does nothing in a section is not in it: `published` reads
-those that published files hold. `tenet.settings.load` reads the files.
+The default of a key is what the published code did, so that published files keep their meaning.
+``default.json`` among the packaged files holds the recommended settings on top of these. Any key
+with a ``$`` is a comment. A section holds no key without effect; `published` reads such keys in
+published files. `tenet.settings.load` reads the files.
 """
 
 from tenet.settings.schema.data import (

@@ -1,4 +1,4 @@
-"""What a training is shown: phantoms, crops of them and of raw stacks, motion and microscopes."""
+"""Data of a training: phantoms, crops of phantoms and of raw stacks, motion and microscopes."""
 
 from typing import Annotated, Literal
 

@@ -32,7 +32,7 @@ DATASETS = ("pretrain_dataset", "pretrain_val_dataset", "train_dataset", "val_da
 
 
 class Experiment(Section):
-    """One experiment, complete: what a training or an inference needs to know."""
+    """One experiment, with all settings of a training or an inference."""
 
     name: str = Field(
         examples=["name of the file"],
@@ -81,10 +81,10 @@ class Experiment(Section):
     )
 
     def effective(self) -> dict[str, Any]:
-        """What decides the result of a training or an inference, as JSON has it.
+        """The settings that decide the result of a training or an inference, as JSON has them.
 
-        Left out are words for people, and what the Python classes of `tenet.paper.legacy` alone
-        read. Keys of published files that have no effect are not in an experiment at all.
+        Words for people are left out, and settings that the Python classes of `tenet.paper.legacy`
+        alone read. An experiment holds no keys of published files without effect.
         """
         idle: dict[str, Any] = {
             "explanation": True,
@@ -131,7 +131,7 @@ class Experiment(Section):
 def parse_experiment(data: Mapping[str, Any], *, where: str = "settings") -> Experiment:
     """Check a nested mapping and make it an `Experiment`; `where` names it in errors.
 
-    Keys of published files that have no effect are checked, and left out.
+    Keys of published files without effect are checked, and left out.
     """
     data, published = without_published(without_comments(as_json(data, where)), PublishedExperiment)
     old = validated(PublishedExperiment, published, where)

@@ -214,7 +214,7 @@ class ModelParams(Section):
 
     @property
     def divisor_zyx(self) -> tuple[int, int, int]:
-        """What the axes of a fine crop must be divisible by: scale, and halving at each level."""
+        """Divisors of the axes of a fine crop: the scale, and 2 for each level."""
         depth = len(self.hidden_channels_list) - 1
         if self.network == "jnet":
             return math.lcm(2**depth, self.scale), 2**depth, 2**depth
@@ -223,7 +223,7 @@ class ModelParams(Section):
 
     @property
     def coarse_divisor_zyx(self) -> tuple[int, int, int]:
-        """The same for a coarse crop: it makes up whole voxels of the network's lowest level."""
+        """Divisors of the axes of a coarse crop, which fills whole voxels of the lowest level."""
         z, y, x = self.divisor_zyx
         return z // self.scale, y, x
 
@@ -246,7 +246,7 @@ class ModelParams(Section):
         )
 
     def model_psf(self) -> RadialPSF:
-        """The theoretical PSF: `psf(z_um, r_um)`."""
+        """The theoretical PSF, called as `psf(z_um, r_um)`."""
         if self.blur_mode == "gaussian":  # bet_z is in coarse planes, bet_xy in pixels
             return gaussian(self.bet_z * self.res_axial, self.bet_xy * self.res_lateral)
         return gibson_lanni(self.optics)

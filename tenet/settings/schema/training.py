@@ -1,4 +1,4 @@
-"""How weights move: pre-training, fine-tuning, and the alignment of planes."""
+"""Settings of pre-training, of fine-tuning, and of the alignment of planes."""
 
 from typing import Annotated, Any, Literal
 
@@ -74,7 +74,7 @@ class Optimisation(Section):
         return self.precision == "bfloat16"
 
     def steps_of(self, crops: int) -> int:
-        """Steps that so many crops make, at least one."""
+        """Number of steps for so many crops, at least one."""
         return max(crops // (self.batch_size * self.accumulate), 1)
 
 
