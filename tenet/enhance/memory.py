@@ -121,7 +121,7 @@ def default_tile(
 def _rectangle(
     area: float, shown_area: float, context: Sequence[int], most: Sequence[int]
 ) -> tuple[int, int]:
-    """Largest near-square within an area, with its context within another, and with most sides."""
+    """Largest near-square within an area, whose context is within another; sides are limited."""
     short, long = sorted((0, 1), key=lambda axis: most[axis])
     around = sum(context) / 2
     sides = [0, 0]

@@ -1,6 +1,6 @@
-"""What a model needs before use: a threshold, an intensity level, and the widths of its PSF.
+"""Calibration of a model: its threshold, its intensity scale, and the widths of its PSF.
 
-All of it comes from held-out phantoms blurred by the model's own PSF, never from the data that the
+The calibration uses held-out phantoms, blurred by the model's own PSF, and never the data that the
 model will be judged on.
 """
 

@@ -1,1 +1,1 @@
-"""What the paper needs beyond the tool: baselines, evaluation, figures."""
+"""Parts of the paper beyond the tool: baselines, evaluation, figures."""

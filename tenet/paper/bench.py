@@ -1,9 +1,9 @@
-"""What the costly steps cost, in a unit that machines of different speed share.
+"""Costs of the main steps, in a unit that machines of different speed share.
 
 A *calibration step* is the forward and backward pass of a contiguous float32 3³ convolution from 16
 to 16 channels on 96×64×64 voxels. Each row times its own work and that step in turns, in a process
-of its own, and tells the ratio of the two medians beside the peak memory of that process, the
-operations and bytes, and which part of the machine's peak is reached (`tenet.paper.cost`).
+of its own. The row holds the ratio of the two medians, the peak memory of the process, the
+operations and bytes, and the share of the machine's peak that is reached (`tenet.paper.cost`).
 """
 
 import json
@@ -57,7 +57,7 @@ BEADS: dict[str, Any] = {
     "scale": 10,
     "psf_sampling": "continuous",
 }
-#: What the steps are measured on: on a GPU the paper's crop, on a CPU a fifth of it.
+#: Crops that the steps are measured on: the paper's crop on a GPU, and a fifth of it on a CPU.
 CROP: Triple = (240, 48, 48)
 GPU_CROP: Triple = (240, 112, 112)
 VOLUME: Triple = (1200, 500, 500)
@@ -66,22 +66,22 @@ OBJECTS, CROPS = 500, 8
 
 @dataclass(frozen=True)
 class Row:
-    """One thing to measure.
+    """One measurement.
 
     Attributes
     ----------
     name : str
     prepare : callable
-        Called once with the device; returns what is timed, and by what the time is divided.
+        Called once with the device; returns the work that is timed, and the divisor of the time.
     repeats : int
-        How often it is timed, after one run that is not.
+        Number of timed runs, after one run that is not timed.
     target, published : float, optional
-        Calibration steps: wanted at most, and what the published code takes.
+        Calibration steps: the most that are wanted, and those of the published code.
     on_gpu : bool
-        Whether there is anything to measure on a GPU.
+        Whether the row can be measured on a GPU.
     half : bool
-        Whether it is to run in bfloat16. Where a processor does not multiply that, it runs in
-        float32, as training does, and its note says so.
+        Whether the work runs in bfloat16. A processor without bfloat16 runs the work in float32, as
+        training does, and the note says so.
     """
 
     name: str
@@ -100,7 +100,7 @@ def run_bench(
     device: str = "auto",
     repeats: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Measure and write a table; prints it with targets and published costs beside.
+    """Measure, write a table, and print the table with targets and published costs.
 
     Parameters
     ----------
@@ -111,11 +111,11 @@ def run_bench(
         a value is missing, or in which precision it is). On a GPU `peak_mib` is what was allocated
         there.
     rows : sequence of str, optional
-        Names of rows; by default all of them.
+        Names of rows; by default all rows.
     device : {"auto", "cpu", "cuda"}
-        Where to measure; by default on the CPU and, if there is one, on a GPU.
+        Device to measure on; by default the CPU, and a GPU if there is one.
     repeats : int, optional
-        How often each row is timed; by default as often as the row says.
+        Number of timed runs of each row; by default that of the row.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def run_bench(
 
 
 def _in_own_process(name: str, device: str, repeats: int) -> dict[str, Any]:
-    """Peak memory is that of a process, so each row has one to itself."""
+    """Measure a row in a process of its own, because peak memory is that of a process."""
     command = [sys.executable, "-m", "tenet.paper.bench", name, device, str(repeats)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode:
@@ -219,9 +219,9 @@ def _seconds(action: Action, device: torch.device) -> float:
 
 
 def _phantom_object(_device: torch.device) -> tuple[Action, float]:
-    """A volume of the paper's size with `OBJECTS` objects, all that it costs, for each object.
+    """The whole cost of a volume of the paper's size with `OBJECTS` objects, for each object.
 
-    The volume's own cost is shared by a third of the objects that the paper's volumes have.
+    The cost of the empty volume is shared by a third of the objects of the paper's volumes.
     """
     rng = np.random.default_rng(0)
     settings = TrainingPhantomSettings(zyx_shape=VOLUME, n_objects=(OBJECTS, OBJECTS))
@@ -232,7 +232,7 @@ def _crop_from_disk(_device: torch.device) -> tuple[Action, float]:
     """Crops of 240×112×112 from a stored phantom of the paper's size, accepted and turned."""
     folder = tempfile.TemporaryDirectory()
     settings = TrainingPhantomSettings(zyx_shape=VOLUME, n_objects=(1500, 1500))
-    # Two workers are processes of their own, whose memory does not count here.
+    # Two workers are separate processes, whose memory does not count here.
     volumes = generate_set(settings, folder.name, count=1, seed=0, workers=2)
     crops = PhantomCrops(volumes, (240, 112, 112), min_foreground=0.001, augment=True)
     rng = np.random.default_rng(1)
@@ -337,7 +337,7 @@ def _train_step(
 def _encoder_forward(
     network: str, precision: str, scale: int = 10
 ) -> Callable[[torch.device], tuple[Action, float]]:
-    """The network alone, as in inference."""
+    """The network alone, as in enhancing."""
 
     def prepare(device: torch.device) -> tuple[Action, float]:
         experiment = _experiment(scale, network, precision, _crop(device))
@@ -426,7 +426,7 @@ ROWS = {
 
 
 def _print(results: Sequence[dict[str, Any]]) -> None:
-    """Show the table with what was wanted and what the published code takes."""
+    """Show the table with the targets and the costs of the published code."""
     heads = ("name", "seconds", "units", "wanted", "published", "peak MiB", "device")
     table = Table(*heads, "GFLOP", "GB", "of the peak", "note")
     for result in results:
@@ -446,7 +446,7 @@ def _print(results: Sequence[dict[str, Any]]) -> None:
             result["note"],
         )
     console = Console()
-    console.width = max(console.width, 120)  # a file or a log has room for the whole table
+    console.width = max(console.width, 120)  # a file or a log shows the whole table
     console.print(table)
 
 

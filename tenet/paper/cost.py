@@ -1,10 +1,10 @@
-"""What work costs at least: operations, bytes, and the time they take at a machine's peak.
+"""Least cost of work: operations, bytes, and their time at a machine's peak.
 
-Convolutions and Fourier transforms are counted as they are dispatched, forward and backward, at the
-sizes they really have. Time at the peak is the sum of what each kind would take at the rate that
-the machine reached for it in one large operation; how near the measured time comes to it is how
-well the machine is used. Bytes are those that every operation reads and writes if nothing stays in
-a cache.
+Convolutions and Fourier transforms are counted as they are dispatched, forward and backward, with
+their real sizes. The time at the peak is a sum over the kinds of operations. Each kind is taken at
+the rate that the machine reached in one large operation of the kind. The nearer the measured time
+is to this time, the better is the use of the machine. Bytes are those that every operation reads
+and writes without a cache.
 """
 
 import math
@@ -28,7 +28,7 @@ _FFT = torch.ops.aten
 _TRANSFORMS = {_FFT._fft_c2c: 1.0, _FFT._fft_r2c: 0.5, _FFT._fft_c2r: 0.5}
 KINDS = ("bfloat16", "float32", "fft")
 Action = Callable[[], Any]
-#: Seconds that a run of a large operation may take, and all runs of it together.
+#: Most seconds of one run of a large operation, and of all runs of the operation.
 MOST_S = 2.0
 NO_BFLOAT16 = "this processor does not multiply bfloat16"
 
@@ -48,13 +48,13 @@ class Work:
 
 @dataclass(frozen=True)
 class Peaks:
-    """The rates that a machine reached, operations a second by kind; why others are left out."""
+    """The rates of a machine in operations a second by kind, and reasons for missing kinds."""
 
     operations: dict[str, float]
     left_out: dict[str, str] = field(default_factory=dict)
 
     def floor_s(self, work: Work) -> float | None:
-        """Seconds that the operations take at these rates, one kind after the other.
+        """Seconds of the operations at these rates, one kind after the other.
 
         None if there are operations of a kind that is left out.
         """
@@ -63,7 +63,7 @@ class Peaks:
         return sum(work.operations[kind] / rate for kind, rate in self.operations.items())
 
     def missing(self, work: Work) -> str:
-        """Why there is no `floor_s` of this work; empty if there is."""
+        """Why this work has no `floor_s`; empty if it has one."""
         return "; ".join(why for kind, why in self.left_out.items() if work.operations[kind])
 
 
@@ -106,8 +106,8 @@ def work_of(action: Action) -> Work:
 def peaks(device: torch.device) -> Peaks:
     """Measure the highest rates of a device: the best of several short runs of each kind.
 
-    What it does not do by itself, or so slowly that a small probe foretells more than `MOST_S`
-    seconds for a run, is left out.
+    A kind is left out if the device does not support it, or if a small probe foretells more than
+    `MOST_S` seconds for a run.
     """
     reached, left_out = {}, {}
     for kind in KINDS:
@@ -140,7 +140,7 @@ def _one(kind: str, device: torch.device, parts: int) -> Action:
 
 
 def _fastest(action: Action, device: torch.device, repeats: int = 8) -> float:
-    """Seconds of the fastest of several runs, after one that is not counted; few if they are slow.
+    """Seconds of the fastest of several runs, after one run that is not counted.
 
     Runs stop after `MOST_S` seconds.
     """

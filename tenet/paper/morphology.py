@@ -1,4 +1,4 @@
-"""Cells in a segmentation: which voxels belong to which, and the shape of each.
+"""Cells in a segmentation: the voxels and the shape of each cell.
 
 Arrays are Z, Y, X, lengths µm.
 """
@@ -44,8 +44,8 @@ def label_cells(
 ) -> NDArray[np.int32]:
     """Divide a segmentation into cells, one around each soma.
 
-    Somata are where the mask is thickest: maxima of the distance to its surface. A watershed of
-    that distance gives every voxel that is connected to one to its nearest.
+    Somata are the thickest places of the mask, which are maxima of the distance to its surface. A
+    watershed of that distance gives each voxel to the nearest soma that it is connected to.
 
     Parameters
     ----------
@@ -54,11 +54,11 @@ def label_cells(
     voxel_size_um : sequence of float
         Along z, y, x.
     least_soma_radius_um : float
-        Thinner places are processes, not somata.
+        Least radius of a soma. Thinner places are processes.
     least_distance_um : float
-        Somata nearer to each other are one.
+        Least distance of two somata. Nearer somata count as one.
     least_volume_um3 : float
-        Smaller pieces are dropped.
+        Least volume of a cell. Smaller pieces are dropped.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def label_cells(
         raise TenetError(f"expected a mask (Z, Y, X), got shape {mask.shape}")
     size = np.asarray(voxel_size_um, dtype=float)
     thickness = ndimage.distance_transform_edt(mask, sampling=size)
-    # Plateaus are frequent among distances: a little smoothing gives each soma one peak.
+    # Distances often have plateaus. A little smoothing gives each soma one peak.
     smooth = ndimage.gaussian_filter(thickness, 1.0 / size)
     peaks = peak_local_max(
         smooth,

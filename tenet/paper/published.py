@@ -1,9 +1,9 @@
 """The paper's numbers beside those of a run, by the paper's own definitions and by fair ones.
 
-The paper takes TENET's shape at a fixed threshold, the others' results at a fixed share of their
-range or at the best threshold of each image, and measures beads in its own way. ``run`` is this
-run's value by that definition; ``fair`` the one that this project's figures show, at a threshold
-chosen on held-out phantoms.
+The paper takes TENET's shape at a fixed threshold. It takes the results of other methods at a fixed
+share of their range, or at the best threshold of each image, and has its own measures of beads.
+``run`` is this run's value by the paper's definition. ``fair`` is the value in this project's
+figures, at a threshold that was chosen on held-out phantoms.
 """
 
 import re
@@ -42,7 +42,7 @@ ABLATIONS = {paper: f"supp_{name}" for name, paper in PUBLISHED_ABLATIONS.items(
 
 
 class _Place(NamedTuple):
-    """Where a published number has its counterpart."""
+    """Place of the counterpart of a published number."""
 
     experiment: str
     part: str | None
@@ -63,7 +63,7 @@ def published_vs_run(
         CSV: figure, quantity, condition, method, value, ci95_halfwidth, n, note.
     metrics, sweeps : iterable of Path
         This run's tables of measures, ``EXPERIMENT.csv``, and of threshold sweeps,
-        ``EXPERIMENT_sweep.csv``. Others are not looked for.
+        ``EXPERIMENT_sweep.csv``. No other tables are read.
     rng : numpy.random.Generator
         Of the bootstrap over images.
 

@@ -1,11 +1,10 @@
-"""In-plane registration: each plane of a stack laid on the mean of those around it.
+"""In-plane registration: each plane of a stack is registered to the mean of its neighbours.
 
 Animals move while a stack is taken. TurboReg (Thévenaz et al., IEEE Trans. Image Process. 7, 27,
-1998; the package pystackreg) finds, plane by plane, the rotation and shift that fit best. The
-planes on both sides are what it fits to, so that structures at an angle to z are not pulled
-upright, as they are when each plane is laid on the one before it; near the ends of a stack, where
-there are planes on one side only, they still are, a little. A slow drift stays: nothing tells it
-from a tilted structure.
+1998; the package pystackreg) finds the best rotation and shift of each plane. Each plane is fitted
+to the planes on both sides, because a fit to the plane before alone pulls tilted structures
+upright. Near the ends of a stack, with planes on one side only, tilted structures are still pulled
+a little. A slow drift stays, because a drift looks like a tilted structure.
 """
 
 from collections.abc import Callable
@@ -46,14 +45,14 @@ def register_planes(
     sigma_planes : float
         Standard deviation of the Gaussian that weighs the planes around.
     rounds : int
-        How often, with the mean of what the last round gave.
+        Number of rounds. Each round takes the mean of the last round's planes.
 
     Returns
     -------
     registered : ndarray of float32, shape (Z, Y, X)
-        What came from outside of a plane has the plane's lowest value.
+        The registered stack. Voxels from outside of a plane have the plane's lowest value.
     matrices : ndarray, shape (Z, 3, 3)
-        For each plane, where a place (x, y, 1) of the result lies in the plane.
+        For each plane, the map of a place (x, y, 1) in the result to its place in the plane.
 
     Raises
     ------
@@ -107,10 +106,10 @@ def register_folder(
     data : Path
         Folder of stacks, or of folders of stacks.
     out : Path
-        Receives OME-TIFFs of 32-bit floats with the same names and voxel sizes.
+        Folder for OME-TIFFs of 32-bit floats with the same names and voxel sizes.
     motion : {"rigid", "translation"}
     voxel_size_um : tuple of float, optional
-        Voxel size of stacks that do not say theirs.
+        Voxel size along z, y and x in µm of stacks whose files do not give it.
     channel : int, optional
         Channel of stacks with several.
     progress : callable, optional
@@ -124,7 +123,7 @@ def register_folder(
     Raises
     ------
     TenetError
-        If there is no stack, the voxel size of one is not known, or one cannot be registered.
+        If there is no stack, a voxel size is not known, or a stack cannot be registered.
     """
     pairs = every_stack(data, out, channel=channel)
     tables = [*data.glob("*.csv"), *data.glob("*.json")]

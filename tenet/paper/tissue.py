@@ -1,8 +1,8 @@
 """Stand-ins for tissue: neurons, and microglia around a tumour.
 
 Cells are made of balls along branching random walks: a soma, and processes that taper, turn and
-branch. They look like the structures of the paper's figures, they are no model of any animal.
-Lengths are in µm; brightness falls with depth, as light is scattered.
+branch. The cells look like the structures of the paper's figures, and are no model of an animal.
+Lengths are in µm. Brightness falls with depth, because light is scattered.
 """
 
 import math
@@ -21,7 +21,7 @@ from tenet.types import Range, Triple
 
 @dataclass(frozen=True)
 class Cell:
-    """How the cells of one kind look. Lengths in µm.
+    """Looks of the cells of one kind. Lengths are in µm.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Cell:
     process_length : (float, float)
         Shortest and longest, without its branches.
     process_radius : (float, float)
-        At the soma and at the tip.
+        Radius at the soma and at the tip.
     branches_per_um : float
         Branches for each µm of process; a branch has at most two generations of its own.
     turn_deg_per_um : float
@@ -64,8 +64,8 @@ class TissuePhantomSettings:
     Attributes
     ----------
     kind : {"neurons", "microglia", "tumour"}
-        The tumour's cells lie densely in a ball in a corner of the volume; microglia keep out of it
-        and are more numerous near it.
+        The tumour's cells lie densely in a ball in a corner of the volume. Microglia lie outside of
+        the ball, and are more numerous near the ball.
     zyx_shape : tuple of int
         Size of the volume in voxels.
     voxel_size_um : tuple of float
@@ -163,9 +163,9 @@ def _somata(settings: TissuePhantomSettings, rng: np.random.Generator) -> NDArra
 
 
 def _cell(cell: Cell, centre: NDArray[np.float64], rng: np.random.Generator) -> list[_Ball]:
-    """The balls that a cell is made of."""
+    """The balls of a cell."""
     radius = rng.uniform(*cell.soma_radius)
-    # A soma is no perfect ball: three of them, a little apart.
+    # A soma is no perfect ball, but three balls, a little apart.
     balls = [
         _Ball(centre + rng.normal(scale=0.25 * radius, size=3), radius * share)
         for share in (1.0, 0.85, 0.75)
@@ -219,7 +219,7 @@ def _paint_ball(
     radius: NDArray[np.float64],
     brightness: float,
 ) -> None:
-    """Paint an ellipsoid, in voxels; what lies outside of the volume is left out."""
+    """Paint an ellipsoid, in voxels; voxels outside of the volume are left out."""
     nearest = np.round(centre).astype(int)
     offsets = _offsets(*(round(float(r), 1) for r in radius))
     voxels = nearest + offsets

@@ -1,8 +1,9 @@
-"""CARE for isotropic stacks: a 2-D network undoes the axial blur that it has seen laterally.
+"""CARE for isotropic stacks: a 2-D network learns to undo the axial blur from lateral slices.
 
-Lateral slices are sharp. Blurred along one lateral axis by the axial profile of the PSF, sampled
-every s-th pixel and interpolated back, they look like axial slices; a U-Net learns the way back and
-is then applied to the axial slices themselves, xz and yz, whose results are combined.
+Lateral slices are sharp. The slices are blurred along one lateral axis by the axial profile of the
+PSF, sampled every s-th pixel and interpolated back, and then look like axial slices. A U-Net learns
+to undo this. The U-Net is then applied to the axial slices xz and yz, and both results are
+combined.
 
 A reimplementation in PyTorch of the published method; the budget is in its settings.
 
@@ -49,7 +50,7 @@ class CARESettings(LearnedSettings):
 
 
 class CARE(LearnedBaseline):
-    """2-D residual U-Net with two 5×5 convolutions a level, and its use on volumes."""
+    """2-D residual U-Net with two 5×5 convolutions in each level, and its use on volumes."""
 
     name = "care"
     settings_type: ClassVar[type[LearnedSettings]] = CARESettings
@@ -97,7 +98,7 @@ class CARE(LearnedBaseline):
         return image + change.float()
 
     def fine_tile(self) -> tuple[int, int]:
-        """Twice the reach of the network is shared."""
+        """Neighbouring tiles share twice the reach of the network."""
         reach = sum(
             2 ** (depth + 1) * (self.settings.kernel - 1) * (2 if depth < 2 else 1)
             for depth in range(len(self.settings.channels_2d))
@@ -105,7 +106,7 @@ class CARE(LearnedBaseline):
         return 256 + reach, reach
 
     def restore_fine(self, fine: Tensor) -> Tensor:
-        """Geometric mean of what is restored in xz and in yz planes, negatives being 0."""
+        """Geometric mean of the restored xz and yz planes; negative values count as 0."""
         volume = fine[0, 0]
         xz = self._slices(volume.movedim(1, 0)).movedim(0, 1)
         yz = self._slices(volume.movedim(2, 0)).movedim(0, 2)
@@ -118,7 +119,7 @@ class CARE(LearnedBaseline):
 
 
 class _Level(nn.Module):
-    """Two convolutions, what lies below at half the size, two convolutions of both."""
+    """Two convolutions, the levels below at half the size, and two convolutions of both."""
 
     def __init__(self, before: int, channels: Sequence[int], kernel: int) -> None:
         super().__init__()
@@ -149,7 +150,7 @@ def _convolutions(before: int, between: int, after: int, kernel: int) -> nn.Sequ
 
 
 def axial_profile(psf: Tensor) -> Tensor:
-    """Line of a PSF (planes, rows, columns) through its middle along z, sum 1."""
+    """Line through the middle of a PSF (planes, rows, columns) along z, with sum 1."""
     line = psf[:, psf.shape[1] // 2, psf.shape[2] // 2]
     return line / line.sum()
 
@@ -166,12 +167,13 @@ def as_axial(slices: Tensor, profile: Tensor, scale: int, noise: NoiseModel | No
     scale : int
         Fine voxels per coarse one.
     noise : NoiseModel, optional
-        Drawn after sampling: blurring has averaged away the noise of the slice.
+        Noise that is drawn after sampling, because blurring has averaged the noise of the slice
+        away.
 
     Returns
     -------
     Tensor, shape (N, 1, rows, columns)
-        Interpolated back to the grid of `slices`, not shifted against them.
+        Slices that are interpolated back to the grid of `slices`, without a shift.
     """
     around = (len(profile) - scale) // 2
     if around < 0:

@@ -1,4 +1,4 @@
-"""What the baselines that learn from raw stacks share: crops, thresholds, files and tiles."""
+"""Crops, thresholds, files and tiles of the baselines that learn from raw stacks."""
 
 import hashlib
 import math
@@ -36,23 +36,24 @@ from tenet.types import Triple
 Data = Sequence[tuple[Stack, IntensityRange]]
 SETTINGS = "settings.json"
 VALIDATION_BATCHES = 8
-# Stacks by which results are registered, and the shifts in fine voxels between which one is real:
-# below, it is noise; above, no network here reaches so far, and the images have nothing in common.
+# Stacks by which results are registered, and the range of a real shift in fine voxels. A smaller
+# shift is noise. A larger shift is beyond the reach of every network here, and the images have
+# nothing in common.
 _REGISTERED, _LEAST_SHIFT, _MOST_SHIFT = 8, 0.1, 7
 
 
 class LearnedSettings(Optimisation):
-    """How a baseline is trained; the budget that tables state."""
+    """Training of a baseline: the budget that tables state."""
 
     steps_per_epoch: int = 400
     warmup_epochs: int = 0
 
 
 class BaselineRecord(Section):
-    """``settings.json``, of which the rest is for people.
+    """``settings.json``. Entries that are not named here are for people.
 
-    `weights` is the SHA-256 of the weights beside it, `identity` that of what they and the
-    threshold follow from, `checkpoint` that of what their checkpoint was of.
+    `weights` is the SHA-256 of the weights beside the file. `identity` is that of all inputs of the
+    weights and the threshold, and `checkpoint` that of all inputs of the checkpoint.
     """
 
     method: str
@@ -69,7 +70,7 @@ class BaselineRecord(Section):
 def upsample(image: Tensor, scale: int) -> Tensor:
     """Interpolate (N, 1, Z, …) linearly to Z·s planes.
 
-    Coarse plane i lies on the middle of its fine ones: the box grid, `align_corners=False`.
+    Coarse plane i lies in the middle of its fine planes, as with `align_corners=False`.
     """
     planes, *rest = image.shape[2:]
     flat = image.reshape(*image.shape[:3], -1)
@@ -79,7 +80,7 @@ def upsample(image: Tensor, scale: int) -> Tensor:
 
 
 class Assumed(NamedTuple):
-    """The nominal microscope of a method; the same as TENET's.
+    """The nominal microscope of a method, which is that of TENET.
 
     Attributes
     ----------
@@ -89,7 +90,7 @@ class Assumed(NamedTuple):
         On the fine grid, sum 1.
     noise : NoiseModel
     signal_level : float
-        Intensity that the brightest signal has; networks see it as 1.
+        Intensity scale: the brightest signal has this intensity, and is 1 for the network.
     """
 
     scale: int
@@ -98,7 +99,7 @@ class Assumed(NamedTuple):
     signal_level: float = 1.0
 
     def digest(self) -> str:
-        """What tells this microscope from others."""
+        """Digest of this microscope, which differs from that of any other microscope."""
         whole = hashlib.sha256(self.psf.cpu().numpy().tobytes())
         for value in self.noise.state_dict().values():
             whole.update(value.cpu().numpy().tobytes())
@@ -112,9 +113,9 @@ class LearnedBaseline(nn.Module):
     channels: ClassVar[tuple[str, ...]] = ("intensity",)
     settings_type: ClassVar[type[LearnedSettings]]
 
-    #: Fine voxels that a tile must be a multiple of.
+    #: Fine voxels that divide the sides of a tile.
     divisor: int = 4
-    #: Tiles restored at once.
+    #: Number of tiles that are restored at once.
     workers: int = 1
 
     def __init__(self, settings: LearnedSettings, scale: int, signal_level: float = 1.0) -> None:
@@ -148,13 +149,13 @@ class LearnedBaseline(nn.Module):
         settings : LearnedSettings
             Of the method's `settings_type`.
         data : sequence of (Stack, IntensityRange)
-            Raw stacks, and the intensities that become 0 and 1.
+            Raw stacks, each with the intensities that become 0 and 1.
         assumed : Assumed
         folder : Path
             Receives checkpoint and history while it trains.
         device : torch.device
         seed : int
-            Everything random follows from it.
+            Number that all random draws follow from.
 
         Returns
         -------
@@ -174,11 +175,11 @@ class LearnedBaseline(nn.Module):
         return next(self.parameters()).device
 
     def autocast(self) -> torch.autocast:
-        """Half precision inside, where the settings say so and it is fast."""
+        """Compute in half precision inside, if the settings say so and half precision is fast."""
         return half_precision(self.device, self.settings.precision == "bfloat16")
 
     def fine_tile(self) -> tuple[int, int]:
-        """Most fine voxels along each side of a tile, and how many neighbours share."""
+        """Most fine voxels along each side of a tile, and fine voxels that neighbours share."""
         raise NotImplementedError
 
     def restore_fine(self, fine: Tensor) -> Tensor:
@@ -197,7 +198,7 @@ class LearnedBaseline(nn.Module):
 
     @torch.inference_mode()
     def restore(self, shown_zyx: NDArray[np.float32], tile: Tile) -> NDArray[np.float32]:
-        """Make (1, Z·s, Y, X) of a tile (Z, Y, X) in [0, 1], which is all that is shown."""
+        """Restore a tile (Z, Y, X) in [0, 1], shown without context, to (1, Z·s, Y, X)."""
         planes, rows, columns = shown_zyx.shape
         shown = torch.from_numpy(shown_zyx).to(self.device)[None, None] / self.signal_level
         fine = upsample(shown, self.scale)
@@ -212,13 +213,13 @@ class LearnedBaseline(nn.Module):
         return np.asarray(volume)
 
     def register(self, images: Sequence[NDArray[np.float32]]) -> None:
-        """Measure how far results lie from where they should, and take it back from now on.
+        """Measure the shift of the results, and undo the shift in all later results.
 
-        Nothing in an adversarial game keeps a result where the image is: what G shifts F can shift
-        back. The median over images of the shift of highest correlation with the interpolated image
-        is undone. One too large to be a shift, or light where the image is dark, is no registration
-        but a result that does not show what the image shows: then nothing is undone, and the log
-        and ``settings.json`` say so.
+        An adversarial game does not keep a result in the place of the image, because F can undo a
+        shift by G. The shift of the highest correlation with the interpolated image is measured.
+        The median over images is undone. If the shift is too large, or the correlation is negative,
+        then the result does not show the structures of the image. No shift is undone in this case,
+        and the log and ``settings.json`` say so.
 
         Parameters
         ----------
@@ -251,7 +252,7 @@ class LearnedBaseline(nn.Module):
             self.shift_zyx.copy_(median.where(median.abs() > _LEAST_SHIFT, 0.0))
 
     def save(self, folder: Path, record: dict[str, Any]) -> None:
-        """Write weights, and the settings that make them a model, last."""
+        """Write the weights, and then the settings, which complete the model."""
         content = {
             "method": self.name,
             "scale": self.scale,
@@ -263,7 +264,7 @@ class LearnedBaseline(nn.Module):
             "shift_zyx": self.shift_zyx.tolist(),
             "correlation_with_image": None if math.isnan(self.correlation) else self.correlation,
         }
-        with writing(folder):  # what described other weights goes before these come
+        with writing(folder):  # settings of older weights are removed first
             (folder / SETTINGS).unlink(missing_ok=True)
         save_tensors(folder / MODEL, self.state_dict())
         content["weights"] = digest(folder / MODEL)
@@ -271,12 +272,12 @@ class LearnedBaseline(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> tuple[Self, dict[str, Any]]:
-        """Read what `save` wrote.
+        """Read a baseline that `save` wrote.
 
         Returns
         -------
         (LearnedBaseline, dict)
-            In evaluation mode, and the record beside it.
+            The baseline in evaluation mode, and the record beside it.
 
         Raises
         ------
@@ -290,7 +291,7 @@ class LearnedBaseline(nn.Module):
             raise TenetError(f"{error}; train again") from None
         if found.method != cls.name:
             raise TenetError(f"{folder} holds {found.method}, not {cls.name}")
-        # Earlier versions wrote the idle keys of a training loop too.
+        # Earlier versions also wrote keys of a training loop without effect.
         settings, _ = without_published(found.settings, PublishedTrainLoop)
         network = cls(validated(cls.settings_type, settings, str(path)), found.scale)
         weights = read_weights(folder / MODEL)
@@ -311,7 +312,7 @@ class LearnedBaseline(nn.Module):
 
 
 def _unusable(weights: Mapping[str, Any]) -> str | None:
-    """What is wrong with the first of some weights that are no finite floats, or None."""
+    """Fault of the first weight that is not a tensor of finite floats, or None."""
     for name, value in weights.items():
         if not isinstance(value, Tensor) or not value.is_floating_point():
             return f"{name} is no tensor of floating-point numbers"
@@ -330,9 +331,9 @@ def fit(
     keep_last: bool = False,
     told: str = "",
 ) -> None:
-    """Train with the loop that TENET is trained with: resumable, logged, with progress.
+    """Train with the loop that trains TENET, which is resumable, is logged and shows progress.
 
-    `told` is what else the weights follow from.
+    `told` is the digest of all other inputs of the weights.
     """
     settings = network.settings
     plan = Plan(
@@ -363,7 +364,7 @@ def _middle(stack: Stack, range_: IntensityRange) -> NDArray[np.float32]:
 def choose_threshold(
     network: LearnedBaseline, pairs: Sequence[tuple[NDArray[np.float32], NDArray[np.uint8]]]
 ) -> dict[str, float]:
-    """Threshold of the highest mean IoU on images of held-out phantoms, and that IoU."""
+    """Threshold of the highest mean IoU on images of held-out phantoms, and the mean IoU."""
     choice = best_threshold([(restore_array(network, image)[0], truth) for image, truth in pairs])
     return {"threshold": float(choice.threshold), "iou": float(choice.iou)}
 

@@ -1,14 +1,14 @@
-"""Neuroclear: a generator is taught by adversaries to make axial planes look like lateral ones.
+"""Neuroclear: adversaries teach a generator to make axial planes look like lateral planes.
 
-The stack, interpolated to isotropic voxels, goes through a 3-D U-Net G; a linear network F of it
-must give the stack back (cycle). Four 2-D discriminators judge: planes of G(x), lateral and axial,
-against lateral slices of x; planes of F(G(x)), lateral and axial, against the same planes of x.
+The stack x is interpolated to isotropic voxels and goes through a 3-D U-Net G. A linear network F
+must recover the stack from G(x) (cycle). Four 2-D discriminators compare lateral and axial planes
+of G(x) with lateral slices of x, and lateral and axial planes of F(G(x)) with the same planes of x.
 Planes of G(x) are projections of a random depth.
 
-A reimplementation in PyTorch of the published method; the budget is in its settings. Nothing in the
-game keeps G from turning light into dark, or from moving the image far away, which F undoes; a
-training that ends so is done again from other first weights, as an author would, and the record
-says how often.
+This is a reimplementation of the published method in PyTorch. The budget is in the settings. The
+game does not keep G from exchanging light and dark, or from moving the image far away, because F
+can undo both. A training that ends so is repeated from other first weights, as an author would do.
+The record holds the number of repetitions.
 
 References
 ----------
@@ -62,12 +62,12 @@ class NeuroclearSettings(LearnedSettings):
     discriminator_layers: int = 3
     depths: tuple[int, int] = (2, 10)
     cycle_weight: float = 5.0
-    #: Trainings at most, if results do not show what the image shows.
+    #: Most trainings, if results do not show the structures of the image.
     attempts: PositiveInt = 3
 
 
 class Neuroclear(LearnedBaseline):
-    """The generator G, and what it learns from: F and the discriminators."""
+    """The generator G, and the networks that G learns from: F and the discriminators."""
 
     name = "neuroclear"
     settings_type: ClassVar[type[LearnedSettings]] = NeuroclearSettings
@@ -101,7 +101,7 @@ class Neuroclear(LearnedBaseline):
         device: torch.device,
         seed: int = 0,
     ) -> Self:
-        """Train on crops, with no use of the PSF; the last weights are kept.
+        """Train on crops, without the PSF, and keep the last weights.
 
         See `LearnedBaseline.learn`.
         """
@@ -133,10 +133,10 @@ class Neuroclear(LearnedBaseline):
 
     @classmethod
     def _initial(cls, settings: NeuroclearSettings, assumed: Assumed, seed: int) -> Self:
-        """A network with first weights as in the published code, but that F starts as no blur.
+        """A network with first weights as in the published code, but F starts as the identity.
 
-        With random weights alone half of the short trainings ended up with structures that G draws
-        dark and F turns round again.
+        With random weights for F, half of the short trainings ended with dark structures from G,
+        which F made light again.
         """
         torch.manual_seed(seed)
         network = cls(settings, assumed.scale, assumed.signal_level)
@@ -152,15 +152,16 @@ class Neuroclear(LearnedBaseline):
         return network
 
     def judge(self, name: str, planes: Tensor) -> Tensor:
-        """How real planes (N, 1, rows, columns) look to a discriminator, patch by patch."""
+        """Judge by a discriminator how real planes (N, 1, rows, columns) look, patch by patch."""
         with self.autocast():
             scores: Tensor = self.judges[name](planes)
         return scores.float()
 
     def fine_tile(self) -> tuple[int, int]:
-        """Tiles no smaller than crops in training; larger ones have fewer borders.
+        """Tiles at least as large as crops in training, because larger tiles have fewer borders.
 
-        Norms take their statistics from a tile, so neighbours differ: a third is blended.
+        Normalisation takes its statistics from a tile, and so neighbouring tiles differ. A third of
+        a tile is therefore blended.
         """
         side = max(self.settings.crop, 160)
         return side, side // 3
@@ -173,14 +174,14 @@ class Neuroclear(LearnedBaseline):
 
 
 class FailedRecord(Section):
-    """``failed.json``: of which trainings how many came to nothing."""
+    """``failed.json``: the identity of a training, and the number of its failures."""
 
     identity: str
     count: Annotated[int, Field(ge=0)]
 
 
 class _Failed:
-    """How many trainings came to nothing, on disk: an interrupted one goes on where it was."""
+    """Number of failed trainings, on disk, so that an interrupted training can continue."""
 
     def __init__(self, folder: Path, identity: str) -> None:
         self.path, self.identity, self.count = folder / FAILED, identity, 0
@@ -194,7 +195,7 @@ class _Failed:
 
 
 class _Level(nn.Module):
-    """Two convolutions, what lies below at half the size, two convolutions of both."""
+    """Two convolutions, the levels below at half the size, and two convolutions of both."""
 
     def __init__(self, before: int, channels: Sequence[int]) -> None:
         super().__init__()
@@ -226,7 +227,7 @@ def _convolutions(before: int, after: int) -> nn.Sequential:
 
 
 def linear_network(channels: int) -> nn.Sequential:
-    """F: convolutions of 7³, 5³, 3³ and three of 1³ voxels, no bias, nothing between them."""
+    """F: convolutions of 7³, 5³, 3³ and three of 1³ voxels, without bias or activation."""
     sizes = (7, 5, 3, 1, 1, 1)
     widths = (1, *[channels] * (len(sizes) - 1), 1)
     return nn.Sequential(
@@ -281,7 +282,7 @@ def neuroclear_terms(
     low, high = settings.depths
     depth = {axis: int(rng.integers(low, high + 1)) for axis in (LATERAL, XZ, YZ)}
     lateral = slices(image, LATERAL)
-    # judge: what it has to take for real, what it is to tell from that
+    # judge: planes to take for real, planes to distinguish from these
     games = {
         "sharp_lateral": (lateral, [projections(sharp, LATERAL, depth[LATERAL])]),
         "sharp_axial": (lateral, [projections(sharp, a, depth[a]) for a in (XZ, YZ)]),
@@ -291,8 +292,8 @@ def neuroclear_terms(
             [slices(again, XZ), slices(again, YZ)],
         ),
     }
-    # The generators' terms leave the judges alone, the judges' terms the generators: one
-    # backward pass of the sum gives to each the gradient of its own loss.
+    # The generators' terms have no gradient for the judges, and the judges' terms none for the
+    # generators. One backward pass of the sum therefore gives each the gradient of its own loss.
     model.judges.requires_grad_(False)
     terms = {"cycle": settings.cycle_weight * (again - image).abs().mean()}
     for name, (_, fakes) in games.items():
@@ -307,7 +308,7 @@ def neuroclear_terms(
 
 
 class NeuroclearTask:
-    """Both sides of the game in one loss: each has parameters, and gradients, of its own."""
+    """Both sides of the game in one loss. Each side has its own parameters and gradients."""
 
     def __init__(self, network: Neuroclear, crops: StackCrops, side: int) -> None:
         self.model = network
@@ -334,7 +335,7 @@ class NeuroclearTask:
         return neuroclear_terms(self.model, self._image(drawn), rng)
 
     def validation_terms(self, model: Any) -> Iterator[Mapping[str, Tensor]]:
-        """All terms on fixed crops; they do not say which weights are best."""
+        """All terms on fixed crops. The terms do not show which weights are best."""
         for index in range(VALIDATION_BATCHES):
             rng = generator_for(1, index)
             yield neuroclear_terms(model, self._image(self.draw(rng)), rng)

@@ -1,4 +1,4 @@
-"""What a stack says of a volume that reaches beyond it: the linear part of RLTV."""
+"""The linear part of RLTV: a stack, and a volume that reaches beyond the stack."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from tenet.physics.blur import BandLimitedBlur, StridedBlur
 
 
 class Observation:
-    """A from the fine grid with its margin of half a PSF to the coarse stack, and its adjoint."""
+    """A, from the fine grid with a margin of half a PSF to the coarse stack, and its adjoint."""
 
     def __init__(
         self, psf: Tensor, coarse_shape_zyx: torch.Size, scale: int, *, band_limited: bool

@@ -5,8 +5,8 @@ plane (`tenet.physics.blur.StridedBlur`)::
 
     o <- o · Aᵀ(y / (A o + b)) / (Aᵀ1 - (λ/s) div(∇o / √(|∇o|² + ε²)))
 
-Dividing λ by s, the mean of Aᵀ1 being 1/s, makes one λ mean the same at every stride and, for
-s = 1, what it means in the literature.
+λ is divided by s because the mean of Aᵀ1 is 1/s. One λ therefore means the same for every s, and
+for s = 1 the same as in the literature.
 
 References
 ----------
@@ -70,23 +70,23 @@ def rltv(
     iterations
         Number of iterations, at least 1.
     tv_weight
-        λ; 0 is plain Richardson–Lucy. From about 0.1 on, the iteration (one step late in
-        the total variation) overshoots, and the estimate gets rougher instead of smoother.
+        λ; 0 is plain Richardson–Lucy. From about 0.1 on, the iteration overshoots, because its
+        total variation is one step late. The estimate then gets rougher instead of smoother.
     fine_voxel_size_um
         Voxel size (z, y, x) of the fine grid in µm. Gradients are per lateral (x) voxel, so that
-        λ means the same for every voxel size.
+        one λ means the same for every voxel size.
     background
         b, the intensity of a coarse voxel without any light from the sample.
     epsilon
-        ε, in units of intensity per lateral voxel: what is flatter counts as flat.
+        ε, in units of intensity per lateral voxel. Smaller gradients count as flat.
     initial
         First estimate: a number, or a volume of the output's shape. By default the mean of the
         image over the background.
     accelerated
-        Start each iteration ahead of the last estimate, as `imaging.momentum` says, and blur as
-        `imaging.BandLimitedBlur` does, as long as the weights that it makes negative do no harm.
-        Thirty such iterations go about as far as a hundred plain ones, but the likelihood need not
-        rise in each.
+        Whether each iteration starts ahead of the last estimate, by `richardson_lucy.momentum`, and
+        blurs by `blur.BandLimitedBlur`, as long as its negative weights do no harm. Thirty such
+        iterations go about as far as a hundred plain iterations, but the likelihood need not rise
+        in each.
     progress
         Called as ``progress(done, iterations)`` after every iteration.
     device
@@ -95,7 +95,7 @@ def rltv(
     Returns
     -------
     Tensor of float32, shape (Z·s, Y, X)
-        In the image's units of intensity: an even area keeps its level.
+        Estimate in the image's units of intensity. An even area keeps its intensity.
 
     Raises
     ------
@@ -105,14 +105,14 @@ def rltv(
 
     Notes
     -----
-    The estimate extends half a PSF beyond the image on every side, where it takes up light that
-    reaches the image from outside; this margin is cut off in the end. A voxel that the image cannot
-    see (Aᵀ1 below 1e-3 of its maximum) stays at zero.
+    The estimate extends half a PSF beyond the image on every side, because light reaches the image
+    from outside. This margin is cut off in the end. A voxel that does not reach the image (Aᵀ1
+    below 1e-3 of its maximum) stays at zero.
 
-    The iteration needs weights that are not negative. `imaging.BandLimitedBlur` rings where the PSF
-    is cut off, so that Aᵀ may amplify the ratios y / (A o + b) instead of averaging them, and what
-    is bright may make A o negative elsewhere; from there on the estimate grows without bound. Where
-    a model of recorded light is not positive, the run begins again with all frequencies.
+    The iteration needs weights that are not negative. `blur.BandLimitedBlur` rings where the PSF is
+    cut off. Aᵀ may therefore amplify the ratios y / (A o + b) instead of averaging them, and bright
+    places may make A o negative elsewhere. From there on the estimate would grow without bound. If
+    the model of recorded light is not positive, the run begins again with all frequencies.
     """
     *_, (_, estimate) = rltv_iterates(
         image,
@@ -151,12 +151,12 @@ def rltv_iterates(
     Parameters
     ----------
     snapshots
-        Rising numbers of iterations, the last being where the run ends.
+        Rising numbers of iterations. The run ends at the last number.
 
     Yields
     ------
     tuple of int and Tensor of float32, shape (Z·s, Y, X)
-        Not checked to be finite.
+        Number of iterations and estimate, which may be not finite.
 
     See Also
     --------
@@ -200,7 +200,7 @@ def rltv_tiled(
 ) -> Tensor:
     """Deconvolve a stack too large for memory, in tiles of all its planes.
 
-    Each tile is deconvolved with a halo of half the PSF around it, which is cut off afterwards, and
+    Each tile is deconvolved with a halo of half the PSF, which is cut off afterwards. Each tile
     starts from the mean of the whole stack.
 
     Parameters
@@ -210,7 +210,7 @@ def rltv_tiled(
     progress
         Called as ``progress(done, tiles)`` after every tile.
     device
-        Where tiles are computed; the result is where the image is.
+        Device of the tiles; the result is on the device of the image.
     settings
         The other keyword arguments of `rltv`.
 
@@ -271,8 +271,7 @@ def rltv_paper(
     psf
         PSF on the *fine* grid, as for `rltv`; planes are summed to the coarse grid.
     published_term
-        True, to be faithful, takes the total variation term as the published tool has it; False the
-        right one.
+        Whether the total variation term is that of the published tool, or the right one.
 
     Returns
     -------
@@ -284,12 +283,12 @@ def rltv_paper(
 
     Notes
     -----
-    10 and 0.1 are the defaults of DeconvolutionLab2 (Sage et al., Methods 115, 28, 2017). Its term
-    has the wrong sign, 1 + λ div in the denominator, and takes the same one-sided difference
-    twice, which puts div a voxel off. Waves shorter than four voxels change sign within that voxel
-    and are damped; all that is coarser is sharpened, where the right term smooths it.
+    10 and 0.1 are the defaults of DeconvolutionLab2 (Sage et al., Methods 115, 28, 2017). The term
+    of that tool has the wrong sign, 1 + λ div in the denominator, and takes the same one-sided
+    difference twice, which shifts div by a voxel. Waves shorter than four voxels change sign within
+    that voxel, and are damped. Longer waves are sharpened, whereas the right term smooths them.
 
-    One published defect is not repeated: a PSF of even size, which put the result half a slice off.
+    One published defect is not repeated: a PSF of even size shifted the result by half a slice.
     """
     if not 0 <= tv_weight < np.inf:
         raise TenetError(f"the weight of total variation must not be negative, got {tv_weight}")
@@ -365,9 +364,9 @@ def _iterates(
     accelerated: bool,
     progress: Progress | None,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Run the iteration and yield copies at `snapshots`.
+    """Run the iteration and yield copies of the estimate at `snapshots`.
 
-    `penalty` gives what the regularisation adds to Aᵀ1 in the denominator for an estimate.
+    `penalty` returns the term that the regularisation adds to Aᵀ1 in the denominator.
     """
     run = partial(_run, image, psf, scale, penalty, background, initial, accelerated=accelerated)
     done = 0
@@ -394,7 +393,7 @@ def _run(
     steps: int,
     band_limited: bool,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Yield each iteration; a band-limited run ends where its model of recorded light is dark."""
+    """Yield each iteration. A band-limited run ends if its model of recorded light is dark."""
     if background < 0:
         raise TenetError(f"the background must not be negative, got {background}")
     psf = _as_psf(psf, scale, image.device)
@@ -444,12 +443,12 @@ def _first_estimate(
 
 
 def _mean_level(image: Tensor, background: float) -> float:
-    """Mean of the image over the background; positive, as the iteration cannot leave zero."""
+    """Mean of the image over the background; positive, because the iteration cannot leave zero."""
     return max(float(image.mean(dtype=torch.float64)) - background, 1e-6)
 
 
 def as_volume(volume: Volume, name: str, device: torch.device | str | None) -> Tensor:
-    """Float32 tensor (Z, Y, X) on `device`; `name` is what errors call it.
+    """Float32 tensor (Z, Y, X) on `device`; `name` names the volume in errors.
 
     Raises
     ------

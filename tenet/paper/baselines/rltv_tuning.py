@@ -19,7 +19,7 @@ from tenet.paper.baselines.rltv import EPSILON, Volume, as_volume, rltv_iterates
 from tenet.settings.ranges import NotNegative
 from tenet.types import Progress
 
-#: More iterations than anyone waits for.
+#: Most iterations of a run.
 MOST_ITERATIONS = 100_000
 
 
@@ -45,7 +45,7 @@ class RLTVSettings:
 
 @dataclass(frozen=True)
 class PublishedSettings:
-    """Threshold of `rltv_paper`, which has nothing else to choose, and its score."""
+    """Threshold of `rltv_paper`, whose other settings are fixed, and its score."""
 
     threshold: float
     score: float
@@ -53,14 +53,14 @@ class PublishedSettings:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What ``tenet rltv tune`` writes, beside the table that it chose from."""
+    """Settings that ``tenet rltv tune`` writes, beside the table of all settings."""
 
     rltv: RLTVSettings
     rltv_paper: PublishedSettings
 
 
 def read_tuning(path: Path) -> Tuning:
-    """Read what ``tenet rltv tune`` wrote.
+    """Read settings that ``tenet rltv tune`` wrote.
 
     Raises
     ------
@@ -90,21 +90,21 @@ def tune(
 ) -> tuple[RLTVSettings, pd.DataFrame]:
     """Choose accelerated iterations, weight and threshold of the highest IoU on held-out phantoms.
 
-    All numbers of iterations come out of one run per phantom and weight, and no estimate is kept.
+    One run for each phantom and weight gives all numbers of iterations. No estimate is kept.
 
     Parameters
     ----------
     pairs
         (image, truth) of each phantom: coarse stack (Z, Y, X), shape mask (Z·s, Y, X).
     tv_weights, iterations
-        The grid that is searched.
+        Grid of the search.
     progress
         Called as ``progress(done, runs)`` after every run.
 
     Returns
     -------
     settings : RLTVSettings
-        The best of the grid; of equals the first, that is the one with the least weight and the
+        The best settings of the grid; of equal settings those with the least weight, and then the
         fewest iterations.
     table : DataFrame
         Columns ``tv_weight``, ``iterations``, ``threshold``, ``iou``: every point of the grid

@@ -28,8 +28,9 @@ def relative_spacing(voxel_size_um: Sequence[float]) -> tuple[float, float, floa
 def curvature(volume: Tensor, spacing: tuple[float, float, float], epsilon: float) -> Tensor:
     """div(∇o / √(|∇o|² + ε²)), the negative gradient of the total variation.
 
-    Forward differences, zero across the border; the divergence is minus their adjoint. On the CPU
-    slab by slab, as it is bound by the memory; what a plane gets depends on its neighbours alone.
+    Differences are forward differences, and 0 across the border. The divergence is minus their
+    adjoint. On the CPU the volume is worked through slab by slab, because the speed of memory
+    limits the work. The result of a plane depends on its neighbours alone.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ def curvature(volume: Tensor, spacing: tuple[float, float, float], epsilon: floa
     spacing : tuple of float
         Voxel size (z, y, x) in units of the lateral one, as of `relative_spacing`.
     epsilon : float
-        Positive, in the units of o: differences far below it are smoothed, not kept as edges.
+        Positive, in the units of o. Differences far below ε are smoothed, and not kept as edges.
 
     Returns
     -------
@@ -68,9 +69,9 @@ def _curvature_at_once(
 
 
 def published_curvature(volume: Tensor) -> Tensor:
-    """Compute the published div: forward differences of forward differences, one voxel off.
+    """Compute the published div: forward differences of forward differences, shifted by a voxel.
 
-    At each end, where one of the two differences is missing, it is taken for zero.
+    At each end one of the two differences is missing, and counts as zero.
 
     Parameters
     ----------
@@ -92,7 +93,7 @@ def published_curvature(volume: Tensor) -> Tensor:
 def _unit_gradient(
     volume: Tensor, spacing: tuple[float, float, float], epsilon: float
 ) -> list[Tensor]:
-    """∇o / √(|∇o|² + ε²) by forward differences; each axis one shorter than the volume."""
+    """∇o / √(|∇o|² + ε²) by forward differences; each axis is one voxel shorter."""
     differences = [volume.diff(dim=dim).div_(spacing[dim]) for dim in range(3)]
     weight = torch.full_like(volume, epsilon**2)
     for dim, difference in enumerate(differences):

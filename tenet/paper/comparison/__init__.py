@@ -1,1 +1,1 @@
-"""Baselines under the conditions that TENET has: stacks, microscope, phantoms, folds."""
+"""Baselines under the conditions of TENET: the same stacks, microscope, phantoms and folds."""

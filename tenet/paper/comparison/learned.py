@@ -1,7 +1,8 @@
-"""CARE and Neuroclear under the conditions that TENET has.
+"""CARE and Neuroclear under the conditions of TENET.
 
-They borrow from a pre-trained model its nominal microscope (PSF, noise, intensities), get their
-threshold on the phantoms that choose TENET's, and never see the images of their fold.
+Both methods use the nominal microscope of a pre-trained model (PSF, noise, intensities). Their
+threshold is chosen on the phantoms that also choose TENET's. The images of their fold are never
+shown to them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,26 +56,26 @@ def train_baseline(
     ----------
     method : {"care", "neuroclear"}
     model : Path
-        Pre-trained model: its nominal microscope is all that the baseline knows of the microscope.
+        Pre-trained model. The baseline knows its nominal microscope alone.
     stacks : sequence of Stack
         The raw stacks that TENET is fine-tuned on.
     tuning : Path
         Held-out phantoms.
     out : Path
-        Receives the weights and ``settings.json``.
+        Folder for the weights and ``settings.json``.
     settings : mapping
-        Of the method; defaults are those of its published code.
+        Settings of the method; defaults are those of its published code.
     normalisation : str, optional
         As in `TrainedModel.intensity_range`; by default that of the model.
     provenance : mapping, optional
-        Written beside the weights (fold, images …).
+        Entries that are written beside the weights (fold, images …).
     device : torch.device
     seed : int
 
     Returns
     -------
     dict
-        What was written: settings, threshold, its mean IoU on the phantoms, parameters.
+        The record: settings, threshold, its mean IoU on the phantoms, parameters.
 
     Raises
     ------
@@ -118,7 +119,7 @@ def train_baseline(
 def _finished(
     kind: type[LearnedBaseline], out: Path, identity: str, device: torch.device
 ) -> dict[str, Any] | None:
-    """What a folder holds, if the training of this identity made it."""
+    """The record in a folder, if the training of this identity wrote it."""
     try:
         _, record = kind.load(out, device)
     except TenetError:
@@ -129,9 +130,11 @@ def _finished(
 def run_baseline(
     method: Learned, folder: Path, model: Path, pairs: Pairs, out: Path, *, device: torch.device
 ) -> None:
-    """Restore stacks with what `train_baseline` wrote; threshold and origin go beside them.
+    """Restore stacks with a baseline that `train_baseline` wrote.
 
-    `model` is the pre-trained model that it was trained beside: intensities are scaled as for it.
+    The threshold and the path of the baseline are written beside the results.
+
+    `model` is the pre-trained model of that training. Intensities are scaled as for this model.
     """
     network, record = LEARNED[method].load(folder, device)
     source = TrainedModel.load(model, device=device)

@@ -1,4 +1,4 @@
-"""RLTV under the conditions that TENET has: the nominal PSF, and the same held-out phantoms."""
+"""RLTV under the conditions of TENET: the nominal PSF, and the same held-out phantoms."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -58,9 +58,10 @@ def run_rltv(
     normalisation: str | None = None,
     device: torch.device,
 ) -> None:
-    """Deconvolve stacks with the PSF of a model and what `tune_rltv` chose.
+    """Deconvolve stacks with the PSF of a model and the settings that `tune_rltv` chose.
 
-    `paper` takes the settings of the published figures instead, with a threshold chosen likewise.
+    With `paper`, the settings are those of the published figures, and the threshold is that of
+    `tune_rltv`.
 
     Raises
     ------

@@ -33,7 +33,7 @@ from tenet.paper.evaluate.tables import (
 )
 from tenet.types import VoxelSize
 
-#: What a table of beads tells of each; the evaluation needs the fold as well.
+#: Columns of a table of beads. The evaluation needs the fold as well.
 ROI_COLUMNS = ("roi", "image", "z", "y", "x")
 
 # Beads --------------------------------------------------------------------------------------------
@@ -102,8 +102,8 @@ def bead_region(
 def read_rois(rois: Path | pd.DataFrame, *, folds: bool = True) -> pd.DataFrame:
     """Read a table of beads: roi, image, z, y, x (coarse planes, pixels) and, with `folds`, fold.
 
-    Columns of numbers are checked in a file; a table in memory is taken at its word. A bead
-    that stands in the table twice (same image, same centre) is kept once, as it comes first.
+    Columns of numbers are checked in a file, and not in a table in memory. Of rows with the same
+    image and the same centre the first is kept.
 
     Raises
     ------
@@ -133,8 +133,9 @@ def evaluate_beads(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Measure every bead in the predictions of every method.
 
-    Where a method has one model per fold, a bead is measured in the predictions of its own fold
-    (``{method}/fold{K}``), whose model has not seen its image; else in ``{method}/all``.
+    If a method has one model per fold, a bead is measured in the predictions of its own fold
+    (``{method}/fold{K}``), because the model of that fold has not seen the image. Otherwise the
+    bead is measured in ``{method}/all``.
 
     Parameters
     ----------
@@ -153,8 +154,8 @@ def evaluate_beads(
     voxel_size_um : tuple of float, optional
         Voxel size (z, y, x) that all predictions must have; by default that of the first.
     phantoms : Path, optional
-        Folder of the phantoms that the images were simulated from. They know the centres of the
-        beads exactly, where the table has whole coarse planes; so offsets become exact too.
+        Folder of the phantoms that the images were simulated from. Phantoms hold the exact centres
+        of the beads, whereas the table holds whole coarse planes. Offsets are then exact too.
     planes, width : int
         Size of a region; see `bead_region`.
 
@@ -242,7 +243,7 @@ def _by_published_definition(
     voxel_size_um: VoxelSize,
     centre: tuple[float, float, float],
 ) -> dict[str, float]:
-    """The quantities of `BEAD_QUANTITIES` as the published numbers were measured."""
+    """The quantities of `BEAD_QUANTITIES` by the published definitions."""
     bead = measure_bead(
         score, threshold, voxel_size_um, expected_centre_zyx=centre, definition="published"
     )
@@ -286,12 +287,12 @@ def _beads(
 def true_centre(
     phantoms: Path | None, roi: Mapping[Any, Any], scale: int
 ) -> tuple[float, float, float]:
-    """Centre of a bead in coarse planes and pixels: that of its phantom, else that of the table.
+    """Centre of a bead in coarse planes and pixels, from its phantom or else from the table.
 
     Parameters
     ----------
     phantoms : Path, optional
-        Folder of phantoms that know their beads' centres (``centres_zyx``, on the fine grid).
+        Folder of phantoms with the centres of their beads (``centres_zyx``, on the fine grid).
     roi : mapping
         A row of the table of beads.
     scale : int

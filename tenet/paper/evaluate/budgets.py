@@ -1,12 +1,12 @@
-"""How each method of a table was trained or tuned, in words."""
+"""Words on the training or tuning of each method of a table."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from tenet.settings.schema import Experiment
 
-#: Settings of an experiment, those of the pre-trained model that it starts from, and whether its
-#: fine-tuning makes images of phantoms itself.
+#: Settings of an experiment, settings of its pre-trained model, and whether its fine-tuning makes
+#: images from phantoms.
 Trained = tuple[Experiment, Experiment, bool]
 
 
@@ -20,8 +20,8 @@ def budgets(
     Parameters
     ----------
     shown : mapping
-        The experiments of the table by name. The first speaks for all but the ones that end with
-        ``_as_published``.
+        The experiments of the table by name. The first stands for all experiments whose names do
+        not end with ``_as_published``.
     rltv : mapping
         The ``iterations`` and ``tv_weights`` that RLTV was tuned over.
     baselines : mapping
@@ -54,7 +54,7 @@ def budgets(
 
 
 def _training(tuned: Experiment, before: Experiment, on_phantoms: bool) -> tuple[str, str]:
-    """Say how long the model of an experiment is trained: before, and on its own images."""
+    """Say how long the model of an experiment is pre-trained and fine-tuned."""
     crops = before.pretrain_loop.n_epochs * before.pretrain_dataset.I
     own = tuned.train_loop.n_epochs * tuned.train_dataset.I
     of_what = "images of phantoms" if on_phantoms else "raw stacks"

@@ -1,4 +1,4 @@
-"""Segmentations against the truth: the same measures and thresholds for everyone."""
+"""Segmentations against the truth, with the same measures and thresholds for all methods."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,7 +59,8 @@ def evaluate_segmentation(
     Raises
     ------
     TenetError
-        If a prediction or a threshold is missing, or of another size than the phantom.
+        If a prediction or a threshold is missing, or a prediction has another size than its
+        phantom.
     """
     truths = open_phantoms(phantoms)
     names = [phantom.path.name.split(".")[0] for phantom in truths]
@@ -101,7 +102,7 @@ def evaluate_segmentation(
 
 
 def _covered(truth: NDArray[np.uint8], stack: Stack, phantom: Path) -> NDArray[np.uint8]:
-    """The part of a phantom that its prediction covers."""
+    """The part of a phantom that the prediction covers."""
     missing = truth.shape[0] - stack.zyx_shape[0]
     if truth.shape[1:] != stack.zyx_shape[1:] or not 0 <= missing <= MOST_MISSING_PLANES:
         raise TenetError(

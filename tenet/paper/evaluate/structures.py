@@ -1,7 +1,7 @@
-"""Evaluation of tissue, which brings no truth: widths of thin structures, and shapes of cells.
+"""Evaluation of tissue without a truth: widths of thin structures, and shapes of cells.
 
-Where tissue is simulated the phantoms say what is right, and stand in the tables beside the methods
-as ``truth``. Predictions lie as `tenet.paper.evaluate.segmentation` describes.
+If the tissue is simulated, the phantoms are the truth, which is in the tables beside the methods as
+``truth``. The folders of predictions are those of `tenet.paper.evaluate.segmentation`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ CELL_TABLE_COLUMNS = ("experiment", "method", "image", *CELL_COLUMNS, "tumour_di
 CELL_QUANTITIES = (*CELL_COLUMNS[4:12], "tumour_distance_um")
 Projections = dict[str, NDArray[Any]]
 
-# How far around a point a line is read, in voxels of the fine grid.
+# Half length of a line through a point, in voxels of the fine grid.
 _REACH_YX, _REACH_Z = 20, 48
 # Standard deviation, in lateral voxels, of the average across a line.
 _ACROSS = 2.0
@@ -49,12 +49,12 @@ def evaluate_profiles(
     phantoms: Path | None = None,
     points: int = 24,
 ) -> pd.DataFrame:
-    """Measure how wide thin structures are, along z and across, in the raw stack and in results.
+    """Measure the width of thin structures, along z and across, in the raw stack and in results.
 
-    Points are chosen in the raw stack alone, where something thin stands out (`thin_places`). Lines
-    through each along z, y and x are averaged over a few voxels across, against the noise; a width
-    is taken at half of the peak's height over the line's lowest tenth. The narrower of y and x
-    counts, as the other may run along a process.
+    Points are chosen in the raw stack alone, at thin structures that stand out (`thin_places`).
+    Lines through each point along z, y and x are averaged over a few voxels across, because of the
+    noise. A width is taken at half of the peak's height over the lowest tenth of the line. The
+    narrower of y and x counts, because the other line may run along a process.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def evaluate_profiles(
         Raw stacks, or folders of them.
     methods : sequence of str
     phantoms : Path, optional
-        The truth of simulated stacks: gives IoU and Dice too, and rows of ``truth``.
+        Folder of the phantoms of simulated stacks, for IoU, Dice and rows of ``truth``.
     points : int
         Points per stack.
 
@@ -79,7 +79,7 @@ def evaluate_profiles(
     Raises
     ------
     TenetError
-        If a prediction is missing, or a stack has no voxel size or nothing thin in it.
+        If a prediction is missing, or a stack has no voxel size or no thin structure.
     """
     rows: list[dict[str, Any]] = []
     for raw, target in every_stack(data, predictions):
@@ -118,7 +118,7 @@ def evaluate_profiles(
 
 
 def thin_places(raw: Stack, points: int) -> NDArray[np.intp]:
-    """Places (plane, row, column) in a raw stack where something bright and thin is.
+    """Places (plane, row, column) of bright and thin structures in a raw stack.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def thin_places(raw: Stack, points: int) -> NDArray[np.intp]:
     if raw.voxel_size_um is None:
         raise TenetError(f"{raw.path}: it records no voxel size")
     image = raw.read()
-    # What is a few pixels wide stands out of its surroundings; a soma does not, nor does noise.
+    # A structure of a few pixels stands out of its surroundings; a soma and noise do not.
     narrow, wide = (
         ndimage.gaussian_filter(image, (0.7, 2, 2)),
         ndimage.gaussian_filter(image, (0.7, 6, 6)),
@@ -148,12 +148,12 @@ def thin_places(raw: Stack, points: int) -> NDArray[np.intp]:
 def _widths(
     volume: NDArray[np.float32], at: Sequence[float], size_um: VoxelSize
 ) -> tuple[float, float]:
-    """Axial width, and the narrower of the two lateral ones, of what is brightest near a point."""
+    """Axial width, and the narrower lateral width, of the brightest structure near a point."""
     reach = (max(6, round(_REACH_Z * size_um[2] / size_um[0])), _REACH_YX, _REACH_YX)
     box = _around(at, reach)
     crop = volume[box]
     middle = [c - part.start for c, part in zip(at, box, strict=True)]
-    # Averaged over as much along z as across, if planes are not coarser than that.
+    # Averaged over the same length along z as across, if planes are not coarser.
     blur = [_ACROSS * size_um[2] / step for step in size_um]
     smooth = ndimage.gaussian_filter(crop, blur)
     near = _around(middle, (max(1, round(6 * size_um[2] / size_um[0])), 3, 3))
@@ -161,7 +161,7 @@ def _widths(
     centre = [int(p) + part.start for p, part in zip(peak, near, strict=True)]
     widths = []
     for axis in range(3):
-        # Blurred across the line, not along it.
+        # Blurred across the line, and not along the line.
         across = ndimage.gaussian_filter(crop, [0 if i == axis else b for i, b in enumerate(blur)])
         place: list[Any] = list(centre)
         place[axis] = slice(None)
@@ -178,7 +178,7 @@ def _around(at: Sequence[float], reach: Sequence[int]) -> tuple[slice, slice, sl
 
 
 def _width(line: NDArray[np.float32], centre: int) -> float:
-    """Width in samples at half of the height of the peak next to a sample; NaN if it has none."""
+    """Width in samples at half of the height of the peak next to a sample; NaN without a peak."""
     start = max(centre - 1, 0)
     peak = start + int(line[start : centre + 2].argmax())
     base = float(np.quantile(line, 0.1))
@@ -203,7 +203,7 @@ def _width(line: NDArray[np.float32], centre: int) -> float:
 def _volumes(
     raw: Stack, stacks: Mapping[str, Stack], phantoms: Path | None, name: str, scale: int
 ) -> Iterator[tuple[str, NDArray[np.float32], VoxelSize]]:
-    """The raw stack, the truth and what the methods made of it, with their voxel sizes."""
+    """The raw stack, the truth and the results of the methods, with their voxel sizes."""
     assert raw.voxel_size_um is not None
     yield RAW, raw.read(), raw.voxel_size_um
     z, y, x = raw.voxel_size_um
@@ -234,10 +234,10 @@ def evaluate_cells(
     predictions : Path
         The experiment's folder, with a sub-folder for each method.
     tumour : Path, optional
-        That of the tumour's channel; images have the same names.
+        Folder of predictions of the tumour's channel, with the same names of images.
     methods : sequence of str
     phantoms, tumour_phantoms : Path, optional
-        The truth of simulated stacks; gives rows of ``truth``, and IoU and Dice.
+        Folders of the phantoms of simulated stacks, for rows of ``truth``, IoU and Dice.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What the tables come to: means with intervals, gains, and the published numbers beside them."""
+"""Summaries of the tables: means with intervals, gains, and the published numbers."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,7 +42,7 @@ _PUBLISHED_METHODS = {
     "care": "CARE",
     "neuroclear": "Neuroclear",
 }
-# Thresholds at which the paper gives its bead measures.
+# Thresholds of the paper's measures of beads.
 _PUBLISHED_AT = {
     "tenet": "thr0.5",
     "rltv_paper": "thr0.2",
@@ -64,7 +64,7 @@ PUBLISHED_ABLATIONS = {
 }
 #: Name of the mean over all conditions of the quality bench.
 EVERY_CONDITION = "all"
-#: End of the name of an experiment that is another one with the published settings.
+#: Ending of the name of an experiment that repeats another experiment with the published settings.
 AS_PUBLISHED = "_as_published"
 
 
@@ -77,7 +77,7 @@ def summary_table(
     acquisition: Path | None = None,
     budgets: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Means with cluster-bootstrap 95 % intervals over images, and the published numbers.
+    """Means with 95 % intervals by a cluster bootstrap over images, and the published numbers.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def summary_table(
     psfs : sequence of Path
         A ``psf.csv`` (which, axis, fwhm_um) of each fold, for figure 3.
     acquisition : Path, optional
-        The ``acquisition.json`` of simulated images, which knows the true widths (``fwhm_um``).
+        The ``acquisition.json`` of simulated images, with the true widths (``fwhm_um``).
     budgets : mapping of str to str, optional
         How each method was trained or tuned, in words.
 
@@ -115,7 +115,7 @@ def summary_table(
     Raises
     ------
     TenetError
-        If there is nothing to summarise, or the published numbers cannot be read.
+        If the tables have no rows, or the published numbers cannot be read.
     """
     frame = pd.concat(list(tables), ignore_index=True)
     frame = frame[frame["quantity"] != "threshold"]
@@ -128,7 +128,7 @@ def summary_table(
     if figure == "fig2":
         frame = frame.assign(condition=name + "_" + frame["part"])
     elif figure in ("fig4", "fig5"):
-        # A place, where there are several to a stack, counts as one observation.
+        # Each place of a stack counts as one observation.
         roi = frame["roi"].fillna("").astype(str)
         frame = frame.assign(condition=name, image=frame["image"].astype(str) + " " + roi)
     else:
@@ -157,7 +157,7 @@ def summary_table(
     return table.assign(
         note=[_note(figure, row) for row in table.to_dict("records")],
         budget=[
-            # The PSF that a model was told, or the true one, was not trained.
+            # The nominal PSF and the true PSF were not trained.
             "" if condition in ("initial", "true") else (budgets or {}).get(method, "")
             for method, condition in zip(table["method"], table["condition"], strict=True)
         ],
@@ -165,9 +165,9 @@ def summary_table(
 
 
 def published_as_method(frame: pd.DataFrame) -> pd.DataFrame:
-    """What is named as published becomes a method of its own under the condition it is named after.
+    """Turn experiments that end in ``_as_published`` into methods of the condition in their name.
 
-    So the method ``tenet`` of the condition ``matched_as_published`` is the method
+    The method ``tenet`` of the condition ``matched_as_published`` becomes the method
     ``tenet_published`` of ``matched``.
     """
     published = frame["condition"].str.endswith(AS_PUBLISHED)
@@ -178,7 +178,7 @@ def published_as_method(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _note(figure: str, row: Mapping[Any, Any]) -> str:
-    """Why a cell of a row is empty, or what its interval is over."""
+    """Why a cell of a row is empty, or the units of its interval."""
     reasons = []
     if row["n"] == 0:
         reasons.append("could not be measured anywhere")
@@ -192,7 +192,7 @@ def _note(figure: str, row: Mapping[Any, Any]) -> str:
 
 
 def _with_reference(frame: pd.DataFrame) -> pd.DataFrame:
-    """Ablations, and what they are compared with (`REFERENCE`) on the same beads."""
+    """Ablations, and the experiment `REFERENCE` on the same beads."""
     reference = frame["experiment"] == REFERENCE_EXPERIMENT
     keys = ["part", "method", "image", "roi"]
     shared = pd.MultiIndex.from_frame(frame[keys].astype(str)).isin(
@@ -226,7 +226,7 @@ def _gains(frame: pd.DataFrame, rng: np.random.Generator) -> Iterator[dict[str, 
         if len(gain) == len(ious):
             parts.append((EVERY_CONDITION, gain))
         for condition, group in parts:
-            # Conditions that show the same phantom are one observation of it.
+            # Conditions with the same phantom are one observation.
             yield (
                 {"quantity": "iou_gain", "condition": str(condition), "method": str(method)}
                 | _mean_and_interval(group["gain"], group["image"], rng)
@@ -237,7 +237,7 @@ def _gains(frame: pd.DataFrame, rng: np.random.Generator) -> Iterator[dict[str, 
 def _psf_rows(
     psfs: Sequence[Path], acquisition: Path | None, rng: np.random.Generator
 ) -> Iterator[dict[str, Any]]:
-    """Widths of the PSF over folds, each of which counts as one observation."""
+    """Widths of the PSF over folds. Each fold counts as one observation."""
     if not psfs:
         return
     tables = [read_psf_widths(path).assign(fold=str(path)) for path in psfs]
@@ -268,7 +268,7 @@ def _read_published(path: Path) -> Mapping[tuple[str, str, str, str], float]:
 def _published_key(
     figure: str, quantity: str, condition: str, method: str
 ) -> tuple[str, str, str, str] | None:
-    """Where the published counterpart of a row stands, if it has one."""
+    """Key of the published counterpart of a row, if there is one."""
     author = _PUBLISHED_METHODS.get(method)
     if author is None:
         return None
@@ -312,7 +312,7 @@ def sweep_intervals(
     Returns
     -------
     DataFrame
-        Columns method, quantity, threshold, value, low and high; bounds are NaN where there is only
+        Columns method, quantity, threshold, value, low and high; bounds are NaN if there is only
         one image.
     """
     parts = []

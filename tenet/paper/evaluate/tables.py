@@ -1,4 +1,4 @@
-"""Tables of the evaluation: their columns, and how they are read."""
+"""Tables of the evaluation: their columns, and functions that read them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,22 +17,22 @@ from tenet.settings.sections import Section, read_record
 PREDICTION, SETTINGS = ".ome.tif", "settings.json"
 #: Thresholds of the bead sweep, as shares of a method's range of scores.
 SWEEP_SHARES = np.arange(1, 20) / 20
-#: What ablations are compared with: nothing left out or changed.
+#: The experiment that ablations are compared with, in which no loss is left out or changed.
 REFERENCE, REFERENCE_EXPERIMENT = "reference", "fig3_beads"
-# A phantom whose planes are no multiple of the scale (12 at most) loses the rest in acquisition.
+# An acquisition drops planes of a phantom beyond the last multiple of the scale (12 at most).
 MOST_MISSING_PLANES = 11
 COLUMNS = ("experiment", "part", "method", "image", "roi", "quantity", "value")
 SWEEP_COLUMNS = ("experiment", "part", "method", "image", "roi", "threshold", "quantity", "value")
 
-#: Methods whose scores are probabilities; those of all others have no fixed upper end.
+#: Methods whose scores are probabilities. Scores of all others have no fixed upper end.
 PROBABILITIES = ("tenet", "pretrained")
-#: Ending of quantities that are measured as the published numbers were.
+#: Ending of quantities that are measured by the published definitions.
 PUBLISHED_DEFINITION = "_published_definition"
 BEAD_QUANTITIES = ("volume_um3", "sphericity", "z_xy_ratio", "total_loss")
 
 
 class Acquisition(Section):
-    """``acquisition.json``: what is known of simulated stacks."""
+    """``acquisition.json``: the record of simulated stacks."""
 
     microscope: dict[str, Any]
     fwhm_um: dict[str, Annotated[float, Field(gt=0)]]
@@ -40,30 +40,30 @@ class Acquisition(Section):
 
 
 class PredictionSettings(Section):
-    """``settings.json`` beside predictions: from which value on a voxel belongs to the shape."""
+    """``settings.json`` beside predictions: the threshold from which on a voxel is in the shape."""
 
     threshold: float
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
-    """Read a table of `evaluate`, of metrics or of sweeps; values may be missing.
+    """Read a table of metrics or of sweeps, by `evaluate`; values may be missing.
 
     Raises
     ------
     TenetError
-        If it is none.
+        If the file is no such table.
     """
     columns = [name for name in COLUMNS if name != "value"]
     return read_table(path, columns, gaps=("value",))
 
 
 def read_acquisition(path: Path) -> dict[str, Any]:
-    """Read what is known of a simulated acquisition: microscope, fwhm_um, motion_px.
+    """Read the record of a simulated acquisition: microscope, fwhm_um, motion_px.
 
     Raises
     ------
     TenetError
-        If the file cannot be read or lacks one of them.
+        If the file cannot be read or lacks one of the entries.
     """
     try:
         return read_record(Acquisition, path).model_dump()
@@ -92,7 +92,7 @@ def read_threshold(folder: Path, top: Path) -> float:
     Raises
     ------
     TenetError
-        If there is none.
+        If there are no such settings.
     """
     for place in (folder, *folder.parents):
         if place == top:
@@ -108,7 +108,7 @@ def read_threshold(folder: Path, top: Path) -> float:
 
 
 def methods_in(predictions: Path, methods: Sequence[str] | None = None) -> Sequence[str]:
-    """Methods that are asked for, or all with a folder of predictions."""
+    """The methods that are asked for, or all methods with a folder of predictions."""
     if methods is None:
         methods = [f.name for f in folders_in(predictions)]
     if not methods:
@@ -133,7 +133,7 @@ def open_prediction(path: Path) -> Stack:
 def columns_of(
     experiment: str, part: str, method: str, image: str, roi: int | str = ""
 ) -> dict[str, Any]:
-    """What a row of a table is about: all columns but the quantity and its value."""
+    """Columns of a table without the quantity and its value."""
     return {"experiment": experiment, "part": part, "method": method, "image": image, "roi": roi}
 
 

@@ -26,7 +26,7 @@ _SIDE = 96  # pixels of the example, at most
 
 @in_style
 def figure1(results: Path) -> Figure:
-    """Draw what happens to a stack: network, shape and brightness, PSF, reconstruction, loss.
+    """Draw the way of a stack: network, shape and brightness, PSF, reconstruction, loss.
 
     The example is the first stack of figure 2.
     """
@@ -95,7 +95,7 @@ def figure1(results: Path) -> Figure:
 
 
 def _example(results: Path) -> tuple[dict[str, View], NDArray[np.float32]]:
-    """Sections of the raw stack and of what the model makes of it; and its PSF, zy."""
+    """Sections (zy) of the raw stack, of the model's results, and of the PSF."""
     folder = existing(results / f"models/{EXPERIMENT}/all/model.pt").parent
     trained = TrainedModel.load(folder)
     model = trained.network
@@ -142,7 +142,7 @@ def _psf(page: Page, psf: NDArray[np.float32], left: float, centre: float) -> No
 
 
 def _network(axes: Axes, left: float, right: float, centre: float, half: float) -> None:
-    """An hourglass on its side: what a U-Net does to the size of its features."""
+    """An hourglass on its side, for the sizes of the features of a U-Net."""
     waist, middle = 0.35 * half, (left + right) / 2
     outline = [
         (left, centre - half),

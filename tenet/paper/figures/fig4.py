@@ -211,9 +211,9 @@ def _profiles(axes: Axes, scene: _Scene, axis: str) -> None:
 
 
 def _best(table: pd.DataFrame) -> list[str]:
-    """Which method comes nearest to the true widths, else to isotropic, in words."""
+    """Words on the method that is nearest to the true widths, or else to isotropic widths."""
     chosen = table[(table["quantity"] == "axial_ratio") & table["method"].isin(list(METHODS))]
-    # A method without a peak at most places is not compared by the others.
+    # A method without a peak at most places is not compared at the few others.
     chosen = chosen[chosen["n"] >= chosen["n"].max() / 2]
     means = chosen.set_index("method")["value"].dropna()
     lines = []

@@ -46,7 +46,7 @@ def figure5(
     tumour_channel: int | None = None,
     simulated: bool | None = None,
 ) -> Figure:
-    """Draw the stack as it was and as TENET makes it, its cells, and their shapes.
+    """Draw the raw and the enhanced stack, the cells, and the shapes of the cells.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ class _Panel:
 
 
 def _panels(results: Path, data: Mapping[str, tuple[Path, int | None]]) -> list[_Panel]:
-    """The raw stack, the enhanced one, and the cells that it was divided into.
+    """The raw stack, the enhanced stack, and the cells of the enhanced stack.
 
     `data` has folder and channel of the raw stacks of each experiment.
     """

@@ -26,7 +26,7 @@ _PAPER_VOXELS = 1200 * 500 * 500
 def notes(
     results: Path, experiment: str, table: pd.DataFrame, quantity: str, simulated: bool | None
 ) -> list[str]:
-    """Who does best, and where the images come from."""
+    """Words on the best methods, and on the origin of the images."""
     simulation = simulation_note(results, experiment) if simulated is not False else []
     return wrapped([*winners(table, quantity), *budget_note(results, experiment), *simulation])
 
@@ -40,13 +40,13 @@ class _Training(Section):
 
 
 class _Told(Section):
-    """The part of ``experiment.json`` that notes tell of."""
+    """The part of ``experiment.json`` in notes."""
 
     params: dict[str, Any]
 
 
 class _Budget(Section):
-    """The part of a baseline's ``settings.json`` that notes tell of."""
+    """The part of a baseline's ``settings.json`` in notes."""
 
     settings: dict[str, Any]
     registered: bool
@@ -54,7 +54,7 @@ class _Budget(Section):
 
 
 def budget_note(results: Path, experiment: str) -> list[str]:
-    """How long the baselines were trained that learn, and which results lie elsewhere."""
+    """Words on the training of the learned baselines, and on results that are not registered."""
     words, elsewhere = [], []
     for method in ("care", "neuroclear"):
         folds = sorted((results / f"baselines/{method}/{experiment}").glob("*/settings.json"))
@@ -82,7 +82,7 @@ def wrapped(lines: Sequence[str]) -> list[str]:
 
 
 def simulation_note(results: Path, experiment: str, phantoms: str | None = None) -> list[str]:
-    """Say that images are simulated and how, if they are; `phantoms` if of another experiment."""
+    """Say whether and how images are simulated; `phantoms` names another experiment's phantoms."""
     acquisition = results / f"acquisitions/{experiment}/acquisition.json"
     if not acquisition.exists():
         return []
@@ -91,7 +91,7 @@ def simulation_note(results: Path, experiment: str, phantoms: str | None = None)
 
 
 def winners(table: pd.DataFrame, quantity: str) -> Iterator[str]:
-    """The best method of each condition, by name, whichever it is."""
+    """The name of the best method of each condition."""
     if quantity == "total_loss":
         best = best_method(table, "beads", quantity)
         if best:
@@ -116,7 +116,7 @@ def winners(table: pd.DataFrame, quantity: str) -> Iterator[str]:
 
 
 def best_method(table: pd.DataFrame, condition: str, quantity: str) -> str | None:
-    """Method of the best mean, with TENET's mean and rank beside it if it is another."""
+    """Method of the best mean, with TENET's mean and rank if the method is another."""
     chosen = table[
         (table["quantity"] == quantity)
         & (table["condition"] == condition)
@@ -166,7 +166,7 @@ def _simulation(results: Path, experiment: str, phantom_set: str, record: Mappin
 
 
 def _assumed(results: Path, experiment: str) -> dict[str, Any]:
-    """The microscope that the fine-tuned model was told of."""
+    """The nominal microscope of the fine-tuned model."""
     for path in sorted((results / f"models/{experiment}").glob("*/experiment.json")):
         try:
             return read_record(_Told, path).params

@@ -1,8 +1,8 @@
 """What the figures share: methods and their looks, a page in inches, views, strips, notes.
 
 Sizes are those of a page: 7.2 inches wide, type of 6.5 points or more. Every method has one name,
-one colour (told apart by colour-blind readers, after Okabe & Ito) and one marker, in `METHODS`.
-Images that stand side by side have one physical scale.
+one colour (of Okabe & Ito, for colour-blind readers) and one marker, in `METHODS`. Images that
+stand side by side have one physical scale.
 """
 
 import functools

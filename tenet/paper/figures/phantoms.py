@@ -1,4 +1,4 @@
-"""What figures show of phantoms: one slab of the first of a set, before and after."""
+"""Phantoms in figures: one slab of the first phantom of a set, before and after."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from tenet.paper.figures.tables import existing
 
 @dataclass(frozen=True)
 class ShownPhantom:
-    """The first phantom of a set, and the slab along x that shows most of it."""
+    """The first phantom of a set, and the slab along x with the most structure."""
 
     name: str
     truth: NDArray[np.uint8]
@@ -34,7 +34,7 @@ class ShownPhantom:
         return cls(path.name.removesuffix(SUFFIX), truth, fullest_slab(truth))
 
     def stack(self, folder: Path, *, channel: int | None = None) -> Stack:
-        """Open what a folder of stacks holds of the phantom."""
+        """Open the stack of the phantom in a folder of stacks."""
         return open_stack(existing(folder / f"{self.name}{PREDICTION}"), channel=channel)
 
     def truth_view(self, pixel_um: tuple[float, float]) -> View:
@@ -53,7 +53,7 @@ class ShownPhantom:
 
 
 def fullest_slab(truth: NDArray[np.uint8], width: int = 40) -> slice:
-    """The slab along x, this many pixels thick, with the most structure: it shows most."""
+    """The slab along x with the most structure, `thickness` pixels thick."""
     width = min(width, truth.shape[2])
     filled = np.convolve(truth.sum(axis=(0, 1), dtype=np.int64), np.ones(width), "valid")
     first = int(filled.argmax())

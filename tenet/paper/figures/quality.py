@@ -46,7 +46,7 @@ QUANTITIES = {
 WIDE = ("total_loss", "volume_um3")
 #: Methods that the gain of TENET is drawn over.
 RIVALS = ("rltv", "pretrained")
-#: Shown in the first panel, under the first of these conditions that there is.
+#: The first panel shows the first of these conditions that the table has.
 SHOWN, SHOWN_UNDER = ("rltv", "pretrained", "tenet"), ("na_low", "matched")
 
 
@@ -140,7 +140,7 @@ def _gains(axes: Axes, table: pd.DataFrame, labels: dict[str, str], beside: Axes
 
 
 def _views(results: Path, labels: dict[str, str]) -> tuple[list[View], str]:
-    """One slab of the first phantom: what was seen, what methods made of it, the truth."""
+    """One slab of the first phantom: the raw stack, the results of methods, and the truth."""
     under = next((name for name in SHOWN_UNDER if name in labels), next(iter(labels)))
     experiment = f"quality_{under}"
     shown = ShownPhantom.first(results / "phantoms" / PHANTOMS)
@@ -159,7 +159,7 @@ def _views(results: Path, labels: dict[str, str]) -> tuple[list[View], str]:
 
 
 def _notes(table: pd.DataFrame, labels: dict[str, str]) -> list[str]:
-    """Who is first where, and what TENET gains over all conditions."""
+    """The best method of each condition, and the gain of TENET over all conditions."""
     lines = [
         "Highest mean IoU (threshold of each method chosen on held-out phantoms): "
         + "; ".join(

@@ -191,7 +191,7 @@ def _published(
 
 
 def _notes(results: Path, table: pd.DataFrame, names: list[str]) -> list[str]:
-    """The best of them, unless what was trained leaves nothing to compare."""
+    """The best ablation, unless the training leaves no difference between ablations."""
     names = [name for name in names if name != REFERENCE]
     path = next(iter(sorted((results / f"models/supp_{names[0]}").glob("*/provenance.json"))), None)
     if path is not None and '"mode": "decoder"' in path.read_text(encoding="utf-8"):

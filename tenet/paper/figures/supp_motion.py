@@ -14,7 +14,7 @@ from tenet.paper.figures.style import STRIP
 from tenet.paper.figures.tables import all_metrics, read_csv, shown_methods
 
 PHANTOMS = "fig2_phantoms"
-#: Experiments by what is done to the planes, and where the stacks are that methods see.
+#: Experiments by the treatment of the planes, and folders of the treated stacks.
 TREATMENTS = {
     "none": ("as it is", "acquisitions/supp_motion_none"),
     "registered": ("registered by correlation", "registered/supp_motion_registered"),
@@ -24,7 +24,7 @@ TREATMENTS = {
 
 @in_style
 def motion_figure(results: Path) -> Figure:
-    """Draw what alignment does to phantoms whose planes moved: images, IoU, and its training."""
+    """Draw the effect of alignment on phantoms whose planes moved: images, IoU, and training."""
     table = read_csv(results / "tables/supp_motion_iou.csv")
     shown = [name for name in TREATMENTS if (table["condition"] == name).any()]
     if not shown:
@@ -74,7 +74,7 @@ def motion_figure(results: Path) -> Figure:
 
 
 def _views(results: Path, shown: list[str]) -> list[View]:
-    """What was seen, the truth, and TENET after each treatment: one slab of the first phantom."""
+    """One slab of the first phantom: the raw stack, the truth, and TENET after each treatment."""
     phantom = ShownPhantom.first(results / "phantoms" / PHANTOMS)
     views = []
     for treatment in shown:
@@ -98,12 +98,12 @@ def _views(results: Path, shown: list[str]) -> list[View]:
 
 
 def _short(words: str) -> str:
-    """What is done, without by what."""
+    """Name of a treatment, without its tool."""
     return words.partition(" by ")[0]
 
 
 def _best(table: pd.DataFrame) -> str:
-    """How TENET fares after each treatment, the best first; and what it was before fine-tuning."""
+    """Mean IoU of TENET after each treatment, the best first, and before fine-tuning."""
     means, before = (
         {
             TREATMENTS[name][0]: float(row["value"])

@@ -16,7 +16,7 @@ from tenet.paper.figures.style import METHODS
 from tenet.paper.figures.tables import read_csv
 
 COLUMNS = 5
-#: Folders of histories below the results, what they are called, and whose colour they have.
+#: Folders of histories below the results, their titles, and the methods of their colours.
 KINDS = {
     "models": ("TENET", "tenet"),
     "baselines/care": ("CARE", "care"),

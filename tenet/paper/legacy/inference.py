@@ -1,4 +1,4 @@
-"""Classes that enhance folders of stacks, measure what came out, and draw it."""
+"""Classes that enhance folders of stacks, and measure and draw the results."""
 
 import warnings
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ Slices = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class Result:
-    """One enhanced stack; volumes stay in their files.
+    """One enhanced stack, whose volumes stay in their files.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Result:
     path : Path
         The enhanced stack (C, Z·s, Y, X).
     voxel_size_um, fine_voxel_size_um : tuple of float
-        Of the raw and of the enhanced stack.
+        Voxel size of the raw and of the enhanced stack along z, y and x in µm.
     """
 
     name: str
@@ -91,7 +91,7 @@ def _evaluation(rows: Sequence[dict[str, Any]], quantity: str, threshold: float)
 
 
 class Inference:
-    """A trained model, applied to folders of stacks; base of the classes by kind of data.
+    """A trained model for folders of stacks. The classes for kinds of data derive from this class.
 
     Parameters
     ----------
@@ -101,14 +101,14 @@ class Inference:
     pretrain : bool
         Use the pre-trained weights instead of the fine-tuned ones.
     threshold : float
-        A voxel belongs to the shape from this probability on. -1: the one that was chosen on
-        held-out phantoms (the model's threshold.json) or, if none was, the settings' one.
+        Probability from which on a voxel belongs to the shape. -1 stands for the threshold of the
+        calibration (the model's ``threshold.json``), or else of the settings.
     with_align : bool, optional
-        Whether the model's alignment network comes first; by default where it has one.
+        Whether the model's alignment network runs first; by default if the model has one.
     models : Path
         Folder of all models.
     out : Path, optional
-        Receives enhanced stacks and pictures, in a folder named after the model; by default
+        Folder for enhanced stacks and pictures, in a folder with the name of the model; by default
         `visualization.path` of the model's settings.
     device : str
         ``auto`` takes a GPU where there is one.
@@ -117,7 +117,7 @@ class Inference:
     ----------
     trained : TrainedModel
     model : TENET
-        Its network.
+        The network of the model.
     experiment : Experiment
         The settings of the model that was named.
     threshold : float
@@ -126,7 +126,7 @@ class Inference:
     Raises
     ------
     TenetError
-        If there is no such model, or it has no alignment network but is to align.
+        If there is no such model, or alignment is wanted and the model has no alignment network.
 
     Examples
     --------
@@ -152,7 +152,7 @@ class Inference:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.trained = TrainedModel.load(self.folder, device=device, align=with_align)
         self.model = self.trained.network
-        # Data and pictures are those of the experiment, also with pre-trained weights.
+        # Data and pictures are those of the named experiment, also with pre-trained weights.
         self.experiment = TrainedModel.settings_of(find_model(model_name, models))
         self.threshold = self._threshold(threshold)
         root = out if out is not None else Path(self.experiment.visualization.path)
@@ -181,14 +181,15 @@ class Inference:
         Parameters
         ----------
         datapath : str or Path, optional
-            Folder of stacks, or one stack; by default what the model was trained on
+            Folder of stacks, or one stack; by default the training data of the model
             (`train_dataset.folderpath`).
         num_results : int, optional
-            How many stacks, in order of their names; all by default.
+            Number of stacks, in the order of their names; all by default.
         channel : int, optional
-            Channel of the raw files, where they have several.
+            Channel of the raw files, if the files have several.
         voxel_size_um : tuple of float, optional
-            Voxel size of the raw stacks; by default what their files say, or else the model's.
+            Voxel size of the raw stacks along z, y and x in µm; by default that of each file, or
+            else that of the model.
         tile_zyx_shape, overlap_zyx, progress
             As in `enhance_stack`.
 
@@ -200,7 +201,7 @@ class Inference:
         Raises
         ------
         TenetError
-            If there is no stack, or one cannot be read.
+            If there is no stack, or a stack cannot be read.
 
         Examples
         --------
@@ -240,8 +241,9 @@ class Inference:
     def visualize(self, results: Sequence[Result]) -> list[Path]:
         """Draw each result: projections and PSF, views in depth, and heat maps, as PNG.
 
-        The plane `z_stack` (on the coarse grid, with the `mip` planes around it projected) and the
-        column `x_slice` are those of `visualization`; the middle where the stack is smaller.
+        The section `visualization` of the settings gives the plane `z_stack` on the coarse grid,
+        the number `mip` of planes around it that are projected, and the column `x_slice`. In a
+        smaller stack the middle is shown.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Models found by the names that the published notebooks give."""
+"""Models by their names in the published notebooks."""
 
 import re
 from pathlib import Path
@@ -19,12 +19,14 @@ def find_model(name: str | Path, models: Path = MODELS, *, pretrained: bool = Fa
     Parameters
     ----------
     name : str or Path
-        A folder, or a name under `models`. A folder of folds with a model `all` means that one.
+        A folder, or a name under `models`. A folder of folds with a model `all` stands for that
+        model.
     models : Path
         Folder of all models.
     pretrained : bool
-        Find the model that this one was fine-tuned from: ``pretrained`` beside it, or the
-        `pretrained_model` of its settings; a model without either is a pre-trained one itself.
+        Whether to find the model that this model was fine-tuned from: ``pretrained`` beside the
+        model, or the `pretrained_model` of its settings. A model without either is a pre-trained
+        model itself.
 
     Returns
     -------
@@ -33,7 +35,7 @@ def find_model(name: str | Path, models: Path = MODELS, *, pretrained: bool = Fa
     Raises
     ------
     TenetError
-        If there is none, or there are folds to choose from.
+        If there is no such model, or there are several folds to choose from.
 
     Examples
     --------

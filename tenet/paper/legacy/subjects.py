@@ -36,11 +36,13 @@ class BeadsInference(Inference):
         Parameters
         ----------
         results : sequence of Result
-            Regions of interest with one bead each, or whole stacks if `rois` are given.
+            Results of regions of interest with one bead each, or of whole stacks if `rois` are
+            given.
         rois : Path or DataFrame, optional
-            Columns roi, image, z, y, x: bead centres in coarse voxels, `image` being the number
-            that the stack's name ends in. A bead that is listed twice counts once (`read_rois`); a
-            region is 24 planes × 128 × 128 voxels around, less in a small image (`bead_region`).
+            Table with the columns roi, image, z, y, x: bead centres in coarse voxels. `image` is
+            the number at the end of the stack's name. A bead that is listed twice counts once
+            (`read_rois`). A region has 24 planes × 128 × 128 voxels around the bead, and less in a
+            small image (`bead_region`).
 
         Returns
         -------
@@ -52,7 +54,7 @@ class BeadsInference(Inference):
         Raises
         ------
         TenetError
-            If there is nothing to measure, or a bead lies outside of its image.
+            If there is no bead to measure, or a bead lies outside of its image.
 
         Examples
         --------
@@ -81,7 +83,7 @@ class BeadsInference(Inference):
     def _regions(
         self, result: Result, rois: Path | pd.DataFrame | None
     ) -> Iterator[tuple[int | str, Region]]:
-        """Name and region of each bead, as the evaluation chooses and cuts them."""
+        """Name and region of each bead, by the rules of the evaluation."""
         planes, rows, columns = result.stack.zyx_shape
         scale = self.model.params.scale
         fine_zyx_shape = (planes * scale, rows, columns)
@@ -108,7 +110,7 @@ class MicrogliaInference(Inference):
     ----------
     model_name : str or Path
     is_finetuning : bool
-        Use the fine-tuned weights; otherwise the pre-trained ones.
+        Whether to use the fine-tuned weights, and not the pre-trained weights.
     with_align : bool
     threshold : float
     **options
@@ -160,7 +162,7 @@ class SimulationInference(Inference):
         Raises
         ------
         TenetError
-            If a phantom is missing or of another size.
+            If a phantom is missing or has another size than its result.
 
         Examples
         --------

@@ -1,1 +1,1 @@
-"""What the commands of the paper do, a file a task; see `tenet.tasks`."""
+"""The work of the paper's commands, one task in each file; see `tenet.tasks`."""

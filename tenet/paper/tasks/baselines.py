@@ -1,4 +1,4 @@
-"""`tenet baseline`: CARE and Neuroclear, trained and run on what TENET is trained and run on."""
+"""`tenet baseline`: CARE and Neuroclear, trained and run on the stacks of TENET."""
 
 from collections.abc import Mapping
 from pathlib import Path

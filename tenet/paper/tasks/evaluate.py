@@ -1,4 +1,4 @@
-"""`tenet evaluate segmentation` and `beads`: predictions measured against what is known."""
+"""`tenet evaluate segmentation` and `beads`: predictions measured against the truth."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ def evaluate_segmentation(
     *,
     methods: Sequence[str] | None,
 ) -> list[str]:
-    """Measure every prediction against its phantom; write both tables, say what they hold."""
+    """Measure every prediction against its phantom, and write and describe both tables."""
     metrics, sweeps = segmentation.evaluate_segmentation(
         experiment.name, predictions, phantoms, methods=methods
     )
@@ -36,7 +36,7 @@ def evaluate_beads(
     folds: Sequence[int] | None,
     phantoms: Path | None,
 ) -> list[str]:
-    """Measure every bead of a table; write both tables, say what they hold."""
+    """Measure every bead of a table, and write and describe both tables."""
     check_outputs([rois], [out, sweep])
     metrics, sweeps = beads.evaluate_beads(
         experiment.name,

@@ -10,7 +10,7 @@ from tenet.io.stack import Stack
 
 @dataclass(frozen=True)
 class FolderOfStacks:
-    """A folder of stacks, or of folders of stacks, and which of the stacks are taken.
+    """A folder of stacks, or of folders of stacks, and the choice of stacks in it.
 
     Attributes
     ----------
@@ -29,12 +29,12 @@ class FolderOfStacks:
     channel: int | None = None
 
     def pairs(self, out: Path) -> list[tuple[Stack, Path]]:
-        """Open the stacks, each with its file in `out`, which replaces no stack.
+        """Open the stacks, each with the file for its result in `out`.
 
         Raises
         ------
         TenetError
-            If there is no stack, one cannot be read, or a result would replace a stack.
+            If there is no stack, a stack cannot be read, or a result would replace a stack.
         """
         pairs = every_stack(self.data, out, self.rois, self.fold, channel=self.channel)
         results = [path for _, path in pairs]

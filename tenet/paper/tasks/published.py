@@ -13,7 +13,7 @@ from tenet.paper.tasks.tables import write_tables
 def compare(
     published: Path, metrics: Sequence[Path], sweeps: Sequence[Path], out: Path, *, seed: int
 ) -> list[str]:
-    """Write the table of both, and say what it holds; see `published_vs_run`."""
+    """Write and describe the table of both; see `published_vs_run`."""
     check_outputs([published, *metrics, *sweeps], [out])
     table = published_vs_run(published, metrics, sweeps, np.random.default_rng(seed))
     return write_tables({out: table})

@@ -10,7 +10,7 @@ from tenet.paper.comparison import rltv
 from tenet.paper.tasks.pairs import FolderOfStacks
 from tenet.progress import shown
 
-#: What is tried where nothing else is asked for.
+#: Iterations and weights that are tried by default.
 ITERATIONS, TV_WEIGHTS = (20, 40, 80, 160), (0.001, 0.003, 0.01)
 
 
@@ -48,7 +48,7 @@ def run_rltv(
     normalisation: str | None,
     device: torch.device,
 ) -> None:
-    """Deconvolve the stacks of a folder with the PSF of a model, and what `tune_rltv` wrote."""
+    """Deconvolve the stacks of a folder with the PSF of a model and tuned settings."""
     rltv.run_rltv(
         model,
         read_tuning(settings),

@@ -20,7 +20,7 @@ def evaluate_profiles(
     phantoms: Path | None,
     methods: Sequence[str] | None,
 ) -> list[str]:
-    """Measure the widths of thin structures; write the table, say what it holds."""
+    """Measure the widths of thin structures, and write and describe the table."""
     chosen = methods_in(predictions, methods)
     table = structures.evaluate_profiles(experiment, predictions, data, chosen, phantoms=phantoms)
     return write_tables({out: table})
@@ -38,7 +38,7 @@ def evaluate_cells(
     tumour_phantoms: Path | None,
     methods: Sequence[str] | None,
 ) -> list[str]:
-    """Measure the cells of every segmentation; write tables and projections, say what they hold."""
+    """Measure the cells of every segmentation, and write and describe tables and projections."""
     summary, every, projected = structures.evaluate_cells(
         experiment,
         predictions,

@@ -25,7 +25,7 @@ def summarise(
     budgets: Mapping[str, str],
     seed: int,
 ) -> list[str]:
-    """Write the table of a figure, and say what it holds; see `summary_table`."""
+    """Write and describe the table of a figure; see `summary_table`."""
     inputs = [*metrics, published, *psfs, *([acquisition] if acquisition else [])]
     check_outputs(inputs, [out])
     tables = [read_metrics(path) for path in metrics]

@@ -9,7 +9,7 @@ from tenet.io.atomic import replacing
 
 
 def write_tables(tables: Mapping[Path, pd.DataFrame]) -> list[str]:
-    """Write each table to its path as CSV, whole or not at all; return a line for each."""
+    """Write each table to its path as CSV, and return a line for each."""
     lines = []
     for path, table in tables.items():
         with replacing(path) as temporary:
