@@ -28,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-#: Panels of the help, in which commands and groups of commands stand by what they are for.
+#: Panels of the help, by the purpose of the commands and groups of commands.
 PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Use a model": {"enhance": enhance, "samples": samples_app},
     "Train a model": {
@@ -56,9 +56,9 @@ for panel, parts in PANELS.items():
             app.command(name, rich_help_panel=panel)(part)
 app.command("predict", hidden=True)(predict)
 
-#: Modules that commands of the paper import, and that its extra alone brings.
+#: Modules that commands of the paper import, and that the extra ``paper`` alone installs.
 OF_PAPER = ("pystackreg", "seaborn")
-#: What a signal leaves, and the commands that go on where they were.
+#: Advice after a signal, and the commands that continue an interrupted training.
 RESUMED = "the same command goes on after the last whole epoch"
 AGAIN = "what was not finished is removed: run the command again"
 TRAININGS = (["pretrain"], ["align"], ["finetune"], ["baseline", "train"])
@@ -83,10 +83,10 @@ def options(
 
 
 def main() -> None:
-    """Run a command; a user's mistake ends in one line and status 2."""
-    atexit.register(gc.freeze)  # all ends with the process: garbage need not be looked for
+    """Run a command. A user's mistake ends in one line and status 2."""
+    atexit.register(gc.freeze)  # no garbage is collected, because all ends with the process
     end_on_signals(RESUMED if sys.argv[1:2] in TRAININGS or sys.argv[1:3] in TRAININGS else AGAIN)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold what it cannot encode
+    if isinstance(sys.stdout, io.TextIOWrapper):  # some characters cannot be encoded
         sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
         try:
@@ -109,7 +109,8 @@ def main() -> None:
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        # Files say so by themselves: this is what a command prints, into a file.
+        # Writers of files report a full disk by themselves. Here the output of a command went into
+        # a file.
         print(f"tenet: no room on the disk ({one_line(error)}); free some", file=sys.stderr)
         raise SystemExit(2) from None
     except MemoryError as error:

@@ -1,4 +1,4 @@
-"""`tenet rltv` and `tenet baseline`: the methods that TENET is compared with."""
+"""`tenet rltv` and `tenet baseline`: methods to compare TENET with."""
 
 import json
 from pathlib import Path
@@ -110,7 +110,7 @@ def baseline_train(
 ) -> None:
     """Train CARE or Neuroclear on raw stacks, as TENET is fine-tuned.
 
-    Run the same command again after an interruption: it goes on where it was.
+    Run the same command again after an interruption to continue the training.
     """
     from tenet.paper.tasks.baselines import train_baseline
     from tenet.tasks.raw_stacks import RawStacks

@@ -20,7 +20,7 @@ config_app = typer.Typer(help="Look at the settings of experiments.", no_args_is
 
 @config_app.command("list")
 def config_list(experiments: ExperimentsFolder = EXPERIMENTS) -> None:
-    """List the experiments, with what each is for."""
+    """List the experiments, with the purpose of each."""
     from tenet.settings.load import PACKAGED, explanations
 
     own = [experiments] if experiments.is_dir() or experiments != EXPERIMENTS else []

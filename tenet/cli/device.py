@@ -1,4 +1,4 @@
-"""The device that a command computes on."""
+"""Choice of the device that a command computes on."""
 
 import ctypes
 import sys
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def choose_device(name: str, threads: int | None) -> "torch.device":
-    """Device of `--device`, on which `--threads` CPU threads work.
+    """Choose the device of `--device`, and set the number of CPU threads to `--threads`.
 
     Raises
     ------
@@ -39,10 +39,11 @@ def choose_device(name: str, threads: int | None) -> "torch.device":
 
 
 def keep_freed_memory() -> None:
-    """Let glibc reuse the memory that tensors leave, where it would return it to the system.
+    """Let glibc reuse the memory of freed tensors, and not return the memory to the system.
 
-    Each step allocates the same tensors again; fresh pages cost as much as the FFTs in them. One
-    arena for all threads, as the backward pass could not reuse what the forward pass left.
+    Each step allocates the same tensors again, and fresh pages cost as much as the FFTs in them.
+    All threads share one arena, because otherwise the backward pass could not reuse the memory of
+    the forward pass.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none

@@ -1,4 +1,4 @@
-"""`tenet evaluate`: predictions measured against what is known."""
+"""`tenet evaluate`: predictions measured against the truth."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,10 +16,12 @@ from tenet.cli.options import (
     read_experiment,
 )
 
-evaluate_app = typer.Typer(help="Measure predictions against what is known.", no_args_is_help=True)
+evaluate_app = typer.Typer(help="Measure predictions against the truth.", no_args_is_help=True)
 
 Predictions = Annotated[Path, typer.Option(help="Folder with a sub-folder per method.")]
-Methods = Annotated[list[str] | None, typer.Option("--method", help="Repeatable; all if none.")]
+Methods = Annotated[
+    list[str] | None, typer.Option("--method", help="Method; all by default. Repeatable.")
+]
 Sweep = Annotated[Path, typer.Option(help="Table of threshold sweeps (CSV).")]
 
 
@@ -27,7 +29,7 @@ Sweep = Annotated[Path, typer.Option(help="Table of threshold sweeps (CSV).")]
 def evaluate_segmentation(
     experiment: ExperimentName,
     predictions: Predictions,
-    phantoms: Annotated[Path, typer.Option(help="The truth.")],
+    phantoms: Annotated[Path, typer.Option(help="Folder of phantoms, the truth.")],
     out: Out,
     sweep: Sweep,
     method: Methods = None,
@@ -53,7 +55,7 @@ def evaluate_beads(
     out: Out,
     sweep: Sweep,
     phantoms: Annotated[
-        Path | None, typer.Option(help="Simulated beads: their exact centres.")
+        Path | None, typer.Option(help="Folder of phantoms, with exact centres.")
     ] = None,
     method: Methods = None,
     fold: Annotated[
@@ -85,8 +87,10 @@ def evaluate_profiles(
     predictions: Predictions,
     data: Data,
     out: Out,
-    phantoms: Annotated[Path | None, typer.Option(help="The truth of simulated stacks.")] = None,
-    method: Annotated[list[str] | None, typer.Option("--method", help="Repeatable.")] = None,
+    phantoms: Annotated[Path | None, typer.Option(help="Folder of phantoms, the truth.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option("--method", help="Method. Repeatable.")
+    ] = None,
 ) -> None:
     """Widths of thin structures along z and across, in the raw stacks and in every result."""
     from tenet.paper.tasks import structures
@@ -107,11 +111,15 @@ def evaluate_cells(
         Path, typer.Option(help="Projections of the cells of the first image, for a figure (.npz).")
     ],
     tumour: Annotated[
-        Path | None, typer.Option(help="Predictions of the tumour's channel, likewise.")
+        Path | None, typer.Option(help="Predictions of the tumour's channel.")
     ] = None,
-    phantoms: Annotated[Path | None, typer.Option(help="The truth of simulated stacks.")] = None,
-    tumour_phantoms: Annotated[Path | None, typer.Option(help="That of the tumour.")] = None,
-    method: Annotated[list[str] | None, typer.Option("--method", help="Repeatable.")] = None,
+    phantoms: Annotated[Path | None, typer.Option(help="Folder of phantoms, the truth.")] = None,
+    tumour_phantoms: Annotated[
+        Path | None, typer.Option(help="Folder of the tumour's phantoms.")
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option("--method", help="Method. Repeatable.")
+    ] = None,
 ) -> None:
     """Cells of every segmentation: number, shape, distance to the tumour."""
     from tenet.paper.tasks import structures

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what is made of their values."""
+"""Options that several commands share, and functions that read their values."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -24,8 +24,10 @@ ExperimentsFolder = Annotated[
     Path,
     typer.Option("--experiments", help="Folder of your experiments' JSON files: looked at first."),
 ]
-Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="All random draws follow from it.")]
+Out = Annotated[Path, typer.Option("--out", help="File or folder of the result.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, help="Number that all random draws follow from.")
+]
 Device = Annotated[
     str, typer.Option("--device", help="auto (a GPU if there is one), cpu, cuda or cuda:N.")
 ]
@@ -34,7 +36,7 @@ Threads = Annotated[
 ]
 VoxelSizeUm = Annotated[
     tuple[float, float, float] | None,
-    typer.Option("--voxel-size", metavar="Z Y X", help="In µm; needed if the file does not say."),
+    typer.Option("--voxel-size", metavar="Z Y X", help="In µm; needed if the file has none."),
 ]
 Channel = Annotated[
     int | None, typer.Option("--channel", min=0, help="Number of the channel to read, from 0.")

@@ -1,4 +1,4 @@
-"""`tenet phantoms` and `tenet simulate`: structures with known truth, and stacks of them."""
+"""`tenet phantoms` and `tenet simulate`: structures with known truth, and stacks of these."""
 
 from pathlib import Path
 from typing import Annotated, Literal

@@ -12,7 +12,7 @@ from tenet.errors import TenetError
 def table(
     figure: Annotated[
         Literal["fig2", "fig3", "fig4", "fig5", "supp", "supp_motion", "quality"],
-        typer.Argument(help="Which figure."),
+        typer.Argument(help="The figure."),
     ],
     metrics: Annotated[list[Path], typer.Option(help="Tables of `evaluate`. Repeatable.")],
     published: Annotated[Path, typer.Option(help="The paper's numbers (CSV).")],
@@ -25,7 +25,7 @@ def table(
     ] = None,
     budget: Annotated[
         list[str] | None,
-        typer.Option("--budget", metavar="METHOD=WORDS", help="How it was trained. Repeatable."),
+        typer.Option("--budget", metavar="METHOD=WORDS", help="Words on its training. Repeatable."),
     ] = None,
     seed: Seed = 0,
 ) -> None:

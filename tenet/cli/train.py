@@ -44,7 +44,7 @@ def pretrain(
 ) -> None:
     """Fit the PSF network to the optics and train the encoder on blurred phantoms.
 
-    Run the same command again after an interruption: it goes on where it was.
+    Run the same command again after an interruption to continue the training.
     """
     from tenet.tasks import pretrain as tasks
 
@@ -66,9 +66,9 @@ def align(
     settings: Settings = None,
     experiments: ExperimentsFolder = EXPERIMENTS,
 ) -> None:
-    """Train the network of `align_params` that lays misaligned planes on one another.
+    """Train the network of `align_params`, which aligns planes of a sample that moved.
 
-    The result is the pre-trained model with it: fine-tune from there.
+    The result is the pre-trained model with this network. Fine-tune from the result.
     """
     from tenet.tasks import align as tasks
 

@@ -1,4 +1,4 @@
-"""`tenet enhance` and `register`: what is done to raw stacks."""
+"""`tenet enhance` and `register`: commands for raw stacks."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -42,7 +42,7 @@ def enhance(
     ] = False,
     uncertainty: Annotated[
         bool,
-        typer.Option("--uncertainty", help="Also how likely each voxel is segmented wrongly."),
+        typer.Option("--uncertainty", help="Also write the probability of an error."),
     ] = False,
     rois: Rois = None,
     fold: Fold = None,
@@ -113,7 +113,7 @@ def register(
     voxel_size: VoxelSizeUm = None,
     channel: Channel = None,
 ) -> None:
-    """Lay each plane of raw stacks on the mean of those around it, where the sample moved."""
+    """Register each plane of raw stacks to the mean of its neighbours, if the sample moved."""
     from tenet.paper.tasks.register import register as registered
 
     number = registered(data, out, motion=motion, voxel_size_um=voxel_size, channel=channel)

@@ -206,8 +206,8 @@ def scan_stretch(task: "FinetuneTask", seed: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        `stretch`, `gain` in reconstruction loss over the PSF that was told, its `standard_error`
-        (the told one stays if the gain is not twice as large), and what was `tried`.
+        `stretch`, `gain` in reconstruction loss over the nominal PSF, its `standard_error` (the
+        nominal PSF stays if the gain is not twice as large), and what was `tried`.
     """
     model = task.model.eval()
     stretch = model.psf.log_stretch

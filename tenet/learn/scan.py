@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 #: Steps in which losses are followed downhill, and then on either side of the best.
 COARSE, FINE = 0.2, 0.1
 #: How far below and above the start it may lead; at the least a PSF is a little shorter than it is
-#: fitted for (`tenet.physics.psf.SPARE`), which tells on its loss.
+#: fitted for (`tenet.physics.psf.SPARE`), which affects the loss.
 LOWEST, HIGHEST = -0.5, 0.6
 #: How many standard errors better than the start something must be.
 SURE = 2.0

@@ -188,8 +188,8 @@ class TrainedModel:
         """
         if self.calibration is None:
             raise TenetError(
-                f"{self.folder} was never calibrated (it has no {THRESHOLD}): it cannot tell how "
-                "sure it is; give --tuning phantoms when training"
+                f"{self.folder} was never calibrated (it has no {THRESHOLD}): "
+                "uncertainty is not known; give --tuning phantoms when training"
             )
         if self.calibration.inside is None:
             raise TenetError(

@@ -9,8 +9,9 @@ NoiseKind = Literal["published", "consistent"]
 
 #: What iterations leave out of a PSF by default: little but the edges of its grid.
 LOST = 0.03
-#: What deconvolution begins from. One step takes most of it back, but what noise becomes in many
-#: steps depends on it: a tile's own mean would tell on voxels that are far from its border.
+#: First estimate of a deconvolution. One step removes most of its effect, but the effect on noise
+#: stays for many steps. A tile's own mean would therefore affect voxels that are far from the
+#: border of the tile.
 START = 0.05
 
 

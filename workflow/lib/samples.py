@@ -1,4 +1,4 @@
-"""The user's own stacks: rows of the sample table, and what commands are told of them.
+"""The user's own stacks: rows of the sample table, and options of commands.
 
 A path ``samples/NAME…`` stands for a sample where rules otherwise have the name of an experiment.
 """

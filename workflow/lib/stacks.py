@@ -24,7 +24,7 @@ def truth_option(
 
 
 def simulate_options(catalogue: Catalogue, experiment: str) -> list[str]:
-    """Give what the model is not told: the microscope, motion; and the parts and folds to make."""
+    """Give the true microscope and motion, which the model does not know, and parts and folds."""
     spec = catalogue.experiments[experiment]
     words = [*assignments(spec.get("microscope", {})), "--motion", str(spec.get("motion", 0))]
     if spec.get("no_noise"):

@@ -1,4 +1,4 @@
-# What TENET is compared with, on the same stacks and phantoms, told the same of the microscope:
+# Methods to compare TENET with, on the same stacks and phantoms, with the same nominal microscope:
 # Richardson-Lucy with total variation (tuned, and as the paper had it), CARE and Neuroclear.
 
 

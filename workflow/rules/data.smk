@@ -1,4 +1,4 @@
-# Raw stacks: from Zenodo, or simulated by a microscope that the models are not told of.
+# Raw stacks: from Zenodo, or simulated by a microscope other than the nominal one.
 
 
 checkpoint zenodo_manifest:

@@ -156,9 +156,9 @@ def _simulation(results: Path, experiment: str, phantom_set: str, record: Mappin
 
     told = said(hidden, different or ["NA"])
     if different:
-        told += f" (assumed {said(assumed, different)})"
+        told += f" (nominal {said(assumed, different)})"
     elif assumed:
-        told += " (as assumed)"
+        told += " (nominal)"
     words.append(f"hidden PSF: {told}")
     if record.get("motion_px"):
         words.append(f"planes shifted by {record['motion_px']:g} px (SD)")

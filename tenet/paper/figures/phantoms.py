@@ -53,7 +53,7 @@ class ShownPhantom:
 
 
 def fullest_slab(truth: NDArray[np.uint8], width: int = 40) -> slice:
-    """The slab along x with the most structure, `thickness` pixels thick."""
+    """The slab along x with the most structure, `width` pixels thick."""
     width = min(width, truth.shape[2])
     filled = np.convolve(truth.sum(axis=(0, 1), dtype=np.int64), np.ones(width), "valid")
     first = int(filled.argmax())

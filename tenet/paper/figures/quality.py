@@ -26,7 +26,7 @@ from tenet.paper.figures.tables import all_metrics, read_csv, shown_methods
 
 PHANTOMS = "quality"
 CONDITIONS = {
-    "matched": "as told",
+    "matched": "nominal",
     "na_low": "aperture − 20 %",
     "na_high": "aperture + 20 %",
     "noisy": "noise × 2",
@@ -72,8 +72,8 @@ def quality_figure(results: Path) -> Figure:
         [
             *_notes(table, labels),
             *budget_note(results, f"quality_{next(iter(labels))}"),
-            "All stacks are simulated: lines, rods and beads of 2 µm, seen by the microscope that "
-            "the models were told, or by another one.",
+            "All stacks are simulated: lines, rods and beads of 2 µm, taken by the nominal "
+            "microscope of the models, or by another microscope.",
         ]
     )
     page = Page(c + low + 0.55, note)
@@ -90,7 +90,7 @@ def quality_figure(results: Path) -> Figure:
     page.legend([method_handle(method) for method in methods], 0.9, b + tall + 0.42)
 
     if with_beads:
-        page.heading("c", c - 0.3, "2 µm beads, a microscope that the models were not told")
+        page.heading("c", c - 0.3, "2 µm beads, a microscope that is not the nominal one")
         values = all_metrics(results, "quality")
         for index, (quantity, (label, theory)) in enumerate(QUANTITIES.items()):
             axes = page.axes(1.5 + index * 1.42, c, 1.28, low)
