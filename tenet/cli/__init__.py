@@ -114,7 +114,9 @@ def main() -> None:
         print(f"tenet: no room on the disk ({one_line(error)}); free some", file=sys.stderr)
         raise SystemExit(2) from None
     except MemoryError as error:
-        print(f"tenet: no memory for it ({one_line(error)}); take less at once", file=sys.stderr)
+        print(
+            f"tenet: not enough memory ({one_line(error)}); process less at once", file=sys.stderr
+        )
         raise SystemExit(2) from None
 
 

@@ -22,7 +22,7 @@ Settings = Annotated[
 ]
 ExperimentsFolder = Annotated[
     Path,
-    typer.Option("--experiments", help="Folder of your experiments' JSON files: looked at first."),
+    typer.Option("--experiments", help="Folder of your experiments, searched first."),
 ]
 Out = Annotated[Path, typer.Option("--out", help="File or folder of the result.")]
 Seed = Annotated[

@@ -239,7 +239,7 @@ class _Tiled:
         if parts is None:
             raise TenetError(
                 f"no memory for a tile of {planes}×{rows}×{columns} voxels on "
-                f"{model.initial_psf.device}, and smaller ones make no sense: close other "
+                f"{model.initial_psf.device}, and smaller tiles cannot overlap: close other "
                 "programs, or use another device"
             )
         whole = np.zeros((len(self.channels), planes * self.scale, rows, columns), np.float32)

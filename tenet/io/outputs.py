@@ -54,17 +54,16 @@ def check_outputs(inputs: Iterable[Path], outputs: Sequence[Path]) -> None:
         for path, source, identity in sources:
             if (same is not None and same == identity) or source in (target, *target.parents):
                 raise TenetError(
-                    f"{output} would replace {path}, which it is made of: choose another folder "
-                    "or name"
+                    f"{output} would replace its source {path}: choose another folder or name"
                 )
             if target in source.parents:
                 raise TenetError(
-                    f"{output} would replace a folder that holds {path}: choose another"
+                    f"{output} would replace a folder that holds {path}: choose another folder"
                 )
         if target in seen:
             raise TenetError(
-                f"{output} is the result of two stacks of one name: rename one, or give them by "
-                "themselves, each with a folder of its own"
+                f"{output} is the result of two stacks of one name: rename a stack, or give "
+                "each result a folder of its own"
             )
         seen[target] = output
         check_replaceable(output, folder=output.suffix == ".zarr")

@@ -50,8 +50,8 @@ def regular_file(path: Path, *, most_bytes: int | None = None) -> int:
         raise TenetError(f"{path}: this is a device or a pipe, not a file; copy it to a file")
     if most_bytes is not None and found.st_size > most_bytes:
         raise TenetError(
-            f"{path}: {found.st_size / 2**20:.0f} MiB are too many for what this file should be "
-            f"(at most {most_bytes / 2**20:g} MiB); check the path"
+            f"{path}: the file has {found.st_size / 2**20:.0f} MiB, and such a file has at most "
+            f"{most_bytes / 2**20:g} MiB; check the path"
         )
     return found.st_size
 

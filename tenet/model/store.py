@@ -189,7 +189,7 @@ def is_trained(folder: Path, identity: str) -> bool:
             return False
         check_belongs(folder, *found.files)
     except TenetError as error:
-        print(f"{error}: it is trained anew, or from its checkpoint")
+        print(f"{error}: the model is trained anew, or from its checkpoint")
         return False
     say_finished(folder)
     return True
@@ -197,7 +197,7 @@ def is_trained(folder: Path, identity: str) -> bool:
 
 def say_finished(folder: Path) -> None:
     """Say that there is nothing to train, and how to train nevertheless."""
-    print(f"{folder} is finished: nothing to train; choose another folder, or delete it")
+    print(f"{folder} is finished: nothing to train; choose another folder, or delete this one")
 
 
 # Writing and reading ------------------------------------------------------------------------------

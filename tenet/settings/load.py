@@ -202,8 +202,8 @@ def _value(text: str, *, where: str) -> Any:
 
 def _at_odds(key: str) -> TenetError:
     return TenetError(
-        f"--set {short(key)}: another --set gives a whole of which this is a part, or the other "
-        "way round; give one of them"
+        f"--set {short(key)}: another --set gives the section of this key, or a key in this "
+        "section; give one of them"
     )
 
 
@@ -231,7 +231,7 @@ def _alternatives(content: Layers, section: str, path: Path) -> Layers:
 def _named(folder: Path, name: str) -> Path:
     """The file of a name: in a folder, or else among the installed files."""
     if not 0 < len(name) <= LONGEST_NAME or not name.isprintable() or Path(name).name != name:
-        raise TenetError(f"'{short(name)}' is not the name of an experiment: no folders, please")
+        raise TenetError(f"'{short(name)}' is not the name of an experiment: leave folders out")
     own, packaged = folder / f"{name}.json", PACKAGED / f"{name}.json"
     return packaged if packaged.exists() and not os.path.lexists(own) else own
 

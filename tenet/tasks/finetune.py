@@ -133,7 +133,7 @@ def _fitted(experiment: Experiment, stacks: Sequence[Stack]) -> Experiment:
     before, after = experiment.train_dataset.cropsize, fitted.train_dataset.cropsize
     if before != after:
         note(
-            f"crops are {after} fine voxels (z, y, x) where {before} were asked for: stacks are "
+            f"crops have {after} fine voxels (z, y, x) and not {before}, because the stacks are "
             "small"
         )
     return fitted

@@ -29,16 +29,16 @@ class Dataset(Section):
     )
     I: Annotated[int, Field(gt=0, le=10**7)] = Field(  # noqa: E741
         default=200,
-        description="Crops of an epoch.",
+        description="Number of crops in an epoch.",
     )
     mask: bool = Field(
         default=False, description="Whether boxes of the encoder's input are set to 0."
     )
     mask_size: ZYX = Field(
         default=(1, 10, 10),
-        description="Size of such a box along z, y and x, in raw planes and pixels.",
+        description="Size of a blanked box along z, y and x, in raw planes and pixels.",
     )
-    mask_num: Count = Field(default=0, description="Boxes in each crop.")
+    mask_num: Count = Field(default=0, description="Number of blanked boxes in each crop.")
 
 
 class PhantomDataset(Dataset):
@@ -46,11 +46,11 @@ class PhantomDataset(Dataset):
 
     margin: tuple[Count, Count, Count] = Field(
         default=(0, 0, 0),
-        description="What is simulated around a crop on each side along z, y and x, in fine "
-        "voxels, so that light comes from beyond its borders.",
+        description="Margin that is simulated around a crop on each side along z, y and x, in fine "
+        "voxels, because light comes from beyond the borders of a crop.",
     )
     low: Count = Field(default=0, description="Number of the first volume, counted from 0.")
-    high: Count = Field(default=16, description="Number after that of the last volume.")
+    high: Count = Field(default=16, description="Number of the last volume, plus 1.")
     augment: bool = Field(
         default=True, description="Whether crops are flipped and rotated at random."
     )
@@ -62,7 +62,7 @@ class PhantomDataset(Dataset):
 class PhantomValidation(PhantomDataset):
     """`pretrain_val_dataset`: crops of phantoms to validate on, the same in each epoch."""
 
-    seed: Seed = Field(default=0, description="What the validation crops follow from.")
+    seed: Seed = Field(default=0, description="Number that the validation crops follow from.")
 
 
 class RawDataset(Dataset):
@@ -71,22 +71,22 @@ class RawDataset(Dataset):
     folderpath: str = Field(
         default="",
         description="Folder of the raw stacks, for the Python classes of tenet.paper.legacy alone; "
-        "commands are given it.",
+        "commands have an option for the folder.",
     )
     augment: bool = Field(
         default=True, description="Whether crops are flipped and rotated at random."
     )
     normalisation: Literal["none", "minmax", "percentile"] = Field(
         default="minmax",
-        description="Raw intensities that become 0 and 1: those that are 0 and 1, the least and "
-        "the greatest, or robust percentiles.",
+        description="Raw intensities that become 0 and 1. none: 0 and 1; minmax: the least and the "
+        "greatest; percentile: robust percentiles.",
     )
 
 
 class RawValidation(Dataset):
     """`val_dataset`: crops of raw stacks to validate on, the same in each epoch."""
 
-    seed: Seed = Field(default=0, description="What the validation crops follow from.")
+    seed: Seed = Field(default=0, description="Number that the validation crops follow from.")
 
 
 class TestDataset(Section):

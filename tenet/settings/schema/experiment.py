@@ -38,7 +38,7 @@ class Experiment(Section):
         examples=["name of the file"],
         description="Name of the experiment, for messages and tables.",
     )
-    explanation: str = Field(default="", description="What the experiment is for, in one line.")
+    explanation: str = Field(default="", description="Purpose of the experiment, in one line.")
     pretrained_model: str = Field(
         default="",
         description="Name of the experiment whose pre-trained model fine-tuning starts from.",
@@ -70,7 +70,7 @@ class Experiment(Section):
         default=Vibration(), description="Ranges of the z-stack misalignment."
     )
     microscopes: Microscopes = Field(
-        default=Microscopes(), description="What pre-training images its phantoms with."
+        default=Microscopes(), description="Microscopes that blur the phantoms of pre-training."
     )
     train_loop: TrainLoop = Field(default=TrainLoop(), description="Fine-tuning on raw stacks.")
     align_params: AlignParams | None = Field(

@@ -109,7 +109,7 @@ class ModelParams(Section):
     res_axial: Positive = Field(description="Distance between planes of the raw stacks, in µm.")
     pZ: Thickness = Field(
         default=0,
-        description="Depth of what is seen below the cover slip, in µm (spherical aberration).",
+        description="Depth of the focus below the cover slip, in µm (spherical aberration).",
     )
     bet_z: Width = Field(
         default=5.0,
@@ -122,12 +122,12 @@ class ModelParams(Section):
     # noise
     poisson_weight: OpenFraction = Field(
         default=0.001,
-        description="Noise at first: its part that grows with the intensity (a of a·x + σ).",
+        description="Part of the noise at first that grows with the intensity (a of a·x + σ).",
     )
     sig_eps: OpenFraction = Field(
         default=0.001,
-        description="Noise at first: its part that does not (σ of a·x + σ), in intensities from 0 "
-        "to 1.",
+        description="Part of the noise at first without intensity (σ of a·x + σ), in intensities "
+        "from 0 to 1.",
     )
     noise: Literal["published", "consistent"] = Field(
         default="published",

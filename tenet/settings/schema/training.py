@@ -109,7 +109,7 @@ class TrainLoop(Optimisation):
 
     ewc: Literal[True] | None = Field(
         default=True,
-        description="Whether weights are held near those of pre-training; null: they are not.",
+        description="Whether weights are held near those of pre-training; null: no.",
     )
     adjust_luminance: bool = Field(
         default=False,

@@ -45,10 +45,10 @@ def test_enhancing_never_replaces_the_raw_stack(
             writer.add((0, 0, 0), np.random.default_rng(1).random((1, 8, 20, 20), np.float32))
     before = contents(tmp_path)
     words = ("enhance", raw, "--model", model, "--out", tmp_path, *options)
-    assert "which it is made of" in refused(monkeypatch, capsys, *words)
+    assert "would replace its source" in refused(monkeypatch, capsys, *words)
     monkeypatch.chdir(tmp_path)
     words = ("enhance", raw.name, "--model", model, "--out", ".", *options)
-    assert "which it is made of" in refused(monkeypatch, capsys, *words)
+    assert "would replace its source" in refused(monkeypatch, capsys, *words)
     assert contents(tmp_path) == before
 
 
@@ -74,7 +74,7 @@ def test_no_command_for_folders_replaces_raw_stacks(
         ("register", data, "--out", data),
         ("samples", "experiment", "--file", data / "0.ome.tif", "--out", data / "0.ome.tif"),
     ):
-        assert "which it is made of" in refused(monkeypatch, capsys, *words)
+        assert "would replace its source" in refused(monkeypatch, capsys, *words)
         assert contents(tmp_path) == before
 
 
@@ -90,5 +90,5 @@ def test_tables_do_not_replace_what_they_are_made_of(
         ("evaluate", "beads", "fig3_beads", "--predictions", tmp_path, "--rois", path,
          "--out", path, "--sweep", tmp_path / "sweep.csv"),
     ):  # fmt: skip
-        assert "which it is made of" in refused(monkeypatch, capsys, *words)
+        assert "would replace its source" in refused(monkeypatch, capsys, *words)
     assert path.read_text() == "experiment,value\na,1\n"

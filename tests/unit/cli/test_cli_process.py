@@ -127,4 +127,4 @@ def test_memory_that_is_short_ends_in_one_line(
         )  # fmt: skip
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
-    assert line.startswith("tenet: no memory for it")
+    assert line.startswith("tenet: not enough memory")

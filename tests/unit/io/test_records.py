@@ -68,7 +68,7 @@ def test_a_path_that_is_no_file(tmp_path: Path) -> None:
         "loop": "cannot be opened",
         "text": "no text in UTF-8",
         "list": "a JSON object is needed, and it holds a list",
-        "large": "8192 MiB are too many",
+        "large": "the file has 8192 MiB",
         "missing": "no such file",
         ".": "this is a folder",
         "n" * 300: "cannot be opened",

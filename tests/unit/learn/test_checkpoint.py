@@ -234,7 +234,9 @@ def test_a_finished_folder_is_left_as_it_is(
     commands[name](tmp_path)
     assert stamps(tmp_path) == before
     lines = capsys.readouterr().out.splitlines()
-    finished = f"{tmp_path} is finished: nothing to train; choose another folder, or delete it"
+    finished = (
+        f"{tmp_path} is finished: nothing to train; choose another folder, or delete this one"
+    )
     assert lines == [finished]
 
 

@@ -64,5 +64,5 @@ def test_stacks_and_folders_go_together(data: Path, tmp_path: Path) -> None:
 
 
 def test_results_never_replace_stacks(data: Path) -> None:
-    with pytest.raises(TenetError, match="which it is made of"):
+    with pytest.raises(TenetError, match="would replace its source"):
         FolderOfStacks(data).pairs(data)
