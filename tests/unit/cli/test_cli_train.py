@@ -47,7 +47,7 @@ def test_a_stack_smaller_than_a_crop(
     )
     words = ("finetune", experiment, "--pretrained", model, "--out", tmp_path / "out", "--data")
     assert not run(monkeypatch, *words, stack)
-    assert "crops are (18, 20, 20) fine voxels" in capsys.readouterr().err
+    assert "crops have (18, 20, 20) fine voxels" in capsys.readouterr().err
     least = tmp_path / "least.ome.tif"
     write_ome_tiff(least, np.zeros((2, 20, 20), np.uint16), (1.0, 0.31, 0.31))
     line = refused(monkeypatch, capsys, *words, stack, "--data", least)

@@ -219,7 +219,7 @@ def test_figure_2_shows_every_method_and_says_it_is_simulated(results: Path) -> 
         assert label in shown
     assert "TENET,\nnot fine-tuned" in shown
     assert "Simulated acquisitions, demo scale: 2 volumes of 61 × 48 × 48 voxels" in shown
-    assert "NA 0.25 (assumed NA 0.3)" in shown
+    assert "NA 0.25 (nominal NA 0.3)" in shown
     assert {"a", "b", "c", "d", "e"} <= set(shown.splitlines())
     no_empty_axes(figure)
     fits_the_page(figure)
