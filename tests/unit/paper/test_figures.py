@@ -266,7 +266,7 @@ def test_figure_3_compares_shape_with_theory_and_the_true_psf(results: Path) -> 
         assert label in shown
     assert "4.19 µm³" in shown
     assert "after: FWHM 4.45 µm" in shown  # the mean of both folds
-    assert "NA 0.6 (assumed NA 0.7)" in shown
+    assert "NA 0.6 (nominal NA 0.7)" in shown
     assert "Simulated acquisitions, demo scale: 3 volumes of 70 × 88 × 88 voxels" in shown
     no_empty_axes(figure)
     fits_the_page(figure)
