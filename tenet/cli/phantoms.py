@@ -154,7 +154,7 @@ def simulate(
     settings: Settings = None,
     experiments: ExperimentsFolder = EXPERIMENTS,
 ) -> None:
-    """Take simulated stacks of phantoms; --set params.NA=... makes another microscope of it."""
+    """Simulate raw stacks of phantoms. --set params.NA=... changes the microscope."""
     from tenet.tasks.simulate import simulate as simulated
 
     written = simulated(

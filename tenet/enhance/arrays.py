@@ -125,7 +125,7 @@ def enhance(
             device = "cuda" if torch.cuda.is_available() else "cpu"
         model = TrainedModel.load(Path(model), device=device, align=align)
     elif align is not None:
-        raise TenetError("align goes with the folder of a model: give it to TrainedModel.load")
+        raise TenetError("align is for the folder of a model: give align to TrainedModel.load")
     mismatch = voxel_size_mismatch(model.params, size_um)
     if mismatch:
         warnings.warn(f"{opened.path}: {mismatch}", stacklevel=2)

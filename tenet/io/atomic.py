@@ -86,7 +86,7 @@ def check_replaceable(path: Path, *, folder: bool = False) -> None:
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
-        return  # nothing is there, or writing will say why it cannot be
+        return  # the name is free, or writing reports the error
     if not (stat.S_ISDIR if folder else stat.S_ISREG)(mode):
         names = {stat.S_IFDIR: "a folder", stat.S_IFREG: "a file"}
         what = names.get(stat.S_IFMT(mode), "a device, pipe or socket")

@@ -38,6 +38,6 @@ def check_apart(out: Path, source: Path) -> None:
     for folder in (out, out / ALIGNMENT):
         if folder.exists() and source.exists() and folder.samefile(source):
             raise TenetError(
-                f"{out}: the training would write over {source}, which it goes on from: choose "
-                "another folder for --out"
+                f"{out}: the training would replace {source}, which the training starts from: "
+                "choose another folder for --out"
             )

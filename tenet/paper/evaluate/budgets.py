@@ -15,7 +15,7 @@ def budgets(
     rltv: Mapping[str, Any],
     baselines: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, str]:
-    """Say for each method of a table how it was trained or tuned.
+    """Describe the training or tuning of each method of a table.
 
     Parameters
     ----------

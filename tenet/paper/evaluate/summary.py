@@ -106,11 +106,11 @@ def summary_table(
         paper's number of TENET, CARE, Neuroclear, and of RLTV for `rltv_paper`: the IoU of all but
         TENET, taken at each image's best threshold, stands beside ``oracle_iou``; the bead
         measures, taken by the paper's definitions, stand beside both conditions. In the supplement
-        ``reference`` is the experiment of figure 3 on the beads that the ablations have. Of the
-        quality bench ``iou_gain`` is how much higher TENET's IoU is than that of a method, image by
-        image, in each condition and, of methods that have all, over all of them; experiments that
-        end in ``_as_published`` are methods there, see `published_as_method`.
-        ``note`` says why a cell is empty.
+        ``reference`` is the experiment of figure 3 on the beads that the ablations have. In the
+        quality bench ``iou_gain`` is TENET's IoU less that of a method, image by image, in each
+        condition, and over all conditions for methods that have all. Experiments that end in
+        ``_as_published`` are methods there; see `published_as_method`. ``note`` says why a cell is
+        empty.
 
     Raises
     ------

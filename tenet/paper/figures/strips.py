@@ -67,7 +67,7 @@ def scatter(axes: Axes, points: pd.DataFrame, *, along: str = "x", **looks: Any)
 
 @contextmanager
 def _same_every_time() -> Iterator[None]:
-    """Seaborn draws its jitter from NumPy's global state, which is given back as it was."""
+    """Seed NumPy's global state for the jitter of seaborn, and restore the state afterwards."""
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(0)  # noqa: NPY002
     try:

@@ -488,7 +488,7 @@ def test_the_model_that_a_training_reads_is_not_written_over(
     before = stamps(pretrained)
     (tmp_path / "link").symlink_to(pretrained)
     for out in (pretrained, tmp_path / "link", pretrained / ".." / pretrained.name):
-        with pytest.raises(TenetError, match="would write over"):
+        with pytest.raises(TenetError, match="would replace"):
             commands[name](out)
     assert stamps(pretrained) == before
 
