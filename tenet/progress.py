@@ -72,8 +72,9 @@ def shown(work: str, *, done: int = 0) -> Iterator[Meter]:
         task = bar.add_task(work, total=None, completed=done)
 
         def show(done: int, total: int, note: str | None = None) -> None:
-            words = None if note is None else f"{work}, {note}"
-            bar.update(task, completed=done, total=total, description=words)
+            if note is not None:  # above the bar, which would else have no room beside it
+                bar.console.print(f"{work}: {note}", markup=False, highlight=False, soft_wrap=True)
+            bar.update(task, completed=done, total=total)
 
         yield show
 
