@@ -237,21 +237,6 @@ def test_weights_are_averaged_with_a_decay_that_rises() -> None:
             torch.testing.assert_close(tensor, torch.full_like(tensor, value), msg=name)
 
 
-def test_a_checkpoint_that_counts_the_steps_of_the_average_is_gone_on_from(tmp_path: Path) -> None:
-    """As checkpoints were before timm averaged the weights."""
-    settings = {"ema_decay": 0.8}
-    uninterrupted, resumed = Easy(), Easy()
-    train(uninterrupted, plan(tmp_path / "whole", **settings))
-    with pytest.raises(KeyboardInterrupt):
-        train(Easy((3, 1)), plan(tmp_path, **settings))
-    state = load_tensors(tmp_path / CHECKPOINT)
-    state["average"] = {"n_averaged": torch.tensor(12), **state["average"]}
-    save_tensors(tmp_path / CHECKPOINT, state)
-    train(resumed, plan(tmp_path, **settings))
-    assert resumed.step == 4 * 2
-    assert differences(uninterrupted.model.state_dict(), resumed.model.state_dict()) == []
-
-
 def test_a_checkpoint_of_another_version_is_left_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
