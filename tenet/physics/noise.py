@@ -7,12 +7,6 @@ from torch import Tensor, nn
 
 NoiseKind = Literal["published", "consistent"]
 
-#: What iterations leave out of a PSF by default: little but the edges of its grid.
-LOST = 0.03
-#: What deconvolution begins from. One step takes most of it back, but what noise becomes in many
-#: steps depends on it: a tile's own mean would tell on voxels that are far from its border.
-START = 0.05
-
 
 class NoiseModel(nn.Module):
     """Signal-dependent Gaussian noise with learnable strength.
