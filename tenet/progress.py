@@ -16,6 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from tenet.errors import printable
 
@@ -59,8 +60,13 @@ def shown(work: str, *, done: int = 0) -> Iterator[Meter]:
         yield Lines(work, done)
         return
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        # Of a long name the beginning, so that there is room for the rest.
+        TextColumn(
+            "{task.description}",
+            markup=False,
+            table_column=Column(no_wrap=True, overflow="ellipsis", max_width=30),
+        ),
+        BarColumn(bar_width=None, table_column=Column(min_width=8, ratio=1)),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),

@@ -121,6 +121,14 @@ def test_a_long_note_leaves_room_for_the_bar_on_a_narrow_terminal() -> None:
     assert "400/20000" in text
 
 
+def test_a_long_name_leaves_room_for_the_bar_on_a_narrow_terminal() -> None:
+    work = f"enhancing {'2026-11-28_mouse12_' * 4}.ome.tif"
+    text = on_a_terminal(f"with shown({work!r}) as meter:\n    meter(40, 200)\n", columns=80)
+    assert "enhancing 2026" in text
+    assert "40/200" in text
+    assert "left" in text
+
+
 def on_a_terminal(code: str, columns: int = 120) -> str:
     """What a terminal of this width is shown on standard error."""
     ours, theirs = pty.openpty()
