@@ -51,6 +51,15 @@ def open_stack(
     ------
     TenetError
         If the file is missing, damaged, truncated or not a real-valued Z, Y, X stack.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> stack = tenet.open_stack("stack.tif")
+    >>> stack.zyx_shape, stack.voxel_size_um
+    ((6, 24, 20), (1.0, 0.31, 0.31))
+    >>> stack.read(z=slice(0, 2)).shape
+    (2, 24, 20)
     """
     path = Path(path)
     name = path.name.lower()

@@ -43,6 +43,14 @@ class TrainedModel:
         What held-out phantoms told of the model; None if the model was never calibrated.
     calibration_note : str or None
         In one line what stands in for a calibration that is missing or does not name its weights.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> model = tenet.TrainedModel.load("models/mine", device="cpu")
+    >>> model.params.scale, model.threshold
+    (3, 0.5)
+    >>> low_and_high = model.intensity_range(tenet.open_stack("stack.tif"))
     """
 
     folder: Path

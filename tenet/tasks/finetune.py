@@ -20,12 +20,12 @@ from tenet.tasks.training import training
 
 def fine_tune(
     experiment: Experiment,
-    pretrained: Path,
-    out: Path,
+    pretrained: str | Path,
+    out: str | Path,
     raw: RawStacks | None,
     *,
-    tuning: Path | None = None,
-    phantoms: Path | None = None,
+    tuning: str | Path | None = None,
+    phantoms: str | Path | None = None,
     mode: finetune.TrainMode = "old",
     align: bool | None = None,
     device: torch.device | str = "cpu",
@@ -37,13 +37,13 @@ def fine_tune(
     ----------
     experiment : Experiment
         The crops of its raw stacks are shrunk to what the stacks have room for.
-    pretrained, out : Path
+    pretrained, out : path
         Folders of the pre-trained model and of the new one.
     raw : RawStacks or None
         None: images are made from phantoms instead.
-    tuning : Path, optional
+    tuning : path, optional
         Folder of tuning phantoms; without them the model is not calibrated.
-    phantoms : Path, optional
+    phantoms : path, optional
         Folder of phantoms, for rehearsal and where there are no raw stacks.
     mode, align, seed
         As in `tenet.learn.finetune.finetune`.
@@ -55,7 +55,18 @@ def fine_tune(
     TenetError
         If the settings, model, stacks, phantoms or checkpoint cannot be used, or another process
         trains in `out`.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> from tenet.tasks.raw_stacks import RawStacks
+    >>> experiment = tenet.load_experiment("mine.json")
+    >>> raw = RawStacks(["raw.tif"])
+    >>> tenet.fine_tune(experiment, "models/pretrained", "models/tuned", raw)
     """
+    pretrained, out = Path(pretrained), Path(out)
+    tuning = None if tuning is None else Path(tuning)
+    phantoms = None if phantoms is None else Path(phantoms)
     device = torch.device(device)
     stacks, experiment = _opened(raw, experiment, pretrained)
     images = {

@@ -12,10 +12,10 @@ from tenet.tasks.training import training
 
 def pretrain(
     experiment: Experiment,
-    phantoms: Path,
-    out: Path,
+    phantoms: str | Path,
+    out: str | Path,
     *,
-    tuning: Path | None = None,
+    tuning: str | Path | None = None,
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> None:
@@ -25,11 +25,11 @@ def pretrain(
     ----------
     experiment : Experiment
         Settings, as of `load_experiment`.
-    phantoms : Path
+    phantoms : path
         Folder of the phantoms that are trained on.
-    out : Path
+    out : path
         Receives the model.
-    tuning : Path, optional
+    tuning : path, optional
         Folder of tuning phantoms; without them the model is not calibrated.
     device : torch.device or str
         Where to compute.
@@ -44,7 +44,16 @@ def pretrain(
     See Also
     --------
     tenet.learn.pretrain.pretrain : the training itself.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> experiment = tenet.load_experiment("mine.json")
+    >>> tenet.pretrain(experiment, "phantoms", "models/new")
+    PSF network fitted to its model: mean squared error ...
     """
+    phantoms, out = Path(phantoms), Path(out)
+    tuning = None if tuning is None else Path(tuning)
     with training(out):
         device = torch.device(device)
         model = pretraining.pretrain(experiment, phantoms, out, device=device, seed=seed)

@@ -22,7 +22,7 @@ class RawStacks:
 
     Attributes
     ----------
-    paths : sequence of Path
+    paths : sequence of path
         Stacks, and folders of stacks.
     rois : Path, optional
         Table of regions, which says which image is in which fold.
@@ -34,7 +34,7 @@ class RawStacks:
         Voxel size along z, y and x of all stacks, where it is not what their files say.
     """
 
-    paths: Sequence[Path]
+    paths: Sequence[str | Path]
     rois: Path | None = None
     fold: int | None = None
     channel: int | None = None
@@ -54,7 +54,7 @@ class RawStacks:
         TenetError
             If there is no stack, one cannot be read, or nothing says which to leave out.
         """
-        files = [file for path in self.paths for file in stack_files(path)]
+        files = [file for path in self.paths for file in stack_files(Path(path))]
         stacks = [
             open_stack(file, channel=self.channel, planes_are=self.planes_are) for file in files
         ]
