@@ -1372,6 +1372,38 @@ def test_stacks_for_fine_tuning_are_scaled_as_it_sees_them(
         hook.remove()
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_stacks_for_fine_tuning_are_scaled_in_its_precision(
+    precision: str,
+    pretrained: Path,
+    data: RawData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the precision in the settings of the pre-trained model."""
+    monkeypatch.setattr("tenet.networks.convolution.faster_in_float32", lambda device: False)
+    folder = tmp_path / "calibrated"
+    shutil.copytree(pretrained, folder)
+    (folder / "threshold.json").write_text(
+        '{"threshold": 0.3, "deconvolved_level": 0.6, "gain": 1.1}'
+    )
+    settings = tiny(
+        train_dataset={"normalisation": "percentile"}, train_loop={"precision": precision}
+    )
+    seen: set[torch.dtype] = set()
+
+    def note(module: nn.Module, _: Any, output: Any) -> None:
+        if isinstance(module, nn.Conv3d):
+            seen.add(output.dtype)
+
+    hook = nn.modules.module.register_module_forward_hook(note)
+    try:
+        raw_data(data.training[1:], settings, folder)
+    finally:
+        hook.remove()
+    assert seen == {getattr(torch, precision)}
+
+
 def test_inference_aligns_first_unless_told_not_to(pretrained: Path, aligned: Path) -> None:
     model, _ = load_model(aligned)
     image = np.random.default_rng(6).random((4, 16, 16), dtype=np.float32)
