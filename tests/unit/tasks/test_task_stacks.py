@@ -9,7 +9,7 @@ from tenet.errors import TenetError
 from tenet.io.writing import write_ome_tiff
 from tenet.paper.tasks.pairs import FolderOfStacks
 from tenet.tasks.enhance import Reading
-from tenet.tasks.training import RawStacks
+from tenet.tasks.raw_stacks import RawStacks
 
 
 @pytest.fixture
