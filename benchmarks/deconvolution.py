@@ -16,8 +16,7 @@ from torch.nn import functional
 
 import tenet.networks.convolution
 from tenet.model.tenet import TENET
-from tenet.physics.blur import BandLimitedBlur, StridedBlur, centred_planes
-from tenet.physics.noise import LOST
+from tenet.physics.blur import LOST, BandLimitedBlur, StridedBlur, centred_planes
 from tenet.physics.optics import psf_volume
 from tenet.physics.richardson_lucy import deconvolve
 from tenet.settings.load import load_experiment

@@ -16,6 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from tenet.errors import printable
 
@@ -59,8 +60,13 @@ def shown(work: str, *, done: int = 0) -> Iterator[Meter]:
         yield Lines(work, done)
         return
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        # Of a long name the beginning, so that there is room for the rest.
+        TextColumn(
+            "{task.description}",
+            markup=False,
+            table_column=Column(no_wrap=True, overflow="ellipsis", max_width=30),
+        ),
+        BarColumn(bar_width=None, table_column=Column(min_width=8, ratio=1)),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
@@ -72,8 +78,9 @@ def shown(work: str, *, done: int = 0) -> Iterator[Meter]:
         task = bar.add_task(work, total=None, completed=done)
 
         def show(done: int, total: int, note: str | None = None) -> None:
-            words = None if note is None else f"{work}, {note}"
-            bar.update(task, completed=done, total=total, description=words)
+            if note is not None:  # above the bar, which would else have no room beside it
+                bar.console.print(f"{work}: {note}", markup=False, highlight=False, soft_wrap=True)
+            bar.update(task, completed=done, total=total)
 
         yield show
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from tenet.errors import TenetError
-from tenet.io.folders import _SUFFIX, _inside, _names, stack_files, stack_name
+from tenet.io.folders import _SUFFIX, _inside, _names, is_stack, stack_files, stack_name
 from tenet.io.ome_zarr import is_zarr
 from tenet.io.open import open_stack
 from tenet.io.records import read_table
@@ -30,7 +30,7 @@ def every_stack(
     data : Path
         Folder of stacks, or of folders of stacks.
     out : Path
-        Folder of the results, laid out as `data` is.
+        Folder of the results, laid out as `data` is; inside of `data`, it is passed over.
     rois : Path, optional
         Table of regions: only images that it names.
     fold : int, optional
@@ -43,7 +43,8 @@ def every_stack(
     Raises
     ------
     TenetError
-        If there is no such stack, or no table says which images are in the fold.
+        If there is no such stack, there are stacks and folders side by side, or no table says which
+        images are in the fold.
 
     Examples
     --------
@@ -54,7 +55,7 @@ def every_stack(
         raise TenetError("--fold needs --rois, the table that says which image is in which fold")
     if not os.path.isdir(data):
         raise TenetError(f"{data} is not a folder")
-    folders = [] if is_zarr(data) else [f for f in _inside(data) if f.is_dir() and not is_zarr(f)]
+    folders = [] if is_zarr(data) else _folders_in(data, out)
     wanted = images_of(rois, fold) if rois is not None else None
     pairs = []
     for folder in folders or [data]:
@@ -66,6 +67,20 @@ def every_stack(
     if not pairs:
         raise TenetError(f"{data} holds none of the images that {rois} names")
     return pairs
+
+
+def _folders_in(data: Path, out: Path) -> list[Path]:
+    """Sub-folders of a folder, which holds no stacks beside them."""
+    inside = _inside(data)
+    results = out.resolve()
+    folders = [f for f in inside if f.is_dir() and not is_zarr(f) and f.resolve() != results]
+    stacks = [f for f in inside if is_stack(f)]
+    if folders and stacks:
+        raise TenetError(
+            f"{data} holds stacks ({stacks[0].name}, …) beside folders ({folders[0].name}, …): "
+            "give the stacks by name, or move them into a folder"
+        )
+    return folders
 
 
 # Folds --------------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ because Python has one name for the package and the function.
 """
 
 import sys
+from importlib import import_module
+from inspect import Signature, signature
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,16 @@ class _Enhance(ModuleType):
         from tenet.enhance.arrays import enhance
 
         return enhance(*args, **kwargs)
+
+    @property
+    def __signature__(self) -> Signature:
+        from tenet.enhance.arrays import enhance
+
+        return signature(enhance)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A module cannot be sent to another process; by its name it can.
+        return import_module, (self.__name__,)
 
 
 sys.modules[__name__].__class__ = _Enhance

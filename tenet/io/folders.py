@@ -30,6 +30,11 @@ def _names(path: Path) -> list[str]:
     return list(parts[inside[-1] :] if inside and not _SUFFIX.search(parts[-1]) else parts[-1:])
 
 
+def is_stack(path: Path) -> bool:
+    """Whether the name of a file, or the content of a folder, is that of a stack."""
+    return path.name.lower().endswith(_FILE_SUFFIXES) or is_zarr(path)
+
+
 def stack_files(path: Path) -> list[Path]:
     """List the stacks of a folder by name. Of a file or a Zarr, the list holds the path alone.
 
@@ -43,7 +48,7 @@ def stack_files(path: Path) -> list[Path]:
     if not path.is_dir() or is_zarr(path):
         return [path]
     inside = _inside(path)
-    files = [f for f in inside if f.name.lower().endswith(_FILE_SUFFIXES) or is_zarr(f)]
+    files = [f for f in inside if is_stack(f)]
     if not files:
         held = f"holds {len(inside)} other files or folders" if inside else "is empty"
         raise TenetError(

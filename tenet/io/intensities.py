@@ -146,7 +146,7 @@ class IntensityRange:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %"
+    return f"{float(f'{100 * share:.2g}'):g} %"  # two digits, and no power of ten for 100
 
 
 def warnings_of(range_: IntensityRange, segmented: float | None = None) -> list[str]:

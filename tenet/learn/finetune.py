@@ -65,10 +65,12 @@ def raw_data(
 ) -> RawData:
     """Raw stacks for fine-tuning, and for its validation, scaled for the pre-trained model.
 
-    Alignment comes before the encoder as in the fine-tuning itself; see `finetune`.
+    Alignment comes before the encoder, and networks run in the precision, as in the fine-tuning
+    itself; see `finetune`.
     """
     aligned = _with_alignment(experiment, align).align_params is not None
     model = TrainedModel.load(pretrained, device=device, align=None if aligned else False)
+    model.network.half_precision = experiment.train_loop.half_precision
     normalisation = experiment.train_dataset.normalisation
     ranges = {stack.path: model.intensity_range(stack, normalisation) for stack in stacks}
     return RawData(stacks, stacks, ranges)

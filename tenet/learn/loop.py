@@ -362,10 +362,8 @@ class _Run:
             raise ValueError("its history is not that of its epochs")
         for module, name in ((self.model, "model"), (self.average, "average")):
             if module is not None:
-                # Checkpoints of older versions count the steps of the average once more.
-                weights = {key: value for key, value in state[name].items() if key != "n_averaged"}
-                check_weights(module.state_dict(), weights, where=where)
-                module.load_state_dict(weights)
+                check_weights(module.state_dict(), state[name], where=where)
+                module.load_state_dict(state[name])
         check_weights(self._evaluated().state_dict(), state["best_weights"], where=where)
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])

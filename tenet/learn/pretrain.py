@@ -172,7 +172,6 @@ class Simulator:
         self.crops = PhantomCrops(
             volumes, (z, y, x), min_foreground=dataset.min_foreground, augment=dataset.augment
         )
-        self.seen_shape = (z, y, x)
         self.dataset, self.scale, self.noise = dataset, scale, noise
         self.microscopes = microscopes or Microscopes()
         self.motion = None if vibration is None else _motion_settings(vibration)

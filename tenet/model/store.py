@@ -186,6 +186,8 @@ def is_trained(folder: Path, identity: str) -> bool:
     try:
         found = read_provenance(folder)
         if not found.files or found.identity != digest_of(identity):
+            if (folder / MODEL).exists():
+                say_replaced(folder)
             return False
         check_belongs(folder, *found.files)
     except TenetError as error:
@@ -198,6 +200,11 @@ def is_trained(folder: Path, identity: str) -> bool:
 def say_finished(folder: Path) -> None:
     """Say that there is nothing to train, and how to train nevertheless."""
     print(f"{folder} is finished: nothing to train; choose another folder, or delete this one")
+
+
+def say_replaced(folder: Path) -> None:
+    """Say that a finished model is trained over, while there is time to end the training."""
+    print(f"{folder} holds a model of another version, other settings or data: it is replaced")
 
 
 # Writing and reading ------------------------------------------------------------------------------

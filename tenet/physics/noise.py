@@ -7,13 +7,6 @@ from torch import Tensor, nn
 
 NoiseKind = Literal["published", "consistent"]
 
-#: What iterations leave out of a PSF by default: little but the edges of its grid.
-LOST = 0.03
-#: First estimate of a deconvolution. One step removes most of its effect, but the effect on noise
-#: stays for many steps. A tile's own mean would therefore affect voxels that are far from the
-#: border of the tile.
-START = 0.05
-
 
 class NoiseModel(nn.Module):
     """Signal-dependent Gaussian noise with learnable strength.

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from tenet.networks.recording import replayed
-from tenet.physics.blur import BandLimitedBlur, StridedBlur
-from tenet.physics.noise import LOST, START
+from tenet.physics.blur import LOST, BandLimitedBlur, StridedBlur
 
+#: What deconvolution begins from. One step takes most of it back, but what noise becomes in many
+#: steps depends on it: a tile's own mean would tell on voxels that are far from its border.
+START = 0.05
 #: Fine voxels of a batch that is deconvolved on a GPU by replaying: with more the launches of its
 #: steps do not matter, but the memory does.
 MOST_REPLAYED = 2**24

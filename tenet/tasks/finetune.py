@@ -20,12 +20,12 @@ from tenet.tasks.training import training
 
 def fine_tune(
     experiment: Experiment,
-    pretrained: Path,
-    out: Path,
+    pretrained: str | Path,
+    out: str | Path,
     raw: RawStacks | None,
     *,
-    tuning: Path | None = None,
-    phantoms: Path | None = None,
+    tuning: str | Path | None = None,
+    phantoms: str | Path | None = None,
     mode: finetune.TrainMode = "old",
     align: bool | None = None,
     device: torch.device | str = "cpu",
@@ -39,13 +39,13 @@ def fine_tune(
     ----------
     experiment : Experiment
         Settings, as of `load_experiment`. Crops of raw stacks are shrunk to the size of the stacks.
-    pretrained, out : Path
+    pretrained, out : path
         Folders of the pre-trained model and of the new one.
     raw : RawStacks or None
         The raw stacks. With None, images are made from phantoms instead.
-    tuning : Path, optional
+    tuning : path, optional
         Folder of tuning phantoms; without them the model is not calibrated.
-    phantoms : Path, optional
+    phantoms : path, optional
         Folder of phantoms, for rehearsal, or for images if there are no raw stacks.
     mode, align, seed
         As in `tenet.learn.finetune.finetune`.
@@ -63,12 +63,14 @@ def fine_tune(
     >>> import tenet
     >>> from tenet.tasks.raw_stacks import RawStacks
     >>> experiment = tenet.load_experiment("mine")
-    >>> raw = RawStacks([Path("stacks")])
-    >>> models, phantoms = Path("models"), Path("phantoms")
-    >>> tenet.fine_tune(experiment, models / "mine", models / "fine", raw, phantoms=phantoms)
-    >>> tenet.TrainedModel.load(models / "fine").params.scale
+    >>> raw = RawStacks(["stacks"])
+    >>> tenet.fine_tune(experiment, "models/mine", "models/fine", raw, phantoms="phantoms")
+    >>> tenet.TrainedModel.load("models/fine").params.scale
     3
     """
+    pretrained, out = Path(pretrained), Path(out)
+    tuning = None if tuning is None else Path(tuning)
+    phantoms = None if phantoms is None else Path(phantoms)
     device = torch.device(device)
     stacks, experiment = _opened(raw, experiment, pretrained)
     images = {

@@ -12,10 +12,10 @@ from tenet.tasks.training import training
 
 def pretrain(
     experiment: Experiment,
-    phantoms: Path,
-    out: Path,
+    phantoms: str | Path,
+    out: str | Path,
     *,
-    tuning: Path | None = None,
+    tuning: str | Path | None = None,
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> None:
@@ -27,11 +27,11 @@ def pretrain(
     ----------
     experiment : Experiment
         Settings, as of `load_experiment`.
-    phantoms : Path
+    phantoms : path
         Folder of the phantoms to train on.
-    out : Path
+    out : path
         Folder for the model.
-    tuning : Path, optional
+    tuning : path, optional
         Folder of tuning phantoms; without them the model is not calibrated.
     device : torch.device or str
         Device to compute on.
@@ -51,12 +51,13 @@ def pretrain(
     --------
     >>> import tenet
     >>> experiment = tenet.load_experiment("mine")
-    >>> tenet.pretrain(experiment, Path("phantoms"), Path("models/pretrained"))
-    ... # doctest: +ELLIPSIS
-    PSF network fitted to its model: mean squared error 0.00...
+    >>> tenet.pretrain(experiment, "phantoms", "models/pretrained")
+    PSF network fitted to its model: mean squared error ...
     >>> tenet.TrainedModel.load("models/pretrained").params.scale
     3
     """
+    phantoms, out = Path(phantoms), Path(out)
+    tuning = None if tuning is None else Path(tuning)
     with training(out):
         device = torch.device(device)
         model = pretraining.pretrain(experiment, phantoms, out, device=device, seed=seed)

@@ -22,7 +22,7 @@ class RawStacks:
 
     Attributes
     ----------
-    paths : sequence of Path
+    paths : sequence of path
         Stacks, and folders of stacks.
     rois : Path, optional
         Table of regions, which says which image is in which fold.
@@ -35,12 +35,12 @@ class RawStacks:
 
     Examples
     --------
-    >>> raw = RawStacks([Path("stack.tif")])
+    >>> raw = RawStacks(["stack.tif"])
     >>> [stack.zyx_shape for stack in raw.open()]
     [(6, 24, 20)]
     """
 
-    paths: Sequence[Path]
+    paths: Sequence[str | Path]
     rois: Path | None = None
     fold: int | None = None
     channel: int | None = None
@@ -62,10 +62,10 @@ class RawStacks:
 
         Examples
         --------
-        >>> RawStacks([Path("stacks")], fold=0).open(test_images=["1"])[0].path
+        >>> RawStacks(["stacks"], fold=0).open(test_images=["1"])[0].path
         PosixPath('stacks/image2.tif')
         """
-        files = [file for path in self.paths for file in stack_files(path)]
+        files = [file for path in self.paths for file in stack_files(Path(path))]
         stacks = [
             open_stack(file, channel=self.channel, planes_are=self.planes_are) for file in files
         ]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import tenet
 from tenet.io.writing import write_ome_tiff
 from tenet.model.store import BINS, THRESHOLD
 from tenet.settings.load import PACKAGED, load_experiment
@@ -116,7 +117,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, phantom_folder: Path) -> Pa
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    failed, tried = doctest.testmod(import_module(name))
+    failed, tried = doctest.testmod(import_module(name), optionflags=doctest.ELLIPSIS)
     assert tried > 0
     assert failed == 0
 
@@ -134,3 +135,13 @@ def test_what_a_user_calls_has_an_example(module: str) -> None:
             if callable(part) and ">>> " not in (inspect.getdoc(part) or "")
         ]
     assert lacking == []
+
+
+@pytest.mark.parametrize("name", sorted({*tenet.__all__} - {"__version__", "TrainedModel"}))
+def test_public_functions_have_examples(name: str) -> None:
+    function = getattr(import_module(tenet._HOMES.get(name, "tenet.enhance.arrays")), name)
+    assert f">>> tenet.{name}(" in function.__doc__ or f"= tenet.{name}(" in function.__doc__
+
+
+def test_the_public_class_has_examples() -> None:
+    assert "tenet.TrainedModel.load(" in (tenet.TrainedModel.__doc__ or "")

@@ -3,6 +3,7 @@
 import itertools
 import os
 import pty
+import re
 import subprocess
 import sys
 
@@ -102,16 +103,41 @@ def test_a_name_with_a_line_break_stays_in_its_line(capsys: pytest.CaptureFixtur
 
 
 def test_a_terminal_gets_a_bar() -> None:
-    code = (
-        "from tenet.progress import shown\n"
+    text = on_a_terminal(
         "with shown('stack [red].tif') as meter:\n"
         "    for done in range(1, 4):\n"
         "        meter(done, 3, f'epoch {done}')\n"
     )
+    assert "stack [red].tif: epoch 3" in text
+    assert "3/3" in text
+
+
+def test_a_long_note_leaves_room_for_the_bar_on_a_narrow_terminal() -> None:
+    note = "epoch 2 of 100, training loss 0.1234, validation loss 0.2345"
+    text = on_a_terminal(
+        f"with shown('training') as meter:\n    meter(400, 20000, {note!r})\n", columns=80
+    )
+    assert f"training: {note}" in text
+    assert "400/20000" in text
+
+
+def test_a_long_name_leaves_room_for_the_bar_on_a_narrow_terminal() -> None:
+    work = f"enhancing {'2026-11-28_mouse12_' * 4}.ome.tif"
+    text = on_a_terminal(f"with shown({work!r}) as meter:\n    meter(40, 200)\n", columns=80)
+    assert "enhancing 2026" in text
+    assert "40/200" in text
+    assert "left" in text
+
+
+def on_a_terminal(code: str, columns: int = 120) -> str:
+    """What a terminal of this width is shown on standard error."""
     ours, theirs = pty.openpty()
-    environment = {**os.environ, "COLUMNS": "120", "TERM": "xterm"}
+    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
     process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=theirs, env=environment
+        [sys.executable, "-c", f"from tenet.progress import shown\n{code}"],
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        env=environment,
     )
     os.close(theirs)
     seen = b""
@@ -119,9 +145,7 @@ def test_a_terminal_gets_a_bar() -> None:
         seen += chunk
     os.close(ours)
     assert process.wait() == 0
-    text = seen.decode()
-    assert "stack [red].tif, epoch 3" in text
-    assert "3/3" in text
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.decode())
 
 
 def _read(file: int) -> bytes:

@@ -1,7 +1,11 @@
 """What `import tenet` offers: names that are imported when they are first used."""
 
+import copy
+import inspect
+import pickle
 import subprocess
 import sys
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,6 +13,7 @@ import numpy as np
 import pytest
 
 import tenet
+from tenet.enhance.arrays import enhance
 from tenet.enhance.enhance import enhance_array
 from tenet.errors import TenetError
 from tenet.io.intensities import normalise
@@ -70,6 +75,17 @@ def test_enhance_can_be_called_whatever_was_imported_before(first: str) -> None:
     first_line, second_line = done.stdout.splitlines()
     assert first_line == "an array of shape (1, 1) is no stack; give Z, Y, X"
     assert "none.tif" in second_line
+
+
+def test_enhance_goes_to_other_processes() -> None:
+    """As in ``pool.map(partial(tenet.enhance, model="models/cells"), files)``."""
+    sent = partial(tenet.enhance, model="models/cells")
+    assert pickle.loads(pickle.dumps(sent)).func is tenet.enhance
+    assert copy.deepcopy(sent).func is tenet.enhance
+
+
+def test_an_editor_is_shown_what_enhance_takes() -> None:
+    assert inspect.signature(tenet.enhance) == inspect.signature(enhance)
 
 
 def test_an_array_becomes_what_its_file_becomes(

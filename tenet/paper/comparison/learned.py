@@ -23,6 +23,7 @@ from tenet.model.store import (
     digest_of,
     phantoms_digest,
     say_finished,
+    say_replaced,
     stacks_digest,
 )
 from tenet.model.trained import TrainedModel
@@ -124,7 +125,10 @@ def _finished(
         _, record = kind.load(out, device)
     except TenetError:
         return None
-    return record if record["identity"] == identity else None
+    if record["identity"] == identity:
+        return record
+    say_replaced(out)
+    return None
 
 
 def run_baseline(

@@ -1,5 +1,6 @@
 """Which stacks there are, which a fold leaves out, and whether their voxels suit."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -58,12 +59,25 @@ def test_every_stack_of_a_folder_or_of_its_folders_has_its_result(folder: Path) 
     inner = data / "fold0"
     inner.mkdir()
     (data / "02.ome.tif").rename(inner / "02.ome.tif")
+    with pytest.raises(TenetError, match=r"data holds stacks \(00.ome.tif, …\) beside folders"):
+        every_stack(data, out)
+    for beside in stack_files(data):
+        beside.unlink()
     ((stack, target),) = every_stack(data, out)
     assert (stack.path, target) == (inner / "02.ome.tif", out / "fold0/02.ome.tif")
     with pytest.raises(TenetError, match="none of the images"):
         every_stack(data, out, folder / "rois.csv")
     with pytest.raises(TenetError, match="not a folder"):
         every_stack(folder / "rois.csv", out)
+
+
+def test_results_inside_of_a_folder_are_no_stacks_of_it(folder: Path) -> None:
+    data = folder / "data"
+    out = data / "enhanced"
+    before = every_stack(data, out)
+    out.mkdir()
+    shutil.copyfile(data / "00.ome.tif", out / "00.ome.tif")
+    assert [target for _, target in every_stack(data, out)] == [target for _, target in before]
 
 
 def test_images_of_a_fold(folder: Path) -> None:

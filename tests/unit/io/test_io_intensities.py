@@ -291,6 +291,8 @@ def test_doubtful_results_are_warned_of() -> None:
     assert "1.2 % of the voxels are saturated" in said
     (empty,) = warnings_of(plain, 0.0)
     assert "nearly nothing is segmented (0 % of the voxels)" in empty
+    (whole,) = warnings_of(plain, 0.998)
+    assert whole.startswith("100 % of the voxels are segmented")
     (full,) = warnings_of(plain, 0.6)
     assert "60 % of the voxels are segmented" in full
 

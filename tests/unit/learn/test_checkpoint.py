@@ -1,5 +1,6 @@
 """What becomes of a training that is stopped anywhere: the same command ends it, to the bit."""
 
+import json
 import math
 import os
 import resource
@@ -26,7 +27,15 @@ from tenet.io.open import open_stack
 from tenet.io.writing import write_ome_tiff
 from tenet.learn.align import ALIGNMENT
 from tenet.learn.loop import CHECKPOINT, Plan, train
-from tenet.model.store import HISTORY, MODEL, PSF_TABLE, THRESHOLD, load_tensors, save_tensors
+from tenet.model.store import (
+    HISTORY,
+    MODEL,
+    PROVENANCE,
+    PSF_TABLE,
+    THRESHOLD,
+    load_tensors,
+    save_tensors,
+)
 from tenet.paper.tasks.baselines import train_baseline
 from tenet.settings.schema import Experiment, Optimisation, parse_experiment
 from tenet.tasks.align import train_alignment
@@ -257,6 +266,23 @@ def test_another_seed_or_other_phantoms_train_anew(
     before = load_tensors(folder / MODEL)["encoder.stem.weight"]
     pretrain(others, folder, seed=1)
     assert not torch.equal(load_tensors(folder / MODEL)["encoder.stem.weight"], before)
+
+
+@pytest.mark.parametrize(("name", "record"), [("pretrain", PROVENANCE), ("care", "settings.json")])
+def test_a_finished_model_of_another_version_is_replaced_with_a_line(
+    name: str,
+    record: str,
+    commands: dict[str, Command],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    commands[name](tmp_path)
+    assert "holds a model" not in capsys.readouterr().out
+    content = json.loads((tmp_path / record).read_text())
+    (tmp_path / record).write_text(json.dumps({**content, "identity": "0" * 64}))
+    commands[name](tmp_path)
+    said = f"{tmp_path} holds a model of another version, other settings or data: it is replaced"
+    assert capsys.readouterr().out.splitlines()[0] == said
 
 
 def test_a_finished_model_keeps_the_checkpoint_of_another_training(

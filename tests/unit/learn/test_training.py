@@ -237,21 +237,6 @@ def test_weights_are_averaged_with_a_decay_that_rises() -> None:
             torch.testing.assert_close(tensor, torch.full_like(tensor, value), msg=name)
 
 
-def test_a_checkpoint_that_counts_the_steps_of_the_average_is_gone_on_from(tmp_path: Path) -> None:
-    """As checkpoints were before timm averaged the weights."""
-    settings = {"ema_decay": 0.8}
-    uninterrupted, resumed = Easy(), Easy()
-    train(uninterrupted, plan(tmp_path / "whole", **settings))
-    with pytest.raises(KeyboardInterrupt):
-        train(Easy((3, 1)), plan(tmp_path, **settings))
-    state = load_tensors(tmp_path / CHECKPOINT)
-    state["average"] = {"n_averaged": torch.tensor(12), **state["average"]}
-    save_tensors(tmp_path / CHECKPOINT, state)
-    train(resumed, plan(tmp_path, **settings))
-    assert resumed.step == 4 * 2
-    assert differences(uninterrupted.model.state_dict(), resumed.model.state_dict()) == []
-
-
 def test_a_checkpoint_of_another_version_is_left_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -1385,6 +1370,38 @@ def test_stacks_for_fine_tuning_are_scaled_as_it_sees_them(
             assert ("AlignmentNet" in seen) == (align is None and settings is aligns)
     finally:
         hook.remove()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_stacks_for_fine_tuning_are_scaled_in_its_precision(
+    precision: str,
+    pretrained: Path,
+    data: RawData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the precision in the settings of the pre-trained model."""
+    monkeypatch.setattr("tenet.networks.convolution.faster_in_float32", lambda device: False)
+    folder = tmp_path / "calibrated"
+    shutil.copytree(pretrained, folder)
+    (folder / "threshold.json").write_text(
+        '{"threshold": 0.3, "deconvolved_level": 0.6, "gain": 1.1}'
+    )
+    settings = tiny(
+        train_dataset={"normalisation": "percentile"}, train_loop={"precision": precision}
+    )
+    seen: set[torch.dtype] = set()
+
+    def note(module: nn.Module, _: Any, output: Any) -> None:
+        if isinstance(module, nn.Conv3d):
+            seen.add(output.dtype)
+
+    hook = nn.modules.module.register_module_forward_hook(note)
+    try:
+        raw_data(data.training[1:], settings, folder)
+    finally:
+        hook.remove()
+    assert seen == {getattr(torch, precision)}
 
 
 def test_inference_aligns_first_unless_told_not_to(pretrained: Path, aligned: Path) -> None:

@@ -343,7 +343,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "device": (lambda path: (path.unlink(), path.symlink_to("/dev/zero")), "a device or a pipe"),
     "loop": (lambda path: (path.unlink(), path.symlink_to(path)), "cannot be opened"),
     "missing": (lambda path: path.unlink(), "no weights at"),
-    "large": (lambda path: os.truncate(path, 17 * 2**30), "MiB are too many"),
+    "large": (lambda path: os.truncate(path, 17 * 2**30), "such a file has at most"),
 }
 
 

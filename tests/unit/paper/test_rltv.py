@@ -22,7 +22,7 @@ from tenet.physics.optics import Optics, gibson_lanni, psf_volume
 
 ISOTROPIC = (0.1, 0.1, 0.1)
 DENDRITE_VOXEL_UM = (0.125, 0.12, 0.12)
-DENDRITE = Path(__file__).parents[3] / "shared" / "data" / "dendrite_two_photon.tif"
+DENDRITE = Path(__file__).parents[4] / "shared" / "data" / "dendrite_two_photon.tif"
 
 
 def gaussian_psf(zyx_shape, sigma_zyx):

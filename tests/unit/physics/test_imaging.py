@@ -11,9 +11,9 @@ from torch import Tensor
 from tenet.errors import TenetError
 from tenet.model.tenet import TENET
 from tenet.physics.blur import BandLimitedBlur, StridedBlur, centred_planes, lookup_blur
-from tenet.physics.noise import START, NoiseModel
+from tenet.physics.noise import NoiseModel
 from tenet.physics.optics import lookup_padding, psf_volume
-from tenet.physics.richardson_lucy import deconvolve, saturated
+from tenet.physics.richardson_lucy import START, deconvolve, saturated
 from tenet.settings.load import load_experiment
 from tenet.settings.schema import parse_params
 

@@ -172,6 +172,13 @@ def test_a_setting_without_effect_retrains_nothing(experiments, section, changed
         ("train_dataset", {"I": 7}),
         ("test_dataset", {"test_images": ["00"]}),
         ("vibration", {"max_step": 70}),
+        # Of the pre-training, what a rehearsal does again on phantoms.
+        ("pretrain_loop", {"loss_fnx": "mse"}),
+        ("pretrain_loop", {"loss_fnz": "mse"}),
+        ("pretrain_loop", {"weight_x": 0.5}),
+        ("pretrain_loop", {"weight_z": 0.5}),
+        ("pretrain_loop", {"is_vibrate": True}),
+        ("pretrain_loop", {"n_epochs": 7}),
     ],
 )
 def test_a_setting_with_an_effect_retrains(experiments, section, changed):
