@@ -8,8 +8,9 @@ from torch import Tensor
 from tenet.networks.recording import replayed
 from tenet.physics.blur import LOST, BandLimitedBlur, StridedBlur
 
-#: What deconvolution begins from. One step takes most of it back, but what noise becomes in many
-#: steps depends on it: a tile's own mean would tell on voxels that are far from its border.
+#: First estimate of a deconvolution. One step removes most of its effect, but the effect on noise
+#: stays for many steps. A tile's own mean would therefore affect voxels that are far from the
+#: border of the tile.
 START = 0.05
 #: Fine voxels of a batch that is deconvolved on a GPU by replaying: with more the launches of its
 #: steps do not matter, but the memory does.
