@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from tenet.errors import TenetError
-from tenet.io.folders import _SUFFIX, _inside, _names, is_stack, stack_files, stack_name
+from tenet.io.folders import STACK_SUFFIX, is_stack, listed, path_names, stack_files, stack_name
 from tenet.io.ome_zarr import is_zarr
 from tenet.io.open import open_stack
 from tenet.io.records import read_table
@@ -71,7 +71,7 @@ def every_stack(
 
 def _folders_in(data: Path, out: Path) -> list[Path]:
     """Sub-folders of a folder, which holds no stacks beside them."""
-    inside = _inside(data)
+    inside = listed(data)
     results = out.resolve()
     folders = [f for f in inside if f.is_dir() and not is_zarr(f) and f.resolve() != results]
     stacks = [f for f in inside if is_stack(f)]
@@ -94,7 +94,7 @@ def image_number(path: Path) -> int:
     >>> image_number(Path("beads/image07.tif"))
     7
     """
-    digits = re.search(r"(\d+)$", _SUFFIX.sub("", _names(path)[0]))
+    digits = re.search(r"(\d+)$", STACK_SUFFIX.sub("", path_names(path)[0]))
     if digits is None:
         raise TenetError(f"{path}: its name does not end with the number of the image")
     return int(digits.group())

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from tenet.enhance.enhance import psf_before_and_after
 from tenet.enhance.views import (
-    _GAP,
     COLOURS,
+    GAP,
     STYLE,
     Source,
-    _extent_um,
     bar_length_um,
+    extent_um,
     mips,
     orthogonal_views,
     save,
@@ -156,8 +156,8 @@ def sheet(
     raw = mips(before, voxel_size_um=voxel_size_um)
     shape = mips(after, (0,), voxel_size_um=fine_voxel_size_um)
     light = mips(after, (0, 1), voxel_size_um=fine_voxel_size_um)
-    height_um, width_um = _extent_um(raw)
-    margin_um = raw.xz.shape[0] * voxel_size_um[0] + _GAP * max(height_um, width_um)
+    height_um, width_um = extent_um(raw)
+    margin_um = raw.xz.shape[0] * voxel_size_um[0] + GAP * max(height_um, width_um)
     views_inches = 4.2 * (height_um + margin_um) / (width_um + margin_um)
     views_inches = min(max(views_inches, 1.5), 12.0)
     figure = Figure(figsize=(13, views_inches + 4.6), layout="constrained")

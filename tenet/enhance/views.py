@@ -247,7 +247,7 @@ def scale_bar(axes: Axes, length_um: float | None = None) -> float:
 
 
 #: Space between the three views, as a share of the larger side of xy.
-_GAP = 0.03
+GAP = 0.03
 
 
 def orthogonal_views(
@@ -261,9 +261,9 @@ def orthogonal_views(
     """Draw xy, with xz under it and yz beside it, all in one system of axes and at one scale."""
     z_um, y_um, x_um = projections.voxel_size_um
     limits = limits or projections.limits
-    height, width = _extent_um(projections)
+    height, width = extent_um(projections)
     depth = projections.xz.shape[0] * z_um
-    gap = _GAP * max(height, width)
+    gap = GAP * max(height, width)
     drawn = show_view(
         axes, projections.xy, (y_um, x_um), limits=limits, colours=colours, title=title, bar=True
     )
@@ -284,7 +284,7 @@ def orthogonal_views(
     return drawn
 
 
-def _extent_um(projections: Projections) -> tuple[float, float]:
+def extent_um(projections: Projections) -> tuple[float, float]:
     """Height and width of the xy view in µm."""
     rows, columns = projections.xy.shape
     return rows * projections.voxel_size_um[1], columns * projections.voxel_size_um[2]

@@ -10,7 +10,7 @@ from tenet.io.stack import Stack, check_voxel_size
 from tenet.types import VoxelSize
 
 _FILE_SUFFIXES = (".tif", ".tiff", ".btf", ".npy", ".nd2", ".zarr.zip", ".ozx")
-_SUFFIX = re.compile(
+STACK_SUFFIX = re.compile(
     r"(\.ome)?(\.tiff?|\.btf|\.npy|\.nd2|\.zarr|\.zarr\.zip|\.ozx)$", re.IGNORECASE
 )
 
@@ -20,14 +20,16 @@ def stack_name(path: Path) -> str:
 
     An image inside an OME-Zarr is named after both: ``03.zarr/1`` is 03_1.
     """
-    return "_".join([_SUFFIX.sub("", name) for name in _names(path)])
+    return "_".join([STACK_SUFFIX.sub("", name) for name in path_names(path)])
 
 
-def _names(path: Path) -> list[str]:
+def path_names(path: Path) -> list[str]:
     """Names of the stack's file or folder, and of the groups inside it that lead to the image."""
     parts = Path(os.path.abspath(path)).parts  # "." and "x/.." have a name too
     inside = [k for k, part in enumerate(parts) if part.lower().endswith(".zarr")]
-    return list(parts[inside[-1] :] if inside and not _SUFFIX.search(parts[-1]) else parts[-1:])
+    return list(
+        parts[inside[-1] :] if inside and not STACK_SUFFIX.search(parts[-1]) else parts[-1:]
+    )
 
 
 def is_stack(path: Path) -> bool:
@@ -47,7 +49,7 @@ def stack_files(path: Path) -> list[Path]:
         raise TenetError(f"{path}: no such folder or file; check the path")
     if not path.is_dir() or is_zarr(path):
         return [path]
-    inside = _inside(path)
+    inside = listed(path)
     files = [f for f in inside if is_stack(f)]
     if not files:
         held = f"holds {len(inside)} other files or folders" if inside else "is empty"
@@ -64,7 +66,7 @@ def stack_files(path: Path) -> list[Path]:
     return files
 
 
-def _inside(folder: Path) -> list[Path]:
+def listed(folder: Path) -> list[Path]:
     """List the files and folders in a folder by name, without hidden files."""
     try:
         return sorted(f for f in folder.iterdir() if not f.name.startswith("."))

@@ -173,11 +173,11 @@ class Level(nn.Module):
         hidden = self.enter(F.relu(self.down(F.max_pool3d(x, self.pool))))
         hidden = self.after(self.deeper(self.attention(self.before(hidden))))
         # The 1³ convolution commutes with the interpolation and is cheaper before it.
-        hidden = _upsample(self.up(hidden), self.pool)
+        hidden = upsample(self.up(hidden), self.pool)
         return x + F.relu(hidden, inplace=True)
 
 
-def _upsample(x: Tensor, factors: Triple) -> Tensor:
+def upsample(x: Tensor, factors: Triple) -> Tensor:
     """Trilinear upsampling by whole factors, voxel centres aligned."""
     size = [n * factor for n, factor in zip(x.shape[2:], factors, strict=True)]
     # Back to half precision, where autocast on the CPU leaves it.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tenet.errors import TenetError
-from tenet.networks.blocks import Level, SelfAttention, _upsample, blocks
+from tenet.networks.blocks import Level, SelfAttention, blocks, upsample
 from tenet.networks.convolution import Conv
 from tenet.networks.encoder import Encoded, Encoder
 
@@ -68,7 +68,7 @@ class JNet(Encoder):
         return nn.Sequential(*blocks(channels, n_blocks, dropout), Conv(channels, 1, 3))
 
     def encode(self, image: Tensor, estimate: Tensor | None = None) -> Encoded:  # noqa: D102
-        fine = _upsample(image, (self.scale, 1, 1))
+        fine = upsample(image, (self.scale, 1, 1))
         if estimate is not None:
             fine = torch.cat([fine, estimate], dim=1)
         fine = fine.contiguous(memory_format=torch.channels_last_3d)

@@ -29,7 +29,8 @@ def check_value(name: str, value: float, low: float, high: float = math.inf) -> 
         raise TenetError(f"phantom setting {name} is {value}: must be {bounds}")
 
 
-def _check_range(name: str, bounds: tuple[float, float], low: float) -> None:
+def check_range(name: str, bounds: tuple[float, float], low: float) -> None:
+    """Refuse a range that falls, or begins below `low`."""
     if len(bounds) != 2 or not low <= bounds[0] <= bounds[1] < math.inf:
         raise TenetError(
             f"phantom setting {name} is {bounds}: give the smallest and the largest, "

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from tenet.data.phantoms.checks import MOST_OBJECTS, _check_range, check_shape, check_value
+from tenet.data.phantoms.checks import MOST_OBJECTS, check_range, check_shape, check_value
 from tenet.data.phantoms.objects import (
+    Deformation,
     DrawnPhantom,
-    _Deformation,
-    _draw_brightness,
-    _object_voxels,
-    _paint,
+    draw_brightness,
+    object_voxels,
+    paint,
 )
 from tenet.errors import TenetError
 from tenet.types import Range, Triple
@@ -87,11 +87,11 @@ class TrainingPhantomSettings:
 
     def __post_init__(self) -> None:
         check_shape(self.zyx_shape)
-        _check_range("n_objects", self.n_objects, 0)
+        check_range("n_objects", self.n_objects, 0)
         check_value("n_objects", self.n_objects[1], 0, MOST_OBJECTS)
-        _check_range("line_length", self.line_length, 1)
-        _check_range("solid_radius", self.solid_radius, 1)
-        _check_range("line_thickness", self.line_thickness, 1)
+        check_range("line_length", self.line_length, 1)
+        check_range("solid_radius", self.solid_radius, 1)
+        check_range("line_thickness", self.line_thickness, 1)
         check_value("line_fraction", self.line_fraction, 0, 1)
         check_value("line_bend_deg", self.line_bend_deg, 0, 180)
         check_value("elastic_spacing", self.elastic_spacing, 1)
@@ -147,7 +147,7 @@ class AnglePhantomSettings:
     def __post_init__(self) -> None:
         check_shape(self.zyx_shape)
         check_value("n_lines", self.n_lines, 0, MOST_OBJECTS)
-        _check_range("line_length", self.line_length, 1)
+        check_range("line_length", self.line_length, 1)
         check_value("line_thickness", self.line_thickness, 1)
         check_value("brightness_log_sd", self.brightness_log_sd, 0)
         if isinstance(self.angle_deg, str):
@@ -265,16 +265,16 @@ def draw_training_phantom(
         else:
             solid, bend = ("ball", "octahedron", "box")[rng.integers(3)], 0.0
             extents = np.full(3, 2 * rng.uniform(*settings.solid_radius))
-        voxels = _object_voxels(
+        voxels = object_voxels(
             solid,
             extents / 2,
-            _Deformation(bend, settings.elastic_sigma, settings.elastic_spacing),
+            Deformation(bend, settings.elastic_sigma, settings.elastic_spacing),
             Rotation.random(rng=rng).as_matrix(),
             rng.uniform(0.0, settings.zyx_shape) - 0.5,
             settings.zyx_shape,
             rng,
         )
-        _paint(canvas, voxels, _draw_brightness(settings.brightness_log_sd, rng))
+        paint(canvas, voxels, draw_brightness(settings.brightness_log_sd, rng))
     return _finish(canvas, settings.zyx_shape, {"n_objects": n_objects})
 
 
@@ -310,16 +310,16 @@ def draw_angle_phantom(settings: AnglePhantomSettings, rng: np.random.Generator)
         # The axes X, Y, Z of SciPy are our z, y, x: a roll about the line, which lies along z;
         # a tilt away from z; a turn about z.
         rotation = Rotation.from_euler("XZX", [azimuth, polar, roll], degrees=True)
-        voxels = _object_voxels(
+        voxels = object_voxels(
             "box",
             extents / 2,
-            _Deformation(),
+            Deformation(),
             rotation.as_matrix(),
             rng.uniform(0.0, settings.zyx_shape) - 0.5,
             settings.zyx_shape,
             rng,
         )
-        _paint(canvas, voxels, _draw_brightness(settings.brightness_log_sd, rng))
+        paint(canvas, voxels, draw_brightness(settings.brightness_log_sd, rng))
     return _finish(canvas, settings.zyx_shape, {"n_objects": settings.n_lines})
 
 
@@ -388,7 +388,7 @@ def draw_beads_phantom(settings: BeadsPhantomSettings, rng: np.random.Generator)
             for s, c, step in zip(box, centre, size_um, strict=True)
         ]
         z2, y2, x2 = np.meshgrid(*squares, indexing="ij", sparse=True)
-        brightness = _draw_brightness(settings.brightness_log_sd, rng)
+        brightness = draw_brightness(settings.brightness_log_sd, rng)
         canvas[box][z2 + y2 + x2 <= radius_um**2] = brightness
     attributes = {"n_objects": settings.n_beads, "centres_zyx": centres.tolist()}
     return _finish(canvas, settings.zyx_shape, attributes)

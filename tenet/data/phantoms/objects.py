@@ -42,7 +42,7 @@ _SOLIDS: dict[str, Callable[[NDArray[np.float32]], NDArray[np.bool_]]] = {
 }
 
 
-class _Deformation(NamedTuple):
+class Deformation(NamedTuple):
     """Bend by an angle (rad) between the ends of the first axis, then random displacements."""
 
     bend: float = 0.0
@@ -50,10 +50,10 @@ class _Deformation(NamedTuple):
     elastic_spacing: float = 30.0
 
 
-def _object_voxels(
+def object_voxels(
     solid: str,
     half_extents: NDArray[np.floating[Any]],
-    deformation: _Deformation,
+    deformation: Deformation,
     rotation: NDArray[np.floating[Any]],
     centre_zyx: NDArray[np.floating[Any]],
     zyx_shape: Triple,
@@ -152,11 +152,13 @@ def _cubic_b_splines(
     return matrix
 
 
-def _draw_brightness(log_sd: float, rng: np.random.Generator) -> np.float32:
+def draw_brightness(log_sd: float, rng: np.random.Generator) -> np.float32:
+    """Draw the brightness of an object, min(1, exp(N(0, `log_sd`²)))."""
     return np.float32(min(1.0, math.exp(rng.normal(0.0, log_sd))))
 
 
-def _paint(canvas: NDArray[np.float32], voxels: NDArray[np.intp], brightness: np.float32) -> None:
+def paint(canvas: NDArray[np.float32], voxels: NDArray[np.intp], brightness: np.float32) -> None:
+    """Raise voxels of a canvas, given by flat index, to the brightness of an object."""
     canvas[voxels] = np.maximum(canvas[voxels], brightness)
 
 

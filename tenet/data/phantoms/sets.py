@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tenet.data.phantoms.objects import PhantomSettings
-from tenet.data.phantoms.store import SUFFIX, Phantom, _phantom_files, open_phantom, save_phantom
+from tenet.data.phantoms.store import SUFFIX, Phantom, open_phantom, phantom_files, save_phantom
 from tenet.errors import TenetError
 from tenet.interruption import end_with_parent
 from tenet.io.atomic import save_json, writing
@@ -90,7 +90,7 @@ def generate_set(
     out_folder = Path(out_folder)
     digits = max(2, len(str(count - 1)))
     paths = [out_folder / f"{index:0{digits}d}{SUFFIX}" for index in range(count)]
-    strangers = set(_phantom_files(out_folder)) - set(paths)
+    strangers = set(phantom_files(out_folder)) - set(paths)
     if strangers:
         raise TenetError(
             f"{out_folder} holds {min(strangers).name}, which is not of this set of {count}: "

@@ -245,7 +245,7 @@ def open_phantoms(folder: Path | str) -> list[Phantom]:
     ['00.zarr.zip', '01.zarr.zip', '02.zarr.zip']
     """
     folder = Path(folder)
-    paths = _phantom_files(folder)
+    paths = phantom_files(folder)
     if not paths:
         if any(folder.glob("*.npz")):
             raise TenetError(f"{folder} holds .npz files only: import them as phantoms first")
@@ -318,7 +318,8 @@ def import_phantoms(
     return phantoms
 
 
-def _phantom_files(folder: Path) -> list[Path]:
+def phantom_files(folder: Path) -> list[Path]:
+    """List the phantoms of a folder by name."""
     return sorted(p for p in folder.glob(f"*{SUFFIX}") if not p.name.startswith("."))
 
 

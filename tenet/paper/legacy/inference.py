@@ -78,7 +78,8 @@ class Evaluation(TypedDict):
     table: pd.DataFrame
 
 
-def _evaluation(rows: Sequence[dict[str, Any]], quantity: str, threshold: float) -> Evaluation:
+def evaluation_of(rows: Sequence[dict[str, Any]], quantity: str, threshold: float) -> Evaluation:
+    """Means and spread of one number for each stack."""
     table = pd.DataFrame(rows)
     values = table[quantity]
     return {

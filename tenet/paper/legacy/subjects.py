@@ -14,7 +14,7 @@ from tenet.errors import TenetError
 from tenet.metrics.segmentation import average_precision, dice, iou
 from tenet.metrics.shapes import measure_bead
 from tenet.paper.evaluate.beads import Region, bead_region, read_rois
-from tenet.paper.legacy.inference import Evaluation, Inference, Result, _evaluation
+from tenet.paper.legacy.inference import Evaluation, Inference, Result, evaluation_of
 
 
 class BeadsInference(Inference):
@@ -78,7 +78,7 @@ class BeadsInference(Inference):
                 rows.append(row)
         if not rows:
             raise TenetError("there is no bead to measure: no result, or none of them in the ROIs")
-        return _evaluation(rows, "volume_um3", self.threshold)
+        return evaluation_of(rows, "volume_um3", self.threshold)
 
     def _regions(
         self, result: Result, rois: Path | pd.DataFrame | None
@@ -197,4 +197,4 @@ class SimulationInference(Inference):
             )
         if not rows:
             raise TenetError("there is nothing to compare: no results")
-        return _evaluation(rows, "iou", self.threshold)
+        return evaluation_of(rows, "iou", self.threshold)

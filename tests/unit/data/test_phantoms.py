@@ -19,11 +19,11 @@ from tenet.data.phantoms.kinds import (
     draw_training_phantom,
 )
 from tenet.data.phantoms.objects import (
+    Deformation,
     _control_points,
     _cubic_b_splines,
-    _Deformation,
-    _object_voxels,
-    _paint,
+    object_voxels,
+    paint,
 )
 from tenet.data.phantoms.sets import generate_set
 from tenet.data.phantoms.store import import_phantoms, open_phantom, open_phantoms, save_phantom
@@ -44,10 +44,10 @@ SMALL = TrainingPhantomSettings(
 def drawn_object(solid, extents, rng, *, bend=0.0, sigma=0.0, rotation=None, size=300):
     """Mask of one object about the middle of a cube."""
     rotation = Rotation.random(rng=rng) if rotation is None else rotation
-    voxels = _object_voxels(
+    voxels = object_voxels(
         solid,
         np.asarray(extents) / 2,
-        _Deformation(bend, sigma, 30.0),
+        Deformation(bend, sigma, 30.0),
         rotation.as_matrix(),
         size / 2 + rng.uniform(-0.5, 0.5, 3),
         (size, size, size),
@@ -124,10 +124,10 @@ def test_elastic_deformation_moves_the_control_points_by_sigma():
     rng = np.random.default_rng(4)
     middles = []
     for _ in range(150):
-        voxels = _object_voxels(
+        voxels = object_voxels(
             "box",
             np.full(3, 2.0),
-            _Deformation(0.0, 5.0, 30.0),
+            Deformation(0.0, 5.0, 30.0),
             np.eye(3),
             np.full(3, 50.0),
             (100, 100, 100),
@@ -151,9 +151,9 @@ def test_b_splines_reproduce_straight_lines():
 
 def test_where_objects_overlap_the_brighter_one_counts():
     canvas = np.zeros(4, dtype=np.float32)
-    _paint(canvas, np.array([0, 1, 1, 2]), np.float32(0.5))
-    _paint(canvas, np.array([1, 1]), np.float32(0.75))
-    _paint(canvas, np.array([2, 3]), np.float32(0.25))
+    paint(canvas, np.array([0, 1, 1, 2]), np.float32(0.5))
+    paint(canvas, np.array([1, 1]), np.float32(0.75))
+    paint(canvas, np.array([2, 3]), np.float32(0.25))
     assert canvas.tolist() == [0.5, 0.75, 0.5, 0.25]
 
 
