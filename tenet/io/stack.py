@@ -325,7 +325,8 @@ def find_layout(
         raise TenetError(f"{path}: it has {channels} channels; choose one, 0 to {channels - 1}")
     if channel is not None and not 0 <= channel < channels:
         raise TenetError(
-            f"{path}: there is no channel {channel}; it has {channels}, counted from 0"
+            f"{path}: there is no channel {channel}; "
+            + ("give 0, the only one" if channels == 1 else f"choose one, 0 to {channels - 1}")
         )
     # Two axes may have one name, such as a Z of length one beside unnamed pages. The longer axis is
     # meant.

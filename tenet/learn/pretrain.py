@@ -69,6 +69,8 @@ def pretrain(
         model.half_precision = half_precision
         return model
     volumes = _volumes(phantoms, folder)
+    for name in ("pretrain_dataset", "pretrain_val_dataset"):
+        _check_count(getattr(experiment, name), len(volumes), f"{phantoms}: {name}")
     model = TENET(experiment.params)
     error = model.initialise(generator_for(seed, 1))
     print(f"PSF network fitted to its model: mean squared error {error:.2g}")
@@ -107,6 +109,15 @@ def _volumes(phantoms: Path, folder: Path) -> list[Phantom]:
     if any(phantoms.glob("*.npz")):
         return import_phantoms(phantoms, folder / "phantoms")
     return open_phantoms(phantoms)
+
+
+def _check_count(dataset: PhantomDataset, count: int, where: str) -> None:
+    """Refuse a data set that takes none of so many phantoms, before the PSF is fitted."""
+    if not range(count)[dataset.low : dataset.high]:
+        raise TenetError(
+            f"{where} takes phantoms {dataset.low} to {dataset.high - 1}, counted from 0, and "
+            f"there are {count}: make more, or change its low and high"
+        )
 
 
 Drawn = tuple[Tensor, Tensor]  # shape, brightness

@@ -322,6 +322,9 @@ def read_experiment(folder: Path) -> Experiment:
     if not path.exists():
         inside = sorted(found.parent.name for found in folder.glob(f"*/{MODEL}"))
         hint = f"; models in it: {', '.join(inside)}" if inside else ""
+        if not folder.is_dir():
+            hint = "; a model is a folder" if folder.exists() else "; there is no such folder"
+        hint = hint or "; give the folder that a training wrote"
         raise TenetError(f"{folder} is not a model: it has no {EXPERIMENT}{hint}")
     experiment = parse_experiment(read_json_object(path), where=str(path))
     check_belongs(folder, EXPERIMENT)

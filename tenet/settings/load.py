@@ -282,7 +282,7 @@ def _content(path: Path) -> dict[str, Any]:
     hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
     raise TenetError(
         f"no experiment '{short(path.stem)}' in {short(str(path.parent))}, and none of this name "
-        f"is installed{hint}"
+        f"is installed{hint or '; `tenet config list` lists all, and a file is given by its path'}"
     )
 
 

@@ -230,5 +230,5 @@ def voxel_size_mismatch(
     have, want = (" × ".join(f"{n:g}" for n in size) for size in (voxel_size_um, expected))
     return (
         f"the stack's voxels are {have} µm (z, y, x), but the model was trained for {want} µm: "
-        "train a model with the right res_axial and res_lateral"
+        "give the right --voxel-size, or train a model for such stacks (res_axial, res_lateral)"
     )

@@ -133,5 +133,11 @@ def test_what_cannot_be_enhanced_is_said_in_one_line(
         with pytest.raises(TenetError, match=said) as error:
             tenet.enhance(stack, model, device="cpu", **options)
         assert "\n" not in str(error.value)
-    with pytest.raises(TenetError, match="is not a model"):
-        tenet.enhance(image, tmp_path, voxel_size_um=VOXELS)
+    (tmp_path / "model.pt").touch()
+    for folder, said in (
+        (tmp_path, "give the folder that a training wrote"),
+        (tmp_path / "nothing", "there is no such folder"),
+        (tmp_path / "model.pt", "a model is a folder"),
+    ):
+        with pytest.raises(TenetError, match=f"is not a model: .*{said}"):
+            tenet.enhance(image, folder, voxel_size_um=VOXELS)

@@ -125,7 +125,7 @@ def test_channel_of_tiff(
 def test_only_channel_may_be_named(tmp_path: Path, voxels: np.ndarray) -> None:
     np.save(tmp_path / "stack.npy", voxels)
     assert_holds(open_stack(tmp_path / "stack.npy", channel=0), voxels)
-    with pytest.raises(TenetError, match="no channel 1"):
+    with pytest.raises(TenetError, match="no channel 1; give 0, the only one"):
         open_stack(tmp_path / "stack.npy", channel=1)
 
 

@@ -592,8 +592,12 @@ def test_users_own_phantoms(tmp_path: Path) -> None:
 
 
 def test_data_sets_without_phantoms_are_an_error(phantom_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(TenetError, match="check low and high"):
-        pretrain(tiny(pretrain_dataset={"low": 3, "high": 9}), phantom_folder, tmp_path, device=CPU)
+    """Before the PSF is fitted, which may take minutes."""
+    for name in ("pretrain_dataset", "pretrain_val_dataset"):
+        said = f"{name} takes phantoms 3 to 8, counted from 0, and there are 3: make more"
+        with pytest.raises(TenetError, match=said):
+            pretrain(tiny(**{name: {"low": 3, "high": 9}}), phantom_folder, tmp_path, device=CPU)
+        assert not list(tmp_path.iterdir())
 
 
 # Many microscopes

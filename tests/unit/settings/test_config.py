@@ -285,7 +285,9 @@ def test_scale_of_a_data_set_must_be_the_models(tmp_path: Path) -> None:
 def test_unknown_experiment_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(TenetError, match=r"no experiment 'fig3_bead' .* mean 'fig3_beads'"):
         load_experiment("fig3_bead", folder=EXPERIMENTS)
-    with pytest.raises(TenetError, match="no experiment 'nothing'"):
+    with pytest.raises(
+        TenetError, match=r"no experiment 'nothing' in .* `tenet config list` lists all"
+    ):
         load(tmp_path, "nothing")
     with pytest.raises(TenetError, match="no experiment 'nothing'"):
         load_experiment("fig3_beads", overlays=["nothing"], folder=EXPERIMENTS)
