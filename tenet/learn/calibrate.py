@@ -73,7 +73,8 @@ def calibrate(model: TENET, phantoms: Path, folder: Path, *, seed: int = 0) -> d
     Returns
     -------
     dict
-        `threshold` (of the highest mean IoU), `iou`, `n`; `signal_level` and `deconvolved_level`:
+        `threshold` (of the highest mean IoU, if the settings say `choose_threshold`; else that of
+        the settings), its `iou`, `n`; `signal_level` and `deconvolved_level`:
         the intensity that the brightest 0.01 % of the voxels of a phantom's image reach, before and
         after deconvolution; `gain`, see `reconstruction_gain`. Raw stacks are scaled to the last
         two; a level that has no meaning, as where nothing is seen, is left out. `inside`: what the
@@ -87,6 +88,8 @@ def calibrate(model: TENET, phantoms: Path, folder: Path, *, seed: int = 0) -> d
     peaks = [deconvolved_peak(model, image) for image, _ in pairs]
     gains = [reconstruction_gain(model, image) for image, _ in pairs]
     counts = Counts()
+    chosen = model.params.choose_threshold
+    thresholds = threshold_grid() if chosen else [model.params.threshold]
     with shown("calibrating on phantoms") as meter:
 
         def scores() -> Iterator[Pair]:
@@ -94,14 +97,15 @@ def calibrate(model: TENET, phantoms: Path, folder: Path, *, seed: int = 0) -> d
                 yield enhance_array(model, image)[0], truth
                 meter(done, len(pairs))
 
-        choice = best_threshold(counts.seen(scores()), threshold_grid())
+        choice = best_threshold(counts.seen(scores()), thresholds)
     record = {
         "threshold": round(float(choice.threshold), 4),
         "iou": round(float(choice.iou), 4),
         "n": len(pairs),
         **_known({"signal_level": levels, "deconvolved_level": peaks, "gain": gains}),
         "inside": counts.shares(),
-        "how": "highest mean IoU on held-out phantoms blurred by the model's own PSF and noise",
+        "how": ("highest mean IoU" if chosen else "fixed by the settings, with its mean IoU")
+        + " on held-out phantoms blurred by the model's own PSF and noise",
     }
     weights = folder / MODEL
     if weights.exists():
@@ -142,8 +146,9 @@ def complete(model: TENET, phantoms: Path | None, folder: Path, *, seed: int = 0
         wanted = _identity(digest(folder / MODEL), phantoms, seed)
         if found is None or found.identity != wanted:
             made = calibrate(model, phantoms, folder, seed=seed)
+            best = "of the highest" if model.params.choose_threshold else "fixed, of the"
             print(
-                f"threshold {made['threshold']:g}, of the highest mean IoU ({made['iou']:g}) on "
+                f"threshold {made['threshold']:g}, {best} mean IoU ({made['iou']:g}) on "
                 f"{made['n']} tuning phantoms"
             )
     if not (folder / PSF_TABLE).exists():

@@ -26,6 +26,8 @@ PACKAGED = Path(__file__).with_name("data")
 MOST_FILES, MOST_STEPS, MOST_BYTES = 64, 16, 2**18
 #: Most characters of a name.
 LONGEST_NAME = 200
+#: Keys of an overlay that say something of the overlay itself.
+NOT_LAID_OVER = ("explanation", "leave_out")
 
 
 def load_experiment(
@@ -47,7 +49,8 @@ def load_experiment(
     overlays : sequence of str
         Further files, such as ``demo`` for laptop scale, which are laid over the experiment in this
         order. Their sections ``by_scale`` and ``by_experiment`` hold settings for experiments of
-        one scale alone, or for one experiment alone.
+        one scale alone, or for one experiment alone. Their list ``leave_out`` names files: of
+        those, an experiment has what they extend, and not what they say themselves.
     settings : mapping, optional
         Nested values laid over everything else.
     folder : Path
@@ -115,9 +118,10 @@ def _layers(
 ) -> tuple[Path, Layers]:
     """The file of an experiment, and all of its layers."""
     path = Path(name) if str(name).endswith(".json") else _named(folder, str(name))
-    layers = _read(path)
-    for overlay in overlays:
-        layers = _overlaid(layers, _named(folder, overlay), path.stem)
+    over = [_named(folder, overlay) for overlay in overlays]
+    layers = _read(path, frozenset(left for overlay in over for left in _left_out(overlay)))
+    for overlay in over:
+        layers = _overlaid(layers, overlay, path.stem)
     layers = layers.under(Layers.of(as_json(settings or {}, str(path)), "--set"))
     return path, Layers.of({"name": path.stem}, "name of the file").under(layers)
 
@@ -212,7 +216,7 @@ def _overlaid(layers: Layers, overlay: Path, experiment: str) -> Layers:
     content = _read(overlay)
     by_scale = _alternatives(content, "by_scale", overlay)
     by_experiment = _alternatives(content, "by_experiment", overlay)
-    layers = layers.under(content.without("by_scale", "by_experiment", "explanation"))
+    layers = layers.under(content.without("by_scale", "by_experiment", *NOT_LAID_OVER))
     params = layers.values.get("params")
     scale = params.get("scale") if isinstance(params, Mapping) else None
     layers = layers.under(by_scale.part(str(scale)))
@@ -226,6 +230,15 @@ def _alternatives(content: Layers, section: str, path: Path) -> Layers:
         what = section.removeprefix("by_")
         raise TenetError(f"{path}: {section} must hold an object of settings for each {what}")
     return content.part(section)
+
+
+def _left_out(overlay: Path) -> Iterator[Path]:
+    """The files that an overlay takes out of what an experiment extends."""
+    names = _read(overlay).values.get("leave_out", [])
+    for name in _names_in(names, f"{overlay}: leave_out"):
+        path = _named(overlay.parent, name)
+        _content(path)  # an error names a file that is not there
+        yield path
 
 
 def _named(folder: Path, name: str) -> Path:
@@ -243,12 +256,14 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def _read(path: Path) -> Layers:
-    """One file with all files that it extends."""
-    return _resolved(path, (), {})
+def _read(path: Path, left_out: frozenset[Path] = frozenset()) -> Layers:
+    """One file with all files that it extends; of those `left_out`, what they extend."""
+    return _resolved(path, (), {}, left_out)
 
 
-def _resolved(path: Path, seen: tuple[Path, ...], known: dict[Path, Layers]) -> Layers:
+def _resolved(
+    path: Path, seen: tuple[Path, ...], known: dict[Path, Layers], left_out: frozenset[Path]
+) -> Layers:
     """One file with all files that it extends; `seen` lead here, `known` were read before."""
     if path in known:
         return known[path]
@@ -256,9 +271,9 @@ def _resolved(path: Path, seen: tuple[Path, ...], known: dict[Path, Layers]) -> 
     data = without_comments(_content(path))
     layers = Layers()
     for parent in _parents(data, path):
-        base = _resolved(_named(path.parent, parent), (*seen, path), known)
+        base = _resolved(_named(path.parent, parent), (*seen, path), known, left_out)
         layers = layers.under(base.without("explanation", "name"))
-    known[path] = layers.under(Layers.of(data, str(path)))
+    known[path] = layers if path in left_out else layers.under(Layers.of(data, str(path)))
     return known[path]
 
 
@@ -288,8 +303,12 @@ def _content(path: Path) -> dict[str, Any]:
 
 def _parents(data: dict[str, Any], path: Path) -> list[str]:
     """Take the names of the extended files out of the content of a file."""
-    parents = data.pop("extends", [])
-    parents = [parents] if isinstance(parents, str) else parents
-    if not isinstance(parents, list) or not all(isinstance(name, str) for name in parents):
-        raise TenetError(f"{path}: extends must be the name of an experiment, or a list of names")
-    return parents
+    return _names_in(data.pop("extends", []), f"{path}: extends")
+
+
+def _names_in(value: Any, where: str) -> list[str]:
+    """A name, or a list of names."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TenetError(f"{where} must be the name of an experiment, or a list of names")
+    return names

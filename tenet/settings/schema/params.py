@@ -63,7 +63,12 @@ class ModelParams(Section):
     threshold: Fraction = Field(
         default=0.5,
         description="Probability from which on a voxel belongs to the shape: in fine-tuning, and "
-        "in results of models that were never calibrated.",
+        "in results unless choose_threshold says else.",
+    )
+    choose_threshold: bool = Field(
+        default=False,
+        description="Whether the threshold of results is the best one on tuning phantoms; else it "
+        "is threshold.",
     )
     # point spread function
     blur_mode: Literal["gibsonlanni", "gaussian"] = Field(

@@ -423,6 +423,18 @@ def test_a_level_that_means_nothing_is_left_out(
     assert found.signal_level == record["signal_level"] > 0
 
 
+def test_the_threshold_is_that_of_the_settings_unless_they_let_it_be_chosen(
+    tmp_path: Path, phantom_folder: Path
+) -> None:
+    fixed, chosen = made(tmp_path / "fixed", 1), made(tmp_path / "chosen", 1, choose_threshold=True)
+    records = [calibrate(load_model(f)[0], phantom_folder, f) for f in (fixed, chosen)]
+    assert records[0]["threshold"] == 0.5 == TrainedModel.load(fixed).threshold
+    assert records[1]["threshold"] == TrainedModel.load(chosen).threshold != 0.5
+    assert records[0]["iou"] < records[1]["iou"]
+    assert [record["how"].split()[0] for record in records] == ["fixed", "highest"]
+    assert records[0]["inside"] == records[1]["inside"]
+
+
 def test_a_calibration_is_done_again_where_it_is_of_other_weights_or_phantoms(
     old: Path, new: Path, phantom_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

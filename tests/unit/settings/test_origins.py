@@ -129,6 +129,43 @@ def test_what_is_installed_needs_nothing_else(path: Path, tmp_path: Path) -> Non
         load_experiment(path.stem, folder=tmp_path)
 
 
+def test_an_overlay_leaves_out_a_file_and_keeps_what_that_file_extends(tmp_path: Path) -> None:
+    write(tmp_path, "base", {"params": PARAMS, "train_loop": {"lr": 0.5, "n_epochs": 9}})
+    recipe = {"extends": "base", "train_loop": {"lr": 0.1, "ema_decay": 0.9}}
+    write(tmp_path, "recipe", recipe | {"microscopes": {"count": 32}})
+    write(tmp_path, "mine", {"extends": "recipe", "params": {"NA": 0.6}})
+    plain = write(tmp_path, "plain", {"leave_out": "recipe", "val_dataset": {"I": 4}})
+    write(tmp_path, "small", {"extends": "plain", "train_loop": {"n_epochs": 3}})
+    values = found(tmp_path, "mine", overlays=["plain"])
+    base = str(tmp_path / "base.json")
+    assert values["train_loop.lr"] == (0.5, base)
+    assert values["train_loop.ema_decay"] == (None, "default")
+    assert values["microscopes.count"] == (0, "default")
+    assert values["params.NA"] == (0.6, str(tmp_path / "mine.json"))
+    assert values["val_dataset.I"] == (4, plain)
+    small = load_experiment("mine", overlays=["small"], folder=tmp_path)
+    assert (small.train_loop.n_epochs, small.train_loop.lr, small.val_dataset.I) == (3, 0.5, 4)
+    # The order of overlays does not matter for what they leave out.
+    write(tmp_path, "other", {"train_loop": {"ema_decay": 0.7}})
+    for overlays in (["plain", "other"], ["other", "plain"]):
+        loop = load_experiment("mine", overlays=overlays, folder=tmp_path).train_loop
+        assert (loop.lr, loop.ema_decay) == (0.5, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [("recipee", "no experiment 'recipee'"), (3, "leave_out must be the name"), ([1], "or a list")],
+)
+def test_what_an_overlay_leaves_out_must_be_there(tmp_path: Path, names: Any, words: str) -> None:
+    write(tmp_path, "mine", {"params": PARAMS})
+    write(tmp_path, "plain", {"leave_out": names})
+    with pytest.raises(TenetError, match=words):
+        load_experiment("mine", overlays=["plain"], folder=tmp_path)
+    write(tmp_path, "mine", {"params": PARAMS, "leave_out": "scale3"})
+    with pytest.raises(TenetError, match="unknown key 'leave_out'"):
+        load_experiment("mine", folder=tmp_path)
+
+
 def test_an_unknown_name_is_compared_with_what_is_installed(tmp_path: Path) -> None:
     with pytest.raises(TenetError, match=r"no experiment 'scal3' in .*; did you mean 'scale3'\?"):
         load_experiment("scal3", folder=tmp_path)

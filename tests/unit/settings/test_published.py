@@ -161,7 +161,10 @@ def test_settings_that_an_earlier_version_wrote_are_read_without_a_word(
     same = load_experiment(
         "supp_motion_aligned",
         overlays=["demo"],
-        settings={"train_dataset": {"folderpath": "stacks"}},
+        settings={
+            "train_dataset": {"folderpath": "stacks"},
+            "params": {"choose_threshold": False},  # a later key, and every key has a default
+        },
         folder=ROOT / EXPERIMENTS,
     )
     assert earlier.effective() == same.effective()
