@@ -11,7 +11,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
 from tenet.errors import TenetError
-from workflow.lib import figures, models, phantoms, samples, stacks, zenodo
+from workflow.lib import figures, models, phantoms, planned, samples, stacks, zenodo
 from workflow.lib.catalogue import Catalogue, resolved
 from workflow.lib.gpus import visible_gpus
 from workflow.lib.resources import Machine, gpu_limit
@@ -42,6 +42,7 @@ if workflow.resource_settings.nodes is None:
     workflow.register_resource("gpu", gpus)
     cpu_only = gpus == 0
 machine = Machine(cores=workflow.resource_settings.cores or 8, cpu_only=cpu_only)
+planned.announce(workflow, catalogue, cpu_only=cpu_only)
 
 
 def zenodo_files(wildcards):

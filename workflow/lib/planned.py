@@ -1,0 +1,119 @@
+"""Says what a run will take, below Snakemake's own list of jobs: in a dry run, and before a run.
+
+Snakemake logs the event RUN_INFO when it has planned the jobs and before it starts any. A handler
+of Python's `logging` on Snakemake's logger answers the event.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from snakemake.logging import logger
+from snakemake_interface_logger_plugins.common import LogEvent
+
+from workflow.lib.catalogue import Catalogue
+from workflow.lib.cost import Job, added, lines_of
+from workflow.lib.rates import SHARED, Rates
+
+#: How the text begins, by which it is known.
+BEGINS = "What this takes at most"
+#: Lines of less than so many hours and GB are said together.
+LITTLE = 0.05
+
+
+class Announcer(logging.Handler):
+    """Logs the cost of the jobs that a workflow has planned.
+
+    Parameters
+    ----------
+    workflow : snakemake.workflow.Workflow
+    text : callable
+        Gives the text for planned jobs.
+    """
+
+    def __init__(self, workflow: Any, text: Callable[[list[Job]], str]) -> None:
+        super().__init__()
+        self.workflow, self.text = workflow, text
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Answer the plan of a run with what it costs."""
+        if vars(record).get("event") != LogEvent.RUN_INFO:
+            return
+        try:
+            text = self.text(planned_jobs(self.workflow))
+        except Exception as error:  # a forecast stops no run
+            text = f"What this takes cannot be said: {type(error).__name__}: {error}"
+        if text:
+            logger.info(text)
+
+
+def planned_jobs(workflow: Any) -> list[Job]:
+    """List the jobs that a workflow will run, as of now."""
+    return [
+        Job(job.rule.name, dict(job.wildcards_dict), int(job.resources.get("mem_mb", 0) or 0))
+        for job in workflow.dag.needrun_jobs()
+    ]
+
+
+def described(catalogue: Catalogue, rates: Rates, jobs: Iterable[Job], jobs_per_gpu: int) -> str:
+    """Say what jobs take at most, a line a kind; nothing if no job needs a device.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+    rates : Rates
+    jobs : iterable of Job
+    jobs_per_gpu : int
+        How many share a GPU.
+    """
+    lines = lines_of(catalogue, rates, jobs)
+    total = added("all", lines)
+    if not total.seconds:
+        return ""
+    small = [line for line in lines if max(line.seconds / 3600, line.disk_bytes / 1e9) < LITTLE]
+    shown = [line for line in lines if line not in small]
+    shown += [added("others", small)] if small else []
+    width = max(len(line.kind) for line in shown)
+    device = "GPU h" if rates.on_gpu else "CPU h"
+    said = [
+        f"{BEGINS}, by {rates.origin} (docs/measurements/cost.md):",
+        f"{'':{width}}  {'jobs':>5}  {device:>7}  {'disk GB':>7}  {'memory GB':>9}",
+    ]
+    for line in [*shown, total]:
+        said.append(
+            f"{line.kind:{width}}  {line.jobs:5}  {line.seconds / 3600:7.1f}  "
+            f"{line.disk_bytes / 1e9:7.1f}  {line.memory_mb / 1000:9.0f}"
+        )
+    if rates.on_gpu and jobs_per_gpu > 1:
+        hours = SHARED * total.seconds / 3600
+        said.append(f"With {jobs_per_gpu} jobs on one GPU at once: about {hours:.1f} h.")
+    return "\n".join(said)
+
+
+def announce(workflow: Any, catalogue: Catalogue, *, cpu_only: bool) -> None:
+    """Have the cost of the jobs said when Snakemake has planned them.
+
+    The rates are those of the table that ``TENET_RATES`` names, or the configuration. Nothing is
+    said of runs with overlays, such as the demo: no table has rates of their small networks.
+
+    Raises
+    ------
+    WorkflowError
+        If the table of rates cannot be read.
+    """
+    config = catalogue.config
+    if catalogue.overlays:
+        return
+    path = os.environ.get("TENET_RATES") or config["rates"]["gpu"]
+    rates = Rates.read(catalogue.root, path)
+    without = Rates.read(catalogue.root, config["rates"]["cpu"]) if cpu_only else None
+
+    def text(jobs: list[Job]) -> str:
+        said = described(catalogue, rates, jobs, config["jobs_per_gpu"])
+        if said and without is not None and rates.on_gpu:
+            days = added("all", lines_of(catalogue, without, jobs)).seconds / 86400
+            said += f"\nNo GPU is used here: about {days:.0f} days by {without.origin}."
+        return said
+
+    logger.addHandler(Announcer(workflow, text))
