@@ -101,6 +101,10 @@ def baseline_train(
     out: Out,
     rois: Rois = None,
     fold: Fold = None,
+    test_image: Annotated[
+        list[str] | None,
+        typer.Option("--test-image", help="Image that training never reads. Repeatable."),
+    ] = None,
     normalisation: Normalisation = None,
     settings: Settings = None,
     seed: Seed = 0,
@@ -122,6 +126,7 @@ def baseline_train(
         tuning,
         out,
         settings=nested(settings),
+        test_images=test_image or (),
         normalisation=normalisation,
         device=choose_device(device, threads),
         seed=seed,

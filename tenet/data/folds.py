@@ -13,6 +13,9 @@ from tenet.io.open import open_stack
 from tenet.io.records import read_table
 from tenet.io.stack import Stack
 
+#: Fewer stacks are not divided into some to train on and some to validate on.
+LEAST_TO_SPLIT = 5
+
 
 def every_stack(
     data: Path,
@@ -94,10 +97,15 @@ def image_number(path: Path) -> int:
     >>> image_number(Path("beads/image07.tif"))
     7
     """
-    digits = re.search(r"(\d+)$", STACK_SUFFIX.sub("", path_names(path)[0]))
-    if digits is None:
+    number = _ending_number(path)
+    if number is None:
         raise TenetError(f"{path}: its name does not end with the number of the image")
-    return int(digits.group())
+    return number
+
+
+def _ending_number(path: Path) -> int | None:
+    digits = re.search(r"(\d+)$", STACK_SUFFIX.sub("", path_names(path)[0]))
+    return None if digits is None else int(digits.group())
 
 
 def images_of(rois: Path, fold: int | None) -> set[int]:
@@ -120,21 +128,25 @@ def images_of(rois: Path, fold: int | None) -> set[int]:
 def outside_fold(
     stacks: Sequence[Stack], fold: int | None, rois: Path | None, test_images: Sequence[str] = ()
 ) -> list[Stack]:
-    """Keep the stacks that the model of a fold may see; without a fold, all.
+    """Keep the stacks that a training may read.
+
+    Test images are left out in any case, and images with a region in the fold besides.
 
     Parameters
     ----------
     stacks : sequence of Stack
     fold : int or None
+        The fold of the model; None for a model without a fold.
     rois : Path or None
         Table of regions: images with a region in the fold are left out.
     test_images : sequence of str
-        Numbers of the images to leave out where there is no table.
+        Images to leave out; see `named_stacks`.
 
     Raises
     ------
     TenetError
-        If nothing says which images to leave out, or none is left.
+        If nothing says which images a fold leaves out, a test image is not among the stacks, or
+        none is left.
 
     Examples
     --------
@@ -142,17 +154,76 @@ def outside_fold(
     >>> [stack.path.name for stack in outside_fold(stacks, 0, None, test_images=["1"])]
     ['image2.tif']
     """
-    if fold is None:
-        return list(stacks)
-    if rois is None:
-        if not test_images:
-            raise TenetError(
-                "--fold needs --rois, the table that says which image is in which fold"
-            )
-        left_out = {int(name) for name in test_images}
-    else:
+    if fold is not None and rois is None and not test_images:
+        raise TenetError("--fold needs --rois, the table that says which image is in which fold")
+    kept = [stack for stack in stacks if stack.path not in named_stacks(stacks, test_images)]
+    if fold is not None and rois is not None:
         left_out = images_of(rois, fold)
-    kept = [stack for stack in stacks if image_number(stack.path) not in left_out]
-    if not kept:
-        raise TenetError(f"fold {fold} leaves no stack to train on")
+        kept = [stack for stack in kept if image_number(stack.path) not in left_out]
+    if stacks and not kept:
+        held = "the test images leave" if fold is None else f"fold {fold} leaves"
+        raise TenetError(f"{held} no stack to train on")
     return kept
+
+
+def named_stacks(stacks: Sequence[Stack], test_images: Sequence[str]) -> set[Path]:
+    """Find the stacks that `test_images` names.
+
+    An image is named by its file (``beads_03.tif``), by its file without suffixes (``beads_03``),
+    or by the number that its name ends with (``3`` or ``03``), as far as no file has that name.
+
+    Raises
+    ------
+    TenetError
+        If a name is that of no stack.
+
+    Examples
+    --------
+    >>> stacks = [open_stack(path) for path in stack_files(Path("stacks"))]
+    >>> sorted(path.name for path in named_stacks(stacks, ["image2.tif", "1"]))
+    ['image1.tif', 'image2.tif']
+    """
+    found: set[Path] = set()
+    for name in test_images:
+        paths = [stack.path for stack in stacks]
+        named = [path for path in paths if name in (path_names(path)[0], stack_name(path))]
+        if not named and name.isdecimal():
+            named = [path for path in paths if _ending_number(path) == int(name)]
+        if not named:
+            listed_names = ", ".join(stack_name(path) for path in paths[:20]) or "none"
+            raise TenetError(
+                f"test image {name!r} is none of the stacks ({listed_names}): mend "
+                "test_dataset.test_images"
+            )
+        found.update(named)
+    return found
+
+
+# Validation ---------------------------------------------------------------------------------------
+
+
+def split_for_validation(stacks: Sequence[Stack], share: float) -> tuple[list[Stack], list[Stack]]:
+    """Divide the stacks of a training into those to train on and those to validate on.
+
+    Of fewer than `LEAST_TO_SPLIT` stacks, both parts are all stacks: the training cannot spare one,
+    and validation then takes other crops.
+
+    Parameters
+    ----------
+    stacks : sequence of Stack
+    share : float
+        Share of the stacks to validate on, 0 to 0.5; rounded, and one stack at least. With 0 both
+        parts are all stacks. The stacks are evenly spaced in the sequence, which is by name.
+
+    Examples
+    --------
+    >>> stacks = [open_stack(path) for path in stack_files(Path("stacks"))]
+    >>> [len(part) for part in split_for_validation(stacks, 0.2)]  # two stacks are too few
+    [2, 2]
+    """
+    if share == 0 or len(stacks) < LEAST_TO_SPLIT:
+        return list(stacks), list(stacks)
+    number = max(round(share * len(stacks)), 1)
+    chosen = {(2 * k + 1) * len(stacks) // (2 * number) for k in range(number)}
+    training = [stack for index, stack in enumerate(stacks) if index not in chosen]
+    return training, [stacks[index] for index in sorted(chosen)]

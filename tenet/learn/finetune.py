@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tenet.data.folds import split_for_validation
 from tenet.data.phantoms.store import open_phantoms
 from tenet.errors import TenetError
 from tenet.io.atomic import save_json
@@ -65,6 +66,7 @@ def raw_data(
 ) -> RawData:
     """Raw stacks for fine-tuning, and for its validation, scaled for the pre-trained model.
 
+    `val_dataset.stack_share` divides the stacks; see `split_for_validation`.
     Alignment comes before the encoder, and networks run in the precision, as in the fine-tuning
     itself; see `finetune`.
     """
@@ -73,7 +75,8 @@ def raw_data(
     model.network.half_precision = experiment.train_loop.half_precision
     normalisation = experiment.train_dataset.normalisation
     ranges = {stack.path: model.intensity_range(stack, normalisation) for stack in stacks}
-    return RawData(stacks, stacks, ranges)
+    parts = split_for_validation(stacks, experiment.val_dataset.stack_share)
+    return RawData(*parts, ranges)
 
 
 def finetune(
@@ -154,6 +157,8 @@ def finetune(
     train(task, plan, optimiser_state=state)
     ranges = {} if data is None else {p.name: r.to_dict() for p, r in data.ranges.items()}
     record = {"kind": "finetune", "seed": seed, "mode": mode, "intensity_ranges": ranges}
+    if data is not None:
+        record["validation"] = [stack.path.name for stack in data.validation]
     if scanned:
         record["psf"] = scanned
     record |= provenance or {}

@@ -53,7 +53,7 @@ class Crops(Protocol):
         ...
 
     def windows(self, most: int, rng: np.random.Generator) -> list[Tensor]:
-        """Some different images (1, 1, Z, Y, X) to validate on, with signal, as large as may be."""
+        """Some different images (1, 1, Z, Y, X) to learn from, with signal, as large as may be."""
         ...
 
 
@@ -91,13 +91,13 @@ class RawCrops:
         return image, mask(section, self.scale, image, rng)
 
     def windows(self, most: int, rng: np.random.Generator) -> list[Tensor]:
-        """Parts of the validation stacks, of whole depth where that is no more than a crop's.
+        """Parts of the stacks to learn from, of whole depth where that is no more than a crop's.
 
         Eight times as many windows are drawn, and those with the most signal are kept. A stack that
         is narrower than two windows is one window, because two windows would share much of the
         stack and count that part twice.
         """
-        crops = self.crops["val"]
+        crops = self.crops["train"]
         planes = crops.crop_zyx_shape[0]
         places = []
         for stack, range_ in zip(crops.stacks, crops.ranges, strict=True):

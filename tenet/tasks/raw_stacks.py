@@ -53,12 +53,13 @@ class RawStacks:
         Parameters
         ----------
         test_images : sequence of str
-            Numbers of the images that every fold leaves out if there is no table.
+            Images that no training reads, with a fold or without; see `named_stacks`.
 
         Raises
         ------
         TenetError
-            If there is no stack, a stack cannot be read, or the images of the fold are not known.
+            If there is no stack, a stack cannot be read, a test image is none of the stacks, or
+            the images of the fold are not known.
 
         Examples
         --------

@@ -61,7 +61,10 @@ CALLED = {
     "tenet.metrics.shapes": ["measure_bead", "volume_um3", "sphericity", "surface_um2"],
     "tenet.metrics.widths": ["fwhm"],
     "tenet.metrics.gaussian_widths": ["gaussian_fwhm"],
-    "tenet.data.folds": ["every_stack", "outside_fold", "images_of", "image_number"],
+    "tenet.data.folds": [
+        "every_stack", "outside_fold", "named_stacks", "split_for_validation", "images_of",
+        "image_number",
+    ],
     "tenet.data.phantoms.kinds": [
         "TrainingPhantomSettings", "AnglePhantomSettings", "BeadsPhantomSettings",
     ],

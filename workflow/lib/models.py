@@ -14,6 +14,7 @@ from workflow.lib.samples import (
     stack_of,
 )
 from workflow.lib.stacks import acquisitions, image_options, noisy_folder
+from workflow.lib.words import repeated
 
 #: Methods with a model for each fold.
 LEARN_FROM_STACKS = ("tenet", "care", "neuroclear")
@@ -132,6 +133,11 @@ def finetune_options(catalogue: Catalogue, path: str, data: object, fold: str) -
         return ["--simulation"]
     folder = noisy_folder(catalogue, path, data)
     return ["--data", folder, *image_options(catalogue, path, data, fold)]
+
+
+def test_image_options(catalogue: Catalogue, experiment: str) -> list[str]:
+    """Give a baseline the images that no training of an experiment reads; TENET's has its own."""
+    return repeated("--test-image", resolved(catalogue, experiment).test_dataset.test_images)
 
 
 # Predictions --------------------------------------------------------------------------------------

@@ -123,11 +123,13 @@ rule baseline_train:
         rois=lambda wildcards, input: stacks.image_options(
             catalogue, wildcards.experiment, input.data, wildcards.fold
         ),
+        held_out=lambda wildcards: models.test_image_options(catalogue, wildcards.experiment),
         out=subpath(output.model, parent=True),
     shell:
         "python workflow/scripts/on_device.py {resources.gpu}"
         " python -m tenet baseline train {wildcards.method:q} --model {params.model:q}"
-        " --data {params.data:q} {params.rois:q} {params.normalisation:q} --tuning {params.tuning:q}"
+        " --data {params.data:q} {params.rois:q} {params.held_out:q} {params.normalisation:q}"
+        " --tuning {params.tuning:q}"
         " {params.settings:q} --out {params.out:q} --seed {params.seed:q} --threads {threads}"
         " > {log:q} 2>&1"
 

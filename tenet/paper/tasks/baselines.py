@@ -1,6 +1,6 @@
 """`tenet baseline`: CARE and Neuroclear, trained and run on the stacks of TENET."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,16 @@ def train_baseline(
     out: Path,
     *,
     settings: Mapping[str, Any],
+    test_images: Sequence[str] = (),
     normalisation: str | None = None,
     device: torch.device,
     seed: int,
 ) -> dict[str, Any]:
-    """Train a baseline on raw stacks, and return its record; see `comparison.learned`."""
-    stacks = raw.open()
+    """Train a baseline on raw stacks, and return its record; see `comparison.learned`.
+
+    No stack of `test_images` is read, as in TENET's own fine-tuning.
+    """
+    stacks = raw.open(test_images)
     check_apart(out, model)
     provenance = {
         "model": str(model),

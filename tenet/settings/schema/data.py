@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from tenet.settings.ranges import (
     ZYX,
@@ -87,13 +87,24 @@ class RawValidation(Dataset):
     """`val_dataset`: crops of raw stacks to validate on, the same in each epoch."""
 
     seed: Seed = Field(default=0, description="Number that the validation crops follow from.")
+    stack_share: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        default=0.2,
+        description="Share of the stacks that are validated on and not trained on. With 0, or with "
+        "fewer than 5 stacks, validation takes other crops of the same stacks.",
+    )
+
+
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 class TestDataset(Section):
     """`test_dataset`: images that training never sees."""
 
-    test_images: tuple[str, ...] = Field(
-        default=(), description="Names of the stacks' files without suffixes."
+    test_images: tuple[Annotated[str, BeforeValidator(_as_text)], ...] = Field(
+        default=(),
+        description="Names of the stacks' files, with or without suffixes, or the numbers that the "
+        "names end with.",
     )
 
 

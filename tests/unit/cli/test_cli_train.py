@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from command_line import TINY, refused, run, tiny_experiment
+from command_line import TINY, VOXELS, refused, run, tiny_experiment
 
 from tenet.data.phantoms.store import save_phantom
 from tenet.io.open import open_stack
@@ -105,3 +105,71 @@ def test_the_steps_by_hand(
     assert {"model.pt", "experiment.json", "history.csv", "threshold.json", "psf.csv"} <= {
         path.name for path in tuned.iterdir()
     }
+
+
+@pytest.fixture
+def poisoned(tmp_path: Path) -> Path:
+    """Seven stacks; whoever reads a voxel of image 1, or of image 3, meets NaN and is refused."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for i in range(7):
+        voxels = np.random.default_rng(i).random((8, 20, 20), np.float32)
+        if i in (1, 3):
+            voxels[:] = np.nan
+        tifffile.imwrite(folder / f"beads_{i:02}.tif", voxels, metadata={"axes": "ZYX"})
+    (tmp_path / "rois.csv").write_text("roi,image,z,y,x,fold\n0,1,3,9,9,0\n1,0,3,9,9,1\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("test_images", "words", "left"),
+    [
+        (["beads_01", "3"], (), [0, 2, 4, 5, 6]),
+        (["beads_01.tif", 3], ("--rois",), [0, 2, 4, 5, 6]),
+        (["3"], ("--rois", "--fold", "0"), [0, 2, 4, 5, 6]),
+        (["01", "03"], ("--rois", "--fold", "1"), [2, 4, 5, 6]),
+        (["1", "3"], ("--fold", "1"), [0, 2, 4, 5, 6]),
+    ],
+)
+def test_no_voxel_of_a_test_image_is_read(
+    test_images: list[object],
+    words: tuple[str, ...],
+    left: list[int],
+    poisoned: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    experiment = tiny_experiment(
+        tmp_path,
+        train_loop={**TINY["train_loop"], "ewc_weight": 0, "rehearsal_weight": 0},
+        test_dataset={"test_images": test_images},
+    )
+    options = [*words[:1], *([tmp_path / "rois.csv"] if "--rois" in words else []), *words[1:]]
+    if words[:1] == ("--fold",):
+        options = list(words)
+    assert not run(
+        monkeypatch, "finetune", experiment, "--pretrained", model, "--data", poisoned, *options,
+        *VOXELS, "--out", tmp_path / "out", "--device", "cpu", "--threads", "1",
+    )  # fmt: skip
+    record = json.loads((tmp_path / "out/provenance.json").read_text())
+    assert record["images"] == [f"beads_{i:02}.tif" for i in left]
+    # Of five stacks or more, some are validated on alone.
+    expected = ["beads_04.tif"] if len(left) == 5 else record["images"]
+    assert record["validation"] == expected
+
+
+def test_the_poison_works_and_a_test_image_that_is_not_there_is_told(
+    poisoned: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for images, message in ((["1"], "beads_03.tif"), (["1", "9"], "test image '9' is none of")):
+        experiment = tiny_experiment(tmp_path, test_dataset={"test_images": images})
+        line = refused(
+            monkeypatch, capsys, "finetune", experiment, "--pretrained", model,
+            "--data", poisoned, *VOXELS, "--out", tmp_path / "out",
+        )  # fmt: skip
+        assert message in line

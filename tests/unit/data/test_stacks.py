@@ -6,7 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tenet.data.folds import every_stack, image_number, images_of, outside_fold
+from tenet.data.folds import (
+    every_stack,
+    image_number,
+    images_of,
+    named_stacks,
+    outside_fold,
+    split_for_validation,
+)
 from tenet.errors import TenetError
 from tenet.io.folders import stack_files, stack_name, voxel_size_of
 from tenet.io.open import open_stack
@@ -99,10 +106,55 @@ def test_the_model_of_a_fold_sees_no_image_of_it(folder: Path) -> None:
     assert names(outside_fold(stacks, 0, rois)) == ["02.ome.tif"]
     assert names(outside_fold(stacks, 1, rois)) == ["00.ome.tif", "02.ome.tif"]
     assert names(outside_fold(stacks, 1, None, ("00", "2"))) == ["01.ome.tif"]
+    assert names(outside_fold(stacks, 1, rois, ("0",))) == ["02.ome.tif"]
+    assert names(outside_fold(stacks, None, rois, ("0",))) == ["01.ome.tif", "02.ome.tif"]
+    assert names(outside_fold(stacks, None, None, ("0",))) == ["01.ome.tif", "02.ome.tif"]
     with pytest.raises(TenetError, match="--fold needs --rois"):
         outside_fold(stacks, 1, None)
     with pytest.raises(TenetError, match="leaves no stack"):
         outside_fold(stacks[:2], 0, rois)
+    with pytest.raises(TenetError, match="test images leave no stack"):
+        outside_fold(stacks[:1], None, None, ("0",))
+
+
+def test_test_images_are_named_by_file_stem_or_number(tmp_path: Path) -> None:
+    for name in ("beads_03.tif", "07.npy", "3d.tif", "image12.ome.tif"):
+        np.save(tmp_path / "array.npy", np.zeros((2, 4, 4), np.float32))
+        if name.endswith(".npy"):
+            np.save(tmp_path / name, np.zeros((2, 4, 4), np.float32))
+        else:
+            write_ome_tiff(tmp_path / name, np.zeros((2, 4, 4), np.float32), VOXELS)
+    (tmp_path / "array.npy").unlink()
+    stacks = [open_stack(path) for path in stack_files(tmp_path)]
+    for name, file in {
+        "beads_03.tif": "beads_03.tif",
+        "beads_03": "beads_03.tif",
+        "3": "beads_03.tif",
+        "03": "beads_03.tif",
+        "7": "07.npy",
+        "07": "07.npy",
+        "3d": "3d.tif",
+        "image12": "image12.ome.tif",
+        "12": "image12.ome.tif",
+    }.items():
+        assert {path.name for path in named_stacks(stacks, [name])} == {file}
+    for name in ("beads", "4", "", "beads_3"):
+        with pytest.raises(TenetError, match=rf"'{name}' is none of the stacks \(07, 3d, beads_03"):
+            named_stacks(stacks, [name])
+
+
+def test_validation_takes_stacks_of_its_own_where_there_are_enough(folder: Path) -> None:
+    few = [open_stack(path) for path in stack_files(folder / "data")]
+    assert split_for_validation(few, 0.2) == (few, few)
+    for i in range(3, 10):
+        write_ome_tiff(folder / f"data/{i:02}.ome.tif", np.zeros((2, 4, 4), np.float32), VOXELS)
+    stacks = [open_stack(path) for path in stack_files(folder / "data")]
+    training, validation = split_for_validation(stacks, 0.2)
+    assert names(validation) == ["02.ome.tif", "07.ome.tif"]
+    assert len(training) == 8
+    assert not set(names(training)) & set(names(validation))
+    assert [len(part) for part in split_for_validation(stacks[:5], 0.01)] == [4, 1]
+    assert split_for_validation(stacks, 0) == (stacks, stacks)
 
 
 def test_number_of_an_image_ends_its_name() -> None:
