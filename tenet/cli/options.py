@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tenet.errors import TenetError
+
 if TYPE_CHECKING:
+    from tenet.io.picks import Picks
     from tenet.settings.schema import Experiment
 
 ExperimentName = Annotated[
@@ -41,6 +44,18 @@ VoxelSizeUm = Annotated[
 Channel = Annotated[
     int | None, typer.Option("--channel", min=0, help="Number of the channel to read, from 0.")
 ]
+Channels = Annotated[
+    str | None,
+    typer.Option(
+        "--channel", metavar="N|all", help="Channels to read, from 0: a number, 0+2, 0:2 or all."
+    ),
+]
+Times = Annotated[
+    str | None,
+    typer.Option(
+        "--time", metavar="N|all", help="Time points to read, from 0: a number, 0+2, 0:9 or all."
+    ),
+]
 PlanesAre = Annotated[
     Literal["C", "T"] | None,
     typer.Option("--planes-are", help="Planes are recorded as channels (C) or as time points (T)."),
@@ -75,6 +90,16 @@ def read_experiment(
     from tenet.settings.load import load_experiment
 
     return load_experiment(name, overlays=overlays or (), settings=nested(settings), folder=folder)
+
+
+def picked(option: str, text: str | None) -> "Picks | None":
+    """Channels of `--channel`, or time points of `--time`."""
+    from tenet.io.picks import Picks
+
+    try:
+        return None if text is None else Picks.parse(text)
+    except TenetError as error:
+        raise TenetError(f"{option}: {error}") from None
 
 
 def nested(settings: list[str] | None) -> dict[str, Any]:

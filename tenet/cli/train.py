@@ -10,7 +10,7 @@ from tenet.cli.device import choose_device
 from tenet.cli.options import (
     EXPERIMENTS,
     Align,
-    Channel,
+    Channels,
     Device,
     ExperimentName,
     ExperimentsFolder,
@@ -23,8 +23,10 @@ from tenet.cli.options import (
     Seed,
     Settings,
     Threads,
+    Times,
     Tuning,
     VoxelSizeUm,
+    picked,
     read_experiment,
 )
 from tenet.errors import TenetError
@@ -100,7 +102,8 @@ def finetune(
         bool, typer.Option("--evaluate-only", help="Losses of the model in --out; no training.")
     ] = False,
     voxel_size: VoxelSizeUm = None,
-    channel: Channel = None,
+    channel: Channels = None,
+    time: Times = None,
     planes_are: PlanesAre = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -120,7 +123,8 @@ def finetune(
     where = choose_device(device, threads)
     if simulation == bool(data):
         raise TenetError("give either --data with raw stacks, or --simulation")
-    raw = RawStacks(data, rois, fold, channel, planes_are, voxel_size) if data else None
+    channels, times = picked("--channel", channel), picked("--time", time)
+    raw = RawStacks(data, rois, fold, channels, planes_are, voxel_size, times) if data else None
     if evaluate_only:
         losses = tasks.evaluate(
             chosen, pretrained, out, raw, phantoms=phantoms, device=where, seed=seed

@@ -9,6 +9,7 @@ from tenet.cli.device import choose_device
 from tenet.cli.options import (
     Align,
     Channel,
+    Channels,
     Data,
     Device,
     Fold,
@@ -18,7 +19,9 @@ from tenet.cli.options import (
     PlanesAre,
     Rois,
     Threads,
+    Times,
     VoxelSizeUm,
+    picked,
 )
 
 
@@ -28,7 +31,7 @@ def enhance(
     ],
     model: ModelFolder,
     out: Out,
-    name: Annotated[str | None, typer.Option(help="Name of the result of a single stack.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the result of a single file.")] = None,
     sheet: Annotated[
         bool, typer.Option("--sheet", help="Also draw a PNG sheet, before and after.")
     ] = False,
@@ -49,20 +52,30 @@ def enhance(
     normalisation: Normalisation = None,
     align: Align = None,
     voxel_size: VoxelSizeUm = None,
-    channel: Channel = None,
+    channel: Channels = None,
+    time: Times = None,
     planes_are: PlanesAre = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
     """Deblur, super-resolve and segment stacks: OME-TIFF with channels shape and brightness.
 
-    Results of a folder are laid out as the folder is, with the threshold in settings.json.
+    Results of a folder are laid out as the folder is, with the threshold in settings.json. Each
+    channel and time point is a result of its own, as cells_c0_t003.ome.tif.
     """
     from tenet.tasks.enhance import Reading
     from tenet.tasks.enhance import enhance as enhanced
 
     for path in enhanced(
-        Reading(stacks, rois, fold, channel, planes_are, voxel_size),
+        Reading(
+            stacks,
+            rois,
+            fold,
+            picked("--channel", channel),
+            planes_are,
+            voxel_size,
+            time=picked("--time", time),
+        ),
         model,
         out,
         name=name,

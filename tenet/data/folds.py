@@ -9,7 +9,7 @@ from typing import Literal
 from tenet.errors import TenetError
 from tenet.io.folders import STACK_SUFFIX, is_stack, listed, path_names, stack_files, stack_name
 from tenet.io.ome_zarr import is_zarr
-from tenet.io.open import open_stack
+from tenet.io.picks import Parts, Picks
 from tenet.io.records import read_table
 from tenet.io.stack import Stack
 
@@ -23,7 +23,8 @@ def every_stack(
     rois: Path | None = None,
     fold: int | None = None,
     *,
-    channel: int | None = None,
+    channel: Picks | int | None = None,
+    time: Picks | int | None = None,
     planes_are: Literal["C", "T"] | None = None,
 ) -> list[tuple[Stack, Path]]:
     """Open the stacks of a folder, or of its sub-folders, each with the file for its result.
@@ -38,10 +39,8 @@ def every_stack(
         Table of regions: only images that it names.
     fold : int, optional
         Only images with a region in this fold of the table.
-    channel : int, optional
-        Channel of stacks with several.
-    planes_are : {"C", "T"}, optional
-        As in `open_stack`.
+    channel, time, planes_are
+        As in `Parts`: each channel and time point is a stack of its own.
 
     Raises
     ------
@@ -64,9 +63,11 @@ def every_stack(
     for folder in folders or [data]:
         for file in stack_files(folder):
             if wanted is None or image_number(file) in wanted:
-                target = out / folder.relative_to(data) / f"{stack_name(file)}.ome.tif"
-                stack = open_stack(file, channel=channel, planes_are=planes_are)
-                pairs.append((stack, target))
+                target = out / folder.relative_to(data) / stack_name(file)
+                pairs += [
+                    (stack, target.with_name(f"{target.name}{stack.part}.ome.tif"))
+                    for stack in Parts(channel, time, planes_are).open(file)
+                ]
     if not pairs:
         raise TenetError(f"{data} holds none of the images that {rois} names")
     return pairs
@@ -150,7 +151,8 @@ def outside_fold(
 
     Examples
     --------
-    >>> stacks = [open_stack(path) for path in stack_files(Path("stacks"))]
+    >>> from tenet.io.picks import every_part
+    >>> stacks = every_part([Path("stacks")], Parts())
     >>> [stack.path.name for stack in outside_fold(stacks, 0, None, test_images=["1"])]
     ['image2.tif']
     """

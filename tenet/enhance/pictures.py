@@ -298,5 +298,5 @@ def enhanced_sheet(
         psf_before=before,
         psf_after=after,
         psf_voxel_size_um=psf_size_um,
-        title=title or stack.path.name,
+        title=title or stack.name,
     )

@@ -23,6 +23,9 @@ class _InMemory:
     def read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
         return self.array[z, y, x]
 
+    def at(self, channel: int, time: int) -> "_InMemory":
+        return self
+
 
 def stack_in_memory(array: ArrayLike) -> Stack:
     """Make a stack of intensities (Z, Y, X) in memory, without a copy.

@@ -1,7 +1,8 @@
 """ND2, the format of Nikon's microscopes."""
 
 import contextlib
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +11,39 @@ import numpy as np
 import numpy.typing as npt
 
 from tenet.errors import TenetError, one_line
+from tenet.io.axes import axes_with_planes, find_layout
 from tenet.io.calibration import Calibration
-from tenet.io.stack import Stack, axes_with_planes, check_dtype, find_layout
+from tenet.io.stack import Stack, check_dtype
 
 
 @dataclass(frozen=True)
 class _Nd2Reader:
-    """Frames of an ND2 file whose only loop is z, so that each frame is a plane."""
+    """Frames of an ND2 file, each a plane. `loops` are the axes over frames, outermost first."""
 
     path: Path
+    loops: str
+    lengths: tuple[int, ...]
     channel: int
+    time: int
 
     def read(self, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
         with nd2.ND2File(self.path) as file:
             # Copied while the file is open: a frame is a view of its memory map.
             return np.stack([self._plane(file, k)[y, x] for k in range(z.start, z.stop)])
 
+    def at(self, channel: int, time: int) -> "_Nd2Reader":
+        return replace(self, channel=channel, time=time)
+
     def _plane(self, file: nd2.ND2File, plane: int) -> npt.NDArray[Any]:
-        frame = file.read_frame(plane)
+        place = [{"Z": plane, "T": self.time}.get(loop, 0) for loop in self.loops]
+        number = int(np.ravel_multi_index(place, self.lengths)) if place else 0
+        frame = file.read_frame(number)
         return frame if frame.ndim == 2 else frame[self.channel]
 
 
-def open_nd2(path: Path, channel: int | None, planes_are: str | None = None) -> Stack:
+def open_nd2(
+    path: Path, channel: int | None, planes_are: str | None = None, time: int | None = None
+) -> Stack:
     """Open an ND2 file; see `tenet.io.open.open_stack`."""
     try:
         with nd2.ND2File(path) as file:
@@ -48,16 +60,22 @@ def open_nd2(path: Path, channel: int | None, planes_are: str | None = None) -> 
     if planes_are == "C":
         raise TenetError(f"{path}: channels of an ND2 cannot be planes; export it as OME-TIFF")
     axes = axes_with_planes(path, axes, shape, planes_are)
-    _, zyx_shape = find_layout(path, axes, shape, channel)
+    sizes = find_layout(path, axes, shape, channel, time)
     check_dtype(path, dtype)
-    if frames < zyx_shape[0]:
+    loops = {axis: n for axis, n in zip(axes, shape, strict=True) if axis not in "CYX"}
+    planes = math.prod(loops.values())
+    if frames < planes:
         raise TenetError(
-            f"{path}: only {frames} of {zyx_shape[0]} planes were recorded; "
+            f"{path}: only {frames} of {planes} planes were recorded; "
             "export the complete planes as a TIFF"
         )
     found = _nd2_calibration(volume) if volume else Calibration()
-    reader = _Nd2Reader(path, channel or 0)
-    return Stack(path, zyx_shape, dtype, found.voxel_size_um, reader, found.note)
+    lengths = tuple(loops.values())
+    reader = _Nd2Reader(path, "".join(loops), lengths, channel or 0, time or 0)
+    return Stack(
+        path, sizes.zyx_shape, dtype, found.voxel_size_um, reader, found.note,
+        sizes.channels, sizes.times,
+    )  # fmt: skip
 
 
 def _nd2_volume(file: nd2.ND2File) -> Any:

@@ -8,13 +8,14 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from tenet.errors import TenetError, one_line
-from tenet.io.stack import ContiguousReader, Stack, check_dtype, find_layout, plain_axes
+from tenet.io.axes import find_layout, plain_axes
+from tenet.io.stack import ContiguousReader, Stack, check_dtype
 
 #: Bytes of a header at most. The header of a plain array has 118 bytes.
 MOST_HEADER = 4096
 
 
-def open_npy(path: Path, channel: int | None) -> Stack:
+def open_npy(path: Path, channel: int | None, time: int | None = None) -> Stack:
     """Open an NPY file; see `tenet.io.open.open_stack`."""
     with path.open("rb") as file:
         shape, fortran, dtype = _read_header(path, file)
@@ -22,7 +23,7 @@ def open_npy(path: Path, channel: int | None) -> Stack:
     if len(shape) < 2:
         raise TenetError(f"{path}: an array of shape {shape} is no stack; save Z, Y, X")
     check_dtype(path, dtype)
-    layout, zyx_shape = find_layout(path, plain_axes(shape), shape, channel)
+    found = find_layout(path, plain_axes(shape), shape, channel, time)
     size = path.stat().st_size
     promised = offset + math.prod(shape) * dtype.itemsize
     if promised > size:
@@ -31,8 +32,8 @@ def open_npy(path: Path, channel: int | None) -> Stack:
             f"{size}); save it again"
         )
     order: Literal["C", "F"] = "F" if fortran else "C"
-    reader = ContiguousReader(path, dtype.str, offset, shape, order, layout)
-    return Stack(path, zyx_shape, dtype, None, reader)
+    reader = ContiguousReader(path, dtype.str, offset, shape, order, found.layout)
+    return Stack(path, found.zyx_shape, dtype, None, reader)
 
 
 def _read_header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -3,7 +3,7 @@
 import math
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -13,8 +13,9 @@ import zarr
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WrapValidator
 
 from tenet.errors import TenetError, one_line
+from tenet.io.axes import Layout, axes_with_planes, find_layout, plain_axes
 from tenet.io.calibration import Calibration, calibration
-from tenet.io.stack import Layout, Stack, axes_with_planes, check_dtype, find_layout, plain_axes
+from tenet.io.stack import Stack, check_dtype
 from tenet.io.zarr_files import METADATA, MOST_CHUNK_BYTES, MOST_CHUNKS, ZarrFiles, is_zarr
 
 __all__ = ["is_zarr", "open_ome_zarr"]
@@ -75,8 +76,13 @@ class _ZarrReader:
         with self.files.array(self.dataset) as array:
             return self.layout.crop(array, z, y, x)
 
+    def at(self, channel: int, time: int) -> "_ZarrReader":
+        return replace(self, layout=self.layout.at(channel, time))
 
-def open_ome_zarr(path: Path, channel: int | None, planes_are: str | None = None) -> Stack:
+
+def open_ome_zarr(
+    path: Path, channel: int | None, planes_are: str | None = None, time: int | None = None
+) -> Stack:
     """Open an OME-Zarr image, or a bare Zarr array; see `tenet.io.open.open_stack`."""
     files = ZarrFiles(path)
     if files.zipped and not zipfile.is_zipfile(path):
@@ -88,11 +94,14 @@ def open_ome_zarr(path: Path, channel: int | None, planes_are: str | None = None
     else:
         names, sizes = _multiscale_axes(image, shape)
     names = axes_with_planes(path, names, shape, planes_are)
-    layout, zyx_shape = find_layout(path, names, shape, channel)
+    found = find_layout(path, names, shape, channel, time)
     check_dtype(path, dtype)
     _check_chunks(path, shape, chunks, dtype.itemsize)
-    reader = _ZarrReader(files, dataset, layout)
-    return Stack(path, zyx_shape, dtype, sizes.voxel_size_um, reader, sizes.note)
+    reader = _ZarrReader(files, dataset, found.layout)
+    return Stack(
+        path, found.zyx_shape, dtype, sizes.voxel_size_um, reader, sizes.note,
+        found.channels, found.times,
+    )  # fmt: skip
 
 
 def _root(files: ZarrFiles) -> str:

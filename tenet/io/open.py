@@ -24,6 +24,7 @@ def open_stack(
     path: str | os.PathLike[str],
     *,
     channel: int | None = None,
+    time: int | None = None,
     planes_are: Literal["C", "T"] | None = None,
 ) -> Stack:
     """Open a stack without reading its voxels.
@@ -40,6 +41,8 @@ def open_stack(
         The file, or the folder of an OME-Zarr image.
     channel : int, optional
         Channel to read, from 0; needed if the file has several channels.
+    time : int, optional
+        Time point to read, from 0; needed if the file has several time points.
     planes_are : {"C", "T"}, optional
         Needed if the planes are recorded as channels (C) or as time points (T).
 
@@ -65,20 +68,20 @@ def open_stack(
         if not is_zarr(path):
             refuse_folder_of_tiffs(path)
             raise TenetError(_folder(path))
-        return open_ome_zarr(path, channel, planes_are)
+        return open_ome_zarr(path, channel, planes_are, time)
     if regular_file(path) == 0:
         raise TenetError(f"{path}: the file is empty; copy or export it again")
     _check_readable(path)
     if name.endswith((".zarr.zip", ".ozx")):
-        return open_ome_zarr(path, channel, planes_are)
+        return open_ome_zarr(path, channel, planes_are, time)
     if name.endswith((".tif", ".tiff", ".btf")):
-        return open_tiff(path, channel, planes_are)
+        return open_tiff(path, channel, planes_are, time)
     if name.endswith(".npy"):
         if planes_are is not None:
             raise TenetError(f"{path}: NPY names no axes, the first is z: leave --planes-are out")
-        return open_npy(path, channel)
+        return open_npy(path, channel, time)
     if name.endswith(".nd2"):
-        return open_nd2(path, channel, planes_are)
+        return open_nd2(path, channel, planes_are, time)
     if name.endswith(".npz"):
         raise TenetError(
             f"{path}: an NPZ archive may hold many arrays; save the stack alone as .npy"

@@ -8,7 +8,7 @@ at the end of a volume.
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,10 @@ class ScanImageReader:
         for k in range(1, frames):
             total += self._frame(k, z, y, x)
         return np.asarray(total / frames)
+
+    def at(self, channel: int, time: int) -> "ScanImageReader":
+        """Return the reader of another channel; a recording has one time point."""
+        return replace(self, channel=channel)
 
     def _frame(self, k: int, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
         step = self.recording.channels * self.recording.frames

@@ -1,4 +1,4 @@
-"""A stack in a file, read crop by crop, and the meaning of its axes and units.
+"""A stack in a file, read crop by crop, and the meaning of its units.
 
 A `Stack` knows the shape and the voxel size of a file, and reads any crop at the crop's cost. No
 function here holds a whole stack in memory.
@@ -8,7 +8,7 @@ import functools
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tenet.errors import TenetError, one_line
+from tenet.io.axes import Layout
 from tenet.types import Triple, VoxelSize
 
 WHOLE = slice(None)
@@ -37,8 +38,6 @@ MICROMETRES = {
 
 #: Limits of a voxel in µm: of pixels of light microscopes, and of steps between planes.
 PIXEL_UM, STEP_UM = (0.01, 10.0), (0.01, 100.0)
-#: The largest plane, in bytes as float32, and the most voxels of a stack.
-MOST_PLANE_BYTES, MOST_VOXELS = 2**31, 2**40
 
 
 class Reader(Protocol):
@@ -46,6 +45,10 @@ class Reader(Protocol):
 
     def read(self, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
         """Read planes, rows and columns."""
+        ...
+
+    def at(self, channel: int, time: int) -> "Reader":
+        """Return the reader of another channel and time point of the file."""
         ...
 
 
@@ -66,6 +69,11 @@ class Stack:
         never guessed.
     voxel_size_note : str
         Words for a voxel size that the file does not give, to follow the file's name.
+    channels, times : int
+        Channels and time points of the file. The stack is one of them.
+    part : str
+        Which of them, to follow the name of the stack, as ``_c0_t003``; empty if nothing was to be
+        told apart.
 
     Examples
     --------
@@ -81,6 +89,51 @@ class Stack:
     voxel_size_um: VoxelSize | None
     _reader: Reader
     voxel_size_note: str = "does not say its voxel size"
+    channels: int = 1
+    times: int = 1
+    part: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of the file, and which part of the file, for records.
+
+        Examples
+        --------
+        >>> import tenet
+        >>> tenet.open_stack("stack.tif").name
+        'stack.tif'
+        """
+        return self.path.name + self.part.replace("_", " ")
+
+    @property
+    def label(self) -> str:
+        """The path of the file, and which part of the file, for messages.
+
+        Examples
+        --------
+        >>> import tenet
+        >>> tenet.open_stack("stack.tif").label
+        'stack.tif'
+        """
+        return str(self.path) + self.part.replace("_", " ")
+
+    def at(self, channel: int, time: int, part: str) -> "Stack":
+        """Return another channel and time point of the same file, without opening the file again.
+
+        Parameters
+        ----------
+        channel, time : int
+            Numbers from 0 to `channels` − 1 and `times` − 1.
+        part : str
+            As the attribute.
+
+        Examples
+        --------
+        >>> import tenet
+        >>> tenet.open_stack("stack.tif").at(0, 0, "_c0").label
+        'stack.tif c0'
+        """
+        return replace(self, _reader=self._reader.at(channel, time), part=part)
 
     @functools.cached_property
     def offset(self) -> float:
@@ -208,150 +261,7 @@ class Stack:
         return whole.hexdigest()
 
 
-# Axes ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a Z, Y, X crop is cut from an array with further axes.
-
-    `axes` holds, for each axis of the array, "Z", "Y" or "X", or the one index to take.
-    """
-
-    axes: tuple[int | str, ...]
-
-    def crop(self, array: Any, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
-        """Cut a crop, in Z, Y, X."""
-        spans = {"Z": z, "Y": y, "X": x}
-        key = tuple(spans[axis] if isinstance(axis, str) else axis for axis in self.axes)
-        kept = [axis for axis in self.axes if isinstance(axis, str)]
-        return np.asarray(array[key]).transpose([kept.index(axis) for axis in "ZYX"])
-
-
-def axes_with_planes(path: Path, axes: str, shape: Sequence[int], planes_are: str | None) -> str:
-    """Name the axis Z that holds planes under the name of channels (C) or of time (T).
-
-    Parameters
-    ----------
-    path : Path
-    axes : str
-        Names of the axes, as in `find_layout`.
-    shape : sequence of int
-    planes_are : {"C", "T"}, optional
-        The axis whose entries are in truth planes; None leaves the names unchanged.
-
-    Raises
-    ------
-    TenetError
-        If there is no such axis, or another axis holds planes too.
-    """
-    if planes_are is None:
-        return axes
-    sizes = dict(zip(axes, shape, strict=True))
-    said = f"axes {axes} of lengths {'×'.join(map(str, shape))}"
-    if sizes.get(planes_are, 1) < 2:
-        raise TenetError(
-            f"{path}: there is no axis {planes_are} whose entries may be planes ({said})"
-        )
-    if any(sizes.get(axis, 1) > 1 for axis in "ZIQ"):
-        raise TenetError(f"{path}: it has planes besides those along axis {planes_are} ({said})")
-    return axes.translate({ord("Z"): planes_are, ord(planes_are): "Z"})
-
-
-def plain_axes(shape: Sequence[int]) -> str:
-    """Name axes without names: planes, rows and columns, and others of length one."""
-    if len(shape) <= 3:
-        return "ZYX"[3 - len(shape) :]
-    if sum(size > 1 for size in shape) != 3:
-        return "Q" * len(shape)
-    names = iter("ZYX")
-    return "".join(next(names) if size > 1 else "Q" for size in shape)
-
-
-def find_layout(
-    path: Path, axes: str, shape: Sequence[int], channel: int | None
-) -> tuple[Layout, Triple]:
-    """Find Z, Y and X among named axes, and refuse axes that are not one stack.
-
-    Axes have the names of tifffile: C is a channel, T time, S a colour sample. I (pages of a file)
-    and Q (unnamed) stand for Z where there is no Z.
-    """
-    said = f"axes {axes} of lengths {'×'.join(map(str, shape))}"
-    if 0 in shape:
-        raise TenetError(f"{path}: the image is empty ({said}); export it again")
-    sizes = [(axis, size) for axis, size in zip(axes, shape, strict=True) if size > 1]
-    names = [axis for axis, _ in sizes]
-    if "S" in names:
-        raise TenetError(
-            f"{path}: this is a colour (RGB) image ({said}); "
-            "export the raw intensities of one channel as a greyscale stack"
-        )
-    unnamed = [axis for axis in names if axis in "IQ"]
-    if len(unnamed) + ("Z" in names) > 1:
-        raise TenetError(
-            f"{path}: the meaning of its axes is not recorded ({said}); "
-            "save one three-dimensional stack, or an OME-TIFF that names its axes"
-        )
-    if "T" in names:
-        raise TenetError(
-            f"{path}: this is a time series ({said}); export one time point, or give "
-            "--planes-are T if its frames are in truth planes"
-        )
-    for axis in names:
-        if axis not in "ZYXCIQ":
-            raise TenetError(
-                f"{path}: axis {axis} cannot be read ({said}); export one Z, Y, X stack"
-            )
-    if unnamed:
-        axes = axes.replace(unnamed[0], "Z")
-        names = [axis.replace(unnamed[0], "Z") for axis in names]
-    if len(set(names)) < len(names) or not {"Y", "X"} <= set(axes):
-        raise TenetError(
-            f"{path}: an axis is named twice, or Y or X not at all ({said}); export it again"
-        )
-    if "C" in names and "Z" not in names:
-        raise TenetError(
-            f"{path}: this is a two-dimensional image of several channels, not a stack ({said}); "
-            "give --planes-are C if its channels are in truth planes"
-        )
-    if "Z" not in names:
-        raise TenetError(
-            f"{path}: this is a single two-dimensional image, not a stack ({said}); "
-            "give a file with several z planes (if each plane is a file of its own, join them: "
-            "in Fiji, File > Import > Image Sequence, and save as TIFF)"
-        )
-    channels = dict(zip(axes, shape, strict=True)).get("C", 1)
-    if channel is None and channels > 1:
-        raise TenetError(f"{path}: it has {channels} channels; choose one, 0 to {channels - 1}")
-    if channel is not None and not 0 <= channel < channels:
-        raise TenetError(
-            f"{path}: there is no channel {channel}; "
-            + ("give 0, the only one" if channels == 1 else f"choose one, 0 to {channels - 1}")
-        )
-    # Two axes may have one name, such as a Z of length one beside unnamed pages. The longer axis is
-    # meant.
-    found = {axis: max(s for a, s in zip(axes, shape, strict=True) if a == axis) for axis in "ZYX"}
-    zyx_shape = found["Z"], found["Y"], found["X"]
-    check_shape(path, zyx_shape)
-    template: list[int | str] = []
-    for axis, size in zip(axes, shape, strict=True):
-        if axis in "ZYX" and axis not in template and size == found[axis]:
-            template.append(axis)
-        else:
-            template.append((channel or 0) if axis == "C" else 0)
-    return Layout(tuple(template)), zyx_shape
-
-
-def check_shape(path: Path, zyx_shape: Triple) -> None:
-    """Refuse a stack that no memory holds, because whole planes are read, and every voxel."""
-    plane = 4 * zyx_shape[1] * zyx_shape[2]
-    if plane > MOST_PLANE_BYTES or math.prod(zyx_shape) > MOST_VOXELS:
-        size = "×".join(map(str, zyx_shape))
-        raise TenetError(
-            f"{path}: {size} voxels are more than can be read (a plane of "
-            f"{plane / 2**30:.3g} GiB, and at most {MOST_PLANE_BYTES // 2**30} GiB are); "
-            "cut the stack into parts, or export it again if its header is wrong"
-        )
+# Voxels -------------------------------------------------------------------------------------------
 
 
 def check_dtype(path: Path, dtype: np.dtype[Any]) -> None:
@@ -450,3 +360,7 @@ class ContiguousReader:
         # The file is mapped anew for each crop, so that the memory of earlier crops is given back.
         array = np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
         return np.array(self.layout.crop(array, z, y, x))
+
+    def at(self, channel: int, time: int) -> "ContiguousReader":
+        """Return the reader of another channel and time point."""
+        return replace(self, layout=self.layout.at(channel, time))

@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ import tifffile
 import zarr
 
 from tenet.errors import TenetError, one_line
+from tenet.io.axes import Layout, axes_with_planes, find_layout
 from tenet.io.calibration import Calibration
 from tenet.io.imagej import check_imagej_counts, imagej_calibration
 from tenet.io.ome_tiff import check_ome, ome_calibration, parse_ome
@@ -25,15 +26,7 @@ from tenet.io.scanimage import (
     scanimage_calibration,
     scanimage_header,
 )
-from tenet.io.stack import (
-    ContiguousReader,
-    Layout,
-    Reader,
-    Stack,
-    axes_with_planes,
-    check_dtype,
-    find_layout,
-)
+from tenet.io.stack import ContiguousReader, Reader, Stack, check_dtype
 from tenet.io.tiff_series import one_of_a_series
 from tenet.io.tiff_structure import TiffStructure, check_tiff_structure, truncated
 
@@ -44,7 +37,10 @@ _WHITE_IS_ZERO, _PALETTE = 0, 3
 
 
 def open_tiff(
-    path: Path, channel: int | None, planes_are: Literal["C", "T"] | None = None
+    path: Path,
+    channel: int | None,
+    planes_are: Literal["C", "T"] | None = None,
+    time: int | None = None,
 ) -> Stack:
     """Open a TIFF; see `tenet.io.open.open_stack`."""
     structure = check_tiff_structure(path)
@@ -53,11 +49,11 @@ def open_tiff(
         header = scanimage_header(tiff.pages.first.software, tiff.pages.first.description)
     with tiff:
         if header is None:
-            return _open_series(path, tiff, structure, channel, planes_are)
+            return _open_series(path, tiff, structure, channel, planes_are, time)
     with _stranger(path):
         tiff = _open(path, scanimage=True)
     with tiff:
-        return _open_scanimage(path, tiff, header, channel, planes_are)
+        return _open_scanimage(path, tiff, header, channel, planes_are, time)
 
 
 @contextmanager
@@ -110,6 +106,7 @@ def _open_series(
     structure: TiffStructure,
     channel: int | None,
     planes_are: str | None,
+    time: int | None,
 ) -> Stack:
     """Open a TIFF whose axes are named by ImageJ, OME or tifffile, or have no names."""
     found, declared = _read_calibration(path, tiff, structure)
@@ -120,9 +117,12 @@ def _open_series(
     if math.prod(pixels.shape[:-2]) == 1 and (said := one_of_a_series(path)):
         raise TenetError(said)
     axes = axes_with_planes(path, pixels.axes, pixels.shape, planes_are)
-    layout, zyx_shape = find_layout(path, axes, pixels.shape, channel)
-    reader = _reader(path, pixels, layout)
-    return Stack(path, zyx_shape, pixels.dtype, found.voxel_size_um, reader, found.note)
+    sizes = find_layout(path, axes, pixels.shape, channel, time)
+    reader = _reader(path, pixels, sizes.layout)
+    return Stack(
+        path, sizes.zyx_shape, pixels.dtype, found.voxel_size_um, reader, found.note,
+        sizes.channels, sizes.times,
+    )  # fmt: skip
 
 
 def _open_scanimage(
@@ -131,6 +131,7 @@ def _open_scanimage(
     header: Header,
     channel: int | None,
     planes_are: str | None,
+    time: int | None,
 ) -> Stack:
     """Open a TIFF of ScanImage, whose pages are channels, frames and slices by turns."""
     with _stranger(path):
@@ -141,14 +142,16 @@ def _open_scanimage(
     *_, rows, columns = pixels.shape
     recording = find_recording(path, header, math.prod(pixels.shape[:-2]), planes_are)
     shape = (recording.slices, recording.channels, rows, columns)
-    _, zyx_shape = find_layout(path, "ZCYX", shape, channel)
-    layout = Layout(("Z", *(0 for _ in pixels.shape[1:-2]), "Y", "X"))
+    sizes = find_layout(path, "ZCYX", shape, channel, time)
+    layout = Layout(("Z", *(0 for _ in pixels.shape[1:-2]), "Y", "X"), pixels.axes)
     reader = ScanImageReader(_reader(path, pixels, layout, scanimage=True), recording, channel or 0)
     found = scanimage_calibration(header, rows, columns)
     dtype = pixels.dtype
     if recording.frames > 1:  # a mean has fractions; sums of 16 bits and more need float64
         dtype = np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
-    return Stack(path, zyx_shape, dtype, found.voxel_size_um, reader, found.note)
+    return Stack(
+        path, sizes.zyx_shape, dtype, found.voxel_size_um, reader, found.note, sizes.channels
+    )
 
 
 def _read_calibration(
@@ -277,6 +280,10 @@ class _TiffReader:
             what = "page" if self.scanimage else "plane"
             raise ValueError(f"{what} {bad}, counted from 0: {one_line(error)}") from error
 
+    def at(self, channel: int, time: int) -> "_TiffReader":
+        """Return the reader of another channel and time point."""
+        return replace(self, layout=self.layout.at(channel, time))
+
     def _decode(self, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
         with _open(self.path, self.scanimage) as tiff:
             store = tiff.series[self.series].aszarr(level=0)
@@ -307,3 +314,7 @@ class _InvertedReader:
         if crop.dtype.kind == "b":
             return ~crop
         return np.asarray(np.array(self.white, crop.dtype) - crop)
+
+    def at(self, channel: int, time: int) -> "_InvertedReader":
+        """Return the reader of another channel and time point."""
+        return replace(self, reader=self.reader.at(channel, time))

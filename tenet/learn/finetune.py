@@ -74,7 +74,7 @@ def raw_data(
     model = TrainedModel.load(pretrained, device=device, align=None if aligned else False)
     model.network.half_precision = experiment.train_loop.half_precision
     normalisation = experiment.train_dataset.normalisation
-    ranges = {stack.path: model.intensity_range(stack, normalisation) for stack in stacks}
+    ranges = {stack: model.intensity_range(stack, normalisation) for stack in stacks}
     parts = split_for_validation(stacks, experiment.val_dataset.stack_share)
     return RawData(*parts, ranges)
 
@@ -136,7 +136,7 @@ def finetune(
         inputs.update(phantoms_digest(phantoms).encode())
     if data is not None:
         stacks = (*data.training, *data.validation)
-        inputs.update(stacks_digest([(s, data.ranges[s.path]) for s in stacks]).encode())
+        inputs.update(stacks_digest([(s, data.ranges[s]) for s in stacks]).encode())
     identity = f"finetune {seed} {mode} {inputs.hexdigest()} {experiment.effective()}"
     if is_trained(folder, identity):
         model, _ = load_model(folder, device=device)
@@ -155,7 +155,7 @@ def finetune(
         state = load_beside(pretrained, OPTIMISER)
     scanned = scan_stretch(task, seed) if task.scans_stretch else None
     train(task, plan, optimiser_state=state)
-    ranges = {} if data is None else {p.name: r.to_dict() for p, r in data.ranges.items()}
+    ranges = {} if data is None else {s.name: r.to_dict() for s, r in data.ranges.items()}
     record = {"kind": "finetune", "seed": seed, "mode": mode, "intensity_ranges": ranges}
     if data is not None:
         record["validation"] = [stack.path.name for stack in data.validation]

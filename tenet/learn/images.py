@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,14 +29,14 @@ class RawData:
 
     training: Sequence[Stack]
     validation: Sequence[Stack]
-    ranges: Mapping[Path, IntensityRange]
+    ranges: Mapping[Stack, IntensityRange]
 
     @classmethod
     def prepare(
         cls, training: Sequence[Stack], validation: Sequence[Stack], method: str
     ) -> "RawData":
         """Check every stack and measure its range; `method` as in `RawDataset.normalisation`."""
-        ranges = {stack.path: stack_range(stack, method) for stack in {*training, *validation}}
+        ranges = {stack: stack_range(stack, method) for stack in {*training, *validation}}
         return cls(training, validation, ranges)
 
 
@@ -75,7 +74,7 @@ class RawCrops:
             z, y, x = section.cropsize
             self.crops[part] = StackCrops(
                 stacks[part],
-                [data.ranges[stack.path] for stack in stacks[part]],
+                [data.ranges[stack] for stack in stacks[part]],
                 (z // self.scale, y, x),
                 augment=experiment.train_dataset.augment and part == "train",
             )

@@ -15,8 +15,8 @@ from tenet.io.atomic import save_json
 from tenet.io.folders import stack_name, voxel_size_of
 from tenet.io.intensities import warnings_of
 from tenet.io.ome_zarr import is_zarr
-from tenet.io.open import open_stack
 from tenet.io.outputs import check_outputs, plain_name
+from tenet.io.picks import Parts, Picks
 from tenet.io.stack import Stack
 from tenet.model.trained import TrainedModel
 from tenet.progress import shown
@@ -39,8 +39,8 @@ class Reading:
         Table of regions. Only the images in the table are read from a folder.
     fold : int, optional
         Fold of the table. Only the images with a region in this fold are read from a folder.
-    channel, planes_are
-        As in `open_stack`.
+    channel, planes_are, time
+        As in `Parts`: each channel and time point is a stack of its own.
     voxel_size_um : tuple of float, optional
         Voxel size along z, y and x of all stacks in µm; by default that of each file.
     voxel_size_of_model : bool
@@ -51,10 +51,11 @@ class Reading:
     paths: Sequence[Path]
     rois: Path | None = None
     fold: int | None = None
-    channel: int | None = None
+    channel: Picks | int | None = None
     planes_are: Literal["C", "T"] | None = None
     voxel_size_um: VoxelSize | None = None
     voxel_size_of_model: bool = False
+    time: Picks | int | None = None
 
     def folders(self) -> list[Path]:
         """The paths that are folders of stacks.
@@ -77,26 +78,24 @@ class Reading:
         Raises
         ------
         TenetError
-            If there is no stack, a stack cannot be read, or a name is given for several stacks.
+            If there is no stack, a stack cannot be read, or a name is given for several files.
         """
         folders, pairs = self.folders(), []
+        parts = Parts(self.channel, self.time, self.planes_are)
         if name is not None:
             if folders or len(self.paths) > 1:
-                raise TenetError("--name goes with a single stack")
+                raise TenetError("--name goes with a single file")
             name = plain_name(name)
         for path in self.paths:
             if path in folders:
                 found = every_stack(
                     path, out, self.rois, self.fold,
-                    channel=self.channel, planes_are=self.planes_are,
+                    channel=self.channel, time=self.time, planes_are=self.planes_are,
                 )  # fmt: skip
-                pairs += [
-                    (stack, target.with_name(f"{stack_name(stack.path)}.{suffix}"))
-                    for stack, target in found
-                ]
+                pairs += [(s, t.with_name(f"{_stem(t)}.{suffix}")) for s, t in found]
             else:
-                stack = open_stack(path, channel=self.channel, planes_are=self.planes_are)
-                pairs.append((stack, out / f"{name or stack_name(path)}.{suffix}"))
+                stem = name or stack_name(path)
+                pairs += [(s, out / f"{stem}{s.part}.{suffix}") for s in parts.open(path)]
         return pairs
 
     def voxel_size(self, stack: Stack) -> VoxelSize | None:
@@ -176,8 +175,8 @@ def enhance(
         size_um = known_um or trained.params.coarse_voxel_size_um
         warn_of_voxels(stack, size_um, trained.experiment)
         range_ = trained.intensity_range(stack, normalisation)
-        print(f"{stack.path}: {range_.describe()}", file=sys.stderr)
-        with shown(f"enhancing {stack.path.name}") as meter:
+        print(f"{stack.label}: {range_.describe()}", file=sys.stderr)
+        with shown(f"enhancing {stack.name}") as meter:
             enhance_stack(
                 trained,
                 stack,

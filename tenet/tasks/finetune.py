@@ -76,7 +76,7 @@ def fine_tune(
     images = {
         "pretrained": str(pretrained),
         "fold": None if raw is None else raw.fold,
-        "images": [stack.path.name for stack in stacks or ()],
+        "images": [stack.name for stack in stacks or ()],
     }
     with training(out, pretrained):
         model = finetune.finetune(
@@ -130,7 +130,7 @@ def _opened(
 def _fitted(experiment: Experiment, stacks: Sequence[Stack]) -> Experiment:
     """The experiment with crops that its stacks have room for."""
     for stack in stacks:
-        fitted_to(experiment, [stack.zyx_shape], where=str(stack.path))
+        fitted_to(experiment, [stack.zyx_shape], where=stack.label)
     fitted = fitted_to(experiment, [stack.zyx_shape for stack in stacks])
     before, after = experiment.train_dataset.cropsize, fitted.train_dataset.cropsize
     if before != after:

@@ -18,7 +18,7 @@ def warn_of_voxels(stack: Stack, given_um: VoxelSize | None, experiment: Experim
 
 def warn(stack: Stack, warning: str) -> None:
     """Print a warning about a stack."""
-    print(f"warning: {stack.path}: {warning}", file=sys.stderr)
+    print(f"warning: {stack.label}: {warning}", file=sys.stderr)
 
 
 def note(text: str | None) -> None:

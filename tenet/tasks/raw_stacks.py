@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from tenet.data.folds import outside_fold
-from tenet.io.folders import stack_files
-from tenet.io.open import open_stack
+from tenet.io.picks import Parts, Picks, every_part
 from tenet.io.stack import Stack
 from tenet.types import VoxelSize
 
@@ -28,8 +27,8 @@ class RawStacks:
         Table of regions, which says which image is in which fold.
     fold : int, optional
         Images with a region in this fold are left out.
-    channel, planes_are
-        As in `open_stack`.
+    channel, planes_are, time
+        As in `Parts`: each channel and time point is a stack of its own.
     voxel_size_um : tuple of float, optional
         Voxel size along z, y and x of all stacks in µm; by default that of each file.
 
@@ -43,9 +42,10 @@ class RawStacks:
     paths: Sequence[str | Path]
     rois: Path | None = None
     fold: int | None = None
-    channel: int | None = None
+    channel: Picks | int | None = None
     planes_are: Literal["C", "T"] | None = None
     voxel_size_um: VoxelSize | None = None
+    time: Picks | int | None = None
 
     def open(self, test_images: Sequence[str] = ()) -> list[Stack]:
         """Open the stacks that the training may read; see `outside_fold`.
@@ -66,8 +66,6 @@ class RawStacks:
         >>> RawStacks(["stacks"], fold=0).open(test_images=["1"])[0].path
         PosixPath('stacks/image2.tif')
         """
-        files = [file for path in self.paths for file in stack_files(Path(path))]
-        stacks = [
-            open_stack(file, channel=self.channel, planes_are=self.planes_are) for file in files
-        ]
+        parts = Parts(self.channel, self.time, self.planes_are)
+        stacks = every_part([Path(path) for path in self.paths], parts)
         return outside_fold(stacks, self.fold, self.rois, test_images)

@@ -78,6 +78,29 @@ def test_a_stack_without_voxel_size_is_not_guessed(
     assert "--voxel-size" in line
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--channel", "0,1"), "--channel: '0,1' is none of: all, a number"),
+        (("--time", "1-3"), "--time: '1-3' is none of"),
+        (("--time", "all", "--channel", "0:2"), "channels: there is no 0:2; it has 0 to 0"),
+    ],
+)
+def test_channels_and_times_that_are_not_there_are_refused(
+    words: tuple[str, ...],
+    said: str,
+    stack: Path,
+    tmp_path: Path,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = refused(
+        monkeypatch, capsys, "enhance", stack, "--model", model, "--out", tmp_path / "o", *words
+    )
+    assert said in line
+
+
 def test_planes_finer_than_pixels_are_refused(
     stack: Path,
     tmp_path: Path,

@@ -21,9 +21,10 @@ from test_volumes import write_nd2
 from tenet.data.folds import every_stack
 from tenet.errors import TenetError
 from tenet.io import zarr_files
+from tenet.io.axes import Layout, check_shape
 from tenet.io.folders import stack_files
 from tenet.io.open import open_stack
-from tenet.io.stack import ContiguousReader, Layout, Stack, check_shape, check_voxel_size
+from tenet.io.stack import ContiguousReader, Stack, check_voxel_size
 
 SIZE = (1.0, 0.31, 0.31)
 
@@ -589,7 +590,7 @@ def test_nd2_whose_number_of_frames_is_lost(tmp_path: Path, voxels: NDArray[Any]
 
 def test_a_reader_that_returns_less_is_noticed(tmp_path: Path, voxels: NDArray[Any]) -> None:
     voxels.tofile(tmp_path / "raw.npy")
-    layout = Layout(("Z", "Y", "X"))
+    layout = Layout(("Z", "Y", "X"), "ZYX")
     reader = ContiguousReader(tmp_path / "raw.npy", "<u2", 0, voxels.shape, "C", layout)
     stack = Stack(tmp_path / "raw.npy", (6, 32, 20), voxels.dtype, None, reader)
     with pytest.raises(TenetError, match=r"holds \(6, 16, 20\) voxels there, not \(6, 32, 20\)"):

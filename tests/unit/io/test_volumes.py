@@ -24,13 +24,14 @@ import zarr
 from ome_zarr.writer import write_image
 
 from tenet.errors import TenetError
+from tenet.io.axes import find_layout
 from tenet.io.imagej import imagej_calibration
 from tenet.io.intensities import IntensityRange, check_intensities, intensity_range, normalise
 from tenet.io.nd2 import _nd2_calibration
 from tenet.io.ome_tiff import ome_calibration, parse_ome
 from tenet.io.ome_zarr import _Image, _multiscale_axes
 from tenet.io.open import open_stack
-from tenet.io.stack import Stack, find_layout
+from tenet.io.stack import Stack
 from tenet.io.writing import OmeTiffWriter, OmeZarrWriter, write_ome_tiff, writer_for
 
 VOXEL = (0.5, 0.1, 0.2)
@@ -204,8 +205,13 @@ def _lite(name: str, value: Any) -> bytes:
 
 
 def write_nd2(
-    path: Path, czyx: np.ndarray, voxel_size_um: tuple[float, float, float], frames: int
+    path: Path,
+    czyx: np.ndarray,
+    voxel_size_um: tuple[float, float, float],
+    frames: int,
+    times: int = 1,
 ) -> None:
+    """Write an ND2 of one stack, or of several whose planes follow one another in `czyx`."""
     channels, planes, rows, columns = czyx.shape
     attributes = {
         "uiWidth": columns, "uiWidthBytes": columns * channels * 2, "uiHeight": rows,
@@ -230,8 +236,14 @@ def write_nd2(
     }
     experiment = {
         "eType": 4,
-        "uLoopPars": {"uiCount": planes, "dZStep": voxel_size_um[0], "iType": 0},
+        "uLoopPars": {"uiCount": planes // times, "dZStep": voxel_size_um[0], "iType": 0},
     }
+    if times > 1:
+        experiment = {
+            "eType": 1,
+            "uLoopPars": {"uiCount": times, "dStart": 0.0, "dPeriod": 1.0, "dDuration": 0.0},
+            "ppNextLevelEx": {"i0": experiment},
+        }
     chunks = {
         "ImageAttributesLV!": _lite("SLxImageAttributes", attributes),
         "ImageMetadataSeqLV|0!": _lite("SLxPictureMetadata", picture),
@@ -277,6 +289,19 @@ def test_nd2(tmp_path: Path, voxels: np.ndarray) -> None:
     assert single.voxel_size_um is None  # the plane is not calibrated
 
 
+def test_nd2_of_several_time_points(tmp_path: Path, voxels: np.ndarray) -> None:
+    path = tmp_path / "series.nd2"
+    write_nd2(path, np.stack([voxels, voxels[::-1]]), (0.5, 0.1, 0.1), len(voxels), times=3)
+    with nd2.ND2File(path) as file:
+        assert dict(file.sizes) == {"T": 3, "Z": 4, "C": 2, "Y": 40, "X": 48}
+    with pytest.raises(TenetError, match="3 time points; choose one, 0 to 2"):
+        open_stack(path, channel=0)
+    stack = open_stack(path, channel=1, time=2)
+    assert_holds(stack, voxels[::-1][8:])
+    assert_holds(stack.at(0, 1, "_t001"), voxels[4:8])
+    assert (stack.channels, stack.times) == (2, 3)
+
+
 def test_nd2_that_is_damaged_or_stopped_early(tmp_path: Path, voxels: np.ndarray) -> None:
     path = tmp_path / "stack.nd2"
     write_nd2(path, voxels[None], (0.5, 0.1, 0.1), 7)
@@ -316,10 +341,10 @@ def test_nd2_calibration_is_turned_from_xyz_to_zyx() -> None:
     ],
 )
 def test_layout_finds_z_y_x(axes: str, shape: tuple[int, ...]) -> None:
-    layout, zyx_shape = find_layout(Path("a.tif"), axes, shape, None)
-    assert zyx_shape == (5, 6, 7)
+    found = find_layout(Path("a.tif"), axes, shape, None)
+    assert found.zyx_shape == (5, 6, 7)
     array = np.arange(math.prod(shape)).reshape(shape)
-    crop = layout.crop(array, slice(1, 4), slice(2, 6), slice(3, 5))
+    crop = found.layout.crop(array, slice(1, 4), slice(2, 6), slice(3, 5))
     order = [axes.index(a) for a in ("I" if "I" in axes else "Q" if "Q" in axes else "Z", "Y", "X")]
     rest = [k for k in range(len(axes)) if k not in order]
     whole = array.transpose(order + rest).reshape(5, 6, 7)
@@ -329,8 +354,8 @@ def test_layout_finds_z_y_x(axes: str, shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("axes", "shape", "said"),
     [
-        ("TZYX", (3, 5, 6, 7), "one time point"),
-        ("TYX", (3, 6, 7), "one time point"),
+        ("TZYX", (3, 5, 6, 7), "3 time points; choose one, 0 to 2"),
+        ("TYX", (3, 6, 7), "time series of single planes"),
         ("YX", (6, 7), "two-dimensional"),
         ("CYX", (2, 6, 7), "two-dimensional"),
         ("ZYX", (1, 6, 7), "two-dimensional"),
