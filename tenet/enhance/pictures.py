@@ -63,27 +63,33 @@ def width_label(axial_um: float, lateral_um: float) -> str:
 
 
 def show_psf(axes: Axes, psf_zyx: NDArray[Any], voxel_size_um: VoxelSize, title: str) -> AxesImage:
-    """Draw the xz cut through a PSF, with its widths.
+    """Draw the xz cut through a PSF, with its widths and a bar along z.
 
     Grey values are the square root of the intensity over its maximum, because the root shows the
     axial tails.
     """
     cut = psf_zyx[:, psf_zyx.shape[1] // 2] / psf_zyx.max()
     z, x = cut.shape[0] * voxel_size_um[0] / 2, cut.shape[1] * voxel_size_um[2] / 2
-    tick = bar_length_um(2 * x)
+    bar = bar_length_um(2 * z)
     axes.set(
-        xlabel="x (µm)",
-        ylabel="z (µm)",
-        xticks=(-tick, tick),
+        xlabel="x",
+        ylabel="z",
+        xticks=[],
+        yticks=[],
         title=f"{title}\n{width_label(*psf_widths(psf_zyx, voxel_size_um))}",
     )
-    return axes.imshow(
+    image = axes.imshow(
         cut,
         cmap=colormaps[COLOURS["brightness"]],
         norm=PowerNorm(0.5, 0, 1),
         extent=(-x, x, z, -z),
         aspect="equal",
     )
+    # Beside the cut, as a PSF may be too narrow for a bar and its words.
+    axes.plot([1.15 * x] * 2, [z - bar, z], color="black", linewidth=2, clip_on=False)
+    axes.text(1.3 * x, z - bar / 2, f"{bar:g} µm", rotation=90, va="center", ha="left")
+    axes.set(xlim=(-x, x), ylim=(z, -z))
+    return image
 
 
 def show_psf_profiles(

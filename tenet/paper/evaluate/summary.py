@@ -12,6 +12,7 @@ from tenet.errors import TenetError
 from tenet.io.records import read_table
 from tenet.metrics.intervals import bootstrap_interval
 from tenet.paper.evaluate.tables import (
+    BEAD_QUANTITIES,
     PUBLISHED_DEFINITION,
     REFERENCE,
     REFERENCE_EXPERIMENT,
@@ -66,6 +67,10 @@ PUBLISHED_ABLATIONS = {
 EVERY_CONDITION = "all"
 #: Ending of the name of an experiment that repeats another experiment with the published settings.
 AS_PUBLISHED = "_as_published"
+#: Ending of quantities that are differences between an ablation and `REFERENCE`, bead by bead.
+DIFFERENCE = "_difference"
+#: Fewest images that can show a difference: with five, all of one sign come by chance in 1 of 16.
+FEWEST_IMAGES = 6
 
 
 def summary_table(
@@ -106,9 +111,11 @@ def summary_table(
         paper's number of TENET, CARE, Neuroclear, and of RLTV for `rltv_paper`: the IoU of all but
         TENET, taken at each image's best threshold, stands beside ``oracle_iou``; the bead
         measures, taken by the paper's definitions, stand beside both conditions. In the supplement
-        ``reference`` is the experiment of figure 3 on the beads that the ablations have. In the
-        quality bench ``iou_gain`` is TENET's IoU less that of a method, image by image, in each
-        condition, and over all conditions for methods that have all. Experiments that end in
+        ``reference`` is the experiment of figure 3 on the beads that the ablations have, and each
+        ``…_difference`` is an ablation less the reference, bead by bead; fewer than `FEWEST_IMAGES`
+        images give no interval of it. In figures 4 and 5 and in the quality bench ``iou_gain`` is
+        TENET's IoU less that of a method, image by image, in each condition, and in the bench over
+        all conditions for methods that have all. Experiments that end in
         ``_as_published`` are methods there; see `published_as_method`. ``note`` says why a cell is
         empty.
 
@@ -121,6 +128,7 @@ def summary_table(
     frame = frame[frame["quantity"] != "threshold"]
     if frame.empty:
         raise TenetError(f"{figure}: there is nothing to summarise; evaluate its experiments first")
+    one_image = frame["image"].nunique() == 1
     numbers = _read_published(published)
     if figure == "supp":
         frame = _with_reference(frame)
@@ -128,9 +136,10 @@ def summary_table(
     if figure == "fig2":
         frame = frame.assign(condition=name + "_" + frame["part"])
     elif figure in ("fig4", "fig5"):
-        # Each place of a stack counts as one observation.
-        roi = frame["roi"].fillna("").astype(str)
-        frame = frame.assign(condition=name, image=frame["image"].astype(str) + " " + roi)
+        frame = frame.assign(condition=name)
+        if one_image:  # then each place of the stack counts as one observation
+            roi = frame["roi"].fillna("").astype(str)
+            frame = frame.assign(image=frame["image"].astype(str) + " " + roi)
     else:
         by_paper = frame["quantity"].str.endswith(PUBLISHED_DEFINITION)
         frame = frame.assign(
@@ -150,12 +159,17 @@ def summary_table(
             | _mean_and_interval(finite["value"], finite["image"], rng)
             | {"published": number}
         )
-    if figure == "quality":
-        rows += [{"figure": figure} | row for row in _gains(frame, rng)]
+    if figure in ("quality", "fig4", "fig5"):
+        gains = _gains(frame, rng)
+        if figure != "quality":
+            gains = (row for row in gains if row["condition"] != EVERY_CONDITION)
+        rows += [{"figure": figure} | row for row in gains]
+    if figure == "supp":
+        rows += [{"figure": figure} | row for row in _differences(frame, rng)]
     rows += [{"figure": figure} | row for row in _psf_rows(psfs, acquisition, rng)]
     table = pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
     return table.assign(
-        note=[_note(figure, row) for row in table.to_dict("records")],
+        note=[_note(figure, row, one_image=one_image) for row in table.to_dict("records")],
         budget=[
             # The nominal PSF and the true PSF were not trained.
             "" if condition in ("initial", "true") else (budgets or {}).get(method, "")
@@ -177,15 +191,17 @@ def published_as_method(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _note(figure: str, row: Mapping[Any, Any]) -> str:
+def _note(figure: str, row: Mapping[Any, Any], *, one_image: bool) -> str:
     """Why a cell of a row is empty, or the units of its interval."""
     reasons = []
     if row["n"] == 0:
         reasons.append("could not be measured anywhere")
+    elif np.isnan(row["low"]) and row["quantity"].endswith(DIFFERENCE):
+        reasons.append(f"no interval: fewer than {FEWEST_IMAGES} images")
     elif np.isnan(row["low"]):
         reasons.append("no interval: all values are of one image or fold")
-    elif figure in ("fig4", "fig5"):
-        reasons.append("interval over places, which one stack may share")
+    elif figure in ("fig4", "fig5") and one_image:
+        reasons.append("interval over places of one stack")
     if np.isnan(row["published"]):
         reasons.append("not published")
     return "; ".join(reasons)
@@ -232,6 +248,28 @@ def _gains(frame: pd.DataFrame, rng: np.random.Generator) -> Iterator[dict[str, 
                 | _mean_and_interval(group["gain"], group["image"], rng)
                 | {"published": np.nan}
             )
+
+
+def _differences(frame: pd.DataFrame, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+    """Each ablation less the reference, on the same beads."""
+    frame = frame[~frame["condition"].str.endswith(PUBLISHED_DEFINITION)]
+    frame = frame[frame["quantity"].isin(BEAD_QUANTITIES)].astype({"image": str, "roi": str})
+    beads = frame.pivot_table(
+        index=["quantity", "method", "part", "image", "roi"],
+        columns="condition",
+        values="value",
+        sort=False,
+    )
+    if REFERENCE not in beads:
+        return
+    for condition in beads.columns.drop(REFERENCE):
+        less = (beads[condition] - beads[REFERENCE]).dropna().rename("less").reset_index()
+        for (quantity, method), group in less.groupby(["quantity", "method"], sort=False):
+            found = _mean_and_interval(group["less"], group["image"], rng)
+            if group["image"].nunique() < FEWEST_IMAGES:
+                found |= {"low": np.nan, "high": np.nan}
+            names = {"quantity": f"{quantity}{DIFFERENCE}", "condition": str(condition)}
+            yield names | {"method": str(method)} | found | {"published": np.nan}
 
 
 def _psf_rows(

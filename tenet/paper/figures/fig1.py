@@ -22,6 +22,8 @@ from tenet.paper.figures.tables import existing
 
 EXPERIMENT = "fig2_phantoms"
 _SIDE = 96  # pixels of the example, at most
+#: Colour of what has no brightness: the network says nothing of brightness outside of the shape.
+_OUTSIDE = "#33415c"
 
 
 @in_style
@@ -49,7 +51,7 @@ def figure1(results: Path) -> Figure:
         "input": "Raw stack",
         "estimate": "Deconvolved",
         "shape": "Shape",
-        "brightness": "Brightness",
+        "brightness": "Brightness of the shape",
         "sharp": "Shape × brightness",
         "reconstruction": "Reconstruction",
     }
@@ -58,6 +60,7 @@ def figure1(results: Path) -> Figure:
             continue
         axes = page.axes(left, above, side, high)
         views[name].draw(axes, bar=name == "input")
+        axes.set_facecolor(_OUTSIDE)  # seen through what is masked
         axes.set_title(titles[name], pad=2.5, fontsize=SMALL)
     _psf(page, psf, 5.2, middle + high / 2)
 
@@ -118,14 +121,16 @@ def _example(results: Path) -> tuple[dict[str, View], NDArray[np.float32]]:
     sections = {
         "input": (image, (z, y)),
         "shape": (shape, fine),
-        "brightness": (brightness, fine),
+        "brightness": (np.where(shape >= model.params.threshold, brightness, np.nan), fine),
         "sharp": (sharp, fine),
         "reconstruction": (blurred, (z, y)),
     }
     if estimate is not None:
         sections["estimate"] = (estimate[0, 0].numpy(), fine)
     views = {
-        name: View("", volume[:, :, x], pixel, levels(volume[:, :, x]))
+        name: View(
+            "", volume[:, :, x], pixel, levels(volume[:, :, x][np.isfinite(volume[:, :, x])])
+        )
         for name, (volume, pixel) in sections.items()
     }
     _, psf, _ = psf_before_and_after(model)

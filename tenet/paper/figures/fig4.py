@@ -87,9 +87,13 @@ def figure4(
         if index == 1:
             axes.legend(loc="upper left", bbox_to_anchor=(1.08, 1.05), borderaxespad=0)
 
-    page.heading("c", c - 0.22, "Widths at half maximum, at the same thin places in every volume")
-    for index, (quantity, label) in enumerate(QUANTITIES.items()):
-        axes = page.axes(1.35 + index * 2.0, c, 1.75, tall)
+    words = "Widths at half maximum, at the same thin places in every volume"
+    known = (table["quantity"] == "iou").any()
+    page.heading("c", c - 0.22, f"{words}, and fit with the truth" if known else words)
+    shown = QUANTITIES | ({"iou": "IoU"} if known else {})
+    step = 5.85 / len(shown)
+    for index, (quantity, label) in enumerate(shown.items()):
+        axes = page.axes(1.35 + index * step, c, step - 0.2, tall)
         strip_plot(axes, table, values, "neurons", quantity, rows, labels=index == 0)
         axes.set(xlabel=label)
         from_zero(axes)
@@ -230,4 +234,12 @@ def _best(table: pd.DataFrame) -> list[str]:
     best = best_method(table, "neurons", "iou")
     if best:
         lines.append(f"Highest IoU with the truth: {best}.")
+    gain = table_row(table, "neurons", "rltv", "iou_gain")
+    if gain is not None and gain["n"] > 1:
+        interval = f"{gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"
+        told = gain["low"] > 0 or gain["high"] < 0
+        end = "." if told else ": no difference found at this scale."
+        volumes = f"{gain['n']:.0f} volumes"
+        rltv = METHODS["rltv"].label
+        lines.append(f"IoU of TENET less that of {rltv}: {interval}, {volumes}{end}")
     return lines

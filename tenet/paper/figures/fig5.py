@@ -33,6 +33,8 @@ QUANTITIES = {
     "flatness": "Flatness (1: round)",
     "centre_to_surface_um": "Centre to surface (µm)",
 }
+#: Cells that are rounder than the true cells by this factor have lost their processes.
+ROUNDER = 1.25
 MAGENTA, GREEN = np.array((1.0, 0.2, 0.9)), np.array((0.2, 1.0, 0.3))
 
 
@@ -226,4 +228,15 @@ def _counts(table: pd.DataFrame) -> list[str]:
     best = best_method(table, "microglia", "iou")
     if best:
         lines.append(f"Highest IoU with the true cells: {best}.")
+    sphericity, volume = (
+        chosen[chosen["quantity"] == quantity].set_index("method")["value"]
+        for quantity in ("sphericity", "volume_um3")
+    )
+    if {TRUTH, "tenet"} <= set(sphericity.dropna().index):
+        lost = sphericity["tenet"] > ROUNDER * sphericity[TRUTH]
+        lines.append(
+            f"{'Processes are lost: sphericity' if lost else 'Sphericity'} of TENET's cells "
+            f"{sphericity['tenet']:.2f}, of the true cells {sphericity[TRUTH]:.2f} "
+            f"(volume {volume['tenet']:.0f} and {volume[TRUTH]:.0f} µm³)."
+        )
     return lines

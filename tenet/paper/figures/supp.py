@@ -11,12 +11,12 @@ from matplotlib.ticker import MaxNLocator
 
 from tenet.errors import TenetError
 from tenet.metrics.shapes import BEAD_VOLUME_UM3
-from tenet.paper.evaluate.summary import sweep_intervals
+from tenet.paper.evaluate.summary import DIFFERENCE, FEWEST_IMAGES, sweep_intervals
 from tenet.paper.evaluate.tables import PUBLISHED_DEFINITION, REFERENCE, REFERENCE_EXPERIMENT
 from tenet.paper.figures.notes import simulation_note, wrapped
 from tenet.paper.figures.page import Page, in_style
-from tenet.paper.figures.strips import Row, diamond, draw_rows, name_rows, table_row
-from tenet.paper.figures.style import METHODS, STRIP
+from tenet.paper.figures.strips import Row, diamond, draw_rows, mean_bar, name_rows, table_row
+from tenet.paper.figures.style import METHODS, SMALL, STRIP, THEORY
 from tenet.paper.figures.tables import read_csv
 
 LABELS = {
@@ -57,7 +57,10 @@ def supplement(
     published_beads: Path | str | None = None,
     seed: int = 0,
 ) -> Figure:
-    """Draw the bead measures of every ablation, their threshold sweeps and training curves.
+    """Draw the bead measures of every ablation, what it changes, sweeps and training curves.
+
+    An ablation whose difference to the reference may be chance is drawn in grey, and the figure
+    says so.
 
     Parameters
     ----------
@@ -82,10 +85,12 @@ def supplement(
     paper = None if published_beads is None else read_csv(Path(published_beads))
     tall = STRIP * len(names)
     b = 0.5 + tall + 0.95
-    c = b + 1.2 + 0.75
+    changed = [name for name in names if name != REFERENCE]
+    c = b + STRIP * len(changed) + 0.8
+    d = c + 1.2 + 0.75
     simulation = simulation_note(results, REFERENCE_EXPERIMENT) if simulated is not False else []
     note = wrapped([*_notes(results, table, names), *simulation])
-    page = Page(c + 1.3 + 0.5, note)
+    page = Page(d + 1.3 + 0.5, note)
 
     page.heading("a", 0.1, "2 µm beads: points beads, bars mean and 95 % interval over images")
     for index, (quantity, (label, theory)) in enumerate(QUANTITIES.items()):
@@ -103,14 +108,20 @@ def supplement(
         f"dashed: ideal · ◇ published, by the paper's definition at threshold 0.5{shown_of_paper}",
     )
 
-    page.heading("b", b - 0.24, "Against the threshold, with 95 % intervals over images")
+    words = (
+        f"Total loss less that of '{LABELS[REFERENCE]}', on the same beads: mean and 95 % interval"
+    )
+    page.heading("b", b - 0.24, f"{words} over images")
+    _differences(page.axes(1.15, b, 2.6, STRIP * len(changed)), table, changed)
+
+    page.heading("c", c - 0.24, "Against the threshold, with 95 % intervals over images")
     sweeps = {}
     for name in names:
         sweep = _beads(results, name, "_sweep")
         sweep = sweep[sweep["part"].isin(seen)]
         sweeps[name] = sweep_intervals(sweep, np.random.default_rng(seed))
     for index, (quantity, (label, theory)) in enumerate(QUANTITIES.items()):
-        axes = page.axes(0.5 + index * 1.74, b, 1.3, 1.2)
+        axes = page.axes(0.5 + index * 1.74, c, 1.3, 1.2)
         for name, lines in sweeps.items():
             line = lines[lines["quantity"] == quantity].sort_values("threshold")
             axes.plot(line["threshold"], line["value"], color=colours[name], label=_label(name))
@@ -121,8 +132,8 @@ def supplement(
         axes.set(xlabel="Threshold", ylabel=label, xlim=(0, 1))
         axes.set_ylim(bottom=0)
 
-    page.heading("c", c - 0.24, "Validation loss while fine-tuning, a line for each fold")
-    axes = page.axes(0.55, c, 3.6, 1.3)
+    page.heading("d", d - 0.24, "Validation loss while fine-tuning, a line for each fold")
+    axes = page.axes(0.55, d, 3.6, 1.3)
     for name in names:
         for path in sorted((results / f"models/{_experiment(name)}").glob("*/history.csv")):
             if path.parent.name in seen:
@@ -133,6 +144,48 @@ def supplement(
     handles, labels = page.figure.axes[-2].get_legend_handles_labels()
     axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.05, 1.02), borderaxespad=0)
     return page.figure
+
+
+def _differences(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
+    """A row for each ablation: what it changes, in words as well; in grey what may be chance."""
+    axes.axvline(0, **THEORY)
+    for level, name in enumerate(names):
+        row = table_row(table, name, "tenet", f"total_loss{DIFFERENCE}")
+        told = row is not None and _told_apart(row)
+        look = METHODS["tenet"] if told else METHODS["tenet"]._replace(colour="0.6")
+        if row is not None:
+            mean_bar(axes, row, level, look, size=5)
+        axes.annotate(
+            _verdict(row),
+            (1, level),
+            xycoords=("axes fraction", "data"),
+            xytext=(6, 0),
+            textcoords="offset points",
+            color="black" if told else "0.4",
+            fontsize=SMALL,
+            va="center",
+        )
+    name_rows(axes, [_label(name) for name in names], shown=True)
+    axes.set(xlabel="Difference of the total loss (right of 0: worse)")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+
+
+def _told_apart(row: pd.Series) -> bool:
+    """Whether the interval of a difference leaves out 0."""
+    return bool(row["low"] > 0 or row["high"] < 0)
+
+
+def _verdict(row: pd.Series | None) -> str:
+    """What the interval of a difference says."""
+    if row is None:
+        return "'nothing changed' was not evaluated"
+    value = f"{row['value']:+.3f}"
+    if not np.isfinite(row["low"]):
+        return f"{value}: fewer than {FEWEST_IMAGES} images, too few to tell"
+    interval = f"{value} ({row['low']:+.3f} to {row['high']:+.3f})"
+    if not _told_apart(row):
+        return f"{interval}: no difference found at this scale"
+    return f"{interval}: {'worse' if row['value'] > 0 else 'better'}"
 
 
 def _experiment(name: str) -> str:
@@ -191,20 +244,17 @@ def _published(
 
 
 def _notes(results: Path, table: pd.DataFrame, names: list[str]) -> list[str]:
-    """The best ablation, unless the training leaves no difference between ablations."""
+    """Which ablations differ from the reference, unless the training leaves no difference."""
     names = [name for name in names if name != REFERENCE]
     path = next(iter(sorted((results / f"models/supp_{names[0]}").glob("*/provenance.json"))), None)
     if path is not None and '"mode": "decoder"' in path.read_text(encoding="utf-8"):
         return [
             "PSF and noise alone were fine-tuned here: losses of the network (EWC, VQ, MRF) move "
-            "nothing, their rows are alike, and none is called the best."
+            "nothing, and their rows are alike."
         ]
-    losses = {
-        name: float(row["value"])
-        for name in names
-        if (row := table_row(table, name, "tenet", "total_loss")) is not None
-    }
-    best = min(losses, key=lambda name: losses[name])
-    reference = table_row(table, REFERENCE, "tenet", "total_loss")
-    against = "" if reference is None else f" (nothing changed: {float(reference['value']):.2f})"
-    return [f"Lowest mean total loss of an ablation: {_label(best)}, {losses[best]:.2f}{against}."]
+    rows = {name: table_row(table, name, "tenet", f"total_loss{DIFFERENCE}") for name in names}
+    told = [_label(name) for name, row in rows.items() if row is not None and _told_apart(row)]
+    differ = f"differ from '{LABELS[REFERENCE]}' beyond chance"
+    if not told:
+        return [f"None of {len(names)} changes can be told to {differ} at this scale."]
+    return [f"Of {len(names)} changes {len(told)} {differ}: {', '.join(told)}."]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tenet.errors import TenetError
 from tenet.paper.figures.notes import simulation_note, wrapped
@@ -69,6 +70,7 @@ def motion_figure(results: Path) -> Figure:
                     )
         axes.set(xlabel="Epoch", ylabel="Loss")
         axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
     return page.figure
 

@@ -385,6 +385,62 @@ def test_intervals_resample_images_not_beads() -> None:
     assert clustered["condition"] == "beads"
 
 
+def ablation_tables(n_images: int, spread: float) -> list[pd.DataFrame]:
+    """Two beads in each image; the ablation is worse by 0.1, more or less by `spread`."""
+    beads = [(i, 2 * i + k, 0.2 + 0.3 * i) for i in range(n_images) for k in range(2)]
+    reference = [("tenet", i, roi, value) for i, roi, value in beads]
+    changed = [("tenet", i, roi, v + 0.1 + spread * (-1) ** i) for i, roi, v in beads]
+    return [
+        long_table("fig3_beads", "fold0", "total_loss", reference),
+        long_table("supp_no_vq", "fold0", "total_loss", changed),
+    ]
+
+
+def difference_of(n_images: int, spread: float) -> pd.Series:
+    tables = ablation_tables(n_images, spread)
+    summary = summary_table("supp", tables, PUBLISHED, np.random.default_rng(0))
+    return summary_row(summary, quantity="total_loss_difference", condition="no_vq")
+
+
+def test_ablations_are_compared_bead_by_bead() -> None:
+    # Images differ by far more than the ablation, which a comparison of the means would not see.
+    row = difference_of(6, 0.02)
+    assert row["value"] == pytest.approx(0.1)
+    assert 0.08 <= row["low"] <= 0.1 <= row["high"] <= 0.12
+    assert row["n"] == 12
+    row = difference_of(6, 0.3)
+    assert row["low"] < 0 < row["high"]
+
+
+def test_few_images_show_no_difference_of_an_ablation() -> None:
+    row = difference_of(5, 0.0)
+    assert row["value"] == pytest.approx(0.1)
+    assert np.isnan(row["low"])
+    assert np.isnan(row["high"])
+    assert "fewer than 6 images" in row["note"]
+
+
+def test_several_stacks_of_tissue_give_intervals_over_stacks() -> None:
+    widths = [("tenet", image, k, 2.0 + image) for image in range(3) for k in range(8)]
+    ious = [("tenet", image, "", 0.8 + 0.1 * image) for image in range(3)]
+    ious += [("rltv", image, "", 0.75 + 0.05 * image) for image in range(3)]
+    tables = [
+        long_table("fig4_neurons", "", "axial_ratio", widths),
+        long_table("fig4_neurons", "", "iou", ious),
+    ]
+    summary = summary_table("fig4", tables, PUBLISHED, np.random.default_rng(0))
+    row = summary_row(summary, quantity="axial_ratio", method="tenet")
+    assert row["n"] == 24
+    assert row["high"] - row["low"] > 1  # of 24 places it would be half of that
+    gain = summary_row(summary, quantity="iou_gain", method="rltv")
+    assert gain["value"] == pytest.approx(0.1)
+    assert 0.049 < gain["low"] < 0.1 < gain["high"] < 0.151
+    tables = [table[table["image"] == 0] for table in tables]
+    summary = summary_table("fig4", tables, PUBLISHED, np.random.default_rng(0))
+    row = summary_row(summary, quantity="axial_ratio", method="tenet")
+    assert "places of one stack" in row["note"]
+
+
 def test_missing_values_are_left_out_and_counted_out() -> None:
     rows = [("rltv_paper", 0, 0, 2.5), ("rltv_paper", 1, 1, np.nan), ("rltv_paper", 2, 2, 3.5)]
     name = f"z_xy_ratio{PUBLISHED_DEFINITION}"
