@@ -55,15 +55,12 @@ def published_table(
     metrics: Annotated[list[Path], typer.Option(help="EXPERIMENT.csv of `evaluate`. Repeatable.")],
     published: Annotated[Path, typer.Option(help="The paper's numbers (CSV).")],
     out: Out,
-    sweep: Annotated[
-        list[Path] | None, typer.Option("--sweep", help="EXPERIMENT_sweep.csv. Repeatable.")
-    ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Every number of the paper beside this run's, by the paper's definition and by a fair one."""
+    """The published numbers beside this run's, by the paper's definition and by a fair one."""
     from tenet.paper.tasks.published import compare
 
-    print(*compare(published, metrics, sweep or (), out, seed=seed), sep="\n")
+    print(*compare(published, metrics, out, seed=seed), sep="\n")
 
 
 def bench(

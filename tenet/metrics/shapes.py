@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,6 @@ class BeadMetrics:
         Wadell's π^(1/3) (6V)^(2/3) / A; see `sphericity`.
     z_xy_ratio
         Axial over lateral extent from second moments; see `z_xy_ratio`.
-    z_xy_box_ratio
-        The same from the bounding box; see `z_xy_box_ratio`.
     total_loss
         |V/V₀ − 1| + |sphericity − 1| + |z/xy − 1| with V₀ the volume of a 2 µm sphere.
     offset_zyx
@@ -57,7 +55,6 @@ class BeadMetrics:
     volume_um3: float
     sphericity: float
     z_xy_ratio: float
-    z_xy_box_ratio: float
     total_loss: float
     offset_zyx: tuple[float, float, float]
 
@@ -68,9 +65,8 @@ def measure_bead(
     voxel_size_um: Sequence[float],
     *,
     expected_centre_zyx: Sequence[float] | None = None,
-    definition: Literal["central", "published"] = "central",
 ) -> BeadMetrics:
-    """Measure the bead in a region of interest.
+    """Measure the bead in a region of interest: the component chosen by `central_component`.
 
     Parameters
     ----------
@@ -82,10 +78,6 @@ def measure_bead(
         Voxel size (z, y, x) in µm.
     expected_centre_zyx
         Where the bead should be, in voxels; by default the middle of the region, (n − 1)/2.
-    definition
-        ``"central"``, the protocol: the component chosen by `central_component`, its surface
-        smoothed by one voxel. ``"published"``: every voxel of the region that reaches the
-        threshold, specks included, and the staircase surface of the mask as it is.
 
     Returns
     -------
@@ -100,21 +92,14 @@ def measure_bead(
     (4.1, 1.0, 1.0)
     """
     mask = np.asarray(score_zyx) >= threshold
-    if definition == "central":
-        mask = central_component(mask, voxel_size_um, centre_zyx=expected_centre_zyx)
-        smoothing_voxels = 1.0
-    elif definition == "published":
-        smoothing_voxels = 0.0
-    else:
-        raise TenetError(f"unknown bead definition {definition!r}: choose 'central' or 'published'")
+    mask = central_component(mask, voxel_size_um, centre_zyx=expected_centre_zyx)
     volume = volume_um3(mask, voxel_size_um)
-    roundness = sphericity(mask, voxel_size_um, smoothing_voxels=smoothing_voxels)
+    roundness = sphericity(mask, voxel_size_um)
     ratio = z_xy_ratio(mask, voxel_size_um)
     return BeadMetrics(
         volume_um3=volume,
         sphericity=roundness,
         z_xy_ratio=ratio,
-        z_xy_box_ratio=z_xy_box_ratio(mask, voxel_size_um),
         total_loss=bead_loss(volume, roundness, ratio),
         offset_zyx=registration_offset(mask, expected_centre_zyx),
     )
@@ -203,7 +188,7 @@ def sphericity(
     voxel_size_um
         Voxel size (z, y, x) in µm.
     smoothing_voxels
-        Standard deviation of the Gaussian, in voxels; 0 takes the mask as it is (published).
+        Standard deviation of the Gaussian, in voxels; 0 takes the mask as it is.
 
     Returns
     -------
@@ -324,22 +309,6 @@ def z_xy_ratio(mask_zyx: NDArray[Any], voxel_size_um: Sequence[float]) -> float:
         return 0.0
     variance = positions.var(axis=0) * spacing**2 + spacing**2 / 12
     return float(np.sqrt(variance[0] / variance[1:].mean()))
-
-
-def z_xy_box_ratio(mask_zyx: NDArray[Any], voxel_size_um: Sequence[float]) -> float:
-    """Height of the bounding box over the mean of its two widths, in µm; 0 for an empty mask.
-
-    Examples
-    --------
-    >>> z_xy_box_ratio(np.ones((4, 5, 5)), (0.5, 0.2, 0.2))
-    2.0
-    """
-    spacing = _voxel_size(voxel_size_um)
-    positions = np.argwhere(_mask_zyx(mask_zyx))
-    if positions.size == 0:
-        return 0.0
-    extent = (np.ptp(positions, axis=0) + 1) * spacing
-    return float(extent[0] / extent[1:].mean())
 
 
 def bead_loss(volume_um3: float, sphericity: float, z_xy_ratio: float) -> float:

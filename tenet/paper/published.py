@@ -1,9 +1,9 @@
 """The paper's numbers beside those of a run, by the paper's own definitions and by fair ones.
 
-The paper takes TENET's shape at a fixed threshold. It takes the results of other methods at a fixed
-share of their range, or at the best threshold of each image, and has its own measures of beads.
-``run`` is this run's value by the paper's definition. ``fair`` is the value in this project's
-figures, at a threshold that was chosen on held-out phantoms.
+``run`` is this run's value by the paper's definition (`tenet.paper.evaluate.definitions`), and
+``definition`` says which definition that is. ``run_published`` is the value of the published
+method, trained here with the published settings, by the same definition. ``fair`` is the value in
+this project's figures, at a threshold that was chosen on held-out phantoms.
 """
 
 import re
@@ -17,8 +17,15 @@ import pandas as pd
 from tenet.errors import TenetError
 from tenet.io.records import read_table
 from tenet.metrics.intervals import bootstrap_interval
-from tenet.paper.evaluate.summary import PUBLISHED_ABLATIONS, sweep_intervals
-from tenet.paper.evaluate.tables import PUBLISHED_DEFINITION, read_metrics
+from tenet.paper.evaluate.definitions import (
+    BEAD_VOLUME_UM3,
+    FIXED_THRESHOLD,
+    PAPER_METHODS,
+    has_fixed_threshold,
+    published_quantity,
+)
+from tenet.paper.evaluate.summary import PUBLISHED_ABLATIONS
+from tenet.paper.evaluate.tables import BEAD_QUANTITIES, read_metrics
 
 COLUMNS = (
     "figure",
@@ -27,16 +34,21 @@ COLUMNS = (
     "method",
     "published",
     "run",
+    "run_published",
     "low",
     "high",
     "fair",
     "n",
+    "definition",
     "published_ci95_halfwidth",
     "published_n",
     "published_note",
     "note",
 )
-METHODS = {"TENET": "tenet", "RLTV": "rltv_paper", "CARE": "care", "Neuroclear": "neuroclear"}
+#: The method trained with the published settings, which is TENET too by the paper's name.
+AS_PUBLISHED = "tenet_published"
+#: Methods here by the paper's names.
+METHODS = {paper.name: name for name, paper in PAPER_METHODS.items() if name != AS_PUBLISHED}
 #: Experiments of the supplement by the paper's names.
 ABLATIONS = {paper: f"supp_{name}" for name, paper in PUBLISHED_ABLATIONS.items()}
 
@@ -48,12 +60,12 @@ class _Place(NamedTuple):
     part: str | None
     method: str
     quantity: str
-    threshold: float | None  # share of the range; None: the quantity of the table itself
     fair: str
+    definition: str
 
 
 def published_vs_run(
-    published: Path, metrics: Iterable[Path], sweeps: Iterable[Path], rng: np.random.Generator
+    published: Path, metrics: Iterable[Path], rng: np.random.Generator
 ) -> pd.DataFrame:
     """Find the counterpart of every published number.
 
@@ -61,17 +73,18 @@ def published_vs_run(
     ----------
     published : Path
         CSV: figure, quantity, condition, method, value, ci95_halfwidth, n, note.
-    metrics, sweeps : iterable of Path
-        This run's tables of measures, ``EXPERIMENT.csv``, and of threshold sweeps,
-        ``EXPERIMENT_sweep.csv``. No other tables are read.
+    metrics : iterable of Path
+        This run's tables of measures, ``EXPERIMENT.csv``. No other tables are read.
     rng : numpy.random.Generator
         Of the bootstrap over images.
 
     Returns
     -------
     DataFrame
-        `COLUMNS`, a row for each published number. ``n`` counts the values behind ``run``; where
-        this run has no counterpart, ``note`` says why.
+        `COLUMNS`, a row for each published number. ``low`` and ``high`` bound the 95 % interval of
+        ``run``. ``n`` counts the values behind ``run``: images, or beads, of which the paper's
+        table lists one twice. ``run_published`` is empty where the published method is not in a
+        table. Where this run has no counterpart, ``note`` says why.
 
     Raises
     ------
@@ -79,10 +92,11 @@ def published_vs_run(
         If a table cannot be read.
     """
     numbers = read_table(published)
-    tables = {path.stem: path for path in (*metrics, *sweeps)}
-    for path in tables.values():
+    tables = {}
+    for path in metrics:
         if not path.is_file():
             raise TenetError(f"{path}: there is no such table; evaluate first")
+        tables[path.stem] = read_metrics(path)
     found = []
     try:
         for row in numbers.to_dict("records"):
@@ -100,79 +114,81 @@ def published_vs_run(
 
 
 def _place(figure: str, quantity: str, condition: str, method: str) -> _Place | None:
-    if figure == "supplement":
-        experiment = ABLATIONS.get(method)
-        share = _share(condition)
-        if experiment is None or share is None:
-            return None
-        by_paper = f"{quantity}{PUBLISHED_DEFINITION}"
-        return _Place(experiment, None, "tenet", by_paper, share, quantity)
-    own = METHODS.get(method)
-    if own is None:
+    experiment = ABLATIONS.get(method) if figure == "supplement" else "fig3_beads"
+    own = METHODS["TENET"] if figure == "supplement" else METHODS.get(method)
+    if experiment is None or own is None:
         return None
-    if figure == "fig3":
-        share = _share(condition)
-        by_paper = f"{quantity}{PUBLISHED_DEFINITION}"
-        return _Place("fig3_beads", None, own, by_paper, share, quantity)
+    if figure in ("fig3", "supplement"):
+        at = re.fullmatch(r"thr([\d.]+)", condition)
+        if at is None or quantity not in BEAD_QUANTITIES:
+            return None
+        by_paper = published_quantity(quantity, float(at[1]))
+        definition = _bead_definition(quantity, own, at[1])
+        return _Place(experiment, None, own, by_paper, quantity, definition)
     angle = re.fullmatch(r"(noise|no_noise)_(\d+)deg", condition)
     experiment = f"fig2_angle{int(angle[2]):02d}" if angle else "fig2_phantoms"
     part = angle[1] if angle else condition
-    if own == "tenet":
-        return _Place(experiment, part, own, "iou", 0.5, "iou")
-    return _Place(experiment, part, own, "oracle_iou", None, "iou")
+    if has_fixed_threshold(own):
+        by_paper = published_quantity("iou", FIXED_THRESHOLD)
+        definition = f"IoU of the probability above {FIXED_THRESHOLD:g}, mean over images"
+        return _Place(experiment, part, own, by_paper, "iou", definition)
+    definition = "IoU at the best threshold of each image, mean over images"
+    return _Place(experiment, part, own, "oracle_iou", "iou", definition)
 
 
-def _share(condition: str) -> float | None:
-    found = re.fullmatch(r"thr([\d.]+)", condition)
-    return float(found[1]) if found else None
+def _bead_definition(quantity: str, method: str, threshold: str) -> str:
+    """How the paper measures a bead, in words."""
+    at = (
+        f"{threshold} of "
+        + {
+            "TENET": "the probability",
+            "RLTV": "each region's highest score",
+            "CARE": "each region's highest score",
+            "Neuroclear": "65535, here of a score of 1",
+        }[PAPER_METHODS[method].name]
+    )
+    measured = {
+        "volume_um3": "all voxels above",
+        "sphericity": "π^(1/3)(6V)^(2/3)/A, V of all voxels above and A of the surface at",
+        "z_xy_ratio": "planes with foreground over 2√(A/π) of the largest slice, all voxels above",
+        "total_loss": f"|V/{BEAD_VOLUME_UM3} − 1| + |sphericity − 1| + |z/xy − 1|, each above",
+    }[quantity]
+    return f"{measured} {at}"
 
 
 def _counterpart(
-    place: _Place | None, tables: Mapping[str, Path], rng: np.random.Generator
+    place: _Place | None, tables: Mapping[str, pd.DataFrame], rng: np.random.Generator
 ) -> dict[str, float | str]:
-    empty: dict[str, float | str] = {
+    found: dict[str, float | str] = {
         "run": np.nan,
+        "run_published": np.nan,
         "low": np.nan,
         "high": np.nan,
         "fair": np.nan,
         "n": 0,
+        "definition": "",
         "note": "",
     }
     if place is None:
-        return empty | {"note": "no such quantity here"}
+        return found | {"note": "no such quantity here"}
+    found["definition"] = place.definition
     if place.experiment not in tables:
-        return empty | {"note": f"{place.experiment} is not part of this run"}
-    table = _of(place, read_metrics(tables[place.experiment]))
-    if table.empty:
-        return empty | {"note": f"{place.method} is not part of this run"}
-    fair = table[table["quantity"] == place.fair]["value"]
-    known: dict[str, float | str] = {"fair": float(fair.mean()), "note": ""}
-    if place.threshold is None:
-        values = table[table["quantity"] == place.quantity].dropna(subset=["value"])
-        mean, low, high = bootstrap_interval(
-            values["value"].to_numpy(), values["image"].astype(str).to_numpy(dtype=str), rng=rng
-        )
-        return known | {"run": mean, "low": low, "high": high, "n": len(values)}
-    name = f"{place.experiment}_sweep"
-    if name not in tables:
-        return empty | known | {"note": f"no thresholds of {place.experiment} were swept here"}
-    sweep = _of(place, read_metrics(tables[name]))
-    sweep = sweep[sweep["quantity"] == place.quantity]
-    lines = sweep_intervals(sweep, rng)
-    # TENET's shape is a probability. Sweeps of beads end at 95 % of a method's range.
-    top = 1.0 if place.method == "tenet" else lines["threshold"].max() / 0.95
-    nearest = np.abs(lines["threshold"].to_numpy() - place.threshold * top).argmin()
-    chosen = lines.iloc[int(nearest)]
-    there = sweep[np.isclose(sweep["threshold"], chosen["threshold"])]["value"]
-    return known | {
-        "run": chosen["value"],
-        "low": chosen["low"],
-        "high": chosen["high"],
-        "n": int(there.count()),
-    }
-
-
-def _of(place: _Place, table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the place's method and part."""
-    rows = table[table["method"] == place.method]
-    return rows if place.part is None else rows[rows["part"] == place.part]
+        return found | {"note": f"{place.experiment} is not part of this run"}
+    table = tables[place.experiment]
+    if place.part is not None:
+        table = table[table["part"] == place.part]
+    own = table[table["method"] == place.method]
+    if own.empty:
+        return found | {"note": f"{place.method} is not part of this run"}
+    found["fair"] = float(own[own["quantity"] == place.fair]["value"].mean())
+    by_paper = table[table["quantity"] == place.quantity].dropna(subset=["value"])
+    if METHODS["TENET"] == place.method:
+        published = by_paper[by_paper["method"] == AS_PUBLISHED]["value"]
+        found["run_published"] = float(published.mean())
+    values = by_paper[by_paper["method"] == place.method]
+    if values.empty:
+        return found | {"note": "not measured by the paper's definition; evaluate again"}
+    mean, low, high = bootstrap_interval(
+        values["value"].to_numpy(), values["image"].astype(str).to_numpy(dtype=str), rng=rng
+    )
+    return found | {"run": mean, "low": low, "high": high, "n": len(values)}

@@ -219,7 +219,6 @@ rule table:
 rule published:
     input:
         metrics=lambda wildcards: sorted(set(figures.measured(catalogue, config["figures"]))),
-        sweeps=lambda wildcards: figures.sweeps(catalogue, config["figures"]),
         published="resources/published_values.csv",
     output:
         table=report(
@@ -241,8 +240,7 @@ rule published:
     params:
         code=code(ROOT, "published"),
         metrics=lambda wildcards, input: repeated("--metrics", input.metrics),
-        sweeps=lambda wildcards, input: repeated("--sweep", input.sweeps),
         seed=config["seed"],
     shell:
-        "python -m tenet published {params.metrics:q} {params.sweeps:q} --published {input.published:q}"
+        "python -m tenet published {params.metrics:q} --published {input.published:q}"
         " --seed {params.seed:q} --out {output.table:q} > {log:q} 2>&1"

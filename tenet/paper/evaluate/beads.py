@@ -17,12 +17,12 @@ from tenet.io.open import open_stack
 from tenet.io.records import read_table
 from tenet.io.stack import Stack
 from tenet.metrics.gaussian_widths import gaussian_fwhm
-from tenet.metrics.shapes import bead_loss, measure_bead
+from tenet.metrics.shapes import measure_bead
+from tenet.paper.evaluate.definitions import published_measures
 from tenet.paper.evaluate.tables import (
     BEAD_QUANTITIES,
     PREDICTION,
     PROBABILITIES,
-    PUBLISHED_DEFINITION,
     SWEEP_COLUMNS,
     SWEEP_SHARES,
     columns_of,
@@ -35,6 +35,8 @@ from tenet.types import VoxelSize
 
 #: Columns of a table of beads. The evaluation needs the fold as well.
 ROI_COLUMNS = ("roi", "image", "z", "y", "x")
+#: Rows that agree in these are of one bead.
+PLACE = ["image", "z", "y", "x"]
 
 # Beads --------------------------------------------------------------------------------------------
 
@@ -99,11 +101,13 @@ def bead_region(
     return Region((crop[0], crop[1], crop[2]), (expected[0], expected[1], expected[2]))
 
 
-def read_rois(rois: Path | pd.DataFrame, *, folds: bool = True) -> pd.DataFrame:
+def read_rois(
+    rois: Path | pd.DataFrame, *, folds: bool = True, repeated: bool = False
+) -> pd.DataFrame:
     """Read a table of beads: roi, image, z, y, x (coarse planes, pixels) and, with `folds`, fold.
 
     Columns of numbers are checked in a file, and not in a table in memory. Of rows with the same
-    image and the same centre the first is kept.
+    image and the same centre the first is kept, unless `repeated` asks for all.
 
     Raises
     ------
@@ -115,7 +119,7 @@ def read_rois(rois: Path | pd.DataFrame, *, folds: bool = True) -> pd.DataFrame:
         rois = read_table(rois, numbers=columns)
     elif missing := sorted({*columns} - {*rois.columns}):
         raise TenetError(f"the table of ROIs lacks the columns {', '.join(missing)}")
-    return rois.drop_duplicates(["image", "z", "y", "x"], ignore_index=True)
+    return rois if repeated else rois.drop_duplicates(PLACE, ignore_index=True)
 
 
 def evaluate_beads(
@@ -166,19 +170,21 @@ def evaluate_beads(
         FWHM of the scores along z, y and x through the bead's centroid (fwhm_z_um, …; NaN where
         no Gaussian fits; of an ideal bead 1.7 to 2.0 µm, as a Gaussian is not a box and the region
         is finite), the offset from the expected centre in fine voxels (offset_z, …; NaN for
-        a missed bead), the threshold, and the four of `BEAD_QUANTITIES` by the published
-        definitions (…_published_definition).
+        a missed bead), the threshold, and the four of `BEAD_QUANTITIES` by the paper's definitions
+        at the paper's thresholds; see `published_measures`. By those alone a bead that the table
+        lists twice counts twice.
     sweep : DataFrame
-        `SWEEP_COLUMNS`, for `BEAD_QUANTITIES`, and the same by the published definitions, at 19
-        thresholds from 5 to 95 % of the range of scores: [0, 1] for probabilities, else up to the
-        highest score in any of the regions.
+        `SWEEP_COLUMNS`, for `BEAD_QUANTITIES` at 19 thresholds from 5 to 95 % of the range of
+        scores: [0, 1] for probabilities, else up to the highest score in any of the regions.
 
     Raises
     ------
     TenetError
         If a prediction, a threshold or the table is missing or wrong.
     """
-    table = read_rois(rois)
+    listed = read_rois(rois, repeated=True)
+    names = {place: list(group["roi"]) for place, group in listed.groupby(PLACE)}
+    table = read_rois(listed)
     if folds is not None:
         table = table[table["fold"].isin(folds)]
         if table.empty:
@@ -205,13 +211,16 @@ def evaluate_beads(
             threshold = read_threshold(predictions / method / part, predictions)
             values = _measure(score, threshold, voxel_size_um, centre)
             rows += [about | {"quantity": q, "value": v} for q, v in values.items()]
+            by_paper = published_measures(method, score, voxel_size_um)
+            for name in names[tuple(roi[column] for column in PLACE)]:
+                rows += [
+                    about | {"roi": name, "quantity": q, "value": v} for q, v in by_paper.items()
+                ]
             for at in grid:
                 bead = measure_bead(score, at, voxel_size_um, expected_centre_zyx=centre)
-                measured = {q: getattr(bead, q) for q in BEAD_QUANTITIES}
-                measured |= _by_published_definition(score, at, voxel_size_um, centre)
                 sweep += [
-                    about | {"threshold": at, "quantity": q, "value": value}
-                    for q, value in measured.items()
+                    about | {"threshold": at, "quantity": q, "value": getattr(bead, q)}
+                    for q in BEAD_QUANTITIES
                 ]
     return frame_of(rows), pd.DataFrame(sweep, columns=list(SWEEP_COLUMNS))
 
@@ -233,28 +242,7 @@ def _measure(
         | {f"fwhm_{axis}_um": width for axis, width in zip("zyx", widths, strict=True)}
         | {f"offset_{axis}": float(by) for axis, by in zip("zyx", offset, strict=True)}
         | {"threshold": threshold}
-        | _by_published_definition(score, threshold, voxel_size_um, centre)
     )
-
-
-def _by_published_definition(
-    score: NDArray[np.float32],
-    threshold: float,
-    voxel_size_um: VoxelSize,
-    centre: tuple[float, float, float],
-) -> dict[str, float]:
-    """The quantities of `BEAD_QUANTITIES` by the published definitions."""
-    bead = measure_bead(
-        score, threshold, voxel_size_um, expected_centre_zyx=centre, definition="published"
-    )
-    ratio = bead.z_xy_box_ratio
-    values = {
-        "volume_um3": bead.volume_um3,
-        "sphericity": bead.sphericity,
-        "z_xy_ratio": ratio,
-        "total_loss": bead_loss(bead.volume_um3, bead.sphericity, ratio),
-    }
-    return {f"{quantity}{PUBLISHED_DEFINITION}": value for quantity, value in values.items()}
 
 
 class _Bead(NamedTuple):

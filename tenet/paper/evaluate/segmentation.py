@@ -13,6 +13,11 @@ from tenet.errors import TenetError
 from tenet.io.stack import Stack
 from tenet.metrics.segmentation import average_precision, dice, iou
 from tenet.metrics.thresholds import threshold_grid, threshold_sweep
+from tenet.paper.evaluate.definitions import (
+    FIXED_THRESHOLD,
+    has_fixed_threshold,
+    published_quantity,
+)
 from tenet.paper.evaluate.tables import (
     MOST_MISSING_PLANES,
     PREDICTION,
@@ -52,7 +57,8 @@ def evaluate_segmentation(
     -------
     table : DataFrame
         `COLUMNS`. Quantities: iou and dice at the method's threshold, average_precision,
-        oracle_iou (the best in hindsight), and the threshold itself.
+        oracle_iou (the best in hindsight), the threshold itself, and of TENET the IoU of what is
+        above the paper's fixed threshold (iou_published_thr0.5).
     sweep : DataFrame
         `SWEEP_COLUMNS`. Quantities iou and dice at the thresholds of `threshold_grid`.
 
@@ -94,6 +100,9 @@ def evaluate_segmentation(
                     "oracle_iou": float(table["iou"].max()),
                     "threshold": threshold,
                 }
+                if has_fixed_threshold(method):
+                    by_paper = iou(score > FIXED_THRESHOLD, truth)
+                    values[published_quantity("iou", FIXED_THRESHOLD)] = by_paper
                 about = columns_of(experiment, part, method, name)
                 rows += [about | {"quantity": q, "value": v} for q, v in values.items()]
                 long = table.melt("threshold", var_name="quantity", value_name="value")

@@ -11,9 +11,14 @@ import pandas as pd
 from tenet.errors import TenetError
 from tenet.io.records import read_table
 from tenet.metrics.intervals import bootstrap_interval
+from tenet.paper.evaluate.definitions import (
+    PAPER_METHODS,
+    PUBLISHED_DEFINITION,
+    has_fixed_threshold,
+    split_quantity,
+)
 from tenet.paper.evaluate.tables import (
     BEAD_QUANTITIES,
-    PUBLISHED_DEFINITION,
     REFERENCE,
     REFERENCE_EXPERIMENT,
     read_acquisition,
@@ -36,21 +41,6 @@ SUMMARY_COLUMNS = (
 
 
 # Tables beside the figures ------------------------------------------------------------------------
-
-_PUBLISHED_METHODS = {
-    "tenet": "TENET",
-    "rltv_paper": "RLTV",
-    "care": "CARE",
-    "neuroclear": "Neuroclear",
-}
-# Thresholds of the paper's measures of beads.
-_PUBLISHED_AT = {
-    "tenet": "thr0.5",
-    "rltv_paper": "thr0.2",
-    "care": "thr0.5",
-    "neuroclear": "thr0.7",
-}
-
 
 #: The paper's names of ablations.
 PUBLISHED_ABLATIONS = {
@@ -105,17 +95,18 @@ def summary_table(
     -------
     DataFrame
         `SUMMARY_COLUMNS`. Conditions of figure 2 are experiment and part (phantoms_noise,
-        angle00_no_noise, …), of figure 3 ``beads`` and ``beads_published_definition``; of the PSF's
-        widths initial, learned and true. Missing values (no FWHM, a missed bead's offset) are left
-        out of the mean and of `n`. Intervals of a single image are empty. `published` has the
-        paper's number of TENET, CARE, Neuroclear, and of RLTV for `rltv_paper`: the IoU of all but
-        TENET, taken at each image's best threshold, stands beside ``oracle_iou``; the bead
-        measures, taken by the paper's definitions, stand beside both conditions. In the supplement
-        ``reference`` is the experiment of figure 3 on the beads that the ablations have, and each
-        ``…_difference`` is an ablation less the reference, bead by bead; fewer than `FEWEST_IMAGES`
-        images give no interval of it. In figures 4 and 5 and in the quality bench ``iou_gain`` is
-        TENET's IoU less that of a method, image by image, in each condition, and in the bench over
-        all conditions for methods that have all. Experiments that end in
+        angle00_no_noise, …), of figure 3 ``beads``; of the PSF's widths initial, learned and true.
+        What is measured by the paper's definition at the paper's threshold has conditions of its
+        own, such as ``beads_published_thr0.5``. Missing values (no FWHM, a missed bead's offset)
+        are left out of the mean and of `n`. Intervals of a single image are empty. `published` has
+        the paper's number of the methods in `PAPER_METHODS`: the IoU of all but TENET, taken at
+        each image's best threshold, stands beside ``oracle_iou``; TENET's IoU and the bead measures
+        stand beside both conditions. In the supplement ``reference`` is the experiment of figure 3
+        on the beads that the ablations have, and each ``…_difference`` is an ablation less the
+        reference, bead by bead; fewer than `FEWEST_IMAGES` images give no interval of it. In
+        figures 4 and 5 and in the quality bench ``iou_gain`` is TENET's IoU less that of a method,
+        image by image, in each condition, and in the bench over all conditions for methods that
+        have all. Experiments that end in
         ``_as_published`` are methods there; see `published_as_method`. ``note`` says why a cell is
         empty.
 
@@ -141,12 +132,16 @@ def summary_table(
             roi = frame["roi"].fillna("").astype(str)
             frame = frame.assign(image=frame["image"].astype(str) + " " + roi)
     else:
-        by_paper = frame["quantity"].str.endswith(PUBLISHED_DEFINITION)
-        frame = frame.assign(
-            condition=name + np.where(by_paper, PUBLISHED_DEFINITION, ""),
-            quantity=frame["quantity"].str.removesuffix(PUBLISHED_DEFINITION),
-        )
+        frame = frame.assign(condition=name)
     frame = published_as_method(frame)
+    split = {quantity: split_quantity(quantity) for quantity in frame["quantity"].unique()}
+    ending = frame["quantity"].map(lambda name: split[name][1])
+    frame = frame.assign(
+        condition=frame["condition"] + ending,
+        quantity=frame["quantity"].map(lambda name: split[name][0]),
+    )
+    if figure not in ("fig2", "fig3", "supp"):  # of others the paper has no number
+        frame = frame[ending == ""]
     rows = []
     keys = ["quantity", "condition", "method"]
     for key, group in frame.groupby(keys, sort=False):
@@ -252,7 +247,7 @@ def _gains(frame: pd.DataFrame, rng: np.random.Generator) -> Iterator[dict[str, 
 
 def _differences(frame: pd.DataFrame, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
     """Each ablation less the reference, on the same beads."""
-    frame = frame[~frame["condition"].str.endswith(PUBLISHED_DEFINITION)]
+    frame = frame[~frame["condition"].str.contains(PUBLISHED_DEFINITION)]
     frame = frame[frame["quantity"].isin(BEAD_QUANTITIES)].astype({"image": str, "roi": str})
     beads = frame.pivot_table(
         index=["quantity", "method", "part", "image", "roi"],
@@ -307,28 +302,25 @@ def _published_key(
     figure: str, quantity: str, condition: str, method: str
 ) -> tuple[str, str, str, str] | None:
     """Key of the published counterpart of a row, if there is one."""
-    author = _PUBLISHED_METHODS.get(method)
-    if author is None:
+    paper = PAPER_METHODS.get(method)
+    if paper is None:
         return None
+    condition, _, threshold = condition.partition(PUBLISHED_DEFINITION)
+    at = f"thr{threshold or format(paper.thresholds[0], 'g')}"
     if figure == "supp":
-        at = _PUBLISHED_AT["tenet"]
-        if condition.removesuffix(PUBLISHED_DEFINITION) == REFERENCE:
-            return "fig3", quantity, at, author
-        name = PUBLISHED_ABLATIONS.get(condition.removesuffix(PUBLISHED_DEFINITION))
+        if condition == REFERENCE:
+            return "fig3", quantity, at, paper.name
+        name = PUBLISHED_ABLATIONS.get(condition)
         return ("supplement", quantity, at, name) if name else None
-    if figure not in ("fig2", "fig3"):
-        return None
     if figure == "fig3":
-        if not condition.startswith("beads"):
-            return None
-        return figure, quantity, _PUBLISHED_AT[method], author
-    if quantity != ("iou" if method == "tenet" else "oracle_iou"):
+        return (figure, quantity, at, paper.name) if condition == "beads" else None
+    if figure != "fig2" or quantity != ("iou" if has_fixed_threshold(method) else "oracle_iou"):
         return None
     name, part = condition.split("_", 1)
     if name == "phantoms":
-        return "fig2abc", "mean_iou", part, author
+        return "fig2abc", "mean_iou", part, paper.name
     angle = re.fullmatch(r"angle(\d+)", name)
-    return ("fig2de", "iou", f"{part}_{int(angle[1])}deg", author) if angle else None
+    return ("fig2de", "iou", f"{part}_{int(angle[1])}deg", paper.name) if angle else None
 
 
 def sweep_intervals(

@@ -25,9 +25,7 @@ COLUMNS = ("experiment", "part", "method", "image", "roi", "quantity", "value")
 SWEEP_COLUMNS = ("experiment", "part", "method", "image", "roi", "threshold", "quantity", "value")
 
 #: Methods whose scores are probabilities. Scores of all others have no fixed upper end.
-PROBABILITIES = ("tenet", "pretrained")
-#: Ending of quantities that are measured by the published definitions.
-PUBLISHED_DEFINITION = "_published_definition"
+PROBABILITIES = ("tenet", "tenet_published", "pretrained")
 BEAD_QUANTITIES = ("volume_um3", "sphericity", "z_xy_ratio", "total_loss")
 
 

@@ -1,4 +1,4 @@
-"""`tenet published`: every number of the paper beside this run's."""
+"""`tenet published`: the published numbers beside this run's."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +10,8 @@ from tenet.paper.published import published_vs_run
 from tenet.paper.tasks.tables import write_tables
 
 
-def compare(
-    published: Path, metrics: Sequence[Path], sweeps: Sequence[Path], out: Path, *, seed: int
-) -> list[str]:
+def compare(published: Path, metrics: Sequence[Path], out: Path, *, seed: int) -> list[str]:
     """Write and describe the table of both; see `published_vs_run`."""
-    check_outputs([published, *metrics, *sweeps], [out])
-    table = published_vs_run(published, metrics, sweeps, np.random.default_rng(seed))
+    check_outputs([published, *metrics], [out])
+    table = published_vs_run(published, metrics, np.random.default_rng(seed))
     return write_tables({out: table})

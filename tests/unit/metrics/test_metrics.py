@@ -12,7 +12,6 @@ from tenet.metrics.shapes import (
     central_component,
     measure_bead,
     sphericity,
-    z_xy_box_ratio,
     z_xy_ratio,
 )
 from tenet.metrics.thresholds import best_threshold, oracle_iou, threshold_grid, threshold_sweep
@@ -161,29 +160,20 @@ def test_cube_and_spheroid_have_their_sphericity():
 def test_ratio_of_an_ellipsoid_is_that_of_its_axes(spacing):
     mask = ellipsoid((2.0, 0.8, 0.8), spacing)
     assert z_xy_ratio(mask, spacing) == pytest.approx(2.5, rel=0.02)
-    assert z_xy_box_ratio(mask, spacing) == pytest.approx(2.5, rel=0.1)
-    # A column of single voxels doubles the box and hardly moves the moments.
+    # A column of single voxels doubles the height and hardly moves the moments.
     stray = np.pad(mask, ((20, 20), (0, 0), (0, 0)))
     stray[:, mask.shape[1] // 2, mask.shape[2] // 2] = True
     assert z_xy_ratio(stray, spacing) == pytest.approx(2.5, rel=0.1)
-    assert z_xy_box_ratio(stray, spacing) > 3
 
 
-def test_specks_count_only_in_the_published_definition():
+def test_specks_do_not_count():
     spacing = (0.1, 0.1, 0.1)
     shape, centre = (41, 41, 41), (19, 21, 20)
     score = ellipsoid((1, 1, 1), spacing, shape=shape, centre=centre).astype(np.float32)
-    bead_voxels = score.sum()
+    alone = measure_bead(score, 0.5, spacing)
     score[0, 0, 0] = score[2:4, 2, 38] = score[39, 39, 39] = 1
-    central = measure_bead(score, 0.5, spacing)
-    assert central.volume_um3 == pytest.approx(bead_voxels * 1e-3)
-    assert central.offset_zyx == pytest.approx((-1, 1, 0), abs=1e-6)
-    published = measure_bead(score, 0.5, spacing, definition="published")
-    assert published.volume_um3 == pytest.approx((bead_voxels + 4) * 1e-3)
-    assert published.sphericity < central.sphericity
-    assert published.z_xy_box_ratio == pytest.approx(40 / ((40 + 40) / 2), rel=0.05)
-    with pytest.raises(TenetError, match="definition"):
-        measure_bead(score, 0.5, spacing, definition="best")
+    assert measure_bead(score, 0.5, spacing) == alone
+    assert alone.offset_zyx == pytest.approx((-1, 1, 0), abs=1e-6)
 
 
 def test_the_central_component_is_the_bead_and_not_the_speck_at_the_very_centre():
@@ -195,13 +185,11 @@ def test_the_central_component_is_the_bead_and_not_the_speck_at_the_very_centre(
     assert np.array_equal(central_component(mask, (0.1,) * 3), shell)
 
 
-@pytest.mark.parametrize("definition", ["central", "published"])
-def test_a_missed_bead_costs_three(definition):
+def test_a_missed_bead_costs_three():
     score = np.zeros((21, 21, 21))
-    if definition == "central":
-        score[0, 0, 0] = 1  # far from the centre: not the bead
-    bead = measure_bead(score, 0.5, (0.2, 0.2, 0.2), definition=definition)
-    assert (bead.volume_um3, bead.sphericity, bead.z_xy_ratio, bead.z_xy_box_ratio) == (0, 0, 0, 0)
+    score[0, 0, 0] = 1  # far from the centre: not the bead
+    bead = measure_bead(score, 0.5, (0.2, 0.2, 0.2))
+    assert (bead.volume_um3, bead.sphericity, bead.z_xy_ratio) == (0, 0, 0)
     assert bead.total_loss == 3
     assert np.isnan(bead.offset_zyx).all()
 
@@ -211,7 +199,7 @@ def test_a_single_voxel_can_be_measured():
     score[2, 2, 2] = 1
     bead = measure_bead(score, 0.5, (0.3, 0.1, 0.1))
     assert bead.volume_um3 == pytest.approx(0.003)
-    assert bead.z_xy_ratio == bead.z_xy_box_ratio == pytest.approx(3)
+    assert bead.z_xy_ratio == pytest.approx(3)
     assert 0 < bead.sphericity < 1
 
 

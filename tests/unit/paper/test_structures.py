@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from tenet.data.phantoms.store import save_phantom
@@ -9,7 +8,6 @@ from tenet.io.atomic import save_json
 from tenet.io.open import open_stack
 from tenet.io.writing import write_ome_tiff
 from tenet.paper.evaluate.structures import evaluate_cells, evaluate_profiles, thin_places
-from tenet.paper.published import COLUMNS, published_vs_run
 
 SCALE = 3
 FINE = (0.5, 0.5, 0.5)
@@ -117,43 +115,3 @@ def test_cells_are_counted_and_their_distance_to_the_tumour_known(tmp_path):
     assert found["tenet", "volume_um3"] == pytest.approx(4 / 3 * np.pi * 7**3, rel=0.03)
     distances = sorted(every[every["method"] == "tenet"]["tumour_distance_um"])
     assert distances == pytest.approx([16 - 3, 44 - 3], abs=1)
-
-
-def test_every_published_number_has_its_row_and_a_gap_its_reason(tmp_path):
-    rng = np.random.default_rng(0)
-    metrics = tmp_path / "metrics"
-    metrics.mkdir()
-    about = {"experiment": "fig2_phantoms", "part": "noise", "roi": ""}
-    rows, sweep = [], []
-    for image, value in (("00", 0.4), ("01", 0.6)):
-        for method, quantity in (("tenet", "iou"), ("rltv_paper", "oracle_iou")):
-            entry = about | {"method": method, "image": image}
-            rows.append(entry | {"quantity": quantity, "value": value})
-            rows.append(entry | {"quantity": "iou", "value": value})
-        for at in (0.25, 0.5, 1.0):
-            entry = about | {"method": "tenet", "image": image, "threshold": at}
-            sweep.append(entry | {"quantity": "iou", "value": value * at})
-    pd.DataFrame(rows).to_csv(metrics / "fig2_phantoms.csv", index=False)
-    pd.DataFrame(sweep).to_csv(metrics / "fig2_phantoms_sweep.csv", index=False)
-    published = ROOT / "resources/published_values.csv"
-    # A table that no rule names is not looked at, wherever it lies.
-    (metrics / "fig3_beads.csv").write_text("left by an older run")
-    measures, sweeps = [metrics / "fig2_phantoms.csv"], [metrics / "fig2_phantoms_sweep.csv"]
-    table = published_vs_run(published, measures, sweeps, rng)
-    assert tuple(table.columns) == COLUMNS
-    assert len(table) == len(pd.read_csv(published))
-    found = table[table["run"].notna()].set_index("method")
-    assert set(found.index) == {"TENET", "RLTV"}
-    assert found.loc["TENET", "run"] == pytest.approx(0.5 * 0.5)  # at the paper's threshold
-    assert found.loc["TENET", "fair"] == pytest.approx(0.5)
-    assert found.loc["RLTV", "run"] == pytest.approx(0.5)
-    assert found["n"].tolist() == [2, 2]  # images behind the run's value
-    assert found.loc["TENET", ["published_n", "published_note"]].tolist() == [
-        16,
-        "threshold fixed at 0.5",
-    ]
-    beads = table[(table["figure"] == "fig3") & (table["quantity"] == "volume_um3")].iloc[0]
-    assert beads["published_ci95_halfwidth"] == pytest.approx(0.201827)
-    assert beads["note"] == "fig3_beads is not part of this run"
-    assert found.loc["TENET", "published"] == pytest.approx(0.351897)
-    assert (table[table["run"].isna()]["note"].str.len() > 0).all()
