@@ -41,7 +41,7 @@ CHECKPOINT = "checkpoint.pt"
 #: Where the history and the checkpoint of an alignment are, below the folder of the model.
 ALIGNMENT = "alignment"
 #: Counts the ways in which its contents have been laid out.
-LAYOUT = 2
+LAYOUT = 3
 #: Threads that read crops for a GPU, which is done with one sooner than a thread has read it.
 MOST_READERS = 8
 Terms = Mapping[str, Tensor]
@@ -176,7 +176,6 @@ def train(
             _check_losses("loss", sums, run.epoch)
             validation = _validate(task, average.module if average is not None else model)
             _check_losses("validation loss", validation, run.epoch)
-            schedule.after_epoch(sum(validation.values()))
             run.finish_epoch(sums, validation, log, time.monotonic() - started)
             meter(run.epoch * plan.steps_per_epoch, total, run.last_epoch())
     model.load_state_dict(run.best_weights)
@@ -267,8 +266,15 @@ class _Run:
 
     @property
     def stopped_early(self) -> bool:
-        patience = self.plan.settings.es_patience
-        return patience is not None and self.epoch - self.best_epoch >= patience
+        settings = self.plan.settings
+        if settings.schedule == "wsd":
+            return self.schedule.ended
+        return settings.es_patience is not None and self.stale >= settings.es_patience
+
+    @property
+    def stale(self) -> int:
+        """Epochs since the best one."""
+        return self.epoch - self.best_epoch
 
     def last_epoch(self) -> str:
         """What came of the last epoch, in a few words."""
@@ -290,8 +296,11 @@ class _Run:
                     f"the weight {name} is not finite after epoch {self.epoch + 1}: lower lr, or "
                     "check the intensities of the data"
                 )
+        self.epoch += 1
+        self._judge(sum(validation.values()))
+        self.schedule.after_epoch(sum(validation.values()), self.stale)
         row: dict[str, Any] = {
-            "epoch": self.epoch + 1,
+            "epoch": self.epoch,
             "training": sum(training.values()),
             "validation": sum(validation.values()),
             "learning_rate": self.optimiser.param_groups[0]["lr"],
@@ -300,12 +309,6 @@ class _Run:
         row |= {f"training_{name}": value for name, value in training.items()}
         row |= {f"validation_{name}": value for name, value in validation.items()}
         self.history.append(row)
-        self.epoch += 1
-        recent = [entry["validation"] for entry in self.history[-self.plan.best_over :]]
-        score = sum(recent) / len(recent)
-        if score < self.best or self.plan.keep_last:
-            self.best, self.best_epoch = score, self.epoch
-            self.best_weights = on_cpu(self._evaluated().state_dict())
         log.add(
             {
                 name.replace("_", "/", 1): value
@@ -331,6 +334,15 @@ class _Run:
                 "history": json.dumps(self.history),
             },
         )
+
+    def _judge(self, validation: float) -> None:
+        """Keep the weights of this epoch if they are the best."""
+        before = [row["validation"] for row in self.history]
+        recent = [*before, validation][-self.plan.best_over :]
+        score = sum(recent) / len(recent)
+        if score < self.best or self.plan.keep_last:
+            self.best, self.best_epoch = score, self.epoch
+            self.best_weights = on_cpu(self._evaluated().state_dict())
 
     def resume(self) -> None:
         """Go on from the checkpoint of the same training, if there is one."""

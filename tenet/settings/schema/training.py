@@ -31,20 +31,25 @@ class Optimisation(Section):
     lr: Rate = Field(default=1e-3, description="Learning rate.")
     es_patience: PositiveInt | None = Field(
         default=None,
-        description="Epochs without a better validation after which training ends; null: never.",
+        description="Epochs without a better validation after which training ends, or with wsd "
+        "begins to end; null: never.",
     )
     optimizer: Literal["adam", "adamw", "muon"] = Field(default="adam", description="Optimiser.")
     weight_decay: NotNegative = Field(default=0.0, description="Weight decay of adamw and muon.")
-    schedule: Literal["plateau", "cosine", "constant"] = Field(
+    schedule: Literal["plateau", "cosine", "wsd", "constant"] = Field(
         default="plateau",
         description="Learning rate: a tenth whenever ten epochs bring nothing (plateau), falling "
-        "to 0 by the end (cosine), or constant.",
+        "to 0 by the end (cosine), the same until es_patience and then falling to 0 over "
+        "decay_epochs (wsd), or constant.",
     )
     warmup_epochs: Count = Field(
         default=10, description="Epochs in which the rate of plateau rises at first."
     )
     warmup_steps: Annotated[int, Field(ge=0, le=10**9)] = Field(
-        default=0, description="Steps in which the rate of cosine rises at first."
+        default=0, description="Steps in which the rate of cosine or wsd rises at first."
+    )
+    decay_epochs: PositiveInt = Field(
+        default=10, description="Last epochs, in which the rate of wsd falls to 0."
     )
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         default=None,

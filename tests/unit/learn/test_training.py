@@ -198,8 +198,9 @@ def plan(folder: Path, *, identity: str = "easy", best_over: int = 1, **settings
         {"ema_decay": 0.8, "optimizer": "adamw", "weight_decay": 0.1},
         {"ema_decay": 0.8, "optimizer": "muon", "weight_decay": 0.1},
         {"schedule": "plateau", "warmup_epochs": 2, "gradient_norm": 1.0},
+        {"schedule": "wsd", "ema_decay": 0.8, "es_patience": 1, "decay_epochs": 2},
     ],
-    ids=["cosine", "ema-adamw", "ema-muon", "plateau"],
+    ids=["cosine", "ema-adamw", "ema-muon", "plateau", "wsd"],
 )
 @pytest.mark.parametrize("stop_at", [(0, 2), (1, 0), (3, 3)], ids=str)
 def test_interrupted_equals_uninterrupted(
@@ -383,6 +384,18 @@ class Worsening(Easy):
 def test_early_stopping_stops(tmp_path: Path, patience: int | None, epochs: int) -> None:
     train(Worsening(), plan(tmp_path, n_epochs=9, es_patience=patience))
     assert len(history(tmp_path)) == epochs
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 6), (2, 7), (None, 9)])
+def test_wsd_ends_when_its_rate_has_fallen(
+    tmp_path: Path, patience: int | None, epochs: int
+) -> None:
+    settings = {"schedule": "wsd", "es_patience": patience, "decay_epochs": 2}
+    train(Worsening(), plan(tmp_path, n_epochs=9, **settings))
+    rates = [float(row["learning_rate"]) for row in history(tmp_path)]
+    assert len(rates) == epochs
+    assert rates[-1] == pytest.approx(0, abs=1e-9)
+    assert rates[-3] == pytest.approx(0.01)
 
 
 def test_best_over_several_epochs(tmp_path: Path) -> None:

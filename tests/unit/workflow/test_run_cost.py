@@ -1,6 +1,7 @@
 """What a run costs before it runs, by hand from a table of rates."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from workflow.lib.cost import Job, cost_of, lines_of
 from workflow.lib.planned import described
 from workflow.lib.rates import SHARED, Rates
 
+ROOT = Path(__file__).parents[3]
 RATES = Rates(
     {
         "train_step": 0.5,
@@ -123,3 +125,20 @@ def test_what_is_said(paper):
     assert said[-2].split() == ["all", "100", f"{hours:.1f}", "7.6", "16"]
     assert said[-1] == f"With 3 jobs on one GPU at once: about {SHARED * hours:.1f} h."
     assert described(paper, RATES, [Job("table", {"table": "fig3_beads"})], 3) == ""
+
+
+# The day of a GPU ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def card():
+    """The rates of an H100."""
+    return Rates.read(ROOT, "benchmarks/one_h100.csv")
+
+
+@pytest.mark.parametrize("experiment", ["fig2_phantoms", "fig3_beads", "fig4_neurons"])
+@pytest.mark.parametrize("method", ["care", "neuroclear"])
+def test_a_baseline_is_trained_for_as_long_as_tenet_is_fine_tuned(paper, card, experiment, method):
+    once = dict(paper.config[method]) | {"attempts": 1}
+    ours = cost.fine_tuning_seconds(resolved(paper, experiment), card)
+    assert cost.baseline_seconds(method, once, card) >= ours
