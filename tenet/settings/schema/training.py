@@ -49,7 +49,7 @@ class Optimisation(Section):
         default=0, description="Steps in which the rate of cosine or wsd rises at first."
     )
     decay_epochs: PositiveInt = Field(
-        default=10, description="Last epochs, in which the rate of wsd falls to 0."
+        default=8, description="Last epochs, in which the rate of wsd falls to 0."
     )
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         default=None,

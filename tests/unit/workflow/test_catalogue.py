@@ -23,7 +23,7 @@ def test_folds_and_methods(paper, demo):
     assert paper.methods_of("supp_mrf") == ["tenet"]
     assert paper.methods_of("fig2_phantoms") == paper.config["methods"]
     assert demo.owner_of_model("fig2_angle00") == "fig2_phantoms"
-    assert paper.owner_of_model("fig2_angle00") == "fig2_angle00"
+    assert paper.owner_of_model("fig2_angle00") == "fig2_phantoms"
     assert paper.evaluated_by("cells") == ["fig5_microglia"]
 
 
