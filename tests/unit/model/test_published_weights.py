@@ -7,6 +7,7 @@ is checked against what the published code computed before anything is checked a
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +230,7 @@ def shapes(params: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield from convolution("prev0.conv", 1, channels[0], 7)
     yield from residual("prev", channels[0])
     name = ""
-    for above, here in zip(channels, channels[1:], strict=False):
+    for above, here in pairwise(channels):
         name = f"{name}mid."
         yield from convolution(f"{name}pool.conv", above, here, 1)
         yield from convolution(f"{name}conv", here, here, 1)
@@ -330,16 +331,17 @@ SETTINGS: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
         | {"ni": 1.5, "ni0": 1.5, "res_lateral": 1, "res_axial": 12},
         (3, 10, 12),
     ),
+    # Numbers of planes with which the padding differs from that of the true ratio.
     "0.5 // 0.05 is 9": (
-        {"scale": 10, "size_z": 51, "res_lateral": 0.05, "res_axial": 0.5, "NA": 0.7},
+        {"scale": 10, "size_z": 52, "res_lateral": 0.05, "res_axial": 0.5, "NA": 0.7},
         (3, 12, 12),
     ),
-    "0.3 // 0.1 is 2, an even number of planes": (
-        {"scale": 3, "size_z": 20, "res_lateral": 0.1, "res_axial": 0.3},
+    "0.3 // 0.1 is 2": (
+        {"scale": 3, "size_z": 21, "res_lateral": 0.1, "res_axial": 0.3},
         (6, 8, 8),
     ),
     "2.4 // 0.2 is 11, planes that 12 does not divide": (
-        {"scale": 12, "size_z": 67, "res_lateral": 0.2, "res_axial": 2.4},
+        {"scale": 12, "size_z": 68, "res_lateral": 0.2, "res_axial": 2.4},
         (2, 8, 10),
     ),
     "a ratio below the scale": (
@@ -457,3 +459,36 @@ def test_weights_of_every_size(tmp_path: Path, name: str) -> None:
     assert 1e-3 < light.mean() < 0.99
     assert light.std() > 0.01 * light.mean()
     compare(params, tmp_path / "weights.pt", image, expected)
+
+
+def test_a_stack_of_other_planes_than_it_had_is_refused(tmp_path: Path) -> None:
+    """In which the published code's loss fails: the reconstruction cannot be compared."""
+    params = BASE | {"scale": 10, "size_z": 119, "res_lateral": 1.3, "res_axial": 14.3}
+    state = drawn_weights(params, np.random.default_rng(0))
+    image = torch.rand(1, 1, 4, 8, 8)
+    assert literal(params, state, image)["reconstruction"].shape[2] == 3
+    torch.save(state, tmp_path / "weights.pt")
+    with pytest.raises(TenetError, match="has other planes than the raw one"):
+        TENET.from_published(params, tmp_path / "weights.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"size_x": 10}, "size_y, size_x are 11, 10; both must be odd"),
+        ({"size_z": 5}, "size_z 5 holds fewer than two coarse planes of 3"),
+        ({"res_axial": 0.2}, "res_axial 0.2 is finer than res_lateral 0.31 µm"),
+        ({"superres": False}, "superres: Input should be True"),
+        ({"attn_list": [False, True]}, "holds weights of another architecture"),
+        ({"nblocks": 2}, "holds weights of another architecture"),
+    ],
+)
+def test_settings_that_cannot_work_get_a_line(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save(drawn_weights(BASE, np.random.default_rng(0)), path)
+    TENET.from_published(BASE, path)
+    with pytest.raises(TenetError, match=said) as error:
+        TENET.from_published(BASE | change, path)
+    assert "\n" not in str(error.value)
