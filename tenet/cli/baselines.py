@@ -16,6 +16,7 @@ from tenet.cli.options import (
     Normalisation,
     Out,
     Rois,
+    ScoresOption,
     Seed,
     Settings,
     Threads,
@@ -74,6 +75,7 @@ def rltv_run(
     rois: Rois = None,
     normalisation: Normalisation = None,
     channel: Channel = None,
+    scores: ScoresOption = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -88,6 +90,7 @@ def rltv_run(
         out,
         paper=paper,
         normalisation=normalisation,
+        scores=scores,
         device=choose_device(device, threads),
     )
 
@@ -144,6 +147,7 @@ def baseline_run(
     rois: Rois = None,
     fold: Fold = None,
     channel: Channel = None,
+    scores: ScoresOption = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -152,4 +156,12 @@ def baseline_run(
     from tenet.paper.tasks.pairs import FolderOfStacks
 
     stacks = FolderOfStacks(data, rois, fold, channel)
-    run_baseline(method, model, pretrained, stacks, out, device=choose_device(device, threads))
+    run_baseline(
+        method,
+        model,
+        pretrained,
+        stacks,
+        out,
+        scores=scores,
+        device=choose_device(device, threads),
+    )

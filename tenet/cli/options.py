@@ -75,6 +75,10 @@ Align = Annotated[
     bool | None,
     typer.Option("--align/--no-align", help="Align planes first; by default if the model can."),
 ]
+ScoresOption = Annotated[
+    Literal["uint8", "uint16"] | None,
+    typer.Option("--scores", help="Write the scores alone, in 8 or 16 bits, compressed."),
+]
 EXPERIMENTS = Path("config/experiments")
 Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
 Phantoms = Annotated[Path | None, typer.Option(help="Folder of phantoms.")]

@@ -18,6 +18,7 @@ from tenet.cli.options import (
     Out,
     PlanesAre,
     Rois,
+    ScoresOption,
     Threads,
     Times,
     VoxelSizeUm,
@@ -99,6 +100,7 @@ def predict(
     normalisation: Normalisation = None,
     align: Align = None,
     channel: Channel = None,
+    scores: ScoresOption = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -111,6 +113,7 @@ def predict(
         out,
         normalisation=normalisation,
         align=align,
+        scores=scores,
         device=choose_device(device, threads),
     ):
         print(path)

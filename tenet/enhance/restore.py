@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from tenet.enhance.tiles import Tile, weigh
 from tenet.errors import TenetError
 from tenet.io.intensities import IntensityRange, normalise
+from tenet.io.scores import Scores, ScoresWriter
 from tenet.io.stack import Stack
-from tenet.io.writing import writer_for
+from tenet.io.writing import Writer, writer_for
 from tenet.types import Progress, Triple, VoxelSize
 
 Read = Callable[[slice, slice, slice], NDArray[np.float32]]
@@ -72,6 +73,7 @@ def restore_stack(
     out: Path,
     *,
     voxel_size_um: VoxelSize | None = None,
+    scores: Scores | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Restore a stack of any size into an OME-TIFF or OME-Zarr, in the memory of a few tiles.
@@ -88,6 +90,8 @@ def restore_stack(
         along z is the stack's, divided by s.
     voxel_size_um : tuple of float, optional
         Voxel size of the stack along z, y and x in µm; by default that of the file.
+    scores : {"uint8", "uint16"}, optional
+        Write the first channel alone, as `tenet.io.scores` does; by default all, as float32.
     progress : callable, optional
         Called as ``progress(done, tiles)`` after every tile.
 
@@ -135,11 +139,17 @@ def restore_stack(
     out = Path(out)
     scale = restorer.scale
     planes, rows, columns = stack.zyx_shape
-    czyx_shape = (len(restorer.channels), planes * scale, rows, columns)
+    zyx_shape = (planes * scale, rows, columns)
     fine_size_um = (size_um[0] / scale, size_um[1], size_um[2])
-    with writer_for(out, czyx_shape, fine_size_um, restorer.channels) as writer:
+    channels = restorer.channels if scores is None else restorer.channels[:1]
+    opened: Writer = (
+        writer_for(out, (len(channels), *zyx_shape), fine_size_um, channels)
+        if scores is None
+        else ScoresWriter(out, zyx_shape, fine_size_um, channels[0], scores)
+    )
+    with opened as writer:
         for start, block in _blocks(restorer, read, stack.zyx_shape, progress):
-            writer.add(start, block)
+            writer.add(start, block[: len(channels)])
     return out
 
 

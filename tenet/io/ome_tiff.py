@@ -13,6 +13,8 @@ from tenet.io.tiff_structure import MOST_PAGES, TiffStructure, check_tiff_struct
 
 #: Elements of a description, at most.
 _MOST_ELEMENTS = 4 * MOST_PAGES
+#: Key of the annotation with the intensity that a count of 1 stands for; see `tenet.io.scores`.
+STEP = "tenet_step"
 _PLACES = ("IFD", "PlaneCount", "NumPlanes", "FirstZ", "FirstC", "FirstT")
 
 
@@ -162,6 +164,26 @@ def ome_calibration(path: Path, ome: Element) -> Calibration:
     if len(found) > 1:
         return Calibration(trouble="holds images of different voxel sizes")
     return found.pop() if found else Calibration()
+
+
+def ome_step(path: Path, ome: Element) -> float:
+    """Return the intensity that a count stands for: 1, unless `tenet.io.scores` wrote the file.
+
+    Raises
+    ------
+    TenetError
+        If the step is no positive number.
+    """
+    entries = [entry for entry in _elements(ome, "M") if entry.get("K") == STEP]
+    if not entries:
+        return 1.0
+    try:
+        step = float(entries[0].text or "")
+    except ValueError:
+        step = math.nan
+    if not (math.isfinite(step) and step > 0):
+        raise TenetError(f"{path}: its {STEP} is {entries[0].text!r}; predict again")
+    return step
 
 
 def _elements(inside: Element, *names: str) -> Iterator[Element]:

@@ -74,6 +74,8 @@ class Stack:
     part : str
         Which of them, to follow the name of the stack, as ``_c0_t003``; empty if nothing was to be
         told apart.
+    step : float
+        Intensity that a count of 1 in the file stands for: 1, unless `tenet.io.scores` wrote it.
 
     Examples
     --------
@@ -92,6 +94,7 @@ class Stack:
     channels: int = 1
     times: int = 1
     part: str = ""
+    step: float = 1.0
 
     @property
     def name(self) -> str:
@@ -175,8 +178,8 @@ class Stack:
         Returns
         -------
         ndarray of float32
-            Raw intensities minus `offset`, shape (Z, Y, X). Time and memory grow with the crop
-            alone.
+            Raw intensities minus `offset`, times `step`, shape (Z, Y, X). Time and memory grow with
+            the crop alone.
 
         Raises
         ------
@@ -201,6 +204,9 @@ class Stack:
             if self.offset:
                 found = np.empty(crop.shape, np.float32)
                 return np.subtract(crop, self.offset, found, dtype=np.float64, casting="unsafe")
+            if self.step != 1:
+                found = np.empty(crop.shape, np.float32)
+                return np.multiply(crop, self.step, found, dtype=np.float64, casting="unsafe")
             return np.array(crop, dtype=np.float32, order="C")
 
     def _crop(self, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:

@@ -17,7 +17,7 @@ from tenet.errors import TenetError, one_line
 from tenet.io.axes import Layout, axes_with_planes, find_layout
 from tenet.io.calibration import Calibration
 from tenet.io.imagej import check_imagej_counts, imagej_calibration
-from tenet.io.ome_tiff import check_ome, ome_calibration, parse_ome
+from tenet.io.ome_tiff import check_ome, ome_calibration, ome_step, parse_ome
 from tenet.io.scanimage import (
     Header,
     ScanImageReader,
@@ -109,7 +109,7 @@ def _open_series(
     time: int | None,
 ) -> Stack:
     """Open a TIFF whose axes are named by ImageJ, OME or tifffile, or have no names."""
-    found, declared = _read_calibration(path, tiff, structure)
+    found, declared, step = _read_calibration(path, tiff, structure)
     pixels = _find_pixels(path, tiff)
     # ImageJ writes large stacks as one page and a number; a short file then looks like one plane.
     if declared > math.prod(pixels.shape[:-2]):
@@ -121,7 +121,7 @@ def _open_series(
     reader = _reader(path, pixels, sizes.layout)
     return Stack(
         path, sizes.zyx_shape, pixels.dtype, found.voxel_size_um, reader, found.note,
-        sizes.channels, sizes.times,
+        sizes.channels, sizes.times, step=step,
     )  # fmt: skip
 
 
@@ -156,8 +156,8 @@ def _open_scanimage(
 
 def _read_calibration(
     path: Path, tiff: tifffile.TiffFile, structure: TiffStructure
-) -> tuple[Calibration, int]:
-    """Return the voxel size of an OME or ImageJ TIFF, and the number of planes that it declares.
+) -> tuple[Calibration, int, float]:
+    """Return the voxel size of an OME or ImageJ TIFF, the planes that it declares, and its step.
 
     The resolution of a TIFF alone is no voxel size, because the resolution is in dots per inch or
     without a unit, and has no z.
@@ -172,10 +172,10 @@ def _read_calibration(
         if not tiff.is_ome:  # tifffile would take the pages for planes, against the XML
             raise TenetError(f"{path}: its OME-XML does not end with </OME>; export it again")
         check_ome(path, ome, structure)
-        return ome_calibration(path, ome), 0
+        return ome_calibration(path, ome), 0, ome_step(path, ome)
     if metadata:
-        return imagej_calibration(metadata, x, y), check_imagej_counts(path, metadata)
-    return Calibration(), 0
+        return imagej_calibration(metadata, x, y), check_imagej_counts(path, metadata), 1.0
+    return Calibration(), 0, 1.0
 
 
 def _find_pixels(path: Path, tiff: tifffile.TiffFile) -> _Pixels:

@@ -23,7 +23,7 @@ from tenet.types import Triple, VoxelSize
 Index = tuple[int | slice, ...]
 
 #: Most bytes of data that the 32-bit offsets of a classic TIFF are sure to reach.
-_CLASSIC_TIFF_BYTES = 2**32 - 2**25
+CLASSIC_TIFF_BYTES = 2**32 - 2**25
 
 
 def write_ome_tiff(
@@ -67,15 +67,15 @@ def write_ome_tiff(
     """
     path = Path(path)
     data = _ome_storable(path, np.asarray(data))
-    _check_finite(path, data)
+    check_finite(path, data)
     czyx_shape = data.shape if data.ndim == 4 else (1, *data.shape)
-    metadata = _ome_metadata(path, data.ndim, czyx_shape, voxel_size_um, channel_names)
+    metadata = ome_metadata(path, data.ndim, czyx_shape, voxel_size_um, channel_names)
     with replacing(path) as temporary:
         tifffile.imwrite(
             temporary,
             data,
             ome=True,
-            bigtiff=data.nbytes > _CLASSIC_TIFF_BYTES,
+            bigtiff=data.nbytes > CLASSIC_TIFF_BYTES,
             photometric="minisblack",
             compression=compression,
             metadata=metadata,
@@ -143,7 +143,7 @@ class OmeTiffWriter:
     ) -> None:
         self.path = Path(path)
         self.czyx_shape = czyx_shape
-        self._metadata = _ome_metadata(self.path, 4, czyx_shape, voxel_size_um, channel_names)
+        self._metadata = ome_metadata(self.path, 4, czyx_shape, voxel_size_um, channel_names)
         self._open = contextlib.ExitStack()
         self._temporary: Path | None = None
         self._offset = 0
@@ -162,7 +162,7 @@ class OmeTiffWriter:
                     shape=self.czyx_shape,
                     dtype=np.float32,
                     ome=True,
-                    bigtiff=nbytes > _CLASSIC_TIFF_BYTES,
+                    bigtiff=nbytes > CLASSIC_TIFF_BYTES,
                     photometric="minisblack",
                     metadata=self._metadata,
                     returnoffset=True,
@@ -189,8 +189,8 @@ class OmeTiffWriter:
         """
         if self._temporary is None:
             raise RuntimeError("blocks are added inside the writer's with block")
-        region = _region(self.czyx_shape, zyx_start, block)
-        _check_finite(self.path, block, zyx_start)
+        region = place_of(self.czyx_shape, zyx_start, block)
+        check_finite(self.path, block, zyx_start)
         with writing(self.path):
             # The file is mapped anew for each block, so that the block bounds the memory.
             image = np.memmap(
@@ -246,7 +246,7 @@ class OmeZarrWriter:
     ) -> None:
         self.path = Path(path)
         self.czyx_shape, self.voxel_size_um = czyx_shape, voxel_size_um
-        _ome_metadata(self.path, 4, czyx_shape, voxel_size_um, channel_names)  # checks them
+        ome_metadata(self.path, 4, czyx_shape, voxel_size_um, channel_names)  # checks them
         self.channel_names = channel_names
         self._open = contextlib.ExitStack()
         self._levels: list[zarr.Array[Any]] = []
@@ -279,8 +279,8 @@ class OmeZarrWriter:
         """Add a block to the image, as `OmeTiffWriter.add` does."""
         if not self._levels:
             raise RuntimeError("blocks are added inside the writer's with block")
-        place = _region(self.czyx_shape, zyx_start, block)[1:]
-        _check_finite(self.path, block, zyx_start)
+        place = place_of(self.czyx_shape, zyx_start, block)[1:]
+        check_finite(self.path, block, zyx_start)
         image = self._levels[0]
         with writing(self.path):
             for channel, added in enumerate(block):
@@ -356,7 +356,7 @@ def _is_zarr(path: Path) -> bool:
     return any((path / name).exists() for name in (".zgroup", ".zattrs", "zarr.json"))
 
 
-def _region(
+def place_of(
     czyx_shape: tuple[int, int, int, int], zyx_start: Triple, block: npt.NDArray[np.float32]
 ) -> tuple[slice, ...]:
     """Return the place of a block (C, Z, Y, X), which must lie within an image of this shape."""
@@ -369,7 +369,7 @@ def _region(
     return (slice(None), *(slice(a, b) for a, b in zip(zyx_start, stop, strict=True)))
 
 
-def _check_finite(path: Path, data: npt.NDArray[Any], zyx_start: Triple = (0, 0, 0)) -> None:
+def check_finite(path: Path, data: npt.NDArray[Any], zyx_start: Triple = (0, 0, 0)) -> None:
     """Refuse data that are NaN or infinite; `zyx_start` is the place of the data in the image."""
     # A sum is cheaper than a mask, and is finite only if all values are.
     if data.dtype.kind != "f" or np.isfinite(data.sum(dtype=np.float64)):
@@ -408,13 +408,14 @@ def _ome_storable(path: Path, data: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return data
 
 
-def _ome_metadata(
+def ome_metadata(
     path: Path,
     ndim: int,
     czyx_shape: Sequence[int],
     voxel_size_um: VoxelSize,
     channel_names: Sequence[str] | None,
 ) -> dict[str, Any]:
+    """Return tifffile's metadata of an image of some axes, whose numbers are checked."""
     if not all(math.isfinite(size) and size > 0 for size in voxel_size_um):
         raise TenetError(f"{path}: {voxel_size_um} is not a voxel size; give z, y, x in µm")
     metadata: dict[str, Any] = {"axes": "CZYX"[-ndim:]}

@@ -17,6 +17,7 @@ from tenet.io.intensities import warnings_of
 from tenet.io.ome_zarr import is_zarr
 from tenet.io.outputs import check_outputs, plain_name
 from tenet.io.picks import Parts, Picks
+from tenet.io.scores import Scores
 from tenet.io.stack import Stack
 from tenet.model.trained import TrainedModel
 from tenet.progress import shown
@@ -122,6 +123,7 @@ def enhance(
     tile_zyx_shape: Triple | None = None,
     as_zarr: bool = False,
     uncertainty: bool = False,
+    scores: Scores | None = None,
     sheet: bool = False,
     device: torch.device,
 ) -> Iterator[Path]:
@@ -149,6 +151,8 @@ def enhance(
         Whether to write OME-Zarr, and not OME-TIFF.
     uncertainty : bool
         Whether to write the channel "uncertainty" as well.
+    scores : {"uint8", "uint16"}, optional
+        Write the shape alone, in 8 or 16 bits and compressed: enough for an evaluation.
     sheet : bool
         Whether to draw a sheet of every stack, before and after.
 
@@ -185,6 +189,7 @@ def enhance(
                 voxel_size_um=size_um,
                 tile_zyx_shape=tile_zyx_shape,
                 uncertainty=uncertainty,
+                scores=scores,
                 device=device,
                 progress=meter,
             )

@@ -14,6 +14,7 @@ import torch
 from tenet.enhance.restore import restore_stack
 from tenet.errors import TenetError
 from tenet.io.atomic import save_json
+from tenet.io.scores import Scores
 from tenet.io.stack import Stack
 from tenet.learn.calibrate import phantom_images
 from tenet.learn.loop import forget
@@ -132,13 +133,21 @@ def _finished(
 
 
 def run_baseline(
-    method: Learned, folder: Path, model: Path, pairs: Pairs, out: Path, *, device: torch.device
+    method: Learned,
+    folder: Path,
+    model: Path,
+    pairs: Pairs,
+    out: Path,
+    *,
+    scores: Scores | None = None,
+    device: torch.device,
 ) -> None:
     """Restore stacks with a baseline that `train_baseline` wrote.
 
     The threshold and the path of the baseline are written beside the results.
 
     `model` is the pre-trained model of that training. Intensities are scaled as for this model.
+    With `scores`, results are stored as in `tenet.io.scores`.
     """
     network, record = LEARNED[method].load(folder, device)
     source = TrainedModel.load(model, device=device)
@@ -146,5 +155,7 @@ def run_baseline(
         range_ = source.intensity_range(stack, record["normalisation"])
         size = stack.voxel_size_um or tuple(record["voxel_size_um"])
         with shown(f"restoring {stack.path.name}") as meter:
-            restore_stack(network, stack, range_, path, voxel_size_um=size, progress=meter)
+            restore_stack(
+                network, stack, range_, path, voxel_size_um=size, scores=scores, progress=meter
+            )
     save_json(out / "settings.json", {"threshold": record["threshold"], "model": str(folder)})

@@ -10,6 +10,7 @@ from torch import Tensor
 from tenet.errors import TenetError
 from tenet.io.atomic import save_json
 from tenet.io.intensities import normalise
+from tenet.io.scores import Scores, write_scores
 from tenet.io.stack import Stack
 from tenet.io.writing import write_ome_tiff
 from tenet.learn.calibrate import phantom_images
@@ -56,12 +57,13 @@ def run_rltv(
     *,
     paper: bool,
     normalisation: str | None = None,
+    scores: Scores | None = None,
     device: torch.device,
 ) -> None:
     """Deconvolve stacks with the PSF of a model and the settings that `tune_rltv` chose.
 
     With `paper`, the settings are those of the published figures, and the threshold is that of
-    `tune_rltv`.
+    `tune_rltv`. With `scores`, results are stored as in `tenet.io.scores`.
 
     Raises
     ------
@@ -94,7 +96,10 @@ def run_rltv(
                 result = deconvolved(image, meter)
         except TenetError as error:
             raise TenetError(f"{stack.path}: {error}") from None
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_ome_tiff(path, result.cpu().numpy(), params.fine_voxel_size_um, ["intensity"])
+        size_um, volume = params.fine_voxel_size_um, result.cpu().numpy()
+        if scores is None:
+            write_ome_tiff(path, volume, size_um, ["intensity"])
+        else:
+            write_scores(path, volume, size_um, "intensity", scores)
     part = chosen.rltv_paper if paper else chosen.rltv
     save_json(out / "settings.json", {**asdict(part), "model": str(model)})

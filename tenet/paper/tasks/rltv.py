@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from tenet.io.scores import Scores
 from tenet.paper.baselines.rltv_tuning import read_tuning
 from tenet.paper.comparison import rltv
 from tenet.paper.tasks.pairs import FolderOfStacks
@@ -46,6 +47,7 @@ def run_rltv(
     *,
     paper: bool,
     normalisation: str | None,
+    scores: Scores | None,
     device: torch.device,
 ) -> None:
     """Deconvolve the stacks of a folder with the PSF of a model and tuned settings."""
@@ -56,5 +58,6 @@ def run_rltv(
         out,
         paper=paper,
         normalisation=normalisation,
+        scores=scores,
         device=device,
     )

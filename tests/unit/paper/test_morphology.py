@@ -2,6 +2,9 @@ import math
 
 import numpy as np
 import pytest
+from scipy import ndimage
+from skimage.feature import peak_local_max
+from skimage.segmentation import watershed
 
 from tenet.errors import TenetError
 from tenet.paper.morphology import CELL_COLUMNS, distances_um, label_cells, measure_cells
@@ -83,3 +86,63 @@ def test_distance_is_in_micrometres():
     points = np.array([[5.0, 5.0, 0.25], [5.0, 5.0, 4.25]])
     assert distances_um(points, mask, SIZE) == pytest.approx([0, 4])
     assert np.isinf(distances_um(points, ~mask & mask, SIZE)).all()
+
+
+def divided_at_once(mask, size, least_volume_um3):
+    """The division as it reads, with every step on the whole volume."""
+    thickness = ndimage.distance_transform_edt(mask, sampling=size)
+    smooth = ndimage.gaussian_filter(thickness, 1 / np.array(size))
+    peaks = peak_local_max(
+        smooth,
+        min_distance=round(8 / max(size)),
+        threshold_abs=1.6,
+        exclude_border=False,
+        labels=mask.astype(np.int32),
+    )
+    kept = []
+    for peak in sorted(peaks, key=lambda at: -smooth[tuple(at)]):
+        if all(np.linalg.norm((peak - other) * size) >= 8 for other in kept):
+            kept.append(peak)
+    markers = np.zeros(mask.shape, np.int32)
+    markers[tuple(np.transpose(kept))] = np.arange(1, len(kept) + 1)
+    labels = watershed(-smooth, markers, mask=mask)
+    volumes = np.bincount(labels.ravel())[1:] * math.prod(size)
+    order = [i for i in np.argsort(-volumes) if volumes[i] >= least_volume_um3]
+    number = np.zeros(len(volumes) + 1, np.int32)
+    number[np.array(order) + 1] = np.arange(1, len(order) + 1)
+    return number[labels]
+
+
+@pytest.fixture(scope="module", params=[(1.0, 1.0, 1.0), (1.0, 0.5, 0.5)])
+def tangle(request):
+    """Random cells of every form, many of which touch, and their division at once."""
+    noise = np.random.default_rng(0).standard_normal((36, 56, 50))
+    smooth = ndimage.gaussian_filter(noise, (2.5, 3.5, 3.5))
+    mask = smooth > np.quantile(smooth, 0.75)
+    return mask, request.param, divided_at_once(mask, request.param, 20)
+
+
+@pytest.mark.parametrize("side", [20, 37, 256])
+def test_blocks_of_every_size_give_the_labels_of_the_whole(tangle, side):
+    mask, size, expected = tangle
+    assert expected.max() > 10
+    labels = label_cells(mask, size, least_volume_um3=20, side=side)
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_a_large_piece_is_divided_on_a_coarser_grid_into_nearly_the_same_cells():
+    shape = (60, 80, 80)
+    cells = ellipsoid(shape, (15, 20, 10), (7, 7, 7)) | ellipsoid(shape, (15, 20, 25), (8, 8, 8))
+    fine = label_cells(cells, SIZE)
+    coarse = label_cells(cells, SIZE, most_voxels=cells.size // 30, side=17)
+    assert fine.max() == coarse.max() == 2
+    np.testing.assert_array_equal(coarse > 0, cells)
+    assert np.count_nonzero(coarse != fine) < 0.02 * np.count_nonzero(cells)
+
+
+def test_distances_agree_with_those_of_the_whole_volume(tangle):
+    mask, size, _ = tangle
+    points = np.random.default_rng(1).random((300, 3)) * mask.shape * size
+    away = ndimage.distance_transform_edt(~mask, sampling=size)
+    expected = away[tuple((points / size).astype(int).T)]
+    assert distances_um(points, mask, size) == pytest.approx(expected, abs=1e-9)
