@@ -12,11 +12,11 @@ from tenet.cli.options import (
     Data,
     Device,
     Fold,
+    Levels,
     ModelFolder,
     Normalisation,
     Out,
     Rois,
-    ScoresOption,
     Seed,
     Settings,
     Threads,
@@ -75,7 +75,7 @@ def rltv_run(
     rois: Rois = None,
     normalisation: Normalisation = None,
     channel: Channel = None,
-    scores: ScoresOption = None,
+    levels: Levels = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -90,7 +90,7 @@ def rltv_run(
         out,
         paper=paper,
         normalisation=normalisation,
-        scores=scores,
+        levels=levels,
         device=choose_device(device, threads),
     )
 
@@ -147,7 +147,7 @@ def baseline_run(
     rois: Rois = None,
     fold: Fold = None,
     channel: Channel = None,
-    scores: ScoresOption = None,
+    levels: Levels = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -162,6 +162,6 @@ def baseline_run(
         pretrained,
         stacks,
         out,
-        scores=scores,
+        levels=levels,
         device=choose_device(device, threads),
     )

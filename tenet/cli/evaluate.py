@@ -111,7 +111,7 @@ def evaluate_cells(
         Path, typer.Option(help="Projections of the cells of the first image, for a figure (.npz).")
     ],
     tumour: Annotated[
-        Path | None, typer.Option(help="Predictions of the tumour's channel.")
+        Path | None, typer.Option(help="One method's predictions of the tumour's channel.")
     ] = None,
     phantoms: Annotated[Path | None, typer.Option(help="Folder of phantoms, the truth.")] = None,
     tumour_phantoms: Annotated[
@@ -120,6 +120,9 @@ def evaluate_cells(
     method: Annotated[
         list[str] | None, typer.Option("--method", help="Method. Repeatable.")
     ] = None,
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, help="Blocks of a stack that are labelled at once.")
+    ] = 1,
 ) -> None:
     """Cells of every segmentation: number, shape, distance to the tumour."""
     from tenet.paper.tasks import structures
@@ -134,5 +137,6 @@ def evaluate_cells(
         phantoms=phantoms,
         tumour_phantoms=tumour_phantoms,
         methods=method,
+        threads=threads,
     )
     print(*lines, sep="\n")

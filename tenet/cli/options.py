@@ -75,9 +75,14 @@ Align = Annotated[
     bool | None,
     typer.Option("--align/--no-align", help="Align planes first; by default if the model can."),
 ]
-ScoresOption = Annotated[
-    Literal["uint8", "uint16"] | None,
-    typer.Option("--scores", help="Write the scores alone, in 8 or 16 bits, compressed."),
+Levels = Annotated[
+    int | None,
+    typer.Option(
+        "--levels",
+        min=1,
+        max=65535,
+        help="Write the scores alone, in so many levels (255: 8 bits), compressed.",
+    ),
 ]
 EXPERIMENTS = Path("config/experiments")
 Workers = Annotated[int, typer.Option(min=1, help="Processes.")]

@@ -13,12 +13,12 @@ from tenet.cli.options import (
     Data,
     Device,
     Fold,
+    Levels,
     ModelFolder,
     Normalisation,
     Out,
     PlanesAre,
     Rois,
-    ScoresOption,
     Threads,
     Times,
     VoxelSizeUm,
@@ -100,7 +100,7 @@ def predict(
     normalisation: Normalisation = None,
     align: Align = None,
     channel: Channel = None,
-    scores: ScoresOption = None,
+    levels: Levels = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -113,7 +113,7 @@ def predict(
         out,
         normalisation=normalisation,
         align=align,
-        scores=scores,
+        levels=levels,
         device=choose_device(device, threads),
     ):
         print(path)

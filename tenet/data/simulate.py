@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from tenet.data.phantoms.store import Phantom, open_phantoms
 from tenet.io.atomic import save_json, save_table
+from tenet.io.levels import write_levels
 from tenet.io.writing import write_ome_tiff
 from tenet.physics.blur import centred_planes
 from tenet.physics.microscope import Microscope
@@ -19,6 +20,8 @@ from tenet.types import Progress
 
 #: Camera counts of simulated raw stacks: offset + gain · intensity.
 OFFSET, GAIN = 100.0, 10_000.0
+#: Levels of simulated stacks whose intensities are taken as they are: those of 16 bits.
+LEVELS = 65535
 
 
 def simulate_acquisitions(
@@ -36,7 +39,8 @@ def simulate_acquisitions(
 
     Blurred by the Gibson–Lanni PSF of `experiment.params` itself (not by a network fitted to it),
     refocused, sampled, each plane shifted at random, with noise. Stacks whose experiment takes
-    intensities as they are (`normalisation` "none") stay in [0, 1]; others become 16-bit counts.
+    intensities as they are (`normalisation` "none") stay in [0, 1], in 65535 levels; others become
+    16-bit counts.
 
     Parameters
     ----------
@@ -84,9 +88,14 @@ def simulate_acquisitions(
         for part in parts:
             path = out / part / f"{name}.ome.tif"
             data = images[part][0, 0].numpy()
-            if experiment.train_dataset.normalisation != "none":
-                data = np.rint(OFFSET + GAIN * data).astype(np.uint16)
-            write_ome_tiff(path, data, params.coarse_voxel_size_um)
+            if experiment.train_dataset.normalisation == "none":
+                levels = np.clip(data, 0, None)  # Fourier transforms leave some -1e-9 in the dark
+                write_levels(
+                    path, levels, params.coarse_voxel_size_um, "intensity", LEVELS, compressed=False
+                )
+            else:
+                counts = np.rint(OFFSET + GAIN * data).astype(np.uint16)
+                write_ome_tiff(path, counts, params.coarse_voxel_size_um)
             written.append(path)
         fold = index * folds // len(volumes) if folds else 0
         for z, y, x in phantom.attributes.get("centres_zyx", ()):

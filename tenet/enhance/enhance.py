@@ -25,7 +25,6 @@ from tenet.enhance.tiles import Tile, halves, round_up, tile_plan, weigh
 from tenet.errors import TenetError
 from tenet.io.intensities import IntensityRange
 from tenet.io.open import open_stack
-from tenet.io.scores import Scores
 from tenet.io.stack import Stack
 from tenet.model.certainty import Certainty
 from tenet.model.tenet import TENET
@@ -52,7 +51,7 @@ def enhance_stack(
     tile_zyx_shape: Triple | None = None,
     overlap_zyx: Triple | None = None,
     uncertainty: bool = False,
-    scores: Scores | None = None,
+    levels: int | None = None,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -82,8 +81,8 @@ def enhance_stack(
     uncertainty : bool
         Whether to write a third channel, "uncertainty": the probability that a voxel is segmented
         wrongly.
-    scores : {"uint8", "uint16"}, optional
-        Write the shape alone, in 8 or 16 bits and compressed.
+    levels : int, optional
+        Write the shape alone, in so many levels and compressed; see `tenet.io.levels`.
     device : torch.device or str, optional
         Device to compute on; by default the device of the model. ``"cuda"`` stands for all GPUs,
         which share the tiles.
@@ -117,7 +116,7 @@ def enhance_stack(
     devices = _devices(model.network, device)
     tenet = _Tiled(model.network, tile_zyx_shape, overlap_zyx, devices, certainty)
     return restore_stack(
-        tenet, stack, range_, out, voxel_size_um=voxel_size_um, scores=scores, progress=progress
+        tenet, stack, range_, out, voxel_size_um=voxel_size_um, levels=levels, progress=progress
     )
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tenet.enhance.tiles import Tile, weigh
 from tenet.errors import TenetError
 from tenet.io.intensities import IntensityRange, normalise
-from tenet.io.scores import Scores, ScoresWriter
+from tenet.io.levels import LevelsWriter
 from tenet.io.stack import Stack
 from tenet.io.writing import Writer, writer_for
 from tenet.types import Progress, Triple, VoxelSize
@@ -73,7 +73,7 @@ def restore_stack(
     out: Path,
     *,
     voxel_size_um: VoxelSize | None = None,
-    scores: Scores | None = None,
+    levels: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Restore a stack of any size into an OME-TIFF or OME-Zarr, in the memory of a few tiles.
@@ -90,8 +90,8 @@ def restore_stack(
         along z is the stack's, divided by s.
     voxel_size_um : tuple of float, optional
         Voxel size of the stack along z, y and x in µm; by default that of the file.
-    scores : {"uint8", "uint16"}, optional
-        Write the first channel alone, as `tenet.io.scores` does; by default all, as float32.
+    levels : int, optional
+        Write the first channel alone, as `tenet.io.levels` does; by default all, as float32.
     progress : callable, optional
         Called as ``progress(done, tiles)`` after every tile.
 
@@ -141,11 +141,11 @@ def restore_stack(
     planes, rows, columns = stack.zyx_shape
     zyx_shape = (planes * scale, rows, columns)
     fine_size_um = (size_um[0] / scale, size_um[1], size_um[2])
-    channels = restorer.channels if scores is None else restorer.channels[:1]
+    channels = restorer.channels if levels is None else restorer.channels[:1]
     opened: Writer = (
         writer_for(out, (len(channels), *zyx_shape), fine_size_um, channels)
-        if scores is None
-        else ScoresWriter(out, zyx_shape, fine_size_um, channels[0], scores)
+        if levels is None
+        else LevelsWriter(out, zyx_shape, fine_size_um, channels[0], levels)
     )
     with opened as writer:
         for start, block in _blocks(restorer, read, stack.zyx_shape, progress):

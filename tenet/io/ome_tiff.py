@@ -13,7 +13,7 @@ from tenet.io.tiff_structure import MOST_PAGES, TiffStructure, check_tiff_struct
 
 #: Elements of a description, at most.
 _MOST_ELEMENTS = 4 * MOST_PAGES
-#: Key of the annotation with the intensity that a count of 1 stands for; see `tenet.io.scores`.
+#: Key of the annotation with the intensity that a count of 1 stands for; see `tenet.io.levels`.
 STEP = "tenet_step"
 _PLACES = ("IFD", "PlaneCount", "NumPlanes", "FirstZ", "FirstC", "FirstT")
 
@@ -167,7 +167,7 @@ def ome_calibration(path: Path, ome: Element) -> Calibration:
 
 
 def ome_step(path: Path, ome: Element) -> float:
-    """Return the intensity that a count stands for: 1, unless `tenet.io.scores` wrote the file.
+    """Return the intensity that a count stands for: 1, unless `tenet.io.levels` wrote the file.
 
     Raises
     ------

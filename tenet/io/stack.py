@@ -75,7 +75,7 @@ class Stack:
         Which of them, to follow the name of the stack, as ``_c0_t003``; empty if nothing was to be
         told apart.
     step : float
-        Intensity that a count of 1 in the file stands for: 1, unless `tenet.io.scores` wrote it.
+        Intensity that a count of 1 in the file stands for: 1, unless `tenet.io.levels` wrote it.
 
     Examples
     --------

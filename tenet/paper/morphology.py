@@ -50,6 +50,7 @@ def label_cells(
     least_volume_um3: float = 100.0,
     side: int = SIDE,
     most_voxels: int = MOST_VOXELS,
+    threads: int = 1,
 ) -> NDArray[np.int32]:
     """Divide a segmentation into cells, one around each soma.
 
@@ -74,6 +75,8 @@ def label_cells(
         Side of a block in voxels; the labels are the same for all sides.
     most_voxels : int
         A connected piece whose box has more voxels is divided on a coarser grid.
+    threads : int
+        Blocks that are looked at at once.
 
     Returns
     -------
@@ -96,6 +99,7 @@ def label_cells(
         least_radius_um=0.8 * least_soma_radius_um,
         least_distance_um=least_distance_um,
         side=side,
+        threads=threads,
     )
     labels, _ = ndimage.label(mask, output=np.int32)
     _divide(mask, labels, somata, size, side, most_voxels)

@@ -8,6 +8,7 @@ Arrays are Z, Y, X, lengths µm.
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import edt
@@ -20,7 +21,7 @@ Box = tuple[slice, ...]
 
 #: Distances to the surface beyond this count as this, because a block's halo ends there. Somata of
 #: microglia have radii of 3 to 6 µm.
-MOST_RADIUS_UM = 30.0
+MOST_RADIUS_UM = 15.0
 #: Standard deviation of the smoothing of distances: a plateau becomes one peak.
 SMOOTHING_UM = 1.0
 #: Side of a block in voxels, without its halo.
@@ -85,6 +86,7 @@ def find_somata(
     least_radius_um: float,
     least_distance_um: float,
     side: int = SIDE,
+    threads: int = 1,
 ) -> NDArray[np.intp]:
     """Find the highest places of the smoothed distance to the surface, each the centre of a soma.
 
@@ -99,6 +101,8 @@ def find_somata(
         Least distance of two peaks; of two that are nearer, the higher is kept.
     side : int
         Side of a block; the result is the same for all sides.
+    threads : int
+        Blocks that are looked at at once, each in 20 bytes a voxel.
 
     Returns
     -------
@@ -106,26 +110,40 @@ def find_somata(
         The places, the highest first.
     """
     apart = max(1, round(least_distance_um / float(size_um.max())))
-    whole: Box = tuple(slice(0, n) for n in mask.shape)
-    found = [np.empty((0, 3), np.intp)]
-    heights = [np.empty(0, np.float32)]
-    for block in blocks(whole, side):
-        if not mask[block].any():
-            continue
-        shown = grown(block, [apart] * 3, mask.shape)
-        smooth = smooth_thickness(mask, size_um, shown)
-        smooth[~mask[shown]] = -np.inf
-        peak = smooth == ndimage.maximum_filter(smooth, 2 * apart + 1, mode="nearest")
-        peak &= smooth > least_radius_um
-        own = inside(block, shown)
-        places = np.argwhere(peak[own])
-        heights.append(smooth[own][tuple(places.T)])
-        found.append(places + [part.start for part in block])
-    places, height = np.concatenate(found), np.concatenate(heights)
+
+    def peaks(block: Box) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        return _peaks(mask, size_um, block, least_radius_um, apart)
+
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(peaks, blocks(tuple(slice(0, n) for n in mask.shape), side)))
+    places, height = (np.concatenate(part) for part in zip(*found, strict=True))
     order = np.lexsort((*places.T[::-1], -height))  # equal heights in the order of their place
     places = places[order]
     places = places[_apart(places, apart, p=np.inf)]
     return places[_apart(places * size_um, least_distance_um, p=2)]
+
+
+def _peaks(
+    mask: NDArray[np.bool_], size_um: NDArray[np.float64], block: Box, least: float, apart: int
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Places of a block above which nothing within `apart` voxels is higher, and their heights."""
+    if not mask[block].any():
+        return np.empty((0, 3), np.intp), np.empty(0, np.float32)
+    shown = grown(block, [apart] * 3, mask.shape)
+    smooth = smooth_thickness(mask, size_um, shown)
+    smooth[~mask[shown]] = -np.inf
+    # Few voxels are higher than their neighbours: looking around these beats a wide filter.
+    peak = smooth == ndimage.maximum_filter(smooth, 3, mode="nearest")
+    peak &= smooth > least
+    own = inside(block, shown)
+    places = np.argwhere(peak[own]) + [part.start for part in own]
+    highest = [
+        smooth[tuple(slice(max(n - apart, 0), n + apart + 1) for n in place)].max()
+        for place in places.tolist()
+    ]
+    heights = smooth[tuple(places.T)]
+    kept = heights >= np.array(highest, np.float32)
+    return places[kept] + [part.start for part in shown], heights[kept]
 
 
 def _apart(places: NDArray[Any], least: float, p: float) -> NDArray[np.bool_]:

@@ -17,7 +17,6 @@ from tenet.io.intensities import warnings_of
 from tenet.io.ome_zarr import is_zarr
 from tenet.io.outputs import check_outputs, plain_name
 from tenet.io.picks import Parts, Picks
-from tenet.io.scores import Scores
 from tenet.io.stack import Stack
 from tenet.model.trained import TrainedModel
 from tenet.progress import shown
@@ -123,7 +122,7 @@ def enhance(
     tile_zyx_shape: Triple | None = None,
     as_zarr: bool = False,
     uncertainty: bool = False,
-    scores: Scores | None = None,
+    levels: int | None = None,
     sheet: bool = False,
     device: torch.device,
 ) -> Iterator[Path]:
@@ -151,8 +150,8 @@ def enhance(
         Whether to write OME-Zarr, and not OME-TIFF.
     uncertainty : bool
         Whether to write the channel "uncertainty" as well.
-    scores : {"uint8", "uint16"}, optional
-        Write the shape alone, in 8 or 16 bits and compressed: enough for an evaluation.
+    levels : int, optional
+        Write the shape alone, in so many levels and compressed: enough for an evaluation.
     sheet : bool
         Whether to draw a sheet of every stack, before and after.
 
@@ -189,7 +188,7 @@ def enhance(
                 voxel_size_um=size_um,
                 tile_zyx_shape=tile_zyx_shape,
                 uncertainty=uncertainty,
-                scores=scores,
+                levels=levels,
                 device=device,
                 progress=meter,
             )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from tenet.paper.evaluate.tables import PROBABILITIES
 from workflow.lib.catalogue import Catalogue, resolved
 from workflow.lib.samples import (
     experiment_name,
@@ -18,6 +19,16 @@ from workflow.lib.words import repeated
 
 #: Methods with a model for each fold.
 LEARN_FROM_STACKS = ("tenet", "care", "neuroclear")
+#: Levels that results are stored in, by what is measured in them: of probabilities and of
+#: intensities. Average precision ranks voxels, most of which are near 0 or 1 where they are
+#: probabilities; for a mask the threshold is enough (docs/measurements/cost.md).
+LEVELS = {
+    "segmentation": (16383, 1023),
+    "beads": (65535, 65535),
+    "profiles": (1023, 1023),
+    "cells": (255, 255),
+    "none": (255, 255),
+}
 
 
 def pretrained_of(catalogue: Catalogue, path: str) -> str:
@@ -177,6 +188,17 @@ def rltv_settings(catalogue: Catalogue, experiment: str) -> str:
 def normalisation(catalogue: Catalogue, experiment: str) -> list[str]:
     """Give the normalisation of the experiment, the same for every method and borrowed model."""
     return ["--normalisation", resolved(catalogue, experiment).train_dataset.normalisation]
+
+
+def levels_of(catalogue: Catalogue, experiment: str, method: str) -> int:
+    """Count the levels that a method's results for an experiment are stored in."""
+    of_probabilities, of_intensities = LEVELS[catalogue.experiments[experiment]["evaluation"]]
+    return of_probabilities if method in PROBABILITIES else of_intensities
+
+
+def level_options(catalogue: Catalogue, experiment: str, method: str) -> list[str]:
+    """Give the option for how finely a method's results for an experiment are stored."""
+    return ["--levels", str(levels_of(catalogue, experiment, method))]
 
 
 def runs(catalogue: Catalogue, experiment: str) -> Iterator[str]:

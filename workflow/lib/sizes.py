@@ -4,19 +4,22 @@ import csv
 import math
 from dataclasses import dataclass, replace
 
+from tenet.paper.evaluate.tables import PROBABILITIES
 from tenet.types import Triple
 from workflow.lib.catalogue import Catalogue, resolved
+from workflow.lib.models import levels_of
 from workflow.lib.phantoms import TISSUES
 
-#: Bytes of a voxel of a result, and how many times smaller compression makes them.
-RESULT_BYTES, COMPRESSION = 1, 4
-#: Bytes of a voxel of a raw or simulated stack, and of a phantom (shape and brightness).
-RAW_BYTES, PHANTOM_BYTES = 2, 2
+#: Bytes of a voxel of a compressed result by how finely results are stored (`models.LEVELS`): of
+#: probabilities, most of which are near 0 or 1, and of intensities, whose noise compresses little.
+#: Measured by benchmarks/levels.py on the demo's stacks (docs/measurements/cost.md).
+PROBABILITY_BYTES = {255: 0.12, 1023: 0.17, 16383: 0.26, 65535: 0.35}
+INTENSITY_BYTES = {255: 0.33, 1023: 0.59, 65535: 1.1}
+#: Bytes of a voxel of a raw or simulated stack, and of a compressed phantom (shape and brightness).
+RAW_BYTES, PHANTOM_BYTES = 2, 0.1
 #: Bytes of a weight, and copies of the weights beside a pre-trained model: optimiser and Fisher
 #: information with the weights that it belongs to.
 WEIGHT_BYTES, BESIDE_PRETRAINED = 4, 4
-#: Methods whose results have two channels, shape and brightness.
-TWO_CHANNELS = ("tenet", "pretrained", "tenet_published")
 #: Weights of the published encoder, and at most of any other (channels 16 to 256).
 MOST_WEIGHTS = 19_100_000
 
@@ -111,9 +114,9 @@ def bytes_of_predictions(
     catalogue: Catalogue, experiment: str, method: str, fold: str = "all"
 ) -> float:
     """Bytes of a method's results for an experiment."""
-    channels = 2 if method in TWO_CHANNELS else 1
-    voxels = fine_voxels(catalogue, experiment, fold)
-    return voxels * channels * RESULT_BYTES / COMPRESSION
+    levels = levels_of(catalogue, experiment, method)
+    of_a_voxel = PROBABILITY_BYTES if method in PROBABILITIES else INTENSITY_BYTES
+    return fine_voxels(catalogue, experiment, fold) * of_a_voxel[levels]
 
 
 def bytes_of_acquisitions(catalogue: Catalogue, experiment: str) -> float:
@@ -123,7 +126,7 @@ def bytes_of_acquisitions(catalogue: Catalogue, experiment: str) -> float:
 
 def bytes_of_phantoms(catalogue: Catalogue, name: str) -> float:
     """Bytes of a set of phantoms."""
-    return phantoms_of_set(catalogue, name).voxels * PHANTOM_BYTES / COMPRESSION
+    return phantoms_of_set(catalogue, name).voxels * PHANTOM_BYTES
 
 
 def bytes_of_source(source: str) -> float:

@@ -73,11 +73,14 @@ rule rltv:
         rois=lambda wildcards, input: stacks.image_options(
             catalogue, wildcards.experiment, input.data
         ),
+        levels=lambda wildcards: models.level_options(
+            catalogue, wildcards.experiment, wildcards.method
+        ),
     shell:
         "(python workflow/scripts/on_device.py {resources.gpu}"
         " python -m tenet rltv run {params.variant:q} --model {params.model:q}"
         " --settings {input.settings:q} --data {params.data:q} {params.rois:q}"
-        " {params.normalisation:q} --out {output.folder:q} --threads {threads}"
+        " {params.normalisation:q} {params.levels:q} --out {output.folder:q} --threads {threads}"
         " && python workflow/scripts/checksums.py {output.folder:q} {output.checksums:q})"
         " > {log:q} 2>&1"
 
@@ -171,9 +174,13 @@ rule baseline:
         rois=lambda wildcards, input: stacks.image_options(
             catalogue, wildcards.experiment, input.data, wildcards.fold.strip("/")
         ),
+        levels=lambda wildcards: models.level_options(
+            catalogue, wildcards.experiment, wildcards.method
+        ),
     shell:
         "(python workflow/scripts/on_device.py {resources.gpu}"
         " python -m tenet baseline run {wildcards.method:q} --model {params.model:q}"
-        " --pretrained {params.pretrained:q} --data {params.data:q} {params.rois:q} --out {output.folder:q} --threads {threads}"
+        " --pretrained {params.pretrained:q} --data {params.data:q} {params.rois:q}"
+        " {params.levels:q} --out {output.folder:q} --threads {threads}"
         " && python workflow/scripts/checksums.py {output.folder:q} {output.checksums:q})"
         " > {log:q} 2>&1"

@@ -125,7 +125,7 @@ rule evaluate_cells:
         predictions=lambda wildcards: models.predictions(catalogue, wildcards.experiment),
         tumour=lambda wildcards: models.predictions(
             catalogue, figures.tumour_of(catalogue, wildcards.experiment)
-        ),
+        )[:1],
         phantoms=lambda wildcards: [
             stacks.phantoms_of(catalogue, name)
             for name in (wildcards.experiment, figures.tumour_of(catalogue, wildcards.experiment))
@@ -148,26 +148,24 @@ rule evaluate_cells:
         experiment=names(catalogue.evaluated_by("cells")),
     conda:
         "../../envs/tenet.yaml"
-    threads: 1
+    threads: 8
     resources:
-        mem_mb=64000,
-        runtime=480,
+        mem_mb=24000,
+        runtime=1440,
     params:
         methods=lambda wildcards: repeated("--method", catalogue.methods_of(wildcards.experiment)),
         code=code(ROOT, "structures"),
         predictions=lambda wildcards: f"{config['results']}/predictions/{wildcards.experiment}",
-        tumour=lambda wildcards: (
-            f"{config['results']}/predictions/{figures.tumour_of(catalogue, wildcards.experiment)}"
-        ),
+        tumour=lambda wildcards, input: repeated("--tumour", map(without_suffix, input.tumour)),
         truth=lambda wildcards: stacks.truth_option(catalogue, wildcards.experiment),
         tumour_truth=lambda wildcards: stacks.truth_option(
             catalogue, figures.tumour_of(catalogue, wildcards.experiment), "--tumour-phantoms"
         ),
     shell:
         "python -m tenet evaluate cells {wildcards.experiment:q} {params.methods:q} {params.truth:q}"
-        " --predictions {params.predictions:q} --tumour {params.tumour:q} {params.tumour_truth:q}"
+        " --predictions {params.predictions:q} {params.tumour:q} {params.tumour_truth:q}"
         " --out {output.metrics:q} --cells {output.cells:q} --projections {output.projections:q}"
-        " > {log:q} 2>&1"
+        " --threads {threads} > {log:q} 2>&1"
 
 
 rule table:

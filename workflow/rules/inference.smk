@@ -35,9 +35,12 @@ rule predict:
         rois=lambda wildcards, input: stacks.image_options(
             catalogue, wildcards.experiment, input.data, wildcards.fold.strip("/")
         ),
+        levels=lambda wildcards: models.level_options(
+            catalogue, wildcards.experiment, wildcards.method
+        ),
     shell:
         "(python workflow/scripts/on_device.py {resources.gpu}"
         " python -m tenet predict --model {params.model:q} --data {params.data:q} {params.rois:q}"
-        " {params.normalisation:q} --out {output.folder:q} --threads {threads}"
+        " {params.normalisation:q} {params.levels:q} --out {output.folder:q} --threads {threads}"
         " && python workflow/scripts/checksums.py {output.folder:q} {output.checksums:q})"
         " > {log:q} 2>&1"

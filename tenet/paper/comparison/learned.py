@@ -14,7 +14,6 @@ import torch
 from tenet.enhance.restore import restore_stack
 from tenet.errors import TenetError
 from tenet.io.atomic import save_json
-from tenet.io.scores import Scores
 from tenet.io.stack import Stack
 from tenet.learn.calibrate import phantom_images
 from tenet.learn.loop import forget
@@ -139,7 +138,7 @@ def run_baseline(
     pairs: Pairs,
     out: Path,
     *,
-    scores: Scores | None = None,
+    levels: int | None = None,
     device: torch.device,
 ) -> None:
     """Restore stacks with a baseline that `train_baseline` wrote.
@@ -147,7 +146,7 @@ def run_baseline(
     The threshold and the path of the baseline are written beside the results.
 
     `model` is the pre-trained model of that training. Intensities are scaled as for this model.
-    With `scores`, results are stored as in `tenet.io.scores`.
+    With `levels`, results are stored as in `tenet.io.levels`.
     """
     network, record = LEARNED[method].load(folder, device)
     source = TrainedModel.load(model, device=device)
@@ -156,6 +155,6 @@ def run_baseline(
         size = stack.voxel_size_um or tuple(record["voxel_size_um"])
         with shown(f"restoring {stack.path.name}") as meter:
             restore_stack(
-                network, stack, range_, path, voxel_size_um=size, scores=scores, progress=meter
+                network, stack, range_, path, voxel_size_um=size, levels=levels, progress=meter
             )
     save_json(out / "settings.json", {"threshold": record["threshold"], "model": str(folder)})

@@ -10,7 +10,7 @@ from torch import Tensor
 from tenet.errors import TenetError
 from tenet.io.atomic import save_json
 from tenet.io.intensities import normalise
-from tenet.io.scores import Scores, write_scores
+from tenet.io.levels import write_levels
 from tenet.io.stack import Stack
 from tenet.io.writing import write_ome_tiff
 from tenet.learn.calibrate import phantom_images
@@ -57,13 +57,13 @@ def run_rltv(
     *,
     paper: bool,
     normalisation: str | None = None,
-    scores: Scores | None = None,
+    levels: int | None = None,
     device: torch.device,
 ) -> None:
     """Deconvolve stacks with the PSF of a model and the settings that `tune_rltv` chose.
 
     With `paper`, the settings are those of the published figures, and the threshold is that of
-    `tune_rltv`. With `scores`, results are stored as in `tenet.io.scores`.
+    `tune_rltv`. With `levels`, results are stored as in `tenet.io.levels`.
 
     Raises
     ------
@@ -97,9 +97,9 @@ def run_rltv(
         except TenetError as error:
             raise TenetError(f"{stack.path}: {error}") from None
         size_um, volume = params.fine_voxel_size_um, result.cpu().numpy()
-        if scores is None:
+        if levels is None:
             write_ome_tiff(path, volume, size_um, ["intensity"])
         else:
-            write_scores(path, volume, size_um, "intensity", scores)
+            write_levels(path, volume, size_um, "intensity", levels)
     part = chosen.rltv_paper if paper else chosen.rltv
     save_json(out / "settings.json", {**asdict(part), "model": str(model)})

@@ -33,6 +33,8 @@ Projections = dict[str, NDArray[Any]]
 
 # Half length of a line through a point, in voxels of the fine grid.
 _REACH_YX, _REACH_Z = 20, 48
+# Scores that are read at once; a slab of a compressed file costs its opening.
+_SLAB_BYTES = 2**28
 # Standard deviation, in lateral voxels, of the average across a line.
 _ACROSS = 2.0
 
@@ -107,8 +109,7 @@ def evaluate_profiles(
         if phantoms is not None:
             shape = _truth(phantoms, name)
             for method, stack in stacks.items():
-                threshold = read_threshold(predictions / method, predictions)
-                mask = stack.read() >= np.float32(threshold)
+                mask = _segmented(stack, read_threshold(predictions / method, predictions))
                 for quantity, measure in (("iou", iou), ("dice", dice)):
                     value = measure(mask, shape[: mask.shape[0]])
                     rows.append(
@@ -224,6 +225,7 @@ def evaluate_cells(
     *,
     phantoms: Path | None = None,
     tumour_phantoms: Path | None = None,
+    threads: int = 1,
 ) -> tuple[pd.DataFrame, pd.DataFrame, Projections]:
     """Divide segmentations into cells and measure each, and its distance to the tumour.
 
@@ -234,10 +236,13 @@ def evaluate_cells(
     predictions : Path
         The experiment's folder, with a sub-folder for each method.
     tumour : Path, optional
-        Folder of predictions of the tumour's channel, with the same names of images.
+        Folder of one method's predictions of the tumour's channel, with the same names of images.
+        The distances of every method's cells are those to this one tumour.
     methods : sequence of str
     phantoms, tumour_phantoms : Path, optional
         Folders of the phantoms of simulated stacks, for rows of ``truth``, IoU and Dice.
+    threads : int
+        As in `label_cells`.
 
     Returns
     -------
@@ -269,11 +274,11 @@ def evaluate_cells(
             relative = path.relative_to(folder)
             name = relative.name.removesuffix(PREDICTION)
             stack = _prediction(path)
-            mask = stack.read() >= np.float32(threshold)
+            mask = _segmented(stack, threshold)
             other = None
             if tumour is not None:
-                at = read_threshold(tumour / method, tumour)
-                other = _prediction(tumour / method / relative).read() >= np.float32(at)
+                at = read_threshold(tumour, tumour.parent)
+                other = _segmented(_prediction(tumour / relative), at)
             masks: dict[str, tuple[NDArray[Any], NDArray[Any] | None]] = {method: (mask, other)}
             if phantoms is not None:
                 shape = _truth(phantoms, name)[: mask.shape[0]]
@@ -289,7 +294,7 @@ def evaluate_cells(
                     masks[TRUTH] = (shape > 0, beside)
             assert stack.voxel_size_um is not None
             for which, (inside, near) in masks.items():
-                labels = label_cells(inside, stack.voxel_size_um)
+                labels = label_cells(inside, stack.voxel_size_um, threads=threads)
                 table = _cells(labels, near, stack.voxel_size_um)
                 if path == paths[0]:
                     for axis, letter in ((0, "z"), (1, "y")):
@@ -332,6 +337,14 @@ def _prediction(path: Path) -> Stack:
     if stack.voxel_size_um is None:
         raise TenetError(f"{path}: it records no voxel size; predict again")
     return stack
+
+
+def _segmented(stack: Stack, threshold: float) -> NDArray[np.bool_]:
+    """Voxels whose scores reach a threshold, a byte each; scores are read some planes at a time."""
+    mask = np.empty(stack.zyx_shape, dtype=bool)
+    for start, slab in stack.slabs(_SLAB_BYTES):
+        np.greater_equal(slab, np.float32(threshold), out=mask[start : start + len(slab)])
+    return mask
 
 
 def _truth(phantoms: Path, name: str) -> NDArray[np.uint8]:

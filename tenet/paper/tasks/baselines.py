@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from tenet.io.atomic import exclusive
-from tenet.io.scores import Scores
 from tenet.paper.comparison import learned
 from tenet.paper.tasks.pairs import FolderOfStacks
 from tenet.tasks.raw_stacks import RawStacks
@@ -60,8 +59,8 @@ def run_baseline(
     data: FolderOfStacks,
     out: Path,
     *,
-    scores: Scores | None,
+    levels: int | None,
     device: torch.device,
 ) -> None:
     """Restore the stacks of a folder with a trained baseline; see `comparison.learned`."""
-    learned.run_baseline(method, folder, model, data.pairs(out), out, scores=scores, device=device)
+    learned.run_baseline(method, folder, model, data.pairs(out), out, levels=levels, device=device)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 
-from tenet.io.scores import Scores
 from tenet.paper.baselines.rltv_tuning import read_tuning
 from tenet.paper.comparison import rltv
 from tenet.paper.tasks.pairs import FolderOfStacks
@@ -47,7 +46,7 @@ def run_rltv(
     *,
     paper: bool,
     normalisation: str | None,
-    scores: Scores | None,
+    levels: int | None,
     device: torch.device,
 ) -> None:
     """Deconvolve the stacks of a folder with the PSF of a model and tuned settings."""
@@ -58,6 +57,6 @@ def run_rltv(
         out,
         paper=paper,
         normalisation=normalisation,
-        scores=scores,
+        levels=levels,
         device=device,
     )

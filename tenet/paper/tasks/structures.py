@@ -37,6 +37,7 @@ def evaluate_cells(
     phantoms: Path | None,
     tumour_phantoms: Path | None,
     methods: Sequence[str] | None,
+    threads: int,
 ) -> list[str]:
     """Measure the cells of every segmentation, and write and describe tables and projections."""
     summary, every, projected = structures.evaluate_cells(
@@ -46,6 +47,7 @@ def evaluate_cells(
         methods_in(predictions, methods),
         phantoms=phantoms,
         tumour_phantoms=tumour_phantoms,
+        threads=threads,
     )
     with replacing(projections) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **projected)

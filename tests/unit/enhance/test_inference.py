@@ -73,6 +73,21 @@ def test_uncertainty_is_a_third_channel(tmp_path: Path) -> None:
     assert uncertainty.std() > 0.01
 
 
+def test_levels_keep_the_shape_alone_to_half_a_level_through_all_tiles(tmp_path: Path) -> None:
+    image = np.random.default_rng(5).random((8, 40, 40), dtype=np.float32)
+    model, stack = trained(random_model()), stack_of(tmp_path, image)
+    tiles = {"tile_zyx_shape": (8, 24, 24), "overlap_zyx": (2, 8, 8)}
+    whole = enhance_stack(model, stack, UNIT, tmp_path / "whole.ome.tif", **tiles)
+    small = enhance_stack(model, stack, UNIT, tmp_path / "small.ome.tif", levels=255, **tiles)
+    shape, _ = tifffile.imread(whole)
+    stored = open_stack(small)
+    assert stored.zyx_shape == shape.shape
+    assert stored.dtype == np.uint8
+    assert np.abs(stored.read() - shape).max() <= 0.5001 / 255
+    with tifffile.TiffFile(small) as file:
+        assert 'Name="shape"' in str(file.ome_metadata)
+
+
 def test_weights_of_all_tiles_add_up_to_one_for_any_shape() -> None:
     rng = np.random.default_rng(1)
     for _ in range(150):

@@ -53,7 +53,7 @@ def experiment(name: str, **params: object) -> Experiment:
     )
 
 
-def write_scores(path: Path, truth: np.ndarray, method: str, size_um: tuple, seed: int) -> None:
+def write_levels(path: Path, truth: np.ndarray, method: str, size_um: tuple, seed: int) -> None:
     """Blurred truth in place of a prediction; RLTV has another range of intensities."""
     z, xy = BLUR[method]
     rng = np.random.default_rng(seed)
@@ -89,7 +89,7 @@ def segmentation_results(root: Path, name: str, drawn: list) -> None:
                 path = f"predictions/{name}/{method}/{part}/{index:02d}.ome.tif"
                 truth = phantom.shape[: phantom.shape.shape[0] // 3 * 3]
                 size_um = settings.params.fine_voxel_size_um
-                write_scores(root / path, truth, method, size_um, index)
+                write_levels(root / path, truth, method, size_um, index)
         settings_of(root / f"predictions/{name}/{method}", method)
     save_json(root / f"models/{name}/all/experiment.json", settings.model_dump(mode="json"))
     tables = evaluate_segmentation(name, root / f"predictions/{name}", phantoms)
@@ -154,7 +154,7 @@ def make_fig3(root: Path, size: tuple = (70, 88, 88), count: int = 3, folds: int
         for method in BLUR:
             part = f"fold{index * folds // count}" if method == "tenet" else "all"
             path = top / method / part / f"{index:02d}.ome.tif"
-            write_scores(path, phantom.shape, method, (0.05,) * 3, index)
+            write_levels(path, phantom.shape, method, (0.05,) * 3, index)
             settings_of(path.parent, method)
     tables = evaluate_beads("fig3_beads", top, out / "rois.csv", 10)
     write_tables(root, "fig3_beads", tables)

@@ -95,7 +95,7 @@ def test_cells_are_counted_and_their_distance_to_the_tumour_known(tmp_path):
     table, every, projections = evaluate_cells(
         "fig5_microglia",
         tmp_path / "cells",
-        tmp_path / "tumour",
+        tmp_path / "tumour/tenet",
         ["tenet"],
         phantoms=tmp_path / "cells_truth",
         tumour_phantoms=tmp_path / "tumour_truth",

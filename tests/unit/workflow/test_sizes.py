@@ -1,6 +1,9 @@
 """How many voxels stacks have, and how many bytes results take, by hand."""
 
-from workflow.lib import sizes
+import pytest
+
+from workflow.lib import disk, sizes
+from workflow.lib.models import level_options, levels_of
 
 
 def test_stacks_of_the_record(paper):
@@ -30,11 +33,29 @@ def test_phantoms(paper):
     assert sizes.phantoms_of_set(paper, "tuning").voxels == 4 * 240**3
 
 
-def test_results_have_two_channels_or_one(paper):
-    tenet = sizes.bytes_of_predictions(paper, "fig4_neurons", "tenet")
-    assert tenet == 2 * sizes.bytes_of_predictions(paper, "fig4_neurons", "care")
+def test_results_take_what_their_levels_take(paper):
     voxels = sizes.fine_voxels(paper, "fig4_neurons")
-    assert tenet == 2 * voxels * sizes.RESULT_BYTES / sizes.COMPRESSION
+    for method, of_a_voxel in (("tenet", sizes.PROBABILITY_BYTES), ("care", sizes.INTENSITY_BYTES)):
+        levels = levels_of(paper, "fig4_neurons", method)
+        found = sizes.bytes_of_predictions(paper, "fig4_neurons", method)
+        assert found == voxels * of_a_voxel[levels]
+
+
+def test_precision_ranks_in_more_levels_than_a_mask_needs(paper):
+    assert level_options(paper, "fig2_phantoms", "tenet") == ["--levels", "16383"]
+    assert level_options(paper, "fig2_phantoms", "rltv") == ["--levels", "1023"]
+    assert level_options(paper, "fig3_beads", "rltv") == ["--levels", "65535"]
+    assert level_options(paper, "fig5_microglia", "tenet") == ["--levels", "255"]
+
+
+def test_the_whole_paper_fits_on_300_gb(paper):
+    every = disk.rows(paper)
+    assert disk.total(paper) == sum(row.gigabytes for row in every) <= 300
+    microglia = next(row for row in every if row.name == "results of fig5_microglia")
+    assert (microglia.stacks, microglia.fine_voxels) == (66, 66 * 312 * 1972**2)
+    record = next(row for row in every if row.name.startswith("the record"))
+    assert record.gigabytes == pytest.approx(2 * 33.5, abs=1)
+    assert f"**{disk.total(paper):.0f}**" in disk.as_table(paper)
 
 
 def test_raw_stacks(paper):

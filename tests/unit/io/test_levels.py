@@ -3,11 +3,11 @@ import pytest
 import tifffile
 
 from tenet.errors import TenetError
+from tenet.io.levels import LevelsWriter, write_levels
 from tenet.io.open import open_stack
-from tenet.io.scores import ScoresWriter, write_scores
 
 VOXEL = (0.33, 0.31, 0.31)
-LEVELS = {"uint8": 255, "uint16": 65535}
+LEVELS = {255: "uint8", 1023: "uint16", 65535: "uint16"}
 
 
 @pytest.fixture
@@ -15,14 +15,14 @@ def scores() -> np.ndarray:
     return np.random.default_rng(0).random((5, 300, 270), dtype=np.float32)
 
 
-@pytest.mark.parametrize("dtype", LEVELS)
+@pytest.mark.parametrize("levels", LEVELS)
 @pytest.mark.parametrize("highest", [0.4, 1.0, 7.5])
-def test_no_score_changes_by_more_than_half_a_step(tmp_path, scores, dtype, highest) -> None:
+def test_no_score_changes_by_more_than_half_a_step(tmp_path, scores, levels, highest) -> None:
     scores *= np.float32(highest) / scores.max()
-    write_scores(tmp_path / "a.ome.tif", scores, VOXEL, "shape", dtype)
+    write_levels(tmp_path / "a.ome.tif", scores, VOXEL, "shape", levels)
     stored = open_stack(tmp_path / "a.ome.tif", channel=0)
-    assert stored.dtype == dtype
-    assert stored.step == pytest.approx(max(highest, 1) / LEVELS[dtype])
+    assert stored.dtype == LEVELS[levels]
+    assert stored.step == pytest.approx(max(highest, 1) / levels)
     assert stored.voxel_size_um == VOXEL
     error = np.abs(stored.read().astype(float) - scores)
     assert error.max() <= 0.5001 * stored.step
@@ -31,7 +31,7 @@ def test_no_score_changes_by_more_than_half_a_step(tmp_path, scores, dtype, high
 
 def test_crops_and_ends_of_the_range_are_exact(tmp_path, scores) -> None:
     scores[0], scores[1], scores[2] = 0, 1, 0.5
-    write_scores(tmp_path / "a.ome.tif", scores, VOXEL, "shape", "uint8")
+    write_levels(tmp_path / "a.ome.tif", scores, VOXEL, "shape", 255)
     stored = open_stack(tmp_path / "a.ome.tif")
     whole = stored.read()
     assert set(np.unique(whole[0])) == {0.0}
@@ -46,14 +46,14 @@ def test_scores_of_a_segmentation_take_a_small_part_of_their_floats(tmp_path) ->
     z, y, x = np.ogrid[-10:10, -100:100, -100:100]
     away = np.sqrt(4.0 * z**2 + y**2 + x**2)
     ball = (1 / (1 + np.exp(away - 15))).astype(np.float32)
-    write_scores(tmp_path / "a.ome.tif", ball, VOXEL, "shape", "uint8")
+    write_levels(tmp_path / "a.ome.tif", ball, VOXEL, "shape", 255)
     assert (tmp_path / "a.ome.tif").stat().st_size < ball.nbytes / 40
 
 
 def test_blocks_add_up_before_they_are_rounded(tmp_path) -> None:
     path = tmp_path / "folder/a.ome.tif"
     third = np.full((1, 2, 8, 8), 1 / 3, np.float32)
-    with ScoresWriter(path, (3, 8, 8), VOXEL, "shape", "uint8") as writer:
+    with LevelsWriter(path, (3, 8, 8), VOXEL, "shape", 255) as writer:
         for _ in range(3):
             writer.add((1, 0, 0), third)
         assert not path.exists()
@@ -68,11 +68,13 @@ def test_a_failure_leaves_nothing(tmp_path, scores) -> None:
     path = tmp_path / "a.ome.tif"
     scores[3, 2, 2] = np.nan
     with pytest.raises(TenetError, match="NaN or infinite values in planes 3"):
-        write_scores(path, scores, VOXEL, "shape", "uint8")
+        write_levels(path, scores, VOXEL, "shape", 255)
+    with pytest.raises(ValueError, match="65536 levels"):
+        write_levels(path, scores, VOXEL, "shape", 65536)
     scores[3, 2, 2] = -0.1
-    with pytest.raises(TenetError, match="plane 3 of the result has negative scores"):
-        write_scores(path, scores, VOXEL, "shape", "uint8")
-    writer = ScoresWriter(path, (3, 8, 8), VOXEL, "shape", "uint8")
+    with pytest.raises(TenetError, match="plane 3 of the result has negative values"):
+        write_levels(path, scores, VOXEL, "shape", 255)
+    writer = LevelsWriter(path, (3, 8, 8), VOXEL, "shape", 255)
     with pytest.raises(TenetError, match="NaN or infinite values in planes 1 to 2"), writer:
         writer.add((1, 0, 0), np.full((1, 2, 8, 8), np.nan, np.float32))
     assert list(tmp_path.iterdir()) == []
@@ -87,3 +89,14 @@ def test_a_step_that_is_no_number_is_refused(tmp_path, step) -> None:
     tifffile.imwrite(path, np.ones((3, 8, 8), np.uint8), ome=True, metadata=metadata)
     with pytest.raises(TenetError, match=f"tenet_step is {step!r}"):
         open_stack(path)
+
+
+def test_planes_that_are_not_compressed_can_be_mapped(tmp_path, scores) -> None:
+    for compressed in (True, False):
+        path = tmp_path / f"{compressed}.ome.tif"
+        write_levels(path, scores, VOXEL, "intensity", 65535, compressed=compressed)
+        assert open_stack(path).step == 1 / 65535
+    with tifffile.TiffFile(tmp_path / "False.ome.tif") as file:
+        assert file.series[0].dataoffset is not None
+    one, other = (open_stack(tmp_path / f"{name}.ome.tif").read() for name in (True, False))
+    np.testing.assert_array_equal(one, other)

@@ -1,0 +1,119 @@
+"""How much disk the whole configured paper takes, from its stacks to its results."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from workflow.lib import models, sizes, stacks
+from workflow.lib.catalogue import Catalogue
+from workflow.lib.words import without_suffix
+
+#: What there is of a stack of the record: in what was downloaded, and as it was taken out.
+DOWNLOADED = 2
+#: Bytes of a voxel of a registered stack, 32-bit floats, in raw voxels.
+REGISTERED = 2
+
+
+class Row(NamedTuple):
+    """What one experiment, or one kind of file, takes.
+
+    Attributes
+    ----------
+    name : str
+    stacks : int
+        Stacks that every method restores, or stacks or models of this kind.
+    fine_voxels : int
+        Voxels of the results of one method, all stacks together.
+    methods : int
+    gigabytes : float
+    """
+
+    name: str
+    stacks: int
+    fine_voxels: int
+    methods: int
+    gigabytes: float
+
+
+def rows(catalogue: Catalogue) -> list[Row]:
+    """List what the configured figures keep on the disk at most, all at once.
+
+    Nothing is deleted before the end, so that figures and measures can be made anew at any time.
+    """
+    shown = [
+        name
+        for name, spec in catalogue.experiments.items()
+        if spec["figure"] in catalogue.config["figures"]
+    ]
+    return [
+        *(_results(catalogue, name) for name in shown),
+        *_raw(catalogue, shown),
+        _models(catalogue, shown),
+    ]
+
+
+def total(catalogue: Catalogue) -> float:
+    """Add up the rows, in GB."""
+    return sum(row.gigabytes for row in rows(catalogue))
+
+
+def _results(catalogue: Catalogue, name: str) -> Row:
+    taken = 0.0
+    for run in models.runs(catalogue, name):
+        method, _, fold = run.partition("/")
+        taken += sizes.bytes_of_predictions(catalogue, name, method, fold or "all")
+    return Row(
+        f"results of {name}",
+        sizes.stacks_of(catalogue, name).count,
+        sizes.fine_voxels(catalogue, name),
+        len(catalogue.methods_of(name)),
+        taken / 1e9,
+    )
+
+
+def _raw(catalogue: Catalogue, shown: list[str]) -> Iterator[Row]:
+    """Rows of the record, of simulated and registered stacks, and of phantoms."""
+    spec = catalogue.experiments
+    sources = {spec[name]["source"] for name in shown} - {"simulated"}
+    downloaded = sum(sizes.bytes_of_source(source) for source in sources)
+    count = sum(sizes.EXPECTED[s].count * sizes.CHANNELS.get(s, 1) for s in sources)
+    yield Row("the record, downloaded and taken out", count, 0, 0, DOWNLOADED * downloaded / 1e9)
+    own = {spec[n].get("images", n) for n in shown if catalogue.is_simulated(n)}
+    registered = [name for name in shown if "register" in spec[name]]
+    taken = sum(sizes.bytes_of_acquisitions(catalogue, name) for name in own)
+    taken += sum(REGISTERED * sizes.bytes_of_acquisitions(catalogue, name) for name in registered)
+    count = sum(sizes.stacks_of(catalogue, name).count for name in [*own, *registered])
+    yield Row("simulated and registered stacks", count, 0, 0, taken / 1e9)
+    sets = {without_suffix(stacks.phantoms_of(catalogue, n)) for n in shown if n in own}
+    names = {name.rpartition("/")[2] for name in sets} | {"training", "tuning"}
+    count = sum(sizes.phantoms_of_set(catalogue, name).count for name in names)
+    taken = sum(sizes.bytes_of_phantoms(catalogue, name) for name in names)
+    yield Row("phantoms", count, 0, 0, taken / 1e9)
+
+
+def _models(catalogue: Catalogue, shown: list[str]) -> Row:
+    """Models of the published encoder's size, which the light one is far below."""
+    owners = {catalogue.owner_of_model(name) for name in shown}
+    tuned = sum(
+        len(catalogue.folds(name))
+        for name in owners
+        for method in catalogue.methods_of(name)
+        if method in models.LEARN_FROM_STACKS
+    )
+    first = len({models.pretrained_of(catalogue, name) for name in owners})
+    taken = first * sizes.bytes_of_model(pretrained=True)
+    taken += tuned * sizes.bytes_of_model(pretrained=False)
+    return Row("models", first + tuned, 0, 0, taken / 1e9)
+
+
+def as_table(catalogue: Catalogue) -> str:
+    """Write the rows as a table of Markdown."""
+    lines = [
+        "| | stacks | fine voxels a method, 10⁹ | methods | GB |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows(catalogue):
+        voxels = f"{row.fine_voxels / 1e9:.1f}" if row.fine_voxels else ""
+        methods = row.methods or ""
+        lines.append(f"| {row.name} | {row.stacks} | {voxels} | {methods} | {row.gigabytes:.1f} |")
+    lines.append(f"| **all** | | | | **{total(catalogue):.0f}** |")
+    return "\n".join(lines)
