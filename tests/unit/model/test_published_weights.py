@@ -151,15 +151,11 @@ def network_psf(state: State, planes: int, radii: int) -> Tensor:
     name = "image.blur.neuripsf.layers"
     z = torch.linspace(-1, 1, planes, dtype=torch.float64).abs()
     r = torch.linspace(-1, 1, radii, dtype=torch.float64)
-    values = torch.zeros(planes, radii, dtype=torch.float64)
-    for i in range(planes):
-        for j in range(radii):
-            point = norm(torch.stack([z[i], r[j]])[None], state, f"{name}.0")
-            hidden = sigmoid(point @ state[f"{name}.1.weight"].T + state[f"{name}.1.bias"])
-            hidden = norm(hidden, state, f"{name}.3")
-            output = sigmoid(hidden @ state[f"{name}.4.weight"].T + state[f"{name}.4.bias"])
-            values[i, j] = output[0, 0]
-    return values
+    points = norm(torch.cartesian_prod(z, r), state, f"{name}.0")
+    hidden = sigmoid(points @ state[f"{name}.1.weight"].T + state[f"{name}.1.bias"])
+    hidden = norm(hidden, state, f"{name}.3")
+    output = sigmoid(hidden @ state[f"{name}.4.weight"].T + state[f"{name}.4.bias"])
+    return output.view(planes, radii)
 
 
 def psf_volume(params: Mapping[str, Any], radial: Tensor) -> Tensor:
