@@ -1,4 +1,6 @@
 # make demo: every figure from simulated data, on a laptop.   make test: everything that CI checks.
+# make paper: every figure at full scale.   make fig3: one figure.   CORES=8 uses so many cores.
+# make cost: the hours, disk and memory of all that make paper would run; FIGURE=fig3: of one figure.
 # make quality: every method against the truth under many conditions; QUICK=1: fewer, in minutes;
 # GPU=1: with longer trainings of a wider network.
 # make unlock: after a kill or a power cut, so that the same command goes on.
@@ -7,19 +9,33 @@ BIN := .venv/bin
 DEMO := results/demo
 QUALITY := quality$(if $(QUICK),_quick)$(if $(GPU),_gpu)
 # Shows jobs done of all, time left and what runs now; what Snakemake says is in .snakemake/log.
-FOLLOWED := PYTHONPATH=workflow/plugins$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/snakemake --logger progress
+FOLLOWED := PYTHONPATH=workflow/plugins$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/snakemake --logger=progress
 
 # Snakemake leaves a lock behind only where it was killed, or where another one runs.
 LOCKED := test -z "$$(ls -A .snakemake/locks 2>/dev/null)" || \
 	echo "Locked: if the run before was killed, and nothing of it runs, 'make unlock' and once more"
 
-.PHONY: demo test quality bench install unlock clean clean-all
+.PHONY: demo test quality bench install unlock clean clean-all paper cost
+.PHONY: fig1 fig2 fig3 fig4 fig5 supp supp_motion supp_training
 
 demo: .venv/.installed
 	@$(FOLLOWED) --configfile config/demo.yaml || { $(LOCKED); exit 1; }
 	@echo "Figures:  $$PWD/$(DEMO)/*.pdf  (and .png)"
 	@echo "Tables:   $$PWD/$(DEMO)/tables/"
 	@echo "Report:   $(BIN)/snakemake --configfile config/demo.yaml --report $(DEMO)/report.html"
+
+# Snakemake finds the GPUs itself.
+paper: .venv/.installed
+	@$(FOLLOWED) all $(if $(CORES),--cores $(CORES)) || { $(LOCKED); exit 1; }
+	@echo "Figures:  $$PWD/results/*.pdf  (and .png)"
+	@echo "Tables:   $$PWD/results/tables/"
+
+fig1 fig2 fig3 fig4 fig5 supp supp_motion supp_training: .venv/.installed
+	@$(FOLLOWED) results/$@.pdf $(if $(CORES),--cores $(CORES)) || { $(LOCKED); exit 1; }
+	@echo "Figure:  $$PWD/results/$@.pdf  (and .png)"
+
+cost: .venv/.installed
+	@$(BIN)/snakemake $(if $(FIGURE),results/$(FIGURE).pdf,all) --dry-run --quiet
 
 quality: .venv/.installed
 	$(if $(and $(QUICK),$(GPU)),$(error give QUICK=1 or GPU=1, not both))

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "workflow", "config", "profiles", "envs", "resources", "notebooks", "tenet")
+PARTS += ("benchmarks",)
 
 
 def copy_repository(folder):

@@ -26,7 +26,7 @@ EVERY = 10.0
 #: Last lines of a failed job's log that are shown, and bytes of it that are read for them.
 SHOWN_LINES, READ_BYTES = 20, 2**16
 #: Plain messages of Snakemake that are shown.
-SHOWN = ("Nothing to be done", "Complete log")
+SHOWN = ("Nothing to be done", "Complete log", "What this takes")
 
 
 class LogHandler(LogHandlerBase):
