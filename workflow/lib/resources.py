@@ -35,14 +35,17 @@ class Machine:
         return max(self.cores // 4, 1) if self.cpu_only else BESIDE_GPU
 
 
-def gpu_limit(asked: object, present: int) -> int:
-    """Count the GPU jobs that run at once: never more than the GPUs of this machine take.
+def gpu_limit(asked: object, gpus: int, jobs_per_gpu: int) -> int:
+    """Count the GPU jobs that run at once: as many as the GPUs that are asked for and here take.
 
     Parameters
     ----------
     asked : object
-        The limit of the command line or the profile; None if there is none.
-    present : int
-        Places for jobs on the GPUs that are here; 0 means the CPU.
+        Number of GPUs, of the command line or the profile; None for all.
+    gpus : int
+        GPUs that are here; 0 means the CPU.
+    jobs_per_gpu : int
+        Jobs that share each.
     """
-    return present if asked is None else min(int(str(asked)), present)
+    used = gpus if asked is None else min(int(str(asked)), gpus)
+    return used * jobs_per_gpu

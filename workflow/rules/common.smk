@@ -32,15 +32,16 @@ if not workflow.deployment_settings.deployment_method:
     PROGRAMS = Path(sys.executable).parent
     shell.prefix('set -euo pipefail; export PATH={PROGRAMS:q}:"$PATH"; ')
 
-# On this machine no more GPU jobs run at once than its GPUs take; none means the CPU. On a cluster
-# (which is given a number of nodes) each job asks for its own GPU.
+# On this machine `--resources gpu=1` means one GPU and the jobs that share it; without it all GPUs
+# are used, and none means the CPU. On a cluster (which is given a number of nodes) each job asks
+# for its own GPU.
 cpu_only = False
 if workflow.resource_settings.nodes is None:
     os.environ.update(TENET_JOBS_PER_GPU=str(config["jobs_per_gpu"]))  # for on_device.py
-    places = len(visible_gpus()) * config["jobs_per_gpu"]
-    gpus = gpu_limit(workflow.global_resources.get("gpu").value, places)
-    workflow.register_resource("gpu", gpus)
-    cpu_only = gpus == 0
+    asked = workflow.global_resources.get("gpu").value
+    places = gpu_limit(asked, len(visible_gpus()), config["jobs_per_gpu"])
+    workflow.register_resource("gpu", places)
+    cpu_only = places == 0
 machine = Machine(cores=workflow.resource_settings.cores or 8, cpu_only=cpu_only)
 planned.announce(workflow, catalogue, cpu_only=cpu_only)
 

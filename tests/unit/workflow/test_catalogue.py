@@ -147,7 +147,17 @@ def test_two_trainings_run_at_once_on_the_cpu(machine, training, inference):
 
 
 @pytest.mark.parametrize(
-    ("asked", "present", "limit"), [(None, 2, 2), (4, 2, 2), ("1", 2, 1), (0, 2, 0), (3, 0, 0)]
+    ("asked", "gpus", "jobs_per_gpu", "limit"),
+    [
+        (None, 0, 2, 0),
+        (1, 0, 2, 0),
+        (None, 1, 1, 1),
+        (1, 1, 2, 2),  # one GPU, and two jobs on it
+        (None, 2, 3, 6),
+        (1, 4, 2, 2),
+        (8, 4, 1, 4),
+        (0, 4, 2, 0),
+    ],
 )
-def test_no_more_gpu_jobs_than_the_machine_takes(asked, present, limit):
-    assert gpu_limit(asked, present) == limit
+def test_no_more_gpu_jobs_run_than_its_gpus_take(asked, gpus, jobs_per_gpu, limit):
+    assert gpu_limit(asked, gpus, jobs_per_gpu) == limit
