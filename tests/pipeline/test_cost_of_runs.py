@@ -1,4 +1,4 @@
-"""A run says what it costs before it starts; the paper is a day of a GPU, and figure 3 a quarter."""
+"""A run says what it costs before it starts; the paper is a day of a GPU, figure 3 a quarter."""
 
 import re
 
@@ -38,6 +38,8 @@ def test_the_paper_is_a_day_of_one_gpu(folder):
     assert "by benchmarks/one_h100.csv" in said
     assert "No GPU is used here" in said
     assert hours_on_a_shared_gpu(said) <= DAY
+    assert disk <= DISK_GB
+    assert memory <= MEMORY_GB
     for column, total in enumerate((jobs, hours, disk)):
         parts = [row[column] for name, row in rows.items() if name != "all"]
         assert sum(parts) == pytest.approx(total, abs=0.06 * len(parts))
