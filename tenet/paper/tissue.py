@@ -39,6 +39,8 @@ class Cell:
         Standard deviation of the change of direction.
     spines_per_um : float
         Balls of 0.5 µm beside the process.
+    outside_um : float
+        How far outside of the volume a soma may lie, whose processes may reach into the volume.
     """
 
     soma_radius: Range
@@ -48,10 +50,11 @@ class Cell:
     branches_per_um: float
     turn_deg_per_um: float
     spines_per_um: float = 0.0
+    outside_um: float = 0.0
 
 
 CELLS = {
-    "neurons": Cell((5.0, 8.0), (4, 7), (60.0, 160.0), (1.4, 0.5), 0.012, 4.0, 0.15),
+    "neurons": Cell((5.0, 8.0), (4, 7), (60.0, 160.0), (1.4, 0.5), 0.012, 4.0, 0.15, 12.0),
     "microglia": Cell((3.5, 5.0), (5, 8), (15.0, 30.0), (1.3, 0.7), 0.06, 14.0),
     "tumour": Cell((5.0, 8.0), (0, 0), (0.0, 0.0), (1.0, 1.0), 0.0, 0.0),
 }
@@ -71,7 +74,7 @@ class TissuePhantomSettings:
     voxel_size_um : tuple of float
         Step of the grid in z, y, x.
     n_cells : int
-        Number of somata.
+        Number of somata; of neurons some lie outside of the volume.
     scattering_length_um : float
         Depth at which brightness has fallen to 1/e.
     brightness_log_sd : float
@@ -133,7 +136,8 @@ def _draw(settings: TissuePhantomSettings, rng: np.random.Generator) -> DrawnPha
 def _somata(settings: TissuePhantomSettings, rng: np.random.Generator) -> NDArray[np.float64]:
     """Places of somata, apart from one another."""
     size = np.array(settings.zyx_shape) * np.array(settings.voxel_size_um)
-    reach = CELLS[settings.kind].soma_radius[1]
+    reach, beyond = CELLS[settings.kind].soma_radius[1], CELLS[settings.kind].outside_um
+    least = 0.5 * reach - beyond
     middle, radius = tumour_um(settings.zyx_shape, settings.voxel_size_um)
     apart = (1.3 if settings.kind == "tumour" else 3.0) * reach
     placed: list[NDArray[np.float64]] = []
@@ -144,13 +148,13 @@ def _somata(settings: TissuePhantomSettings, rng: np.random.Generator) -> NDArra
             step = rng.normal(size=3)
             at = middle + step / np.linalg.norm(step) * (radius - reach) * rng.random() ** (1 / 3)
         else:
-            at = rng.uniform(0, size)
+            at = rng.uniform(-beyond, size + beyond)
         outside = float(np.linalg.norm(at - middle)) - radius
         if settings.kind == "microglia" and (
             outside < reach or rng.random() > math.exp(-outside / (2 * radius))
         ):
             continue
-        if (at < 0.5 * reach).any() or (at > size - 0.5 * reach).any():
+        if (at < least).any() or (at > size - least).any():
             continue
         if all(float(np.linalg.norm(at - other)) >= apart for other in placed):
             placed.append(at)

@@ -20,8 +20,9 @@ def test_a_seed_gives_a_volume_with_so_many_cells(kind):
     assert len(first.attributes["somata_zyx"]) == first.attributes["n_objects"] == 4
     assert ((first.brightness > 0) == (first.shape > 0)).all()
     assert first.brightness.max() <= 1
-    for centre in first.attributes["somata_zyx"]:
-        assert first.shape[tuple(np.round(centre).astype(int))] == 1
+    for centre in np.round(first.attributes["somata_zyx"]).astype(int):
+        if ((centre >= 0) & (centre < SHAPE)).all():
+            assert first.shape[tuple(centre)] == 1
 
 
 def test_brightness_falls_with_depth():
@@ -43,6 +44,18 @@ def test_microglia_surround_the_tumour():
         away = {k: np.linalg.norm(places - middle, axis=1) for k, places in somata.items()}
         assert away["tumour"].max() < radius
         assert away["microglia"].min() > radius
+
+
+def test_processes_of_neurons_outside_reach_into_a_small_volume():
+    # 20 µm across, where a soma would fill the view
+    size = {"zyx_shape": (120, 64, 64), "voxel_size_um": (1 / 3, 0.31, 0.31), "n_cells": 5}
+    volumes = [drawn("neurons", seed, **size) for seed in range(4)]
+    somata = np.concatenate([volume.attributes["somata_zyx"] for volume in volumes])
+    outside = ((somata < 0) | (somata > np.array(size["zyx_shape"]) - 1)).any(axis=1)
+    assert outside.sum() >= 10  # of 20
+    for volume in volumes:
+        assert 0.01 < volume.shape.mean() < 0.2
+    assert somata.min() > -12 / 0.31
 
 
 def test_processes_are_longer_than_somata_and_tumour_cells_have_none():
