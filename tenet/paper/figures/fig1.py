@@ -60,7 +60,8 @@ def figure1(results: Path) -> Figure:
             continue
         axes = page.axes(left, above, side, high)
         views[name].draw(axes, bar=name == "input")
-        axes.set_facecolor(_OUTSIDE)  # seen through what is masked
+        for drawn in axes.images:
+            drawn.set_cmap(drawn.get_cmap().with_extremes(bad=_OUTSIDE))
         axes.set_title(titles[name], pad=2.5, fontsize=SMALL)
     _psf(page, psf, 5.2, middle + high / 2)
 

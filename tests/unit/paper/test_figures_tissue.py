@@ -66,6 +66,14 @@ def test_figure_1_draws_the_method_from_a_model(tmp_path):
     fits_the_page(figure)
     views = [axes for axes in figure.axes if axes.images]
     assert len(views) == 7
+    shape, light = (
+        next(axes.images[0] for axes in views if axes.get_title() == title)
+        for title in ("Shape", "Brightness of the shape")
+    )
+    outside = shape.get_array() < 0.5
+    assert 0 < outside.sum() < outside.size
+    assert (np.ma.getmaskarray(np.ma.masked_invalid(light.get_array())) == outside).all()
+    assert light.get_cmap().get_bad()[:3].max() < 0.5  # what is masked is dark
 
 
 def test_figure_4_measures_what_it_shows(tmp_path):
@@ -115,7 +123,7 @@ def test_figure_5_shows_cells_and_their_shapes(tumour):
     table, cells, projections = evaluate_cells(
         "fig5_microglia",
         predictions / "fig5_microglia",
-        predictions / "fig5_tumour",
+        predictions / "fig5_tumour/tenet",
         ["tenet", "rltv"],
     )
     (tumour / "metrics").mkdir()
