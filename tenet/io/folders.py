@@ -11,7 +11,7 @@ from tenet.types import VoxelSize
 
 _FILE_SUFFIXES = (".tif", ".tiff", ".btf", ".npy", ".nd2", ".zarr.zip", ".ozx")
 STACK_SUFFIX = re.compile(
-    r"(\.ome)?(\.tiff?|\.btf|\.npy|\.nd2|\.zarr|\.zarr\.zip|\.ozx)$", re.IGNORECASE
+    r"(\.ome)?(\.tiff?|\.btf|\.npy|\.pt|\.nd2|\.zarr|\.zarr\.zip|\.ozx)$", re.IGNORECASE
 )
 
 

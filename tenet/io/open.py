@@ -8,6 +8,7 @@ from tenet.errors import TenetError, one_line
 from tenet.io.nd2 import open_nd2
 from tenet.io.npy import open_npy
 from tenet.io.ome_zarr import is_zarr, open_ome_zarr
+from tenet.io.pt import open_pt
 from tenet.io.records import regular_file
 from tenet.io.stack import Stack
 from tenet.io.tiff import open_tiff
@@ -29,9 +30,9 @@ def open_stack(
 ) -> Stack:
     """Open a stack without reading its voxels.
 
-    The formats are TIFF (plain, ImageJ, OME, ScanImage; classic and Big), NPY, ND2 and OME-Zarr (a
-    folder, or `.zarr.zip`). A Zarr is recognised by its content. Where axes have no names, the
-    pages of a TIFF, and the first axis of an NPY or of a bare Zarr array, are planes. Axes of
+    The formats are TIFF (plain, ImageJ, OME, ScanImage; classic and Big), NPY, PT (a tensor), ND2
+    and OME-Zarr (a folder, or `.zarr.zip`). A Zarr is recognised by its content. Where axes have no
+    names, the pages of a TIFF, and the first axis of an array or a tensor, are planes. Axes of
     length one are left out. Where ScanImage has kept several frames of a slice, the mean of the
     frames is read.
 
@@ -76,10 +77,13 @@ def open_stack(
         return open_ome_zarr(path, channel, planes_are, time)
     if name.endswith((".tif", ".tiff", ".btf")):
         return open_tiff(path, channel, planes_are, time)
-    if name.endswith(".npy"):
+    if name.endswith((".npy", ".pt")):
         if planes_are is not None:
-            raise TenetError(f"{path}: NPY names no axes, the first is z: leave --planes-are out")
-        return open_npy(path, channel, time)
+            kind = path.suffix[1:].upper()
+            raise TenetError(
+                f"{path}: {kind} names no axes, the first is z: leave --planes-are out"
+            )
+        return (open_npy if name.endswith(".npy") else open_pt)(path, channel, time)
     if name.endswith(".nd2"):
         return open_nd2(path, channel, planes_are, time)
     if name.endswith(".npz"):
@@ -93,7 +97,7 @@ def open_stack(
         )
     raise TenetError(
         f"{path}: {path.suffix or 'no suffix'} is not a format that can be read; "
-        "give a .tif, .tiff, .npy or .nd2 file or an OME-Zarr (.zarr) folder"
+        "give a .tif, .tiff, .npy, .pt or .nd2 file or an OME-Zarr (.zarr) folder"
     )
 
 

@@ -9,10 +9,12 @@ import sys
 import tarfile
 import time
 import zipfile
+import zlib
 from hashlib import md5
 from pathlib import Path
 from types import SimpleNamespace
 
+import py7zr
 import pytest
 from support import ROOT, Moody, serving
 
@@ -44,6 +46,14 @@ def zipped(path, *members, **options):
     return path
 
 
+def packed(path, *members, password=None):
+    """A 7z of (name, content)."""
+    with py7zr.SevenZipFile(path, "w", password=password) as archive:
+        for name, content in members:
+            archive.writestr(content, name)
+    return path
+
+
 @pytest.fixture
 def files(tmp_path):
     (tmp_path / "files").mkdir()
@@ -64,11 +74,13 @@ def refused(files, message, *names):
 GOOD = ("beads/00.tif", os.urandom(3000)), ("beads/01.tif", b"one" * 1000)
 
 
-@pytest.mark.parametrize("kind", ["x.zip", "x.tar", "x.tar.gz", "x.tar.xz"])
+@pytest.mark.parametrize("kind", ["x.zip", "x.7z", "x.tar", "x.tar.gz", "x.tar.xz"])
 @pytest.mark.parametrize("part", [0.01, 0.5, 0.9])
 def test_a_cut_archive_is_damaged(files, kind, part):
     if kind == "x.zip":
         path = zipped(files / kind, *GOOD)
+    elif kind == "x.7z":
+        path = packed(files / kind, *GOOD)
     else:
         path = tar(files / kind, *GOOD, mode=f"w:{kind[6:]}")
     content = path.read_bytes()
@@ -92,6 +104,61 @@ def test_an_encrypted_archive_is_told(files):
         content[place + flags] |= 1
     path.write_bytes(content)
     refused(files, "encrypted")
+
+
+@pytest.mark.parametrize("names_too", [False, True])
+def test_an_encrypted_7z_is_told(files, names_too):
+    with py7zr.SevenZipFile(files / "x.7z", "w", password="secret") as archive:
+        archive.set_encrypted_header(names_too)
+        for name, content in GOOD:
+            archive.writestr(content, name)
+    refused(files, "encrypted")
+
+
+def test_a_7z_is_taken_like_any_other(files):
+    packed(files / "x.7z", *GOOD, ("beads/deep/02.tif", b""), ("other/03.tif", b"3"))
+    take_folder("beads", files, files.parent / "out")
+    assert {
+        p.relative_to(files.parent / "out").as_posix(): p.read_bytes()
+        for p in (files.parent / "out").rglob("*.tif")
+    } == {name.removeprefix("beads/"): content for name, content in (*GOOD, ("deep/02.tif", b""))}
+
+
+def test_a_7z_with_links_or_a_changed_byte(files):
+    (files.parent / "link.tif").symlink_to("/etc/passwd")
+    with py7zr.SevenZipFile(files / "x.7z", "w") as archive:
+        archive.write(files.parent / "link.tif", "beads/link.tif")
+        archive.writestr(GOOD[0][1], GOOD[0][0])
+    (files.parent / "link.tif").unlink()
+    take_folder("beads", files, files.parent / "out")
+    assert [p.name for p in (files.parent / "out").iterdir()] == ["00.tif"]
+    content = bytearray((files / "x.7z").read_bytes())
+    content[200] ^= 1
+    (files / "x.7z").write_bytes(content)
+    with pytest.raises(TenetError, match="damaged"):
+        take_folder("beads", files, files.parent / "again")
+    assert not (files.parent / "again").exists()
+
+
+@pytest.mark.parametrize("name", ["../evil.tif", "/etc/evil.tif", "beads/../../evil.tif"])
+def test_a_7z_cannot_write_elsewhere(files, name):
+    """Its writer refuses such names, so that they are put in afterwards."""
+    harmless = "x" * len(name)
+    packed(files / "x.7z", (harmless, b"evil"))
+    with py7zr.SevenZipFile(files / "y.7z", "w") as archive:
+        archive.set_encoded_header_mode(False)
+        archive.writestr(b"evil", harmless)
+    (files / "x.7z").unlink()
+    content = (files / "y.7z").read_bytes()
+    old, new = harmless.encode("utf-16-le"), name.encode("utf-16-le")
+    assert content.count(old) == 1
+    body = bytearray(content.replace(old, new))
+    start = 32 + int.from_bytes(body[12:20], "little")
+    end = start + int.from_bytes(body[20:28], "little")
+    body[28:32] = zlib.crc32(body[start:end]).to_bytes(4, "little")
+    body[8:12] = zlib.crc32(body[12:32]).to_bytes(4, "little")
+    (files / "y.7z").write_bytes(body)
+    refused(files, "outside of the folder")
 
 
 def test_an_unknown_compression_is_told(files):

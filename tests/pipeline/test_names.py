@@ -1,9 +1,9 @@
 """Names from users: what a shell could take for a command stays one word, or is refused."""
 
+import json
 import re
-import shlex
 import string
-import subprocess
+from hashlib import md5
 from pathlib import Path
 
 import numpy as np
@@ -121,15 +121,14 @@ def test_stacks_may_have_any_name_that_a_file_can_have(stacks):
 
 @pytest.mark.pipeline
 def test_a_file_of_the_record_may_begin_with_a_dash(repository, tmp_path):
-    content = b"x"
-    (tmp_path / "-x $(touch PWNED).zip").write_bytes(content)
-    digest = subprocess.run(
-        ["md5sum"], input=content, capture_output=True, check=True
-    ).stdout.split()[0]
-    (tmp_path / "md5sums.txt").write_text(f"{digest.decode()}  -x $(touch PWNED).zip\n")
-    options = ("--config", f'zenodo={{"mirror": "{tmp_path}", "folder": "{tmp_path}/z"}}')
-    target = f"{tmp_path}/z/files/-x $(touch PWNED).zip"
-    output = snakemake(repository, target, *options)
-    assert Path(target).read_bytes() == content
-    assert f"-- {shlex.quote('-x $(touch PWNED).zip')}" in output
+    name = "-x $(touch PWNED)"
+    imwrite(tmp_path / f"{name}.tif", np.ones((2, 120, 120), np.uint8))
+    digest = md5((tmp_path / f"{name}.tif").read_bytes()).hexdigest()
+    (tmp_path / "md5sums.txt").write_text(f"{digest}  {name}.tif\n")
+    place = {"mirror": str(tmp_path), "folder": f"{tmp_path}/z"}
+    loose = {"neurons": {"folder": "", "files": "-x*", "least_planes": 1}}
+    options = [f"zenodo={json.dumps(place)}", f"sources={json.dumps(loose)}"]
+    snakemake(repository, f"{tmp_path}/z/neurons.sha256", "--config", *options)
+    assert (tmp_path / f"z/files/{name}.tif").is_file()
+    assert (tmp_path / f"z/neurons/{name}.ome.tif").is_file()
     assert not list(repository.rglob("PWNED"))

@@ -628,5 +628,5 @@ def test_conda_environments_ask_for_the_versions_of_the_package():
         pip = yaml.safe_load(path.read_text())["dependencies"][-1]["pip"]
         assert set(pip) <= set(wanted), path
     figures = yaml.safe_load((ROOT / "envs/figures.yaml").read_text())["dependencies"][-1]["pip"]
-    pipeline = {w for w in wanted if re.match("snakemake|jsonschema|PyYAML|zenodo", w)}
+    pipeline = {w for w in wanted if re.match("snakemake|jsonschema|PyYAML|zenodo|py7zr", w)}
     assert set(figures) == set(wanted) - pipeline

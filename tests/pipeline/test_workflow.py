@@ -20,6 +20,8 @@ import pytest
 from support import copy_repository, snakemake
 from tifffile import imwrite
 
+from tenet.io.open import open_stack
+
 DEMO = ("--configfile", "config/demo.yaml")
 
 pytestmark = pytest.mark.pipeline
@@ -127,7 +129,7 @@ def test_demo_runs_the_same_rules_as_the_paper(fresh):
         "phantoms": 6,
         "simulate": 5,  # all else comes from Zenodo
         "zenodo_manifest": 1,
-        "zenodo_folder": 3,
+        "source": 4,
         "finetune": 4 + 10 + 1 + 2 + 10 * ablations + 3,
         "predict": 4 * 2 + 10 + 1 + 3 * 2 + 10 * ablations + 3 * 2,
         "baseline_train": 2 * (4 + 10 + 3),
@@ -319,21 +321,30 @@ def test_own_phantoms_are_followed_by_their_files(fresh, tmp_path):
 
 
 def test_data_come_from_a_mirror_of_the_record(fresh, tmp_path):
+    """Stacks are written where they are right; where not, the list of what is expected is shown."""
     with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
-        archive.writestr("_2023_beads_stackreged/00.tif", b"zero")
+        imwrite(tmp_path / "00.tif", np.ones((8, 120, 120), np.uint16))
+        archive.write(tmp_path / "00.tif", "Set_03_stackreg_z/00.tif")
     digest = hashlib.md5((tmp_path / "data.zip").read_bytes()).hexdigest()
     (tmp_path / "md5sums.txt").write_text(f"{digest}  data.zip\n")
     place = {"mirror": str(tmp_path), "folder": f"{tmp_path}/zenodo"}
-    target = f"{tmp_path}/zenodo/beads.sha256"
-    snakemake(fresh, target, "--config", f"zenodo={json.dumps(place)}")
-    assert (tmp_path / "zenodo/beads/00.tif").read_bytes() == b"zero"
-    assert Path(target).read_text() == f"{hashlib.sha256(b'zero').hexdigest()}  00.tif\n"
-    place["folders"] = {"beads": "_2024*"}
-    options = ("--force", "--config", f"zenodo={json.dumps(place)}")
-    output = snakemake(fresh, target, *options, check=False)
-    assert "no folder fits '_2024*'" in output
-    assert "data/_2023_beads_stackreged" in output
+    target = f"{tmp_path}/zenodo/neurons.sha256"
+
+    def run(**neurons):
+        options = {"zenodo": place, "sources": {"neurons": neurons}}
+        words = [f"{key}={json.dumps(value)}" for key, value in options.items()]
+        return snakemake(fresh, target, "--config", *words, check=False)
+
+    output = run()
+    assert "00.tif: left out: too small for a crop (8 planes of 80)" in output
+    assert "source neurons: what was found differs from what was expected (1)" in output
     assert not Path(target).exists()
+    assert "no folder fits '_2024*'" in run(folder="_2024*")
+    assert "1 of 1 stacks used" in run(least_planes=1)
+    stack = tmp_path / "zenodo/neurons/00.ome.tif"
+    assert Path(target).read_text().endswith("  00.ome.tif\n")
+    assert open_stack(stack).voxel_size_um == pytest.approx((1.0, 0.31, 0.31))
+    assert (tmp_path / "zenodo/neurons.csv").read_text().splitlines()[1].startswith("00.tif,00.ome")
 
 
 # What reruns --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Take a folder of stacks out of zip and tar archives, which may come from anyone."""
+"""Take a folder of stacks out of zip, tar and 7z archives, which may come from anyone."""
 
 import fnmatch
 import io
@@ -7,15 +7,18 @@ import struct
 import tarfile
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from tenet.errors import TenetError, one_line
 from tenet.io.atomic import replacing
+
+if TYPE_CHECKING:
+    from workflow.lib.seven_zip import SevenZip
 
 LITTER = "__MACOSX/"  # a shadow of every file, which some zip programs add
 
@@ -28,19 +31,54 @@ LEAST_BOMB, MOST_RATIO = 10**9, 200
 MOST_CONTENTS, MOST_HEADER = 2**24, 2**20
 #: Headers of a tar that are read whole.
 LONG_HEADERS = (b"x", b"g", b"X", b"L", b"K")
-ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+ARCHIVES = (".zip", ".7z", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+SEVEN_ZIP = b"7z\xbc\xaf\x27\x1c"
 
 
 @dataclass(frozen=True)
 class Member:
-    """A plain file in an archive: its place, its size in bytes as declared, and how to open it."""
+    """A plain file in an archive: its place, and its size in bytes as declared."""
 
     parts: tuple[str, ...]
     size: int
-    open: Callable[[], IO[bytes]]
+    #: Opens the content; of a 7z, whose files are packed together, there is none.
+    open: Callable[[], IO[bytes]] | None = None
 
 
-def take_folder(pattern: str, downloads: Path, out: Path) -> None:
+@dataclass(frozen=True)
+class Contents:
+    """The plain files of an archive, while it is open."""
+
+    archive: Path
+    members: list[Member]
+    seven_zip: "SevenZip | None" = None
+
+    def extract(self, targets: Mapping[tuple[str, ...], Path], out: Path) -> None:
+        """Write members, by their place in the archive, to files; `out` is for errors.
+
+        Raises
+        ------
+        TenetError
+            If the archive is damaged, or the disk is full.
+        """
+        _check_places(self.archive, [m.parts for m in self.members if m.parts in targets])
+        if self.seven_zip is not None:
+            with _reading(self.archive):
+                self.seven_zip.extract(targets, out)
+            return
+        for member in self.members:
+            if member.parts in targets and member.open is not None:
+                target = targets[member.parts]
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with (
+                    target.open("wb", buffering=0) as file,
+                    _reading(self.archive),
+                    member.open() as source,
+                ):
+                    copy(source, file, out)
+
+
+def take_folder(pattern: str, downloads: Path | Sequence[Path], out: Path) -> None:
     """Extract the one folder whose name fits a pattern, from whichever archive holds it.
 
     The files of an archive that holds no folder count as a folder of the archive's name. Only
@@ -50,8 +88,8 @@ def take_folder(pattern: str, downloads: Path, out: Path) -> None:
     ----------
     pattern : str
         Name of the folder, or its path in the archive; ``*`` and ``?`` as in a shell.
-    downloads : Path
-        Folder of the downloaded files.
+    downloads : path, or sequence of path
+        Folder of the downloaded files, or some of them.
     out : Path
         The new folder. It appears when it is complete.
 
@@ -61,51 +99,72 @@ def take_folder(pattern: str, downloads: Path, out: Path) -> None:
         If no folder or more than one fits, or an archive is damaged, encrypted or a bomb, or would
         write elsewhere.
     """
-    if not downloads.is_dir():
-        raise TenetError(f"{downloads}: there is no such folder of downloads; check the path")
+    if isinstance(downloads, Path):
+        if not downloads.is_dir():
+            raise TenetError(f"{downloads}: there is no such folder of downloads; check the path")
+        files, where = sorted(downloads.iterdir()), downloads
+    else:
+        files, where = list(downloads), downloads[0].parent
+    archive, chosen = _the_one(pattern, folders_of(files), where)
+    with contents(archive) as found, replacing(out, folder=True) as complete:
+        stem, depth = _stem(archive), len(chosen.parts) - 1
+        inside = [m for m in found.members if chosen in PurePosixPath(stem, *m.parts).parents]
+        _check_room(archive, sum(member.size for member in inside), complete)
+        found.extract({m.parts: complete.joinpath(*m.parts[depth:]) for m in inside}, out)
+
+
+def folders_of(archives: Sequence[Path]) -> list[tuple[Path, PurePosixPath]]:
+    """List the folders in archives, each with its archive; the archive's own name comes first."""
     found: dict[tuple[Path, PurePosixPath], None] = {}
-    for archive in sorted(downloads.iterdir()):
-        with _members(archive) as members:
-            for member in members:
+    for archive in archives:
+        with contents(archive) as inside:
+            for member in inside.members:
                 path = PurePosixPath(_stem(archive), *member.parts)
                 found.update({(archive, folder): None for folder in path.parents if folder.name})
-    archive, chosen = _the_one(pattern, list(found), downloads)
-    with _members(archive) as members, replacing(out, folder=True) as complete:
-        inside = [m for m in members if chosen in PurePosixPath(_stem(archive), *m.parts).parents]
-        depth = len(chosen.parts) - 1
-        _check_places(archive, [member.parts for member in inside])
-        _check_room(archive, sum(member.size for member in inside), complete)
-        for member in inside:
-            _extract(archive, member, complete.joinpath(*member.parts[depth:]), out)
+    return list(found)
+
+
+def fitting(
+    pattern: str, found: Sequence[tuple[Path, PurePosixPath]]
+) -> list[tuple[Path, PurePosixPath]]:
+    """Choose the folders that a pattern fits, by name or by path."""
+    fit = [
+        (archive, folder)
+        for archive, folder in found
+        if fnmatch.fnmatchcase(folder.name, pattern) or fnmatch.fnmatchcase(str(folder), pattern)
+    ]
+    # An archive named as the folder that it holds counts once: the inner one.
+    outer = {(archive, above) for archive, folder in fit for above in folder.parents}
+    return [one for one in fit if one not in outer]
+
+
+def take_archives(archive: Path, folder: Path) -> list[Path]:
+    """Extract the archives that lie in an archive into a folder, and list them."""
+    with contents(archive) as found:
+        inner = [m for m in found.members if m.parts[-1].lower().endswith(ARCHIVES)]
+        if not inner:
+            return []
+        folder.mkdir(parents=True, exist_ok=True)
+        _check_room(archive, sum(member.size for member in inner), folder)
+        places = {m.parts: folder / str(n) / m.parts[-1] for n, m in enumerate(inner)}
+        found.extract(places, folder)
+    return list(places.values())
 
 
 def _the_one(
     pattern: str, found: list[tuple[Path, PurePosixPath]], downloads: Path
 ) -> tuple[Path, PurePosixPath]:
     """Choose the archive and the folder in it that a pattern fits."""
-    fitting = [
-        (archive, folder)
-        for archive, folder in found
-        if fnmatch.fnmatchcase(folder.name, pattern) or fnmatch.fnmatchcase(str(folder), pattern)
-    ]
-    # An archive named as the folder that it holds counts once: the inner one.
-    outer = {(archive, above) for archive, folder in fitting for above in folder.parents}
-    fitting = [one for one in fitting if one not in outer]
-    if len(fitting) != 1:
-        what = "no folder fits" if not fitting else "more than one folder fits"
-        listed = sorted({folder for _, folder in fitting or found})
+    fit = fitting(pattern, found)
+    if len(fit) != 1:
+        what = "no folder fits" if not fit else "more than one folder fits"
+        listed = sorted({folder for _, folder in fit or found})
         names = "\n".join(f"  {folder}" for folder in listed[:50]) or "  no archive at all"
         raise TenetError(
             f"{what} '{pattern}' in {downloads}; set its name in the configuration, under "
-            f"zenodo: folders. Found:\n{names}"
+            f"sources: folder. Found:\n{names}"
         )
-    return fitting[0]
-
-
-def _extract(archive: Path, member: Member, target: Path, out: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("wb", buffering=0) as file, _reading(archive), member.open() as source:
-        copy(source, file, out)
+    return fit[0]
 
 
 def copy(source: IO[bytes], target: io.FileIO, out: Path, *, most_bytes: int | None = None) -> None:
@@ -132,27 +191,31 @@ def copy(source: IO[bytes], target: io.FileIO, out: Path, *, most_bytes: int | N
 
 
 @contextmanager
-def _members(archive: Path) -> Iterator[list[Member]]:
-    """Plain files of an archive, while it is open; none if it is no archive."""
+def contents(archive: Path) -> Iterator[Contents]:
+    """Open an archive and list its plain files; none if it is no archive."""
     # A dot at the start: it is still being downloaded.
     file = None if archive.name.startswith(".") or not archive.is_file() else _open(archive)
     if file is None:
-        yield []
+        yield Contents(archive, [])
         return
     with file:
         if isinstance(file, zipfile.ZipFile):
-            yield _checked(archive, _in_zip(archive, file))
+            yield Contents(archive, _checked(archive, _in_zip(archive, file)))
+        elif isinstance(file, tarfile.TarFile):
+            yield Contents(archive, _checked(archive, _in_tar(archive, file)))
         else:
-            yield _checked(archive, _in_tar(archive, file))
+            yield Contents(archive, _checked(archive, _in_7z(archive, file)), file)
 
 
-def _open(archive: Path) -> zipfile.ZipFile | tarfile.TarFile | None:
+def _open(archive: Path) -> "zipfile.ZipFile | tarfile.TarFile | SevenZip | None":
     """Open an archive; None if it is none, and is not called one."""
     with archive.open("rb") as file:
-        zipped = file.read(2) == b"PK" and zipfile.is_zipfile(archive)
+        start = file.read(6)
     with _reading(archive):
+        if start == SEVEN_ZIP or archive.name.lower().endswith(".7z"):
+            return _open_7z(archive)
         try:
-            if zipped:
+            if start[:2] == b"PK" and zipfile.is_zipfile(archive):
                 _check_contents(archive)
                 return zipfile.ZipFile(archive)
             return tarfile.open(archive, tarinfo=_Header)
@@ -162,12 +225,32 @@ def _open(archive: Path) -> zipfile.ZipFile | tarfile.TarFile | None:
             return None
 
 
+def _open_7z(archive: Path) -> "SevenZip":
+    from workflow.lib.seven_zip import SevenZip  # needs a package that zip and tar do without
+
+    file = SevenZip(archive, _most_bytes(archive))
+    if file.encrypted:
+        file.close()
+        raise _encrypted(archive)
+    return file
+
+
+def _in_7z(archive: Path, file: "SevenZip") -> Iterator[Member]:
+    for name, size in file.plain_files():
+        if not name.startswith(LITTER):
+            yield Member(parts_of(name, archive), size)
+
+
+def _encrypted(archive: Path) -> TenetError:
+    return TenetError(f"{archive} is encrypted; unpack it, and pack it without a password")
+
+
 def _in_zip(archive: Path, file: zipfile.ZipFile) -> Iterator[Member]:
     for info in file.infolist():
         if info.is_dir() or info.filename.startswith(LITTER):
             continue
         if info.flag_bits & 1:
-            raise TenetError(f"{archive} is encrypted; unpack it, and pack it without a password")
+            raise _encrypted(archive)
         # What follows a zero in a name is cut off by zipfile: the name as it stands is looked at.
         yield Member(
             parts_of(info.orig_filename, archive), info.file_size, partial(file.open, info)
@@ -207,9 +290,14 @@ def _too_many(archive: Path) -> TenetError:
     return TenetError(f"{archive} holds more than {MOST_FILES} files: not unpacked")
 
 
+def _most_bytes(archive: Path) -> int:
+    """Bytes that the content of an archive may have."""
+    return max(LEAST_BOMB, MOST_RATIO * archive.stat().st_size)
+
+
 def _checked(archive: Path, members: Iterable[Member]) -> list[Member]:
     """List members, as long as they are neither too many nor too large for their archive."""
-    kept, size, most = [], 0, max(LEAST_BOMB, MOST_RATIO * archive.stat().st_size)
+    kept, size, most = [], 0, _most_bytes(archive)
     for member in members:
         kept.append(member)
         size += member.size
@@ -297,6 +385,6 @@ def parts_of(name: str, where: Path) -> tuple[str, ...]:
 
 def _stem(archive: Path) -> str:
     name = archive.name
-    for suffix in (".zip", ".gz", ".bz2", ".xz", ".tgz", ".tar"):
+    for suffix in (".zip", ".7z", ".gz", ".bz2", ".xz", ".tgz", ".tar"):
         name = name.removesuffix(suffix)
     return name

@@ -193,8 +193,6 @@ def figure_parameters(
         checksums = acquisitions[shown.index(experiment)]
         simulated = catalogue.is_simulated(experiment)
         known[f"{prefix}data"] = stack_folder(catalogue, experiment, checksums)
-        if figure == "fig5" and not simulated:
-            known[f"{prefix}channel"] = catalogue.experiments[experiment].get("channel")
         if not prefix:
             known["simulated"] = simulated
         if catalogue.is_beads(experiment):

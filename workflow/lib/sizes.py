@@ -45,14 +45,15 @@ class Stacks:
 
 
 #: The stacks of each source of the record on Zenodo: what the published code shows of them. The
-#: record itself has not been seen. Microglia and tumour have so many stacks each.
+#: record itself has not been seen.
 EXPECTED = {
     "beads": Stacks(31, (31, 512, 512)),
     "neurons": Stacks(27, (111, 1024, 1024)),
     "microglia": Stacks(66, (26, 1972, 1972)),
+    "tumour": Stacks(66, (26, 1972, 1972)),
 }
-#: Channels that the record holds of a source.
-CHANNELS = {"microglia": 2}
+#: Of another source nothing is known beforehand.
+UNKNOWN = Stacks(0, (0, 0, 0))
 
 
 def stacks_of(catalogue: Catalogue, experiment: str, fold: str = "all") -> Stacks:
@@ -68,7 +69,7 @@ def stacks_of(catalogue: Catalogue, experiment: str, fold: str = "all") -> Stack
     spec = catalogue.experiments[experiment]
     if catalogue.is_simulated(experiment):
         return _simulated(catalogue, experiment)
-    found = EXPECTED[spec["source"]]
+    found = EXPECTED.get(spec["source"], UNKNOWN)
     if "rois" in spec:
         with open(catalogue.root / spec["rois"], newline="", encoding="utf-8") as file:
             rows = [r for r in csv.DictReader(file) if fold in ("all", f"fold{r['fold']}")]
@@ -130,8 +131,8 @@ def bytes_of_phantoms(catalogue: Catalogue, name: str) -> float:
 
 
 def bytes_of_source(source: str) -> float:
-    """Bytes of the raw stacks of a source of the record, all channels."""
-    return EXPECTED[source].voxels * CHANNELS.get(source, 1) * RAW_BYTES
+    """Bytes of the raw stacks of a source of the record."""
+    return EXPECTED.get(source, UNKNOWN).voxels * RAW_BYTES
 
 
 def bytes_of_model(*, pretrained: bool) -> float:

@@ -1,9 +1,10 @@
 """Raw stacks: where those of an experiment come from, and which of them a command reads."""
 
+import json
 import os
 from typing import Any
 
-from workflow.lib.catalogue import Catalogue
+from workflow.lib.catalogue import Catalogue, resolved
 from workflow.lib.words import assignments, without_suffix
 
 
@@ -55,6 +56,34 @@ def mirror_option(catalogue: Catalogue) -> list[str]:
     return ["--mirror", mirror] if mirror else []
 
 
+def source_specification(catalogue: Catalogue, source: str) -> str:
+    """Give a source as JSON: what the configuration says, and what its experiments need."""
+    spec = dict(catalogue.config["sources"][source])
+    users = [name for name, s in catalogue.experiments.items() if s["source"] == source]
+    needs = {name: resolved(catalogue, name) for name in users}
+    crops = [
+        (e.train_dataset.cropsize[0] // e.params.scale, *e.train_dataset.cropsize[1:])
+        for e in needs.values()
+    ]
+    least = [max(sizes) for sizes in zip(*crops, strict=True)] or [1, 1, 1]
+    least[0] = spec.pop("least_planes", least[0])
+    return json.dumps(
+        spec
+        | {
+            "name": source,
+            "least_zyx": least,
+            "expected_um": {n: list(e.params.coarse_voxel_size_um) for n, e in needs.items()},
+            "rois": source_rois(catalogue, source),
+        }
+    )
+
+
+def source_rois(catalogue: Catalogue, source: str) -> list[str]:
+    """Name the tables of the beads in a source's images."""
+    users = [spec for spec in catalogue.experiments.values() if spec["source"] == source]
+    return sorted({spec["rois"] for spec in users if spec["evaluation"] == "beads"})
+
+
 def rois(catalogue: Catalogue, experiment: str) -> Any:
     """Name the committed table of the beads of real images; simulated ones bring their own."""
     if catalogue.is_beads(experiment) and not catalogue.is_simulated(experiment):
@@ -78,10 +107,7 @@ def noisy_folder(catalogue: Catalogue, experiment: str, checksums: object) -> st
 def image_options(
     catalogue: Catalogue, experiment: str, checksums: object, fold: str = "all"
 ) -> list[str]:
-    """Give options that confine a command to a channel, to the beads, or to those of a fold."""
-    channel = catalogue.experiments[experiment].get("channel")
-    if channel is not None and not catalogue.is_simulated(experiment):
-        return ["--channel", str(channel)]
+    """Give options that confine a command to the beads, or to those of a fold."""
     if not catalogue.is_beads(experiment):
         return []
     table = rois(catalogue, experiment) or f"{without_suffix(checksums)}/rois.csv"

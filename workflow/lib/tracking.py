@@ -14,6 +14,7 @@ from workflow.lib.figures import TABLES
 #: top of its file is followed, and what that imports.
 CODE = {
     "phantoms": ["tenet.tasks.phantoms", "tenet.paper.tasks.tissue"],
+    "source": ["workflow.lib.record_check", "tenet.io.open", "tenet.io.writing"],
     "simulate": ["tenet.tasks.simulate"],
     "register": ["tenet.paper.tasks.register"],
     "pretrain": ["tenet.tasks.pretrain"],

@@ -102,7 +102,7 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
         if simulated:
             check_known(spec.get("phantoms", name), config["phantoms"], f"{where}: phantoms")
         else:
-            check_known(spec["source"], config["zenodo"]["folders"], f"{where}: source")
+            check_known(spec["source"], config["sources"], f"{where}: source")
         if spec["evaluation"] == "cells" and "tumour" not in spec:
             raise ValueError(
                 f"configuration: {where}: tumour is missing: the experiment that shows it"

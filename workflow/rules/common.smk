@@ -11,7 +11,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
 from tenet.errors import TenetError
-from workflow.lib import figures, models, phantoms, planned, samples, stacks, zenodo
+from workflow.lib import figures, models, phantoms, planned, samples, stacks
 from workflow.lib.catalogue import Catalogue, resolved
 from workflow.lib.gpus import visible_gpus
 from workflow.lib.resources import Machine, gpu_limit
@@ -44,12 +44,3 @@ if workflow.resource_settings.nodes is None:
     cpu_only = places == 0
 machine = Machine(cores=workflow.resource_settings.cores or 8, cpu_only=cpu_only)
 planned.announce(workflow, catalogue, cpu_only=cpu_only)
-
-
-def zenodo_files(wildcards):
-    """All files of the record, once the list of them is there."""
-    manifest = Path(checkpoints.zenodo_manifest.get().output.manifest)
-    try:
-        return [f"<zenodo>/files/{name}" for name in zenodo.read_manifest(manifest)]
-    except TenetError as error:
-        raise WorkflowError(str(error)) from None

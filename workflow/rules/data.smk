@@ -1,7 +1,7 @@
 # Raw stacks: from Zenodo, or simulated by a microscope other than the nominal one.
 
 
-checkpoint zenodo_manifest:
+rule zenodo_manifest:
     output:
         manifest="<zenodo>/manifest.csv",
     log:
@@ -23,56 +23,45 @@ checkpoint zenodo_manifest:
         " --out {output.manifest:q} > {log:q} 2>&1"
 
 
-# What has arrived of a file that was cut off stays beside it, so that the next try goes on.
-rule zenodo_file:
+# What the experiments of a source need is downloaded, listed, checked and written as stacks, before
+# anything is trained. Archives stay, so that a slip costs no second download; what has arrived of
+# one that was cut off stays too. The list of what was found is shown as well as logged.
+rule source:
     input:
         manifest=ancient("<zenodo>/manifest.csv"),
+        rois=lambda wildcards: stacks.source_rois(catalogue, wildcards.source),
     output:
-        file="<zenodo>/files/{file}",
+        folder=directory("<zenodo>/{source}"),
+        checksums="<zenodo>/{source}.sha256",
+        found=report(
+            "<zenodo>/{source}.csv",
+            caption="../report/source.rst",
+            category="Provenance",
+            labels={"source": "{source}"},
+        ),
     log:
-        "<logs>/zenodo_file/{file}.log",
+        "<logs>/source/{source}.log",
     benchmark:
-        "<benchmarks>/zenodo_file/{file}.tsv"
+        "<benchmarks>/source/{source}.tsv"
     wildcard_constraints:
-        file=".+",
-    retries: 2
+        source=names(config["sources"]),
+    priority: 4
     conda:
-        "../../envs/zenodo.yaml"
+        "../../envs/tenet.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=720,
-    shell:
-        "python workflow/scripts/zenodo.py file --manifest {input.manifest:q}"
-        " --out {output.file:q} -- {wildcards.file:q} > {log:q} 2>&1"
-
-
-rule zenodo_folder:
-    input:
-        files=zenodo_files,
-    output:
-        folder=directory("<zenodo>/{set}"),
-        checksums="<zenodo>/{set}.sha256",
-    log:
-        "<logs>/zenodo_folder/{set}.log",
-    benchmark:
-        "<benchmarks>/zenodo_folder/{set}.tsv"
-    wildcard_constraints:
-        set=names(config["zenodo"]["folders"]),
-    conda:
-        "../../envs/zenodo.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=120,
+        mem_mb=8000,
+        runtime=1440,
     params:
-        pattern=lambda wildcards: config["zenodo"]["folders"][wildcards.set],
+        specification=lambda wildcards: stacks.source_specification(catalogue, wildcards.source),
+        code=code(ROOT, "source"),
         downloads=f"{config['zenodo']['folder']}/files",
     shell:
-        "(python workflow/scripts/zenodo.py folder"
-        " --downloads {params.downloads:q} --out {output.folder:q} -- {params.pattern:q}"
+        "(python workflow/scripts/source.py --specification {params.specification:q}"
+        " --manifest {input.manifest:q} --downloads {params.downloads:q}"
+        " --out {output.folder:q} --listing {output.found:q}"
         " && python workflow/scripts/checksums.py {output.folder:q} {output.checksums:q})"
-        " > {log:q} 2>&1"
+        " 2>&1 | tee {log:q} >&2"
 
 
 rule simulate:

@@ -99,8 +99,8 @@ def test_methods_learn_from_stacks_with_noise(paper, demo):
         assert folder(paper, "fig3_beads", "z/beads.sha256") == "z/beads"
 
 
-def test_a_command_is_confined_to_a_channel_or_to_beads_of_a_fold(paper, demo):
-    assert stacks.image_options(paper, "fig5_tumour", "z.sha256") == ["--channel", "1"]
+def test_a_command_is_confined_to_beads_of_a_fold(paper, demo):
+    assert stacks.image_options(paper, "fig5_tumour", "z.sha256") == []
     assert stacks.image_options(demo, "fig5_tumour", "z.sha256") == []
     rois = ["--rois", "resources/bead_rois.csv"]
     assert stacks.image_options(paper, "fig3_beads", "z.sha256") == rois

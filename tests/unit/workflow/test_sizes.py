@@ -59,5 +59,7 @@ def test_the_whole_paper_fits_on_300_gb(paper):
 
 
 def test_raw_stacks(paper):
-    assert sizes.bytes_of_source("microglia") == 66 * 2 * 26 * 1972**2 * 2
+    for source in ("microglia", "tumour"):
+        assert sizes.bytes_of_source(source) == 66 * 26 * 1972**2 * 2
+    assert sizes.bytes_of_source("another") == 0
     assert sizes.bytes_of_acquisitions(paper, "fig2_phantoms") == 32 * 400 * 500**2 * 2

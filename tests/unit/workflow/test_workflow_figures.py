@@ -61,8 +61,8 @@ def test_notebooks_are_told_which_stacks_to_show(paper, demo):
     }
     told = figures.figure_parameters(demo, "fig3", acquisitions=["r/beads.sha256"])
     assert json.loads(told)["rois"] == "r/beads/rois.csv"
-    told = figures.figure_parameters(paper, "fig5", acquisitions=["z/m.sha256", "z/m.sha256"])
-    assert json.loads(told)["tumour_channel"] == 1
+    told = figures.figure_parameters(paper, "fig5", acquisitions=["z/m.sha256", "z/t.sha256"])
+    assert json.loads(told)["tumour_data"] == "z/t"
     told = figures.figure_parameters(paper, "supp_training", histories=["größe.csv"])
     assert "größe.csv" in told
 
