@@ -1,6 +1,5 @@
 """Names from users: what a shell could take for a command stays one word, or is refused."""
 
-import json
 import re
 import string
 from hashlib import md5
@@ -127,8 +126,8 @@ def test_a_file_of_the_record_may_begin_with_a_dash(repository, tmp_path):
     (tmp_path / "md5sums.txt").write_text(f"{digest}  {name}.tif\n")
     place = {"mirror": str(tmp_path), "folder": f"{tmp_path}/z"}
     loose = {"neurons": {"folder": "", "files": "-x*", "least_planes": 1}}
-    options = [f"zenodo={json.dumps(place)}", f"sources={json.dumps(loose)}"]
-    snakemake(repository, f"{tmp_path}/z/neurons.sha256", "--config", *options)
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump({"zenodo": place, "sources": loose}))
+    snakemake(repository, f"{tmp_path}/z/neurons.sha256", "--configfile", tmp_path / "x.yaml")
     assert (tmp_path / f"z/files/{name}.tif").is_file()
     assert (tmp_path / f"z/neurons/{name}.ome.tif").is_file()
     assert not list(repository.rglob("PWNED"))

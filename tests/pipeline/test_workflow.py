@@ -331,9 +331,9 @@ def test_data_come_from_a_mirror_of_the_record(fresh, tmp_path):
     target = f"{tmp_path}/zenodo/neurons.sha256"
 
     def run(**neurons):
-        options = {"zenodo": place, "sources": {"neurons": neurons}}
-        words = [f"{key}={json.dumps(value)}" for key, value in options.items()]
-        return snakemake(fresh, target, "--config", *words, check=False)
+        own = {"zenodo": place, "sources": {"neurons": neurons}}
+        (tmp_path / "own.yaml").write_text(json.dumps(own))
+        return snakemake(fresh, target, "--configfile", tmp_path / "own.yaml", check=False)
 
     output = run()
     assert "00.tif: left out: too small for a crop (8 planes of 80)" in output
