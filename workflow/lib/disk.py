@@ -75,7 +75,7 @@ def _raw(catalogue: Catalogue, shown: list[str]) -> Iterator[Row]:
     spec = catalogue.experiments
     sources = {spec[name]["source"] for name in shown} - {"simulated"}
     downloaded = sum(sizes.bytes_of_source(source) for source in sources)
-    count = sum(sizes.EXPECTED[s].count * sizes.CHANNELS.get(s, 1) for s in sources)
+    count = sum(sizes.EXPECTED.get(s, sizes.UNKNOWN).count for s in sources)
     yield Row("the record, downloaded and taken out", count, 0, 0, DOWNLOADED * downloaded / 1e9)
     own = {spec[n].get("images", n) for n in shown if catalogue.is_simulated(n)}
     registered = [name for name in shown if "register" in spec[name]]
