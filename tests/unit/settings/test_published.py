@@ -163,7 +163,8 @@ def test_settings_that_an_earlier_version_wrote_are_read_without_a_word(
         overlays=["demo"],
         settings={
             "train_dataset": {"folderpath": "stacks"},
-            "params": {"choose_threshold": False},  # a later key, and every key has a default
+            # A later key, and every key has a default; and more steps than the demo has now.
+            "params": {"choose_threshold": False, "deconvolution_steps": 60},
         },
         folder=ROOT / EXPERIMENTS,
     )
