@@ -217,9 +217,9 @@ def _acquisitions(catalogue: Catalogue, _rates: Rates, wildcards: Wildcards) -> 
     return Cost(disk_bytes=sizes.bytes_of_acquisitions(catalogue, wildcards["experiment"]))
 
 
-def _source(_catalogue: Catalogue, _rates: Rates, wildcards: Wildcards) -> Cost:
+def _source(catalogue: Catalogue, _rates: Rates, wildcards: Wildcards) -> Cost:
     """The download, and the stacks that are taken out of it."""
-    return Cost(disk_bytes=2 * sizes.bytes_of_source(wildcards["source"]))
+    return Cost(disk_bytes=2 * sizes.bytes_of_source(catalogue, wildcards["source"]))
 
 
 _RULES: Mapping[str, Callable[[Catalogue, Rates, Wildcards], Cost]] = {

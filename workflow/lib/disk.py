@@ -74,8 +74,8 @@ def _raw(catalogue: Catalogue, shown: list[str]) -> Iterator[Row]:
     """Rows of the record, of simulated and registered stacks, and of phantoms."""
     spec = catalogue.experiments
     sources = {spec[name]["source"] for name in shown} - {"simulated"}
-    downloaded = sum(sizes.bytes_of_source(source) for source in sources)
-    count = sum(sizes.EXPECTED.get(s, sizes.UNKNOWN).count for s in sources)
+    downloaded = sum(sizes.bytes_of_source(catalogue, source) for source in sources)
+    count = sum(sizes.stacks_of_source(catalogue, s).count for s in sources)
     yield Row("the record, downloaded and taken out", count, 0, 0, DOWNLOADED * downloaded / 1e9)
     own = {spec[n].get("images", n) for n in shown if catalogue.is_simulated(n)}
     registered = [name for name in shown if "register" in spec[name]]

@@ -3,6 +3,7 @@
 import csv
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from tenet.paper.evaluate.tables import PROBABILITIES
 from tenet.types import Triple
@@ -69,12 +70,28 @@ def stacks_of(catalogue: Catalogue, experiment: str, fold: str = "all") -> Stack
     spec = catalogue.experiments[experiment]
     if catalogue.is_simulated(experiment):
         return _simulated(catalogue, experiment)
-    found = EXPECTED.get(spec["source"], UNKNOWN)
+    found = stacks_of_source(catalogue, spec["source"])
     if "rois" in spec:
         with open(catalogue.root / spec["rois"], newline="", encoding="utf-8") as file:
             rows = [r for r in csv.DictReader(file) if fold in ("all", f"fold{r['fold']}")]
         return replace(found, count=len({row["image"] for row in rows}))
     return found
+
+
+def stacks_of_source(catalogue: Catalogue, source: str) -> Stacks:
+    """Count the stacks of a source: those found, once it is fetched, or else those expected.
+
+    Found stacks are counted as large as the largest of them.
+    """
+    listing = Path(catalogue.config["zenodo"]["folder"], f"{source}.csv")
+    if listing.is_file():
+        with listing.open(newline="", encoding="utf-8") as file:
+            used = [row for row in csv.DictReader(file) if row["stack"]]
+        sides = [max(int(row[side]) for row in used) for side in ("planes", "rows", "columns")]
+        return Stacks(len(used), _triple(sides))
+    found = EXPECTED.get(source, UNKNOWN)
+    most = catalogue.config["sources"][source].get("limit", found.count)
+    return replace(found, count=min(found.count, most))
 
 
 def _simulated(catalogue: Catalogue, experiment: str) -> Stacks:
@@ -130,9 +147,9 @@ def bytes_of_phantoms(catalogue: Catalogue, name: str) -> float:
     return phantoms_of_set(catalogue, name).voxels * PHANTOM_BYTES
 
 
-def bytes_of_source(source: str) -> float:
+def bytes_of_source(catalogue: Catalogue, source: str) -> float:
     """Bytes of the raw stacks of a source of the record."""
-    return EXPECTED.get(source, UNKNOWN).voxels * RAW_BYTES
+    return stacks_of_source(catalogue, source).voxels * RAW_BYTES
 
 
 def bytes_of_model(*, pretrained: bool) -> float:

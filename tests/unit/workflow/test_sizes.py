@@ -3,6 +3,7 @@
 import pytest
 
 from workflow.lib import disk, sizes
+from workflow.lib.catalogue import Catalogue
 from workflow.lib.models import level_options, levels_of
 
 
@@ -25,7 +26,7 @@ def test_simulated_stacks_have_the_phantoms_size_with_and_without_noise(paper, d
     assert sizes.stacks_of(paper, "fig2_angle45").count == 2 * 3  # a volume a seed
     assert sizes.stacks_of(paper, "fig2_angle45").zyx_shape == (300, 900, 900)
     assert sizes.stacks_of(paper, "supp_motion_none").count == 16
-    assert sizes.stacks_of(demo, "fig4_neurons").zyx_shape == (40, 144, 144)
+    assert sizes.stacks_of(demo, "fig4_neurons").zyx_shape == (40, 64, 64)
 
 
 def test_phantoms(paper):
@@ -60,6 +61,26 @@ def test_the_whole_paper_fits_on_300_gb(paper):
 
 def test_raw_stacks(paper):
     for source in ("microglia", "tumour"):
-        assert sizes.bytes_of_source(source) == 66 * 26 * 1972**2 * 2
-    assert sizes.bytes_of_source("another") == 0
+        assert sizes.bytes_of_source(paper, source) == 66 * 26 * 1972**2 * 2
     assert sizes.bytes_of_acquisitions(paper, "fig2_phantoms") == 32 * 400 * 500**2 * 2
+
+
+def with_config(catalogue, key, **values):
+    changed = {**catalogue.config[key], **values}
+    return Catalogue({**catalogue.config, key: changed}, {}, catalogue.root)
+
+
+def test_a_limit_holds_for_stacks_that_are_expected(paper):
+    limited = with_config(paper, "sources", neurons={"folder": "x", "limit": 5})
+    assert sizes.stacks_of(limited, "fig4_neurons").count == 5
+    another = with_config(paper, "sources", another={"folder": "x"})
+    assert sizes.bytes_of_source(another, "another") == 0
+
+
+def test_stacks_that_were_found_go_before_those_expected(paper, tmp_path):
+    (tmp_path / "neurons.csv").write_text(
+        "file,stack,planes,rows,columns\na.tif,a.ome.tif,90,512,512\n"
+        "b.tif,,8,512,512\nc.tif,c.ome.tif,100,256,600\n"
+    )
+    fetched = with_config(paper, "zenodo", folder=str(tmp_path))
+    assert sizes.stacks_of(fetched, "fig4_neurons") == sizes.Stacks(2, (100, 512, 600))
