@@ -4,6 +4,8 @@
 #   snakemake --configfile config/demo.yaml            the same at laptop scale, from simulated data
 #   snakemake results/fig3.pdf                         one figure and what it needs
 #   snakemake results/enhanced/NAME.ome.tif            a stack of config/samples.tsv
+#   snakemake results/enhanced/NAME                    a folder of stacks, several channels or times
+#   snakemake samples                                  all of config/samples.tsv
 #
 # A profile for each place is in profiles/, docs/pipeline.md explains what can be set.
 from snakemake.utils import min_version
@@ -29,7 +31,8 @@ pathvars:
 
 wildcard_constraints:
     set="[A-Za-z0-9_-]+",
-    model="[A-Za-z0-9_-]+|samples/[A-Za-z0-9_-]+/pretrained",
+    model="[A-Za-z0-9_-]+|shared/[A-Za-z0-9_.-]+",
+    shared="na[A-Za-z0-9_.-]+",
     experiment="(samples/)?[A-Za-z0-9_-]+",
     fold="all|fold[0-9]+",
     figure="fig[0-9]+|supp|supp_motion|supp_training|quality",

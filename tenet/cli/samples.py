@@ -22,8 +22,10 @@ samples_app = typer.Typer(help="Settings for your own stacks.", no_args_is_help=
 
 @samples_app.command("experiment")
 def samples_experiment(
-    file: Annotated[Path, typer.Option(help="The stack.")],
     out: Out,
+    file: Annotated[
+        Path | None, typer.Option(help="The stack; or give --voxel-size alone.")
+    ] = None,
     base: Annotated[str, typer.Option(help="Experiment to start from.")] = "sample",
     na: Annotated[float | None, typer.Option(help="Numerical aperture.")] = None,
     wavelength: Annotated[float | None, typer.Option(help="Excitation wavelength in µm.")] = None,
@@ -31,12 +33,15 @@ def samples_experiment(
     photons: Annotated[int | None, typer.Option(help="2 for two-photon excitation.")] = None,
     voxel_size: VoxelSizeUm = None,
     channel: Channel = None,
+    time: Annotated[
+        int | None, typer.Option(min=0, help="Number of the time point to read, from 0.")
+    ] = None,
     planes_are: PlanesAre = None,
     overlay: Overlays = None,
     settings: Settings = None,
     experiments: ExperimentsFolder = EXPERIMENTS,
 ) -> None:
-    """Write the settings for a stack of your own from its voxel size and optics."""
+    """Write the settings for your own stacks from their voxel size and optics."""
     from tenet.tasks.samples import write_settings
 
     params = write_settings(
@@ -45,6 +50,7 @@ def samples_experiment(
         read_experiment(base, overlay, settings, experiments),
         voxel_size_um=voxel_size,
         channel=channel,
+        time=time,
         planes_are=planes_are,
         na=na,
         wavelength_um=wavelength,

@@ -77,7 +77,7 @@ def test_samples_are_read(tmp_path):
         (HEADER, ["a", "STACK", *NO_VOXEL, "", "1.4", "0.9", "1.33"], "above the immersion index"),
         (HEADER, ["a", "STACK", *NO_VOXEL, "", "0.8"], "wavelength, ni missing"),
         (HEADER, ["a", "STACK", *NO_VOXEL, "fig3_beads", "0.8"], "exclude each other"),
-        (HEADER, ["a", "nothing.tif", *NO_VOXEL, *OPTICS], "no file nothing.tif"),
+        (HEADER, ["a", "nothing.tif", *NO_VOXEL, *OPTICS], "no file or folder nothing.tif"),
         (HEADER, ["a", "STACK", *NO_VOXEL, *OPTICS, "9"], "line 2: 10 fields under 9 columns"),
         (HEADER, ["", "STACK"], "name missing"),
     ],

@@ -41,9 +41,9 @@ if kind in ("pretrain", "align", "finetune"):
     files = [out / name for name in MODEL]
 elif kind == "train":
     files = [out / name for name in ("model.pt", "settings.json", "history.csv")]
-elif kind == "enhance":
+elif kind == "enhance" and "--name" in words:
     files = [out / f"{option('--name')}{suffix}" for suffix in (".ome.tif", ".png")]
-elif kind in ("phantoms", "simulate", "register", "predict", "run"):
+elif kind in ("phantoms", "simulate", "register", "predict", "run", "enhance"):
     files = [out / "00"]
 else:
     more = ("--sweep", "--cells", "--projections") if kind == "evaluate" else ()
@@ -263,40 +263,57 @@ def test_figures_are_told_which_stacks_they_show(fresh):
     shutil.rmtree(left_over.parents[1])
 
 
-def test_own_stack_with_optics_gets_settings_and_a_pretraining_of_its_own(fresh, tmp_path):
+def test_own_stacks_of_equal_optics_share_a_pretraining(fresh, tmp_path):
     stack = np.arange(60 * 48 * 48, dtype=np.float32).reshape(60, 48, 48)
-    imwrite(tmp_path / "a stack.tif", np.stack([stack, stack], axis=1), imagej=True)
+    (tmp_path / "a folder").mkdir()
+    for name in ("a stack.tif", "a folder/0.tif", "a folder/1.tif"):
+        imwrite(tmp_path / name, np.stack([stack, stack], axis=1), imagej=True)
     table = tmp_path / "samples.tsv"
     table.write_text(
         "name\tfile\tvoxel_z_um\tvoxel_y_um\tvoxel_x_um\tchannel\texperiment\tNA\twavelength\tni\n"
         f"mine\t{tmp_path}/a stack.tif\t1\t0.12\t0.12\t1\t\t0.8\t0.92\t1.33\n"
         f"theirs\t{tmp_path}/a stack.tif\t1\t0.1\t0.1\t0\tfig3_beads\n"
+        f"equal\t{tmp_path}/a folder\t1\t0.12\t0.1200001\tall\t\t0.80\t0.92\t1.33\n"
+        f"other\t{tmp_path}/a stack.tif\t1\t0.12\t0.12\t0\t\t0.9\t0.92\t1.33\n"
     )
     samples = (*DEMO, "--config", f"samples={table}")
-    targets = [f"results/demo/enhanced/{name}.ome.tif" for name in ("mine", "theirs")]
-    one = jobs(fresh, targets[0], *samples)
-    assert one == {
+    folder = "results/demo/enhanced"
+    mine, other = (f"{folder}/{name}.ome.tif" for name in ("mine", "other"))
+    one = {
         "sample_check": 1,
-        "sample_experiment": 1,
+        "shared_settings": 1,
         "phantoms": 2,
         "pretrain": 1,
         "finetune": 1,
         "enhance": 1,
     }
-    assert jobs(fresh, *targets, *samples) == {
-        **one,
-        "sample_check": 2,
+    assert jobs(fresh, mine, *samples) == one
+    both = {**one, "sample_check": 2, "finetune": 2, "enhance_several": 1}
+    assert jobs(fresh, mine, f"{folder}/equal", *samples) == both
+    two = {**one, "sample_check": 2, "shared_settings": 2, "pretrain": 2, "finetune": 2}
+    assert jobs(fresh, mine, other, *samples) == {**two, "enhance": 2}
+    assert jobs(fresh, "samples", *samples) == {
+        "sample_check": 4,
+        "shared_settings": 2,
         "phantoms": 4,
-        "pretrain": 2,
-        "finetune": 2,
-        "enhance": 2,
+        "pretrain": 3,
+        "finetune": 4,
+        "enhance": 3,
+        "enhance_several": 1,
+        "samples": 1,
     }
-    output = snakemake(fresh, "--dry-run", *targets, *samples)
-    reading = "--voxel-size 1 0.12 0.12 --channel 1"
-    assert f"'{tmp_path}/a stack.tif' {reading} --na 0.8 --wavelength 0.92 --ni 1.33" in output
-    assert "tenet pretrain results/demo/models/samples/mine/experiment.json " in output
-    assert "--pretrained results/demo/models/samples/mine/pretrained" in output
-    assert "--pretrained results/demo/models/scale10" in output
+    output = snakemake(fresh, "--dry-run", "samples", *samples)
+    models = "results/demo/models"
+    shared = f"{models}/shared/na0.8_920nm_n1.33_2p_z1_xy0.12"
+    optics = "--voxel-size 1 0.12 0.12 --na 0.8 --wavelength 0.92 --ni 1.33 --photons 2"
+    assert f"tenet samples experiment {optics} --base sample --overlay demo" in output
+    assert f"tenet pretrain {shared}.json " in output
+    assert output.count(f"--pretrained {shared} ") == 2
+    assert f"--pretrained {models}/scale10 " in output
+    reading = "--voxel-size 1 0.12 0.1200001 --channel all"
+    assert f"--data '{tmp_path}/a folder' {reading} --pretrained" in output
+    enhance = f"tenet enhance '{tmp_path}/a folder' {reading} --model {models}/samples/equal/all"
+    assert f"{enhance} --out {folder}/equal --sheet" in output
 
 
 def test_stacks_are_registered_where_the_configuration_says_so(fresh):

@@ -1,5 +1,6 @@
 """Models: what each starts from and learns from, and the predictions that come of them."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +10,14 @@ from tenet.paper.evaluate.tables import PROBABILITIES
 from workflow.lib.catalogue import Catalogue, resolved
 from workflow.lib.samples import (
     experiment_name,
-    own_settings,
+    model_of,
     reading_options,
+    sample,
     sample_of,
-    stack_of,
+    shared_model,
+    stacks_of,
 )
+from workflow.lib.shared import FOLDER
 from workflow.lib.stacks import acquisitions, image_options, noisy_folder
 from workflow.lib.words import repeated
 
@@ -29,18 +33,24 @@ LEVELS = {
     "cells": (255, 255),
     "none": (255, 255),
 }
+#: Files of a model that enhancing reads, the weights first.
+ENHANCING = ("model.pt", "experiment.json", "threshold.json")
 
 
 def pretrained_of(catalogue: Catalogue, path: str) -> str:
-    """Name the pre-trained model that an experiment or a sample starts from.
+    """Name the model that an experiment or a sample starts from: a path if a row names a folder.
 
     Raises
     ------
     WorkflowError
         If the configuration lacks it.
     """
-    if own_settings(catalogue, path):
-        return f"{path}/pretrained"
+    row = sample_of(catalogue, path)
+    if row is not None and "model" in row:
+        return model_of(row)
+    shared = shared_model(catalogue, path)
+    if shared is not None:
+        return FOLDER + shared.name
     name = experiment_name(catalogue, path)
     model = resolved(catalogue, name).pretrained_model or name
     if model not in catalogue.config["pretrained"]:
@@ -53,12 +63,23 @@ def pretrained_of(catalogue: Catalogue, path: str) -> str:
 
 def pretrained_file(catalogue: Catalogue, path: str, file: str) -> str:
     """Name a file of the pre-trained model that an experiment or a sample starts from."""
-    return f"<results>/models/{pretrained_of(catalogue, path)}/{file}"
+    return f"{folder_of(pretrained_of(catalogue, path))}/{file}"
+
+
+def folder_of(model: str) -> str:
+    """Name the folder of a pre-trained model."""
+    return model if os.path.isabs(model) else f"<results>/models/{model}"
 
 
 def pretrained_files(catalogue: Catalogue, path: str, *files: str) -> list[str]:
-    """Name files of the pre-trained model that an experiment or a sample starts from."""
-    return [pretrained_file(catalogue, path, file) for file in files]
+    """Name files of the model that an experiment or a sample starts from, the first one always.
+
+    A folder that a row names may lack some.
+    """
+    named = [pretrained_file(catalogue, path, file) for file in files]
+    if not os.path.isabs(named[0]):
+        return named
+    return [file for file in named if file == named[0] or os.path.exists(file)]
 
 
 def check_models(catalogue: Catalogue) -> None:
@@ -72,6 +93,8 @@ def check_models(catalogue: Catalogue) -> None:
     for name in [*catalogue.experiments, *catalogue.config["pretrained"]]:
         pretrained_of(catalogue, name)
     for name, row in catalogue.samples.items():
+        if "experiment" not in row:
+            continue  # its stacks and its model are looked at when the sample is asked for
         try:
             pretrained_of(catalogue, f"samples/{name}")
         except WorkflowError as error:
@@ -102,7 +125,7 @@ def training_set(catalogue: Catalogue, model: str, role: str) -> str:
         If there is no such model.
     """
     config = catalogue.config
-    own = model.startswith("samples/")
+    own = model.startswith(FOLDER) or os.path.isabs(model)
     spec = config["sample"] if own else config["pretrained"].get(model)
     if spec is None:
         raise WorkflowError(f"there is no pre-trained model '{model}' in the configuration")
@@ -123,7 +146,7 @@ def finetune_data(catalogue: Catalogue, path: str) -> str | list[str]:
     """Name the raw stacks that a model is fine-tuned on."""
     row = sample_of(catalogue, path)
     if row is not None:
-        return stack_of(catalogue, row["name"])
+        return stacks_of(catalogue, row["name"])
     if is_simulation_variant(catalogue, path):
         return []
     return acquisitions(catalogue, path)
@@ -131,7 +154,8 @@ def finetune_data(catalogue: Catalogue, path: str) -> str | list[str]:
 
 def train_option(catalogue: Catalogue, path: str) -> list[str]:
     """Give what fine-tuning changes: the whole model, unless the configuration says else."""
-    chosen = catalogue.experiments.get(path, catalogue.config["sample"])
+    row = sample_of(catalogue, path) or {}
+    chosen = row if "train" in row else catalogue.experiments.get(path, catalogue.config["sample"])
     return ["--train", chosen.get("train", "old")]
 
 
@@ -168,10 +192,24 @@ def baseline_folder(catalogue: Catalogue, experiment: str, method: str, fold: st
     return f"<results>/baselines/{method}/{owner}/{Path(fold).name or 'all'}"
 
 
+def sample_model(catalogue: Catalogue, name: str) -> list[str]:
+    """Name the files that enhancing reads of a sample's model: fine-tuned, unless `train` is none.
+
+    Raises
+    ------
+    WorkflowError
+        If the stacks or the model of the row cannot do.
+    """
+    path = f"samples/{name}"
+    if sample(catalogue, name).get("train") == "none":
+        return pretrained_files(catalogue, path, *ENHANCING)
+    return [f"<results>/models/{path}/all/{file}" for file in ENHANCING]
+
+
 def enhancing_model(catalogue: Catalogue, experiment: str, method: str, fold: str) -> list[str]:
     """Name the files of a model that enhancing reads."""
     folder = model_folder(catalogue, experiment, method, fold)
-    return [f"{folder}/{file}" for file in ("model.pt", "experiment.json", "threshold.json")]
+    return [f"{folder}/{file}" for file in ENHANCING]
 
 
 def trained_baseline(catalogue: Catalogue, experiment: str, method: str, fold: str) -> list[str]:

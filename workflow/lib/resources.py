@@ -29,6 +29,20 @@ class Machine:
         """
         return max(self.cores // 2, 1) if self.cpu_only else BESIDE_GPU
 
+    def threads_of(self, model: str) -> int:
+        """Threads of the training of a model.
+
+        Those of the user's own stacks take all cores, one after another: one is often alone, and
+        with a number of threads that depends on no other job, neither do its results.
+
+        Parameters
+        ----------
+        model : str
+            ``samples/NAME``, ``shared/NAME``, or a model of the configuration.
+        """
+        own = self.cpu_only and model.startswith(("samples/", "shared/"))
+        return self.cores if own else self.training_threads
+
     @property
     def inference_threads(self) -> int:
         """Threads of an inference: its many short jobs run side by side."""

@@ -1,34 +1,56 @@
-"""Fit an experiment to a sample's stack by what the header of the stack tells.
+"""Fit an experiment to a sample's stacks by what their headers tell.
 
 This runs while the workflow is planned. It imports no PyTorch, which would take seconds.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tenet.errors import TenetError
 from tenet.io.folders import voxel_size_of
-from tenet.io.open import open_stack
+from tenet.io.ome_zarr import is_zarr
+from tenet.io.picks import Parts, Picks, every_part
+from tenet.io.records import read_json_object
+from tenet.io.stack import Stack
 from tenet.settings.own_stack import fitted_to, sample_grid, voxel_size_mismatch
-from tenet.settings.schema import Experiment
-from workflow.lib.sample_table import VOXEL_SIZE
+from tenet.settings.schema import Experiment, parse_experiment
+from tenet.types import VoxelSize
+from workflow.lib.sample_table import PICKED, VOXEL_SIZE
+
+#: What a model's folder holds at least, and what fine-tuning needs besides.
+MODEL_FILES, ELASTIC = ("model.pt", "experiment.json"), "fisher.pt"
+
+
+def parts_of(row: Mapping[str, Any]) -> Parts:
+    """Say which channels and time points of its files a row reads."""
+    channel, time = (Picks.parse(row[key]) if key in row else None for key in PICKED)
+    return Parts(channel, time, row.get("planes_are"))
+
+
+def has_several(row: Mapping[str, Any]) -> bool:
+    """Whether a row has a folder of results, and not one file."""
+    path = Path(row["file"])
+    return not parts_of(row).single or (path.is_dir() and not is_zarr(path))
 
 
 def fitted_experiment(row: Mapping[str, Any], base: Experiment) -> Experiment:
-    """Fit an experiment to a sample's stack by what its header tells, but for the size of the PSF.
+    """Fit an experiment to a sample's stacks by what their headers tell, but for the PSF's size.
 
     Parameters
     ----------
     row : mapping
         A row of the sample table.
     base : Experiment
-        The experiment that the row names, or the one of all samples with optics of their own.
+        The experiment that the row names, that of the model which the row names, or the one of all
+        samples with optics of their own.
 
     Raises
     ------
     ValueError
-        If the file is none that can be read, its channel or voxel size is missing or wrong, it is
-        too small, or the experiment is for other voxels. It begins with the table's line.
+        If a file is none that can be read, its channel or voxel size is missing or wrong, it is too
+        small, stacks have different voxels, or the experiment is for other voxels. It begins with
+        the table's line.
     """
     try:
         return _fitted(row, base)
@@ -37,26 +59,72 @@ def fitted_experiment(row: Mapping[str, Any], base: Experiment) -> Experiment:
 
 
 def _fitted(row: Mapping[str, Any], base: Experiment) -> Experiment:
-    file = row["file"]
-    stack = open_stack(file, channel=row.get("channel"), planes_are=row.get("planes_are"))
-    given = [float(row[name]) for name in VOXEL_SIZE if name in row]
-    z_y_x = (given[0], given[1], given[2]) if given else None
-    voxel_size_um = voxel_size_of(stack, z_y_x)
-    if "experiment" not in row:
-        return sample_grid(
+    stacks = every_part([Path(row["file"])], parts_of(row))
+    sizes_um = [_voxel_size(row, stack) for stack in stacks]
+    origin = next((key for key in ("experiment", "model") if key in row), "")
+    if not origin:
+        base = sample_grid(
             base,
-            voxel_size_um,
-            where=file,
-            zyx_shape=stack.zyx_shape,
+            sizes_um[0],
+            where=stacks[0].label,
             na=row["NA"],
             wavelength_um=row["wavelength"],
             immersion_index=row["ni"],
             photons=row.get("photons"),
         )
-    mismatch = voxel_size_mismatch(base.params, voxel_size_um)
-    if mismatch:
-        raise TenetError(
-            f"{file}: experiment {row['experiment']} does not fit: {mismatch}, or give NA, "
-            "wavelength and ni in place of an experiment"
+    for stack, size_um in zip(stacks, sizes_um, strict=True):
+        mismatch = voxel_size_mismatch(base.params, size_um)
+        if mismatch and not origin:
+            raise TenetError(
+                f"{stack.label}: its voxels differ from those of {stacks[0].label}, and a row has "
+                "one model: give each voxel size a row of its own"
+            )
+        if mismatch:
+            raise TenetError(
+                f"{stack.label}: {origin} {row[origin]} does not fit: {mismatch}, or give NA, "
+                f"wavelength and ni in place of {'an' if origin == 'experiment' else 'a'} {origin}"
+            )
+        fitted_to(base, [stack.zyx_shape], where=stack.label)
+    return fitted_to(base, [stack.zyx_shape for stack in stacks], where=stacks[0].label)
+
+
+def _voxel_size(row: Mapping[str, Any], stack: Stack) -> VoxelSize:
+    given = [float(row[name]) for name in VOXEL_SIZE if name in row]
+    return voxel_size_of(stack, (given[0], given[1], given[2]) if given else None)
+
+
+def settings_of_model(row: Mapping[str, Any]) -> Experiment:
+    """Read the settings of the model that a row names, of which all is there that the row needs.
+
+    Raises
+    ------
+    ValueError
+        If it is no folder of a model, or lacks what fine-tuning needs. It begins with the table's
+        line.
+    """
+    folder = Path(row["model"])
+    where = f"{row['where']}: model: {folder}"
+    if folder.is_file():
+        raise ValueError(
+            f"{where} is a file, and a model is a folder: of published weights, `tenet "
+            f"import-weights {folder} CONFIG.json --out MODEL` makes one"
         )
-    return fitted_to(base, [stack.zyx_shape], where=file)
+    missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"{where} is not a model: it has no {' and no '.join(missing)}; give the folder that a "
+            "training wrote"
+        )
+    path = folder / "experiment.json"
+    try:
+        experiment = parse_experiment(read_json_object(path), where=str(path))
+    except TenetError as error:
+        raise ValueError(f"{row['where']}: model: {error}") from None
+    loop = experiment.train_loop
+    elastic = loop.ewc and loop.ewc_weight > 0
+    if row.get("train") != "none" and elastic and not (folder / ELASTIC).is_file():
+        raise ValueError(
+            f"{where} has no {ELASTIC}, which fine-tuning needs and a pre-training writes: name a "
+            "pre-trained model, or give train none to use this one as it is"
+        )
+    return experiment

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tenet.errors import TenetError, one_line
+from tenet.io.picks import Picks
 from tenet.io.records import regular_file
 from workflow.lib.validation import check_known, check_schema, read_schema
 
@@ -21,6 +22,8 @@ Sample = dict[str, Any]
 
 VOXEL_SIZE = ("voxel_z_um", "voxel_y_um", "voxel_x_um")
 OPTICS = ("NA", "wavelength", "ni", "photons")
+#: Columns that name channels or time points, as `Picks` reads them.
+PICKED = ("channel", "time")
 
 #: Bytes of a table: tens of thousands of stacks.
 MOST_BYTES = 2**23
@@ -72,7 +75,9 @@ def read_samples(path: Path, schema: Path) -> dict[str, Sample]:
         # Its files would be the other's where file names do not tell A from a.
         if row["name"].casefold() in map(str.casefold, samples):
             raise ValueError(f"{where}: the name {row['name']} is taken already")
-        samples[row["name"]] = row | {"file": _file(row["file"], where), "where": where}
+        paths = {key: checked_path(row[key], where, key) for key in ("file", "model") if key in row}
+        picks = {key: _picks(row[key], f"{where}: {key}") for key in PICKED if key in row}
+        samples[row["name"]] = row | paths | picks | {"where": where}
     return samples
 
 
@@ -179,16 +184,18 @@ def _check_sample(row: Sample, where: str) -> None:
             f"{row['voxel_x_um']}: check their order and units"
         )
     optics = [name for name in OPTICS if name in row]
-    if "experiment" in row and optics:
+    origins = [name for name in ("model", "experiment") if name in row] + optics[:1]
+    if len(origins) > 1:
+        others = ", ".join([*origins[1:], *optics[1:]])
         raise ValueError(
-            f"{where}: experiment and {', '.join(optics)} exclude each other: the experiment has "
-            "its own optics"
+            f"{where}: {origins[0]} and {others} exclude each other: the {origins[0]} has its own "
+            "optics"
         )
-    if "experiment" not in row:
+    if origins in ([], optics[:1]):
         lacking = [name for name in ("NA", "wavelength", "ni") if name not in row]
         if lacking:
             raise ValueError(
-                f"{where}: {', '.join(lacking)} missing: give an experiment, "
+                f"{where}: {', '.join(lacking)} missing: give an experiment, a model, "
                 "or NA, wavelength (µm) and ni"
             )
         if row["NA"] > row["ni"]:
@@ -198,17 +205,36 @@ def _check_sample(row: Sample, where: str) -> None:
             )
 
 
-def _file(name: str, where: str) -> str:
-    """Path of a stack as Snakemake and a command take it."""
+def _picks(field: str, where: str) -> str:
+    """Channels or time points as a command takes them."""
+    if NUMBER.fullmatch(field) and float(field.replace(",", ".")).is_integer():
+        field = str(int(float(field.replace(",", "."))))  # spreadsheets save 1 as 1.0
+    try:
+        Picks.parse(field)
+    except TenetError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return field
+
+
+def checked_path(name: str, where: str, column: str = "file") -> str:
+    """Path of a stack, a folder or a model as Snakemake and a command take it.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, or Snakemake would take the name for something else.
+    """
     if re.search(r"[{}<>]|://", name):
         raise ValueError(
-            f"{where}: file: {name} holds one of {{ }} < > or ://, which Snakemake takes for a "
+            f"{where}: {column}: {name} holds one of {{ }} < > or ://, which Snakemake takes for a "
             "pattern or an address: rename it, or name a link to it"
         )
     path = Path(name)
     try:
         if not path.exists():
-            raise ValueError(f"{where}: there is no file {name}")
+            what = "file or folder" if column == "file" else "model"
+            raise ValueError(f"{where}: there is no {what} {name}")
     except OSError as error:
-        raise ValueError(f"{where}: file: {name[:80]} cannot be opened: {error.strerror}") from None
+        said = f"{column}: {name[:80]} cannot be opened: {error.strerror}"
+        raise ValueError(f"{where}: {said}") from None
     return str(path.absolute() if name.startswith("-") else path)

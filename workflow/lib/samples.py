@@ -1,19 +1,25 @@
 """The user's own stacks: rows of the sample table, and options of commands.
 
-A path ``samples/NAME…`` stands for a sample where rules otherwise have the name of an experiment.
+A path ``samples/NAME`` stands for a sample where rules otherwise have the name of an experiment,
+and ``shared/NAME`` for the pre-trained model of samples with equal optics and voxels.
 """
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from tenet.settings.own_stack import RAW_DATASETS
+from tenet.io.folders import stack_files
 from tenet.settings.schema import Experiment
 from workflow.lib.catalogue import Catalogue, resolved
-from workflow.lib.sample_fit import fitted_experiment
-from workflow.lib.sample_table import OPTICS, VOXEL_SIZE, Sample
-from workflow.lib.words import assignments, repeated
+from workflow.lib.sample_fit import fitted_experiment, has_several, settings_of_model
+from workflow.lib.sample_table import PICKED, VOXEL_SIZE, Sample, checked_path
+from workflow.lib.shared import FOLDER, SharedModel
+from workflow.lib.words import repeated
+
+#: The target that stands for the results of all samples.
+ALL = "samples"
 
 
 def sample(catalogue: Catalogue, name: str) -> Sample:
@@ -39,47 +45,153 @@ def sample_of(catalogue: Catalogue, path: str) -> Sample | None:
 
 @cache
 def fitted(catalogue: Catalogue, name: str) -> Experiment:
-    """Fit the settings to a sample's stack, of which all is checked that its header tells.
+    """Fit the settings to a sample's stacks, of which all is checked that their headers tell.
 
     Raises
     ------
     WorkflowError
-        If the stack cannot do, in one line that begins with that of the table.
+        If the stacks or the model cannot do, in one line that begins with that of the table.
     """
     row = sample(catalogue, name)
-    base = resolved(catalogue, experiment_name(catalogue, f"samples/{name}"))
     try:
-        return fitted_experiment(row, base)
+        return fitted_experiment(row, base_experiment(catalogue, row))
     except ValueError as error:
         raise WorkflowError(str(error)) from None
 
 
-def stack_of(catalogue: Catalogue, name: str) -> str:
-    """Name a sample's stack, refused before anything runs if its header shows it cannot do."""
+def base_experiment(catalogue: Catalogue, row: Sample) -> Experiment:
+    """Give the settings that a sample starts from: of its model, its experiment, or of all others.
+
+    Raises
+    ------
+    WorkflowError
+        If the row names no model, in one line that begins with that of the table.
+    """
+    if "model" not in row:
+        return resolved(catalogue, experiment_name(catalogue, f"samples/{row['name']}"))
+    try:
+        return settings_of_model(row)
+    except ValueError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def check_asked(catalogue: Catalogue, words: Iterable[str]) -> None:
+    """Check samples that a command line asks for: Snakemake would give errors a traceback.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+    words : iterable of str
+        Of the command line.
+
+    Raises
+    ------
+    WorkflowError
+        If the stacks of a sample cannot do, or its results have another name.
+    """
+    words = list(words)
+    for name, row in catalogue.samples.items():
+        file = any(f"enhanced/{name}." in word for word in words)
+        folder = any(f"enhanced/{name}/" in f"{word}/" for word in words)
+        if file or folder or ALL in words or any(f"samples/{name}/" in word for word in words):
+            fitted(catalogue, name)
+        if (file and has_several(row)) or (folder and not has_several(row)):
+            right = result_of(row).replace("<results>", catalogue.config["results"])
+            raise WorkflowError(
+                f"{row['where']}: its {'results are' if file else 'result is'} {right}: ask for it"
+            )
+
+
+def result_of(row: Sample) -> str:
+    """Name a sample's result: a file, or a folder where it has several."""
+    return f"<results>/enhanced/{row['name']}{'' if has_several(row) else '.ome.tif'}"
+
+
+def result_options(catalogue: Catalogue, name: str, output: str) -> list[str]:
+    """Give the options for a sample's result: name and folder of a file, or the folder alone."""
+    if has_several(sample(catalogue, name)):
+        return ["--out", output]
+    return ["--name", name, "--out", str(Path(output).parent)]
+
+
+def results(catalogue: Catalogue) -> list[str]:
+    """Name the results of all samples."""
+    return [result_of(row) for row in catalogue.samples.values()]
+
+
+def stacks_of(catalogue: Catalogue, name: str) -> list[str]:
+    """Name a sample's stacks, refused before anything runs if a header shows they cannot do."""
     fitted(catalogue, name)
-    return str(sample(catalogue, name)["file"])
+    row = sample(catalogue, name)
+    try:
+        return [checked_path(str(path), row["where"]) for path in stack_files(Path(row["file"]))]
+    except ValueError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def sample_record(catalogue: Catalogue, path: str) -> list[str]:
     """Name the record that a sample's intensities were checked; nothing for an experiment."""
     row = sample_of(catalogue, path)
-    return [f"<results>/models/samples/{row['name']}/stack.json"] if row else []
+    return [f"<results>/models/samples/{row['name']}/stacks.json"] if row else []
+
+
+def shared_model(catalogue: Catalogue, path: str) -> SharedModel | None:
+    """Give the pre-trained model that samples with optics of their own share; None for others.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+    path : str
+        ``samples/NAME``, ``shared/NAME``, or an experiment.
+
+    Raises
+    ------
+    WorkflowError
+        If a name under ``shared/`` is not that of such a model.
+    """
+    if path.startswith(FOLDER):
+        try:
+            return SharedModel.named(path.removeprefix(FOLDER))
+        except ValueError as error:
+            raise WorkflowError(str(error)) from None
+    row = sample_of(catalogue, path)
+    if row is None or "experiment" in row or "model" in row:
+        return None
+    return SharedModel.of(fitted(catalogue, row["name"]).params)
+
+
+def shared_options(catalogue: Catalogue, name: str) -> list[str]:
+    """Give the options of `tenet samples experiment` for a shared model."""
+    model = shared_model(catalogue, FOLDER + name)
+    return model.options() if model else []
+
+
+def normalisation(catalogue: Catalogue, name: str) -> list[str]:
+    """Give the normalisation of a sample's intensities."""
+    experiment = base_experiment(catalogue, sample(catalogue, name))
+    return ["--normalisation", experiment.train_dataset.normalisation]
 
 
 def own_settings(catalogue: Catalogue, path: str) -> list[str]:
-    """Name the file of settings made for a sample with optics of its own; nothing for others."""
+    """Name the file of settings of a shared model, or of the model of a row; nothing for others."""
     row = sample_of(catalogue, path)
-    if row is None or "experiment" in row:
-        return []
-    return [f"<results>/models/samples/{row['name']}/experiment.json"]
+    if row is not None and "model" in row:
+        return [f"{model_of(row)}/experiment.json"]
+    model = shared_model(catalogue, path)
+    return [f"<results>/models/{FOLDER}{model.name}.json"] if model else []
+
+
+def model_of(row: Sample) -> str:
+    """Name the folder of the model that a row names, which no rule makes."""
+    return str(Path(row["model"]).absolute())
 
 
 def experiment_name(catalogue: Catalogue, path: str) -> str:
     """Name the experiment behind a model: its own, that of a sample, or that of all own optics."""
     row = sample_of(catalogue, path)
-    if row is None:
+    if row is None and not path.startswith(FOLDER):
         return path
-    return str(row.get("experiment", catalogue.config["sample"]["experiment"]))
+    return str((row or {}).get("experiment", catalogue.config["sample"]["experiment"]))
 
 
 def experiment_argument(catalogue: Catalogue, path: str, own: object) -> list[str]:
@@ -89,31 +201,13 @@ def experiment_argument(catalogue: Catalogue, path: str, own: object) -> list[st
     ----------
     catalogue : Catalogue
     path : str
-        An experiment, or ``samples/NAME…``.
+        An experiment, or ``samples/NAME``, or ``shared/NAME``.
     own : object
         The file of own settings, if there is one.
     """
     if own:
         return [str(own)]
-    name = experiment_name(catalogue, path)
-    return [name, *catalogue.overlays, *crop_settings(catalogue, path)]
-
-
-def crop_settings(catalogue: Catalogue, path: str) -> list[str]:
-    """Give `--set` options that make crops fit a sample smaller than those of its experiment."""
-    row = sample_of(catalogue, path)
-    if row is None:
-        return []
-    own = fitted(catalogue, row["name"])
-    named = resolved(catalogue, experiment_name(catalogue, path))
-    return assignments(
-        {
-            f"{section}.{key}": getattr(getattr(own, section), key)
-            for section in RAW_DATASETS
-            for key in ("cropsize", "mask_size")
-            if getattr(getattr(own, section), key) != getattr(getattr(named, section), key)
-        }
-    )
+    return [experiment_name(catalogue, path), *catalogue.overlays]
 
 
 def reading_options(row: Sample | None) -> list[str]:
@@ -123,11 +217,6 @@ def reading_options(row: Sample | None) -> list[str]:
     words = []
     if VOXEL_SIZE[0] in row:
         words += ["--voxel-size", *(str(row[name]) for name in VOXEL_SIZE)]
-    for key in ("channel", "planes_are"):
+    for key in (*PICKED, "planes_are"):
         words += repeated(f"--{key.replace('_', '-')}", [row[key]] if key in row else [])
     return words
-
-
-def optics_options(row: Sample) -> list[str]:
-    """Give the microscope of a sample."""
-    return [word for key in OPTICS if key in row for word in (f"--{key.lower()}", str(row[key]))]

@@ -9,6 +9,7 @@ from snakemake.exceptions import WorkflowError
 from workflow.lib.catalogue import Catalogue, resolved
 from workflow.lib.code_hash import code_hash
 from workflow.lib.figures import TABLES
+from workflow.lib.samples import experiment_name, sample_of
 
 #: The modules that do the work of a step: the task behind its command. What a task imports at the
 #: top of its file is followed, and what that imports.
@@ -30,7 +31,7 @@ CODE = {
     "published": ["tenet.paper.tasks.published"],
     **{figure: [f"tenet.paper.figures.{figure}"] for figure in ("fig1", "supp_training", *TABLES)},
     "sample": ["tenet.tasks.samples"],
-    "sample_check": ["tenet.model.intensity", "tenet.io.open"],
+    "sample_check": ["tenet.model.intensity", "tenet.io.picks"],
     "enhance": ["tenet.tasks.enhance", "tenet.enhance.pictures"],  # with a sheet
 }
 
@@ -150,6 +151,14 @@ def settings(catalogue: Catalogue, name: str, step: str) -> dict[str, Any]:
             value = value[part]
         chosen[key] = value
     return chosen
+
+
+def finetune_settings(catalogue: Catalogue, path: str) -> dict[str, Any]:
+    """Give the settings that a fine-tuning depends on; those of a row's model are in its files."""
+    row = sample_of(catalogue, path)
+    if row is not None and "model" in row:
+        return {}
+    return settings(catalogue, experiment_name(catalogue, path), "finetune")
 
 
 def phantom_settings(catalogue: Catalogue, name: str) -> dict[str, Any]:

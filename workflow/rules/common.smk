@@ -15,17 +15,13 @@ from workflow.lib import figures, models, phantoms, planned, samples, stacks
 from workflow.lib.catalogue import Catalogue, resolved
 from workflow.lib.gpus import visible_gpus
 from workflow.lib.resources import Machine, gpu_limit
-from workflow.lib.tracking import code, phantom_settings, settings
+from workflow.lib.tracking import code, finetune_settings, phantom_settings, settings
 from workflow.lib.words import assignments, names, repeated, without_suffix
 
 catalogue = Catalogue.load(config, ROOT, files=workflow.configfiles)
 models.check_models(catalogue)
 
-# Stacks that are asked for by name are looked at here, for a plain line: Snakemake gives what an
-# input function raises a traceback.
-for name in catalogue.samples:
-    if any(f"enhanced/{name}." in word or f"samples/{name}/" in word for word in sys.argv):
-        samples.fitted(catalogue, name)
+samples.check_asked(catalogue, sys.argv)
 
 # Commands run on the interpreter that runs Snakemake, unless a rule brings an environment.
 if not workflow.deployment_settings.deployment_method:

@@ -1,12 +1,12 @@
-# The user's own stacks: settings from the optics, then the rules of training.smk, then the result.
+# The user's own stacks: settings from the optics, then the rules of training.smk, then the results.
 
 
 # Before any training: intensities that are not finite, or all equal, show in no header.
 rule sample_check:
     input:
-        stack=lambda wildcards: samples.stack_of(catalogue, wildcards.sample),
+        stacks=lambda wildcards: samples.stacks_of(catalogue, wildcards.sample),
     output:
-        record="<results>/models/samples/{sample}/stack.json",
+        record="<results>/models/samples/{sample}/stacks.json",
     log:
         "<logs>/sample_check/{sample}.log",
     benchmark:
@@ -19,28 +19,25 @@ rule sample_check:
         mem_mb=4000,
         runtime=60,
     params:
+        file=lambda wildcards: samples.sample(catalogue, wildcards.sample)["file"],
         reading=lambda wildcards: samples.reading_options(
             samples.sample(catalogue, wildcards.sample)
         ),
-        normalisation=lambda wildcards: models.normalisation(
-            catalogue, samples.experiment_name(catalogue, f"samples/{wildcards.sample}")
-        ),
+        normalisation=lambda wildcards: samples.normalisation(catalogue, wildcards.sample),
         code=code(ROOT, "sample_check"),
     shell:
-        "python workflow/scripts/sample_check.py {input.stack:q} {params.reading:q}"
+        "python workflow/scripts/sample_check.py {params.file:q} {params.reading:q}"
         " {params.normalisation:q} --out {output.record:q} > {log:q} 2>&1"
 
 
-rule sample_experiment:
-    input:
-        stack=lambda wildcards: samples.stack_of(catalogue, wildcards.sample),
-        checked=ancient("<results>/models/samples/{sample}/stack.json"),
+# The settings of a model that all samples of equal optics and voxels share.
+rule shared_settings:
     output:
-        experiment="<results>/models/samples/{sample}/experiment.json",
+        experiment="<results>/models/shared/{shared}.json",
     log:
-        "<logs>/sample_experiment/{sample}.log",
+        "<logs>/shared_settings/{shared}.log",
     benchmark:
-        "<benchmarks>/sample_experiment/{sample}.tsv"
+        "<benchmarks>/shared_settings/{shared}.tsv"
     conda:
         "../../envs/tenet.yaml"
     threads: 1
@@ -49,23 +46,19 @@ rule sample_experiment:
         runtime=30,
     params:
         base=["--base", config["sample"]["experiment"], *catalogue.overlays],
-        optics=lambda wildcards: samples.optics_options(samples.sample(catalogue, wildcards.sample)),
-        reading=lambda wildcards: samples.reading_options(
-            samples.sample(catalogue, wildcards.sample)
-        ),
+        optics=lambda wildcards: samples.shared_options(catalogue, wildcards.shared),
         settings=lambda wildcards: resolved(catalogue, config["sample"]["experiment"]).effective(),
         code=code(ROOT, "sample"),
     shell:
-        "python -m tenet samples experiment --file {input.stack:q} {params.reading:q}"
-        " {params.optics:q} {params.base:q} --out {output.experiment:q} > {log:q} 2>&1"
+        "python -m tenet samples experiment {params.optics:q} {params.base:q}"
+        " --out {output.experiment:q} > {log:q} 2>&1"
 
 
 rule enhance:
     input:
-        stack=lambda wildcards: samples.stack_of(catalogue, wildcards.sample),
-        model="<results>/models/samples/{sample}/all/model.pt",
-        experiment="<results>/models/samples/{sample}/all/experiment.json",
-        threshold="<results>/models/samples/{sample}/all/threshold.json",
+        stacks=lambda wildcards: samples.stacks_of(catalogue, wildcards.sample),
+        checked=ancient("<results>/models/samples/{sample}/stacks.json"),
+        model=lambda wildcards: models.sample_model(catalogue, wildcards.sample),
     output:
         stack="<results>/enhanced/{sample}.ome.tif",
         sheet=report(
@@ -80,20 +73,43 @@ rule enhance:
         "<benchmarks>/enhance/{sample}.tsv"
     conda:
         "../../envs/tenet.yaml"
-    threads: machine.training_threads
+    threads: lambda wildcards: machine.threads_of(f"samples/{wildcards.sample}")
     resources:
         mem_mb=16000,
         runtime=240,
         gpu=1,
     params:
+        file=lambda wildcards: samples.sample(catalogue, wildcards.sample)["file"],
         reading=lambda wildcards: samples.reading_options(
             samples.sample(catalogue, wildcards.sample)
         ),
         code=code(ROOT, "enhance"),
-        model=subpath(input.model, parent=True),
-        out=subpath(output.stack, parent=True),
+        model=lambda wildcards, input: str(Path(input.model[0]).parent),
+        results=lambda wildcards, output: samples.result_options(
+            catalogue, wildcards.sample, output[0]
+        ),
     shell:
         "python workflow/scripts/on_device.py {resources.gpu}"
-        " python -m tenet enhance {input.stack:q} {params.reading:q} --model {params.model:q}"
-        " --name {wildcards.sample:q} --sheet --out {params.out:q} --threads {threads}"
-        " > {log:q} 2>&1"
+        " python -m tenet enhance {params.file:q} {params.reading:q} --model {params.model:q}"
+        " {params.results:q} --sheet --threads {threads} > {log:q} 2>&1"
+
+
+# A folder of stacks, several channels or several time points: a result for each, in a folder.
+use rule enhance as enhance_several with:
+    output:
+        folder=report(
+            directory("<results>/enhanced/{sample}"),
+            patterns=["{stack}.png"],
+            caption="../report/sheet.rst",
+            category="Samples",
+            labels={"sample": "{sample}", "stack": "{stack}"},
+        ),
+    log:
+        "<logs>/enhance_several/{sample}.log",
+    benchmark:
+        "<benchmarks>/enhance_several/{sample}.tsv"
+
+
+rule samples:
+    input:
+        samples.results(catalogue),

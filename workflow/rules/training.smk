@@ -28,7 +28,7 @@ rule pretrain:
     priority: 3
     conda:
         "../../envs/tenet.yaml"
-    threads: machine.training_threads
+    threads: lambda wildcards: machine.threads_of(wildcards.model)
     resources:
         mem_mb=16000,
         runtime=1440,
@@ -151,16 +151,14 @@ rule finetune:
     priority: 2
     conda:
         "../../envs/tenet.yaml"
-    threads: machine.training_threads
+    threads: lambda wildcards: machine.threads_of(wildcards.experiment)
     resources:
         mem_mb=16000,
         runtime=1440,
         gpu=1,
     params:
         seed=config["seed"],
-        settings=lambda wildcards: settings(
-            catalogue, samples.experiment_name(catalogue, wildcards.experiment), "finetune"
-        ),
+        settings=lambda wildcards: finetune_settings(catalogue, wildcards.experiment),
         code=code(ROOT, "finetune"),
         train=lambda wildcards: models.train_option(catalogue, wildcards.experiment),
         reading=lambda wildcards: samples.reading_options(

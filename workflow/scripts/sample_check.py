@@ -1,9 +1,12 @@
-"""Refuse a sample's stack that cannot be learned from, before anything is trained.
+"""Refuse a sample's stacks that cannot be learned from, before anything is trained.
 
-What its header tells is checked when the workflow is planned (`workflow.lib.sample_fit`), its
-intensities by a job that comes before every training:
+What headers tell is checked when the workflow is planned (`workflow.lib.sample_fit`), intensities
+by a job that comes before every training:
 
-    sample_check.py STACK --normalisation METHOD --out JSON [--channel N] [--planes-are C|T]
+    sample_check.py STACK --normalisation METHOD --out JSON [--channel N] [--time N]
+        [--planes-are C|T]
+
+STACK may be a folder of stacks.
 """
 
 import argparse
@@ -16,31 +19,41 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tenet.errors import TenetError
 from tenet.io.atomic import save_json
 from tenet.io.intensities import warnings_of
-from tenet.io.open import open_stack
+from tenet.io.picks import Parts, Picks, every_part
 from tenet.model.intensity import stack_range
 
 
 def main() -> None:
-    """Read the command line, go through the stack once and write its range of intensities."""
+    """Read the command line, go through the stacks once and write their ranges of intensities."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stack", type=Path)
     parser.add_argument("--normalisation", required=True)
-    parser.add_argument("--channel", type=int)
+    parser.add_argument("--channel")
+    parser.add_argument("--time")
     parser.add_argument("--planes-are", choices=["C", "T"])
     parser.add_argument("--voxel-size", nargs=3)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
 
     try:
-        stack = open_stack(
-            arguments.stack, channel=arguments.channel, planes_are=arguments.planes_are
+        channel, time = (
+            None if text is None else Picks.parse(text)
+            for text in (arguments.channel, arguments.time)
         )
-        range_ = stack_range(stack, arguments.normalisation)
-        save_json(arguments.out, {"zyx_shape": stack.zyx_shape, **dataclasses.asdict(range_)})
+        stacks = every_part([arguments.stack], Parts(channel, time, arguments.planes_are))
+        ranges = {stack: stack_range(stack, arguments.normalisation) for stack in stacks}
+        save_json(
+            arguments.out,
+            {
+                stack.name: {"zyx_shape": stack.zyx_shape, **dataclasses.asdict(range_)}
+                for stack, range_ in ranges.items()
+            },
+        )
     except TenetError as error:
         sys.exit(f"TenetError: {error}")
-    for warning in warnings_of(range_):
-        print(f"warning: {arguments.stack}: {warning}", file=sys.stderr)
+    for stack, range_ in ranges.items():
+        for warning in warnings_of(range_):
+            print(f"warning: {stack.label}: {warning}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import pytest
 from snakemake.exceptions import WorkflowError
 
-from workflow.lib import models, samples
+from workflow.lib import models
 from workflow.lib.catalogue import Catalogue
 
 
@@ -64,49 +64,3 @@ def test_folders_of_models(demo):
     folder = models.baseline_folder(demo, "fig2_angle45", "care", "")
     assert folder == "<results>/baselines/care/fig2_phantoms/all"
     assert models.baseline_folder(demo, "fig3_beads", "care", "/fold1").endswith("/fold1")
-
-
-# Samples ------------------------------------------------------------------------------------------
-
-
-def test_a_sample_with_optics_has_settings_and_a_pretraining_of_its_own(own):
-    path = "samples/mine"
-    settings = ["<results>/models/samples/mine/experiment.json"]
-    assert samples.own_settings(own, path) == settings
-    assert models.pretrained_of(own, path) == "samples/mine/pretrained"
-    assert models.training_set(own, f"{path}/pretrained", "phantoms").endswith(
-        "phantoms/sample_training.sha256"
-    )
-    assert samples.experiment_argument(own, path, settings[0]) == settings
-    row = samples.sample(own, "mine")
-    assert samples.optics_options(row) == ["--na", "0.8", "--wavelength", "0.92", "--ni", "1.33"]
-    assert samples.reading_options(row) == ["--voxel-size", "1", "0.12", "0.12"]
-    assert models.finetune_options(own, path, row["file"], "all")[:2] == ["--data", row["file"]]
-    assert models.train_option(own, path) == ["--train", "decoder"]
-
-
-def test_a_sample_with_an_experiment_starts_from_its_model_with_crops_that_fit(own):
-    path = "samples/theirs"
-    assert samples.own_settings(own, path) == []
-    assert models.pretrained_of(own, path) == "scale10"
-    words = samples.experiment_argument(own, path, [])
-    assert words[:3] == ["fig3_beads", "--overlay", "demo"]
-    assert all(word.startswith(("--set", "train_", "val_")) for word in words[3:])
-    assert samples.stack_of(own, "theirs").endswith("a stack.tif")
-    assert samples.sample_record(own, path) == ["<results>/models/samples/theirs/stack.json"]
-
-
-def test_an_experiment_is_no_sample(own):
-    assert samples.sample_of(own, "fig3_beads") is None
-    assert samples.experiment_name(own, "fig3_beads") == "fig3_beads"
-    assert samples.sample_record(own, "fig3_beads") == []
-    assert samples.reading_options(None) == []
-    with pytest.raises(WorkflowError, match=r"no sample 'nobody' in .*; known: mine, theirs"):
-        samples.sample_of(own, "samples/nobody")
-
-
-def test_a_stack_that_cannot_be_learned_from_is_named_with_its_line(own):
-    row = {**own.samples["theirs"], "voxel_x_um": 0.2, "voxel_y_um": 0.2}
-    wrong = Catalogue(own.config, {"theirs": row}, own.root)
-    with pytest.raises(WorkflowError, match=r"samples.tsv, line 3 .*fig3_beads does not fit"):
-        samples.stack_of(wrong, "theirs")
