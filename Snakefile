@@ -45,6 +45,11 @@ rule all:
         figures.final_files(catalogue),
 
 
+rule samples:
+    input:
+        samples.results(catalogue),
+
+
 include: "workflow/rules/data.smk"
 include: "workflow/rules/phantoms.smk"
 include: "workflow/rules/training.smk"

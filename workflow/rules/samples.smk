@@ -108,8 +108,3 @@ use rule enhance as enhance_several with:
         "<logs>/enhance_several/{sample}.log",
     benchmark:
         "<benchmarks>/enhance_several/{sample}.tsv"
-
-
-rule samples:
-    input:
-        samples.results(catalogue),
