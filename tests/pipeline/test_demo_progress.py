@@ -133,3 +133,13 @@ def test_a_terminal_shows_what_runs_and_ctrl_c_ends_all_of_it(folder):
     assert text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l")  # the cursor is back
     with pytest.raises(ProcessLookupError):
         os.kill(running, 0)
+
+
+def test_make_says_what_a_figure_at_full_scale_takes_before_anything_runs(folder, monkeypatch):
+    monkeypatch.setenv("TENET_ZENODO_URL", str(folder / "nowhere"))
+    done = make(folder, "fig3")
+    assert done.returncode
+    forecast = done.stdout.index("What this takes at most, by benchmarks/one_h100.csv")
+    assert forecast < done.stdout.index("jobs done")
+    assert "zenodo_manifest failed" in done.stdout[forecast:]
+    assert make(folder, "cost").stdout.count("What this takes at most") == 1
