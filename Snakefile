@@ -31,9 +31,9 @@ pathvars:
 
 wildcard_constraints:
     set="[A-Za-z0-9_-]+",
-    model="[A-Za-z0-9_-]+|shared/[A-Za-z0-9_.-]+",
+    model="(published/)?[A-Za-z0-9_-]+|shared/[A-Za-z0-9_.-]+",
     shared="na[A-Za-z0-9_.-]+",
-    experiment="(samples/)?[A-Za-z0-9_-]+",
+    experiment="(samples/|published/)?[A-Za-z0-9_-]+",
     fold="all|fold[0-9]+",
     figure="fig[0-9]+|supp|supp_motion|supp_training|quality",
     sample="[A-Za-z0-9_-]+",

@@ -1,4 +1,4 @@
-"""`tenet pretrain`, `align` and `finetune`."""
+"""`tenet pretrain`, `align`, `finetune` and `import-weights`."""
 
 import json
 from pathlib import Path
@@ -143,3 +143,25 @@ def finetune(
         device=where,
         seed=seed,
     )
+
+
+def import_weights(
+    weights: Annotated[
+        Path, typer.Argument(metavar="FILE.pt", help="Weights of the published code.")
+    ],
+    configuration: Annotated[
+        str, typer.Argument(metavar="CONFIG", help="The JSON file that goes with them, or a name.")
+    ],
+    out: Out,
+    overlay: Overlays = None,
+    settings: Settings = None,
+    experiments: ExperimentsFolder = EXPERIMENTS,
+) -> None:
+    """Make a model of weights of the published code, to enhance with or to fine-tune.
+
+    Nothing in FILE.pt is run. The threshold of the model is that of CONFIG.
+    """
+    from tenet.tasks import import_weights as tasks
+
+    chosen = read_experiment(configuration, overlay, settings, experiments)
+    tasks.import_weights(weights, chosen, out)

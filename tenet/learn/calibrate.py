@@ -155,6 +155,16 @@ def complete(model: TENET, phantoms: Path | None, folder: Path, *, seed: int = 0
         write_psf_table(model, folder)
 
 
+def take_threshold(model: TENET, folder: Path) -> None:
+    """Write ``threshold.json`` with the threshold of the settings, without any phantoms."""
+    record = {
+        "threshold": model.params.threshold,
+        "how": "that of the settings; the model was not calibrated on phantoms",
+        "weights": digest(folder / MODEL),
+    }
+    save_json(folder / THRESHOLD, record)
+
+
 def write_psf_table(model: TENET, folder: Path) -> None:
     """Write ``psf.csv``: widths of the PSF that the model started from, and of its present PSF.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tenet.data.folds import split_for_validation
-from tenet.data.phantoms.store import open_phantoms
+from tenet.data.phantoms.store import Phantom, open_phantoms
 from tenet.errors import TenetError
 from tenet.io.atomic import save_json
 from tenet.io.stack import Stack
@@ -25,7 +25,7 @@ from tenet.learn.losses import (
     reconstruction_loss,
     unscaled_reconstruction_loss,
 )
-from tenet.learn.pretrain import Drawn, Simulator, supervised_terms
+from tenet.learn.pretrain import Drawn, PretrainTask, Simulator, supervised_terms
 from tenet.learn.scan import lowest
 from tenet.model.intensity import inside
 from tenet.model.store import (
@@ -315,7 +315,8 @@ def finetune_task(
         raise TenetError("fine-tuning on simulation needs phantoms: give their folder")
     elastic = None
     if experiment.train_loop.ewc and experiment.train_loop.ewc_weight > 0:
-        elastic = _elastic_weights(pretrained, model).to(device)
+        elastic = _elastic(pretrained, model, experiment, volumes, seed)
+        elastic = elastic and elastic.to(device)
     rehearsal = None
     if experiment.train_loop.rehearsal_weight > 0 and mode != "decoder":
         if not volumes:
@@ -331,6 +332,31 @@ def finetune_task(
             microscopes=experiment.microscopes,
         )
     return FinetuneTask(model, experiment, images, elastic, rehearsal, mode)
+
+
+def _elastic(
+    pretrained: Path, model: TENET, experiment: Experiment, volumes: Sequence[Phantom], seed: int
+) -> ElasticWeights | None:
+    """What holds the encoder to its pre-training: read, or else found on phantoms if there are any.
+
+    Imported weights come without their Fisher information.
+    """
+    if has_file(pretrained, FISHER):
+        return _elastic_weights(pretrained, model)
+    if not volumes:
+        print(
+            f"note: {pretrained} has no {FISHER}, and no phantoms are given to find it on: nothing "
+            "holds the weights near those of pre-training (no EWC)",
+            file=sys.stderr,
+        )
+        return None
+    print(
+        f"note: {pretrained} has no {FISHER}: the Fisher information is found on phantoms, as at "
+        "the end of pre-training",
+        file=sys.stderr,
+    )
+    task = PretrainTask(model.eval(), experiment, volumes, seed)
+    return task.fisher_information(experiment.train_loop.ewc_batches)
 
 
 def _elastic_weights(pretrained: Path, model: TENET) -> ElasticWeights:

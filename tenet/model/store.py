@@ -322,6 +322,8 @@ def read_experiment(folder: Path) -> Experiment:
     if not path.exists():
         inside = sorted(found.parent.name for found in folder.glob(f"*/{MODEL}"))
         hint = f"; models in it: {', '.join(inside)}" if inside else ""
+        if folder.is_file():
+            raise TenetError(_no_folder(folder))
         if not folder.is_dir():
             hint = "; a model is a folder" if folder.exists() else "; there is no such folder"
         hint = hint or "; give the folder that a training wrote"
@@ -329,6 +331,16 @@ def read_experiment(folder: Path) -> Experiment:
     experiment = parse_experiment(read_json_object(path), where=str(path))
     check_belongs(folder, EXPERIMENT)
     return experiment
+
+
+def _no_folder(path: Path) -> str:
+    """What to do about a file that is given where a model is meant."""
+    if (path.parent / EXPERIMENT).exists():
+        return f"{path} is a file of a model, and a model is a folder: give {path.parent}"
+    return (
+        f"{path} is a file, and a model is a folder: of weights of the published code, "
+        "`tenet import-weights FILE.pt CONFIG.json --out MODEL` makes one"
+    )
 
 
 def load_tensors(path: Path) -> dict[str, Any]:

@@ -16,6 +16,11 @@ from workflow.lib.sample_table import Sample, read_samples
 from workflow.lib.validation import check_config, check_files, experiments_of
 from workflow.lib.words import repeated
 
+#: Begins the path of a model with all published settings, as ``samples/`` that of an own stack.
+PUBLISHED = "published/"
+#: The method that restores stacks with such models.
+TENET_PUBLISHED = "tenet_published"
+
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
@@ -76,7 +81,21 @@ class Catalogue:
     @property
     def overlays(self) -> list[str]:
         """Options of a command that lay the configured overlays over an experiment."""
-        return repeated("--overlay", self.config["overlays"])
+        return self.overlay_options("")
+
+    def overlay_options(self, path: str) -> list[str]:
+        """Options that lay over an experiment what belongs to a path."""
+        return repeated("--overlay", self.overlays_of(path))
+
+    def overlays_of(self, path: str) -> list[str]:
+        """Name what is laid over an experiment, and over `published/…` on top of that."""
+        over: list[str] = self.config["overlays"]
+        return [*over, *self.config["published"]["overlays"]] if is_published(path) else over
+
+    def imported(self, path: str) -> str | None:
+        """Name the file of weights that stands in for the training of a model, if there is one."""
+        given: Mapping[str, str] = self.config["published"]["weights"]
+        return given.get(bare(path)) if is_published(path) else None
 
     def seed(self, name: str) -> int:
         """Give each set of phantoms a seed of its own, so that no two sets share a volume."""
@@ -123,9 +142,24 @@ class Catalogue:
         return spec
 
 
+def is_published(path: str) -> bool:
+    """Whether a path is that of a model with all published settings."""
+    return path.startswith(PUBLISHED)
+
+
+def bare(path: str) -> str:
+    """Give a path without the word that says `as published`."""
+    return path.removeprefix(PUBLISHED)
+
+
+def path_of(experiment: str, method: str) -> str:
+    """Give the path of the models by which a method restores an experiment's stacks."""
+    return f"{PUBLISHED}{experiment}" if method == TENET_PUBLISHED else experiment
+
+
 @cache
-def resolved(catalogue: Catalogue, name: str) -> Experiment:
-    """Load an experiment with all that it extends and the overlays.
+def resolved(catalogue: Catalogue, path: str) -> Experiment:
+    """Load an experiment, or `published/…`, with all that it extends and its overlays.
 
     Raises
     ------
@@ -134,8 +168,8 @@ def resolved(catalogue: Catalogue, name: str) -> Experiment:
     """
     try:
         return load_experiment(
-            name,
-            overlays=catalogue.config["overlays"],
+            bare(path),
+            overlays=catalogue.overlays_of(path),
             folder=catalogue.root / "config/experiments",
         )
     except TenetError as error:

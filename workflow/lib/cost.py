@@ -13,7 +13,7 @@ from typing import Any
 
 from tenet.settings.schema import Experiment
 from workflow.lib import sizes
-from workflow.lib.catalogue import Catalogue, resolved
+from workflow.lib.catalogue import Catalogue, is_published, path_of, resolved
 from workflow.lib.models import pretrained_of
 from workflow.lib.rates import GPU_CROP, Rates
 from workflow.lib.samples import experiment_name
@@ -73,6 +73,8 @@ def cost_of(catalogue: Catalogue, rates: Rates, job: Job) -> Cost:
 
 def kind_of(catalogue: Catalogue, job: Job) -> str:
     """Name the line of the table that a job is counted in."""
+    if job.rule == "pretrain" and is_published(job.wildcards["model"]):
+        return f"{job.rule} (published)"
     experiment = job.wildcards.get("experiment", "")
     if job.rule == "finetune":
         return f"{job.rule} ({_group(catalogue, experiment)})"
@@ -84,6 +86,8 @@ def kind_of(catalogue: Catalogue, job: Job) -> str:
 def _group(catalogue: Catalogue, experiment: str) -> str:
     if experiment in catalogue.config["ablations"]:
         return "ablations"
+    if is_published(experiment):
+        return "published"
     return "samples" if experiment.startswith("samples/") else "figures"
 
 
@@ -177,7 +181,7 @@ def _predict(catalogue: Catalogue, rates: Rates, wildcards: Wildcards) -> Cost:
         experiment = _settings(catalogue, pretrained_of(catalogue, name))
         precision = experiment.pretrain_loop.precision
     else:
-        experiment = _settings(catalogue, name)
+        experiment = _settings(catalogue, path_of(name, wildcards["method"]))
         precision = experiment.train_loop.precision
     crop = rates.forward(experiment.params, precision, GPU_CROP)
     return Cost(START_S + TILES * voxels / GPU_CROP * crop, size)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from tenet.paper.evaluate.budgets import budgets
-from workflow.lib.catalogue import Catalogue, resolved
+from workflow.lib.catalogue import TENET_PUBLISHED, Catalogue, path_of, resolved
 from workflow.lib.models import (
+    FINE_TUNED,
     LEARN_FROM_STACKS,
     aligned_models,
     is_simulation_variant,
@@ -107,17 +108,23 @@ def psf_tables(catalogue: Catalogue, figure: str) -> list[str]:
 
 def histories(catalogue: Catalogue) -> list[str]:
     """Name the course of every training behind the configured figures."""
-    found = set()
+    found: set[str] = set()
     figures, aligned = catalogue.config["figures"], aligned_models(catalogue)
     for name in (name for figure in figures for name in compared_in(catalogue, figure)):
-        model, pretrained = catalogue.owner_of_model(name), pretrained_of(catalogue, name)
-        if pretrained in aligned:
-            found.add(f"models/{pretrained}/alignment")
-            pretrained = pretrained_of(catalogue, pretrained)
-        found.add(f"models/{pretrained}")
+        owner = catalogue.owner_of_model(name)
         for method in set(LEARN_FROM_STACKS) & set(catalogue.methods_of(name)):
-            top = "models" if method == "tenet" else f"baselines/{method}"
-            found |= {f"{top}/{model}/{fold}" for fold in catalogue.folds(model)}
+            model = path_of(owner, method)
+            top = "models" if method in FINE_TUNED else f"baselines/{method}"
+            trained = [f"{model}/{fold}" for fold in catalogue.folds(owner)]
+            found |= {f"{top}/{path}" for path in trained if not catalogue.imported(path)}
+            if method not in FINE_TUNED or all(map(catalogue.imported, trained)):
+                continue
+            pretrained = pretrained_of(catalogue, path_of(name, method))
+            if pretrained in aligned:
+                found.add(f"models/{pretrained}/alignment")
+                pretrained = pretrained_of(catalogue, pretrained)
+            if not catalogue.imported(pretrained):
+                found.add(f"models/{pretrained}")
     return [f"<results>/{folder}/history.csv" for folder in sorted(found)]
 
 
@@ -218,14 +225,20 @@ def acquisition_option(catalogue: Catalogue, figure: str) -> list[str]:
 
 def budget_options(catalogue: Catalogue, figure: str) -> list[str]:
     """Give how the methods of a figure's table were trained or tuned."""
-    shown = {
-        name: (
-            resolved(catalogue, name),
-            resolved(catalogue, pretrained_of(catalogue, name)),
-            is_simulation_variant(catalogue, name),
-        )
-        for name in shown_in(catalogue, figure)
-    }
     config: Mapping[str, Any] = catalogue.config
-    said = budgets(shown, config["rltv"], {name: config[name] for name in ("care", "neuroclear")})
+    paths = {}
+    for method in FINE_TUNED:
+        having = [n for n in compared_in(catalogue, figure) if method in catalogue.methods_of(n)]
+        paths |= {method: path_of(having[0], method)} if having else {}
+    trained = {
+        method: (
+            resolved(catalogue, path),
+            resolved(catalogue, pretrained_of(catalogue, path)),
+            is_simulation_variant(catalogue, path),
+        )
+        for method, path in paths.items()
+    }
+    said = budgets(trained, config["rltv"], {name: config[name] for name in ("care", "neuroclear")})
+    if config["published"]["weights"] and TENET_PUBLISHED in said:
+        said[TENET_PUBLISHED] += f"; weights given for {', '.join(config['published']['weights'])}"
     return repeated("--budget", (f"{method}={words}" for method, words in said.items()))

@@ -3,11 +3,20 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from snakemake.exceptions import WorkflowError
 
 from tenet.paper.evaluate.tables import PROBABILITIES
-from workflow.lib.catalogue import Catalogue, resolved
+from workflow.lib.catalogue import (
+    PUBLISHED,
+    TENET_PUBLISHED,
+    Catalogue,
+    bare,
+    is_published,
+    path_of,
+    resolved,
+)
 from workflow.lib.samples import (
     experiment_name,
     model_of,
@@ -18,11 +27,14 @@ from workflow.lib.samples import (
     stacks_of,
 )
 from workflow.lib.shared import FOLDER
-from workflow.lib.stacks import acquisitions, image_options, noisy_folder
+from workflow.lib.stacks import acquisitions, image_options, noisy_folder, rois
 from workflow.lib.words import repeated
 
-#: Methods with a model for each fold.
-LEARN_FROM_STACKS = ("tenet", "care", "neuroclear")
+#: Methods that fine-tune a model of TENET, and all methods with a model for each fold.
+FINE_TUNED = ("tenet", TENET_PUBLISHED)
+LEARN_FROM_STACKS = (*FINE_TUNED, "care", "neuroclear")
+#: Files of a pre-trained model that fine-tuning reads; only a training here writes the last two.
+STARTING_POINT = ("model.pt", "experiment.json", "threshold.json", "optimiser.pt", "fisher.pt")
 #: Levels that results are stored in, by what is measured in them: of probabilities and of
 #: intensities. Average precision ranks voxels, most of which are near 0 or 1 where they are
 #: probabilities; for a mask the threshold is enough (docs/measurements/cost.md).
@@ -40,6 +52,8 @@ ENHANCING = ("model.pt", "experiment.json", "threshold.json")
 def pretrained_of(catalogue: Catalogue, path: str) -> str:
     """Name the model that an experiment or a sample starts from: a path if a row names a folder.
 
+    That of ``published/NAME`` has the published settings too.
+
     Raises
     ------
     WorkflowError
@@ -52,13 +66,13 @@ def pretrained_of(catalogue: Catalogue, path: str) -> str:
     if shared is not None:
         return FOLDER + shared.name
     name = experiment_name(catalogue, path)
-    model = resolved(catalogue, name).pretrained_model or name
+    model = resolved(catalogue, name).pretrained_model or bare(name)
     if model not in catalogue.config["pretrained"]:
         raise WorkflowError(
-            f"experiment {name} starts from the pre-trained model {model}, "
+            f"experiment {bare(name)} starts from the pre-trained model {model}, "
             "which the configuration lacks under pretrained"
         )
-    return model
+    return f"{PUBLISHED}{model}" if is_published(name) else model
 
 
 def pretrained_file(catalogue: Catalogue, path: str, file: str) -> str:
@@ -82,6 +96,28 @@ def pretrained_files(catalogue: Catalogue, path: str, *files: str) -> list[str]:
     return [file for file in named if file == named[0] or os.path.exists(file)]
 
 
+def starting_point(catalogue: Catalogue, path: str) -> list[str]:
+    """Name the files that fine-tuning reads; weights from elsewhere come without the last two."""
+    imported = catalogue.imported(pretrained_of(catalogue, path)) is not None
+    return pretrained_files(catalogue, path, *STARTING_POINT[: 3 if imported else 5])
+
+
+def imported_models(catalogue: Catalogue) -> list[str]:
+    """Name the models whose weights come from files, and not from a training."""
+    return [f"{PUBLISHED}{name}" for name in catalogue.config["published"]["weights"]]
+
+
+def experiment_of_model(path: str) -> str:
+    """Name the experiment of a model: a fine-tuned model has a fold after it."""
+    top = PUBLISHED if is_published(path) else ""
+    return top + bare(path).split("/")[0]
+
+
+def settings_of_import(catalogue: Catalogue, path: str) -> dict[str, Any]:
+    """Give the settings that go with imported weights."""
+    return resolved(catalogue, experiment_of_model(path)).effective()
+
+
 def check_models(catalogue: Catalogue) -> None:
     """Find names that lead nowhere before anything runs.
 
@@ -90,6 +126,9 @@ def check_models(catalogue: Catalogue) -> None:
     WorkflowError
         If an experiment or a sample starts from a model that the configuration lacks.
     """
+    for name in catalogue.experiments:
+        if TENET_PUBLISHED in catalogue.methods_of(name):
+            pretrained_of(catalogue, path_of(name, TENET_PUBLISHED))
     for name in [*catalogue.experiments, *catalogue.config["pretrained"]]:
         pretrained_of(catalogue, name)
     for name, row in catalogue.samples.items():
@@ -126,7 +165,7 @@ def training_set(catalogue: Catalogue, model: str, role: str) -> str:
     """
     config = catalogue.config
     own = model.startswith(FOLDER) or os.path.isabs(model)
-    spec = config["sample"] if own else config["pretrained"].get(model)
+    spec = config["sample"] if own else config["pretrained"].get(bare(model))
     if spec is None:
         raise WorkflowError(f"there is no pre-trained model '{model}' in the configuration")
     return f"<results>/phantoms/{spec[role]}.sha256"
@@ -139,7 +178,7 @@ def is_simulation_variant(catalogue: Catalogue, path: str) -> bool:
     """Whether fine-tuning makes its images itself, with the frozen pre-trained PSF."""
     if sample_of(catalogue, path) is not None:
         return False
-    return bool(catalogue.experiments[path]["finetune"] == "simulation")
+    return bool(catalogue.experiments[bare(path)]["finetune"] == "simulation")
 
 
 def finetune_data(catalogue: Catalogue, path: str) -> str | list[str]:
@@ -149,11 +188,18 @@ def finetune_data(catalogue: Catalogue, path: str) -> str | list[str]:
         return stacks_of(catalogue, row["name"])
     if is_simulation_variant(catalogue, path):
         return []
-    return acquisitions(catalogue, path)
+    return acquisitions(catalogue, bare(path))
+
+
+def finetune_rois(catalogue: Catalogue, path: str) -> str | list[str]:
+    """Name the table of the beads that a fold's model never sees; nothing for a sample."""
+    return [] if sample_of(catalogue, path) else rois(catalogue, bare(path))
 
 
 def train_option(catalogue: Catalogue, path: str) -> list[str]:
     """Give what fine-tuning changes: the whole model, unless the configuration says else."""
+    if is_published(path):
+        return ["--train", "old"]
     row = sample_of(catalogue, path) or {}
     chosen = row if "train" in row else catalogue.experiments.get(path, catalogue.config["sample"])
     return ["--train", chosen.get("train", "old")]
@@ -166,8 +212,9 @@ def finetune_options(catalogue: Catalogue, path: str, data: object, fold: str) -
         return ["--data", row["file"], *reading_options(row)]
     if is_simulation_variant(catalogue, path):
         return ["--simulation"]
-    folder = noisy_folder(catalogue, path, data)
-    return ["--data", folder, *image_options(catalogue, path, data, fold)]
+    experiment = bare(path)
+    folder = noisy_folder(catalogue, experiment, data)
+    return ["--data", folder, *image_options(catalogue, experiment, data, fold)]
 
 
 def test_image_options(catalogue: Catalogue, experiment: str) -> list[str]:
@@ -180,8 +227,8 @@ def test_image_options(catalogue: Catalogue, experiment: str) -> list[str]:
 
 def model_folder(catalogue: Catalogue, experiment: str, method: str, fold: str) -> str:
     """Name the folder of the model whose network, or whose PSF, a method uses."""
-    if method == "tenet":
-        owner = catalogue.owner_of_model(experiment)
+    if method in FINE_TUNED:
+        owner = path_of(catalogue.owner_of_model(experiment), method)
         return f"<results>/models/{owner}/{fold.strip('/') or 'all'}"
     return f"<results>/models/{pretrained_of(catalogue, experiment)}"
 
@@ -223,9 +270,13 @@ def rltv_settings(catalogue: Catalogue, experiment: str) -> str:
     return f"<results>/baselines/rltv/{pretrained_of(catalogue, experiment)}.json"
 
 
-def normalisation(catalogue: Catalogue, experiment: str) -> list[str]:
-    """Give the normalisation of the experiment, the same for every method and borrowed model."""
-    return ["--normalisation", resolved(catalogue, experiment).train_dataset.normalisation]
+def normalisation(catalogue: Catalogue, experiment: str, method: str = "tenet") -> list[str]:
+    """Give the normalisation of the experiment, the same for every method and borrowed model.
+
+    Only the models with all published settings keep the published one.
+    """
+    settings = resolved(catalogue, path_of(experiment, method))
+    return ["--normalisation", settings.train_dataset.normalisation]
 
 
 def levels_of(catalogue: Catalogue, experiment: str, method: str) -> int:

@@ -12,7 +12,7 @@ from snakemake.exceptions import WorkflowError
 
 from tenet.io.folders import stack_files
 from tenet.settings.schema import Experiment
-from workflow.lib.catalogue import Catalogue, resolved
+from workflow.lib.catalogue import Catalogue, bare, resolved
 from workflow.lib.sample_fit import fitted_experiment, has_several, settings_of_model
 from workflow.lib.sample_table import PICKED, VOXEL_SIZE, Sample, checked_path
 from workflow.lib.shared import FOLDER, SharedModel
@@ -201,13 +201,14 @@ def experiment_argument(catalogue: Catalogue, path: str, own: object) -> list[st
     ----------
     catalogue : Catalogue
     path : str
-        An experiment, or ``samples/NAME``, or ``shared/NAME``.
+        An experiment, ``published/NAME``, ``samples/NAME``, or ``shared/NAME``.
     own : object
         The file of own settings, if there is one.
     """
     if own:
         return [str(own)]
-    return [experiment_name(catalogue, path), *catalogue.overlays]
+    name = experiment_name(catalogue, path)
+    return [bare(name), *catalogue.overlay_options(path)]
 
 
 def reading_options(row: Sample | None) -> list[str]:

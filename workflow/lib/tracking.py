@@ -21,6 +21,7 @@ CODE = {
     "pretrain": ["tenet.tasks.pretrain"],
     "align": ["tenet.tasks.align"],
     "finetune": ["tenet.tasks.finetune"],
+    "import_weights": ["tenet.tasks.import_weights"],
     "rltv": ["tenet.paper.tasks.rltv"],
     "care": ["tenet.paper.tasks.baselines"],
     "neuroclear": ["tenet.paper.tasks.baselines"],

@@ -96,6 +96,9 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
         raise ValueError(
             "configuration: figures: supp_training shows the trainings behind others: add one"
         )
+    for model in config["published"]["weights"]:
+        where, (name, _, fold) = f"published: weights: {model}", model.partition("/")
+        check_known(name, experiments if fold else config["pretrained"], where)
     for name, spec in experiments.items():
         where = f"experiments: {name}"
         simulated = spec["source"] == "simulated"

@@ -16,7 +16,7 @@ rule predict:
     benchmark:
         "<benchmarks>/predict/{experiment}/{method}{fold}.tsv"
     wildcard_constraints:
-        method="tenet|pretrained",
+        method=names([*models.FINE_TUNED, "pretrained"]),
         fold="(/all|/fold[0-9]+)?",
     conda:
         "../../envs/tenet.yaml"
@@ -27,7 +27,9 @@ rule predict:
         gpu=1,
     params:
         code=code(ROOT, "predict"),
-        normalisation=lambda wildcards: models.normalisation(catalogue, wildcards.experiment),
+        normalisation=lambda wildcards: models.normalisation(
+            catalogue, wildcards.experiment, wildcards.method
+        ),
         model=lambda wildcards, input: str(Path(input.model[0]).parent),
         data=lambda wildcards, input: stacks.stack_folder(
             catalogue, wildcards.experiment, input.data

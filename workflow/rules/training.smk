@@ -117,20 +117,8 @@ rule finetune:
         checked=lambda wildcards: [
             ancient(path) for path in samples.sample_record(catalogue, wildcards.experiment)
         ],
-        rois=lambda wildcards: (
-            []
-            if samples.sample_of(catalogue, wildcards.experiment)
-            else stacks.rois(catalogue, wildcards.experiment)
-        ),
-        pretrained=lambda wildcards: models.pretrained_files(
-            catalogue,
-            wildcards.experiment,
-            "model.pt",
-            "experiment.json",
-            "optimiser.pt",
-            "fisher.pt",
-            "threshold.json",
-        ),
+        rois=lambda wildcards: models.finetune_rois(catalogue, wildcards.experiment),
+        pretrained=lambda wildcards: models.starting_point(catalogue, wildcards.experiment),
         phantoms=lambda wildcards: models.training_set(
             catalogue, models.pretrained_of(catalogue, wildcards.experiment), "phantoms"
         ),
@@ -180,3 +168,42 @@ rule finetune:
         " --pretrained {params.pretrained:q} --phantoms {params.phantoms:q}"
         " --tuning {params.tuning:q} --out {params.out:q}"
         " --seed {params.seed:q} --threads {threads} > {log:q} 2>&1"
+
+
+# In place of a training with the published settings: a file of weights of the published code.
+rule import_weights:
+    input:
+        weights=lambda wildcards: catalogue.imported(wildcards.model),
+    output:
+        model="<results>/models/{model}/model.pt",
+        experiment="<results>/models/{model}/experiment.json",
+        provenance="<results>/models/{model}/provenance.json",
+        threshold="<results>/models/{model}/threshold.json",
+        psf="<results>/models/{model}/psf.csv",
+    log:
+        "<logs>/import_weights/{model}.log",
+    benchmark:
+        "<benchmarks>/import_weights/{model}.tsv"
+    wildcard_constraints:
+        model=names(models.imported_models(catalogue)),
+    priority: 3
+    conda:
+        "../../envs/tenet.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=lambda wildcards: models.settings_of_import(catalogue, wildcards.model),
+        code=code(ROOT, "import_weights"),
+        experiment=lambda wildcards: samples.experiment_argument(
+            catalogue, models.experiment_of_model(wildcards.model), []
+        ),
+        out=subpath(output.model, parent=True),
+    shell:
+        "python -m tenet import-weights {input.weights:q} {params.experiment:q}"
+        " --out {params.out:q} > {log:q} 2>&1"
+
+
+ruleorder: import_weights > pretrain
+ruleorder: import_weights > finetune
