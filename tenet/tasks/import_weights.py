@@ -37,7 +37,9 @@ def import_weights(weights: str | Path, experiment: Experiment, out: str | Path)
     _check_published(experiment)
     model = TENET.from_published(experiment.params.model_dump(), weights)
     if out.exists() and weights.resolve() == (out / MODEL).resolve():
-        raise TenetError(f"{weights} would be replaced by the model: choose another folder for --out")
+        raise TenetError(
+            f"{weights} would be replaced by the model: choose another folder for --out"
+        )
     source = {"kind": "import", "weights": str(weights), "sha256": digest(weights)}
     with exclusive(out):
         if (out / MODEL).exists():

@@ -108,10 +108,11 @@ def test_demo_runs_the_same_rules_as_the_paper(fresh):
         "phantoms": 12,  # training and tuning for two kinds, and one for each set of images
         "simulate": 9,
         "register": 1,
-        "pretrain": 4,
+        "pretrain": 4 + 3,  # TENET's, and those with the published settings
         "align": 1,
-        "finetune": 1 + 2 + 1 + 1 + ablations + 3,  # the angles use the model of the phantoms
-        "predict": 4 * 2 + 2 + 1 + 3 * 2 + ablations + 3 * 2,
+        # The angles use the model of the phantoms.
+        "finetune": 2 * (1 + 2 + 1 + 1) + ablations + 3,
+        "predict": 4 * 3 + 2 * 2 + 1 + 3 * 3 + ablations + 3 * 2,
         "rltv_tune": 3,
         "rltv": 8 * 2,
         "baseline_train": 2 * (1 + 2 + 1 + 1),
@@ -130,8 +131,8 @@ def test_demo_runs_the_same_rules_as_the_paper(fresh):
         "simulate": 5,  # all else comes from Zenodo
         "zenodo_manifest": 1,
         "source": 4,
-        "finetune": 4 + 10 + 1 + 2 + 10 * ablations + 3,
-        "predict": 4 * 2 + 10 + 1 + 3 * 2 + 10 * ablations + 3 * 2,
+        "finetune": 2 * (4 + 10 + 1 + 2) + 10 * ablations + 3,
+        "predict": 4 * 3 + 2 * 10 + 1 + 3 * 3 + 10 * ablations + 3 * 2,
         "baseline_train": 2 * (4 + 10 + 3),
         "baseline": 2 * (4 + 10 + 3),
     }
@@ -140,13 +141,13 @@ def test_demo_runs_the_same_rules_as_the_paper(fresh):
 def test_the_quality_bench_compares_every_method_under_every_condition(fresh):
     configs = [*DEMO, "config/quality.yaml"]
     bench = jobs(fresh, "results/quality/quality.pdf", *configs)
-    conditions, as_published, lines, bead_folds = 5, 2, 3, 2
+    conditions, published, lines, bead_folds = 5, 2, 3, 2
     expected = {
-        "finetune": conditions + as_published + bead_folds,
-        "predict": 2 * (conditions + as_published + lines) + bead_folds + 1,
+        "finetune": conditions + published + bead_folds,
+        "predict": 2 * (conditions + lines) + published + bead_folds + 1,
         "rltv": 2 * (conditions + lines + 1),
         "baseline": 2 * (conditions + lines + bead_folds),
-        "evaluate_segmentation": conditions + as_published + lines,
+        "evaluate_segmentation": conditions + lines,
         "evaluate_beads": 1,
         "figure": 1,
     }
@@ -161,10 +162,10 @@ def test_the_quality_bench_compares_every_method_under_every_condition(fresh):
 
 def test_a_figure_alone_asks_for_its_own_experiments_only(fresh):
     counts = jobs(fresh, "results/fig3.pdf")
-    assert counts["finetune"] == 10
+    assert counts["finetune"] == 2 * 10
     assert "evaluate_segmentation" not in counts
     counts = jobs(fresh, "results/demo/fig2.pdf", *DEMO)
-    assert counts["finetune"] == 1
+    assert counts["finetune"] == 2
     assert "evaluate_beads" not in counts
 
 

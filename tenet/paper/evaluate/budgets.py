@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tenet.settings.schema import Experiment
+from tenet.settings.schema import Dataset, Experiment, Optimisation
 
 #: Settings of an experiment, settings of its pre-trained model, and whether its fine-tuning makes
 #: images from phantoms.
@@ -11,7 +11,7 @@ Trained = tuple[Experiment, Experiment, bool]
 
 
 def budgets(
-    shown: Mapping[str, Trained],
+    trained: Mapping[str, Trained],
     rltv: Mapping[str, Any],
     baselines: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, str]:
@@ -19,9 +19,9 @@ def budgets(
 
     Parameters
     ----------
-    shown : mapping
-        The experiments of the table by name. The first stands for all experiments whose names do
-        not end with ``_as_published``.
+    trained : mapping
+        An experiment of the table for ``tenet``, which stands for all of them, and perhaps one for
+        ``tenet_published``.
     rltv : mapping
         The ``iterations`` and ``tv_weights`` that RLTV was tuned over.
     baselines : mapping
@@ -33,7 +33,7 @@ def budgets(
     dict of str
         A phrase by method.
     """
-    pretrained, fine_tuned = _training(*next(iter(shown.values())))
+    pretrained, fine_tuned = _training(*trained["tenet"])
     iterations, weights = rltv["iterations"], rltv["tv_weights"]
     said = {
         "tenet": f"{pretrained}; {fine_tuned}",
@@ -41,10 +41,10 @@ def budgets(
         "rltv": f"{iterations} iterations and weights {weights} tried on held-out phantoms",
         "rltv_paper": "settings of the paper; threshold on held-out phantoms",
     }
-    for name, trained in shown.items():
-        if name.endswith("_as_published"):
-            said["pretrained_published"], fine_tuned = _training(*trained)
-            said["tenet_published"] = f"{said['pretrained_published']}; {fine_tuned}"
+    if "tenet_published" in trained:
+        said["tenet_published"] = "; ".join(
+            [*_training(*trained["tenet_published"]), _as_published(trained["tenet_published"][0])]
+        )
     for method, spec in baselines.items():
         steps = spec["n_epochs"] * spec["steps_per_epoch"]
         batch = f" of {spec['batch_size']}" if "batch_size" in spec else ""
@@ -55,7 +55,20 @@ def budgets(
 
 def _training(tuned: Experiment, before: Experiment, on_phantoms: bool) -> tuple[str, str]:
     """Say how long the model of an experiment is pre-trained and fine-tuned."""
-    crops = before.pretrain_loop.n_epochs * before.pretrain_dataset.I
-    own = tuned.train_loop.n_epochs * tuned.train_dataset.I
+    crops = _crops(before.pretrain_loop, before.pretrain_dataset)
+    own = _crops(tuned.train_loop, tuned.train_dataset)
     of_what = "images of phantoms" if on_phantoms else "raw stacks"
     return f"pre-trained on {crops} crops of phantoms", f"fine-tuned on {own} crops of {of_what}"
+
+
+def _crops(loop: Optimisation, dataset: Dataset) -> str:
+    """Say how many crops a training sees; one that may stop early sees no more than these."""
+    most = "" if loop.es_patience is None else "up to "
+    return f"{most}{loop.n_epochs * dataset.I}"
+
+
+def _as_published(tuned: Experiment) -> str:
+    """Say what differs between the published settings and what all other methods have."""
+    normalisation = {"minmax": "from the least to the greatest", "none": "as they are"}
+    intensities = normalisation.get(tuned.train_dataset.normalisation, "by percentiles")
+    return f"threshold fixed at {tuned.params.threshold:g}; intensities scaled {intensities}"

@@ -55,8 +55,6 @@ PUBLISHED_ABLATIONS = {
 }
 #: Name of the mean over all conditions of the quality bench.
 EVERY_CONDITION = "all"
-#: Ending of the name of an experiment that repeats another experiment with the published settings.
-AS_PUBLISHED = "_as_published"
 #: Ending of quantities that are differences between an ablation and `REFERENCE`, bead by bead.
 DIFFERENCE = "_difference"
 #: Fewest images that can show a difference: with five, all of one sign come by chance in 1 of 16.
@@ -106,9 +104,7 @@ def summary_table(
         reference, bead by bead; fewer than `FEWEST_IMAGES` images give no interval of it. In
         figures 4 and 5 and in the quality bench ``iou_gain`` is TENET's IoU less that of a method,
         image by image, in each condition, and in the bench over all conditions for methods that
-        have all. Experiments that end in
-        ``_as_published`` are methods there; see `published_as_method`. ``note`` says why a cell is
-        empty.
+        have all. ``note`` says why a cell is empty.
 
     Raises
     ------
@@ -133,7 +129,6 @@ def summary_table(
             frame = frame.assign(image=frame["image"].astype(str) + " " + roi)
     else:
         frame = frame.assign(condition=name)
-    frame = published_as_method(frame)
     split = {quantity: split_quantity(quantity) for quantity in frame["quantity"].unique()}
     ending = frame["quantity"].map(lambda name: split[name][1])
     frame = frame.assign(
@@ -170,19 +165,6 @@ def summary_table(
             "" if condition in ("initial", "true") else (budgets or {}).get(method, "")
             for method, condition in zip(table["method"], table["condition"], strict=True)
         ],
-    )
-
-
-def published_as_method(frame: pd.DataFrame) -> pd.DataFrame:
-    """Turn experiments that end in ``_as_published`` into methods of the condition in their name.
-
-    The method ``tenet`` of the condition ``matched_as_published`` becomes the method
-    ``tenet_published`` of ``matched``.
-    """
-    published = frame["condition"].str.endswith(AS_PUBLISHED)
-    return frame.assign(
-        condition=frame["condition"].str.removesuffix(AS_PUBLISHED),
-        method=frame["method"] + np.where(published, "_published", ""),
     )
 
 

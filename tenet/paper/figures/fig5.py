@@ -93,7 +93,7 @@ def figure5(
     page.heading(
         "b", b - 0.24, "Each cell that no border cuts, against its distance from the tumour"
     )
-    shown = [m for m in (TRUTH, "tenet", "rltv") if (cells["method"] == m).any()]
+    shown = [m for m in (TRUTH, "tenet", "tenet_published", "rltv") if (cells["method"] == m).any()]
     handles = [method_handle(m) for m in shown]
     page.legend(handles, 4.6, b - 0.21)
     whole = cells[~cells["touches_border"].astype(bool) & cells["method"].isin(shown)]

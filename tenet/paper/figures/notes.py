@@ -97,7 +97,7 @@ def winners(table: pd.DataFrame, quantity: str) -> Iterator[str]:
         if best:
             yield f"Lowest mean total loss of a bead: {best}."
         return
-    chosen_on = "(threshold of each method chosen on held-out phantoms)"
+    chosen_on = thresholds_note(table)
     phantoms = [
         f"{words} {best}"
         for part, words in PARTS.items()
@@ -113,6 +113,13 @@ def winners(table: pd.DataFrame, quantity: str) -> Iterator[str]:
         ]
         if lines:
             yield f"Highest mean IoU on lines {words}: {'; '.join(lines)}."
+
+
+def thresholds_note(table: pd.DataFrame) -> str:
+    """Words on where the thresholds of the methods in a table come from."""
+    published = METHODS["tenet_published"].label
+    fixed = f"; that of {published} is fixed" if "tenet_published" in set(table["method"]) else ""
+    return f"(threshold of each method chosen on held-out phantoms{fixed})"
 
 
 def best_method(table: pd.DataFrame, condition: str, quantity: str) -> str | None:

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from tenet.errors import TenetError
 from tenet.metrics.shapes import BEAD_VOLUME_UM3
 from tenet.paper.evaluate.summary import EVERY_CONDITION
-from tenet.paper.figures.notes import best_method, budget_note, wrapped
+from tenet.paper.figures.notes import best_method, budget_note, thresholds_note, wrapped
 from tenet.paper.figures.page import Page, View, column_width, in_style
 from tenet.paper.figures.phantoms import ShownPhantom
 from tenet.paper.figures.strips import (
@@ -161,7 +161,7 @@ def _views(results: Path, labels: dict[str, str]) -> tuple[list[View], str]:
 def _notes(table: pd.DataFrame, labels: dict[str, str]) -> list[str]:
     """The best method of each condition, and the gain of TENET over all conditions."""
     lines = [
-        "Highest mean IoU (threshold of each method chosen on held-out phantoms): "
+        f"Highest mean IoU {thresholds_note(table)}: "
         + "; ".join(
             f"{words} {best}"
             for name, words in labels.items()

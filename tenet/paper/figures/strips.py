@@ -240,5 +240,5 @@ def interval_lengths(row: pd.Series) -> list[list[float]] | None:
 
 
 def two_lines(label: str) -> str:
-    """Break a label at its comma."""
-    return label.replace(", ", ",\n")
+    """Break a label after its comma, or before its parenthesis."""
+    return label.replace(", ", ",\n").replace(" (", "\n(")

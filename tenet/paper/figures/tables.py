@@ -6,7 +6,6 @@ import pandas as pd
 
 from tenet.errors import TenetError
 from tenet.io.records import read_table
-from tenet.paper.evaluate.summary import published_as_method
 from tenet.paper.figures.style import METHODS
 
 
@@ -31,7 +30,7 @@ def all_metrics(results: Path, figure: str) -> pd.DataFrame:
     condition = values["experiment"].str.removeprefix(f"{figure}_")
     if figure == "fig2":
         condition = condition + "_" + values["part"]
-    return published_as_method(values.assign(condition=condition))
+    return values.assign(condition=condition)
 
 
 def read_csv(path: Path) -> pd.DataFrame:

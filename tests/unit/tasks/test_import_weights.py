@@ -67,7 +67,16 @@ def test_an_imported_model_enhances_as_the_published_code_did(
     stack = tmp_path / "stack.ome.tif"
     params = TrainedModel.settings_of(model).params
     write_ome_tiff(stack, np.square(image / (2 - image)), params.coarse_voxel_size_um)
-    command = ("enhance", stack, "--model", model, "--normalisation", "none", "--out", tmp_path / "r")
+    command = (
+        "enhance",
+        stack,
+        "--model",
+        model,
+        "--normalisation",
+        "none",
+        "--out",
+        tmp_path / "r",
+    )
     assert run(monkeypatch, *command) == 0
     result = [open_stack(tmp_path / "r/stack.ome.tif", channel=c).read() for c in (0, 1)]
     assert np.abs(result[1] - brightness).max() <= 1e-4 * brightness.max()
@@ -132,10 +141,19 @@ def test_what_is_no_published_weights_is_refused_in_a_line(
         assert f"{name}.pt" in line
         assert words in line
         assert not (tmp_path / "model").exists()
-    for name, words in {"nblocks": "another architecture", "deconvolution_steps": "go with 0"}.items():
+    for name, words in {
+        "nblocks": "another architecture",
+        "deconvolution_steps": "go with 0",
+    }.items():
         made = config("fig2_tiny", **{name: 1})
         line = refused(
-            monkeypatch, capsys, "import-weights", weights("fig2_tiny"), made, "--out", tmp_path / "m"
+            monkeypatch,
+            capsys,
+            "import-weights",
+            weights("fig2_tiny"),
+            made,
+            "--out",
+            tmp_path / "m",
         )
         assert words in line
 
@@ -168,8 +186,17 @@ def test_a_file_of_weights_given_as_a_model_gets_a_line_that_names_the_command(
         ("enhance", stack, "--model", file, *out),
         ("predict", "--model", file, *data, *out),
         ("finetune", config("fig2_tiny"), "--pretrained", file, *data, *out),
-        ("align", config("fig2_tiny"), "--set", "align_params={}", "--pretrained", file,
-         "--phantoms", phantom_folder, *out),
+        (
+            "align",
+            config("fig2_tiny"),
+            "--set",
+            "align_params={}",
+            "--pretrained",
+            file,
+            "--phantoms",
+            phantom_folder,
+            *out,
+        ),
         ("rltv", "tune", "--model", file, "--phantoms", phantom_folder, *out),
         ("rltv", "run", "--model", file, "--settings", rltv, *data, *out),
         ("baseline", "train", "care", "--model", file, *data, "--tuning", phantom_folder, *out),

@@ -1,10 +1,13 @@
 """Which model starts from which, and what samples of one's own are trained on."""
 
+from pathlib import Path
+
 import pytest
 from snakemake.exceptions import WorkflowError
 
-from workflow.lib import models
-from workflow.lib.catalogue import Catalogue
+from tenet.settings.load import load_experiment
+from workflow.lib import figures, models, samples
+from workflow.lib.catalogue import Catalogue, resolved
 
 
 def test_pretrained_models(paper, demo):
@@ -46,6 +49,8 @@ def test_predictions_are_by_method_and_by_fold_for_beads(demo):
     assert models.predictions(demo, "fig3_beads") == [
         f"{beads}/tenet/fold0.sha256",
         f"{beads}/tenet/fold1.sha256",
+        f"{beads}/tenet_published/fold0.sha256",
+        f"{beads}/tenet_published/fold1.sha256",
         f"{beads}/pretrained/all.sha256",
         f"{beads}/rltv/all.sha256",
         f"{beads}/rltv_paper/all.sha256",
@@ -64,3 +69,95 @@ def test_folders_of_models(demo):
     folder = models.baseline_folder(demo, "fig2_angle45", "care", "")
     assert folder == "<results>/baselines/care/fig2_phantoms/all"
     assert models.baseline_folder(demo, "fig3_beads", "care", "/fold1").endswith("/fold1")
+
+
+# As published -------------------------------------------------------------------------------------
+
+
+def test_models_with_the_published_settings_have_paths_of_their_own(paper, demo):
+    folder = "<results>/models/published"
+    assert models.pretrained_of(paper, "published/fig3_beads") == "published/scale10"
+    assert models.pretrained_of(paper, "published/scale10") == "published/scale10"
+    beads = models.model_folder(paper, "fig3_beads", "tenet_published", "/fold3")
+    assert beads == f"{folder}/fig3_beads/fold3"
+    angle = models.model_folder(demo, "fig2_angle45", "tenet_published", "")
+    assert angle == f"{folder}/fig2_phantoms/all"
+    assert models.starting_point(paper, "published/fig3_beads") == [
+        f"{folder}/scale10/{file}"
+        for file in ("model.pt", "experiment.json", "threshold.json", "optimiser.pt", "fisher.pt")
+    ]
+    sets = models.training_set(demo, "published/scale10", "tuning")
+    assert sets == models.training_set(demo, "scale10", "tuning")
+
+
+def test_they_learn_from_the_same_stacks_with_other_settings(paper, demo):
+    path, ours = "published/fig3_beads", "fig3_beads"
+    for catalogue in (paper, demo):
+        assert models.finetune_data(catalogue, path) == models.finetune_data(catalogue, ours)
+        assert models.finetune_rois(catalogue, path) == models.finetune_rois(catalogue, ours)
+        assert models.train_option(catalogue, path) == ["--train", "old"]
+    told = models.finetune_options(paper, path, "z/beads.sha256", "fold3")
+    assert told == models.finetune_options(paper, ours, "z/beads.sha256", "fold3")
+    words = samples.experiment_argument(demo, path, [])
+    assert words == ["fig3_beads", "--overlay", "demo", "--overlay", "as_published_demo"]
+    assert samples.experiment_argument(paper, path, []) == [ours, "--overlay", "as_published"]
+    for experiment, scaled in (("fig3_beads", "percentile"), ("fig2_phantoms", "none")):
+        assert models.normalisation(paper, experiment) == ["--normalisation", scaled]
+        published = models.normalisation(paper, experiment, "tenet_published")
+        assert published == ["--normalisation", "minmax"]
+
+
+@pytest.mark.parametrize("overlay", ["", "demo"])
+def test_nothing_of_the_better_recipe_is_left_at_any_scale(paper, demo, overlay):
+    """What differs from the published settings in the demo are sizes and numbers of crops."""
+    sizes = {
+        *("hidden_channels_list", "size_z", "size_y", "size_x", "res_lateral", "res_axial"),
+        *("cropsize", "I", "low", "high", "mask_num", "min_foreground", "n_epochs"),
+        *("warmup_epochs", "ewc_batches", "image_size", "object_scale", "train_num", "valid_num"),
+        *("train_object_num_min", "train_object_num_max"),
+    }
+    catalogue = demo if overlay else paper
+    for name in ("scale3", "scale10", "scale12", "fig2_phantoms", "fig3_beads", "fig5_microglia"):
+        settings = resolved(catalogue, f"published/{name}").effective()
+        alone = load_experiment(
+            name, overlays=["as_published"], folder=paper.root / "config/experiments"
+        ).effective()
+        differing = {
+            key
+            for section, values in alone.items()
+            if isinstance(values, dict)
+            for key in values
+            if values[key] != settings[section][key]
+        }
+        assert differing <= (sizes if overlay else set()), name
+
+
+def test_one_entry_of_the_list_turns_the_method_off(paper):
+    methods = [name for name in paper.config["methods"] if name != "tenet_published"]
+    without = Catalogue.load({**paper.config, "methods": methods}, paper.root)
+    published = "<results>/predictions/fig3_beads/tenet_published/fold0.sha256"
+    assert published in models.predictions(paper, "fig3_beads")
+    assert published not in models.predictions(without, "fig3_beads")
+    assert not [path for path in figures.histories(without) if "published" in path]
+
+
+def test_weights_that_are_given_stand_in_for_a_training(paper):
+    given = {"scale10": "a.pt", "fig3_beads/fold0": "b.pt"}
+    published = {**paper.config["published"], "weights": given}
+    catalogue = Catalogue.load({**paper.config, "published": published}, paper.root)
+    assert catalogue.imported("published/scale10") == "a.pt"
+    assert catalogue.imported("scale10") is None
+    assert models.imported_models(catalogue) == ["published/scale10", "published/fig3_beads/fold0"]
+    assert models.experiment_of_model("published/fig3_beads/fold0") == "published/fig3_beads"
+    assert [Path(f).name for f in models.starting_point(catalogue, "published/fig3_beads")] == [
+        *("model.pt", "experiment.json", "threshold.json")
+    ]
+    trained = figures.histories(catalogue)
+    for path in ("scale10", "fig3_beads/fold0"):
+        assert f"<results>/models/published/{path}/history.csv" not in trained
+        assert f"<results>/models/{path}/history.csv" in trained
+    assert "<results>/models/published/fig3_beads/fold1/history.csv" in trained
+    for name, words in {"scal10": "'scale10'", "fig3_bead/fold0": "'fig3_beads'"}.items():
+        wrong = {**paper.config["published"], "weights": {name: "a.pt"}}
+        with pytest.raises(WorkflowError, match=f"published: weights: {name}.*{words}"):
+            Catalogue.load({**paper.config, "published": wrong}, paper.root)

@@ -41,11 +41,11 @@ def test_inputs_of_figures(demo):
     trainings = figures.figure_inputs(demo, "supp_training")["histories"]
     for name in ("models/scale3_align/alignment", "baselines/care/fig3_beads/fold0"):
         assert f"<results>/{name}/history.csv" in trainings
-    assert len(trainings) == len(set(trainings)) == 4 + 1 + 16 + 10
+    assert len(trainings) == len(set(trainings)) == (4 + 1 + 16) + (3 + 5) + 10
     beads = figures.figure_inputs(demo, "fig3")
     assert beads["table"] == "<results>/tables/fig3_beads.csv"
     assert len(beads["models"]) == 2 * 4
-    assert len(beads["predictions"]) == 9
+    assert len(beads["predictions"]) == 11
     assert beads["published"] == []
     motion = figures.figure_inputs(demo, "supp_motion")
     assert motion["alignment"] == ["<results>/models/scale3_align/alignment/history.csv"]
@@ -69,7 +69,7 @@ def test_notebooks_are_told_which_stacks_to_show(paper, demo):
 
 def test_tables_are_told_how_methods_were_trained(demo):
     words = figures.budget_options(demo, "fig3")
-    assert words[::2] == ["--budget"] * 6
+    assert words[::2] == ["--budget"] * 7
     said = dict(word.split("=", 1) for word in words[1::2])
     assert said["care"] == "trained for 160 steps of 8"
     assert said["tenet"].startswith(said["pretrained"])
