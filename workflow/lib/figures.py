@@ -226,7 +226,7 @@ def acquisition_option(catalogue: Catalogue, figure: str) -> list[str]:
 def budget_options(catalogue: Catalogue, figure: str) -> list[str]:
     """Give how the methods of a figure's table were trained or tuned."""
     config: Mapping[str, Any] = catalogue.config
-    paths = {}
+    paths: dict[str, str] = {}
     for method in FINE_TUNED:
         having = [n for n in compared_in(catalogue, figure) if method in catalogue.methods_of(n)]
         paths |= {method: path_of(having[0], method)} if having else {}

@@ -12,7 +12,7 @@ BASELINES = {
 
 def experiment(epochs, crops):
     parts = ("pretrain", "train")
-    loops = {f"{part}_loop": {"n_epochs": epochs} for part in parts}
+    loops = {f"{part}_loop": {"n_epochs": epochs, "es_patience": None} for part in parts}
     return load_experiment(
         "scale3", settings=loops | {f"{part}_dataset": {"I": crops} for part in parts}
     )
