@@ -185,7 +185,16 @@ def test_a_file_of_weights_given_as_a_model_gets_a_line_that_names_the_command(
     commands = [
         ("enhance", stack, "--model", file, *out),
         ("predict", "--model", file, *data, *out),
-        ("finetune", config("fig2_tiny"), "--pretrained", file, *data, *out),
+        (
+            "finetune",
+            config("fig2_tiny"),
+            "--set",
+            "test_dataset.test_images=[]",
+            "--pretrained",
+            file,
+            *data,
+            *out,
+        ),
         (
             "align",
             config("fig2_tiny"),
