@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from tenet.enhance import views
-from tenet.enhance.pictures import psf_widths, sheet, width_label
+from tenet.enhance.pictures import psf_widths, sheet, show_psf, width_label
 from tenet.enhance.views import (
     _read,
     _slabs,
@@ -114,6 +114,19 @@ def test_psf_widths_are_those_of_the_gaussian() -> None:
     assert width_label(1.664, 0.5) == "FWHM z 1.66, x 0.50 µm"
     cut = psf_volume(gaussian(1.0, 0.3), (7, 41, 41), size_um)
     assert "wider than shown" in width_label(*psf_widths(cut, size_um))
+
+
+def test_a_narrow_psf_has_a_bar_along_z_as_long_as_it_says() -> None:
+    size_um = (1 / 3, 0.31, 0.31)
+    psf = psf_volume(gaussian(0.6, 3.0), (91, 15, 15), size_um)
+    axes = Figure().add_subplot()
+    show_psf(axes, psf, size_um, "PSF")
+    (bar,) = axes.lines
+    assert np.ptp(bar.get_ydata()) == pytest.approx(10)
+    assert np.ptp(bar.get_xdata()) == 0
+    assert [text.get_text() for text in axes.texts] == ["10 µm"]
+    assert len(axes.get_xticks()) == 0  # a few µm across have no room for their numbers
+    assert axes.get_xlim() == pytest.approx((-15 * 0.31 / 2, 15 * 0.31 / 2))
 
 
 def test_sheet_is_the_same_file_each_time_and_leaves_nothing_else(tmp_path: Path) -> None:
