@@ -18,7 +18,7 @@ rule evaluate_segmentation:
         "../../envs/tenet.yaml"
     threads: 1
     resources:
-        mem_mb=32000,
+        mem_mb=12000,
         runtime=240,
     params:
         methods=lambda wildcards: repeated("--method", catalogue.methods_of(wildcards.experiment)),
@@ -56,7 +56,7 @@ rule evaluate_beads:
         "../../envs/tenet.yaml"
     threads: 1
     resources:
-        mem_mb=16000,
+        mem_mb=4000,
         runtime=240,
     params:
         methods=lambda wildcards: repeated("--method", catalogue.methods_of(wildcards.experiment)),
@@ -106,7 +106,7 @@ rule evaluate_profiles:
         "../../envs/tenet.yaml"
     threads: 1
     resources:
-        mem_mb=32000,
+        mem_mb=12000,
         runtime=240,
     params:
         methods=lambda wildcards: repeated("--method", catalogue.methods_of(wildcards.experiment)),
