@@ -75,9 +75,9 @@ def simulate_acquisitions(
     volumes = open_phantoms(phantoms)
     for index, phantom in enumerate(volumes):
         rng = np.random.default_rng([seed, index])
-        shape, brightness = _whole(phantom, scale)
+        light = _whole(phantom, scale)
         with torch.no_grad():
-            image = microscope.expose(torch.from_numpy(brightness * shape)[None, None])
+            image = microscope.expose(torch.from_numpy(light)[None, None])
             if motion_px > 0:
                 shifts = rng.normal(0, motion_px, (image.shape[2], 2))
                 shifts -= shifts.mean(0)
@@ -139,9 +139,10 @@ def focused_psf_volume(params: ModelParams) -> NDArray[np.float32]:
     return psf_volume(focused_psf(params), shape, params.fine_voxel_size_um)
 
 
-def _whole(phantom: Phantom, scale: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Shape and brightness of a phantom, cut to a whole number of coarse planes."""
+def _whole(phantom: Phantom, scale: int) -> NDArray[np.float32]:
+    """The light of a phantom, brightness in its shape, cut to a whole number of coarse planes."""
     planes, rows, columns = phantom.zyx_shape
     z = slice(0, planes // scale * scale)
     shape, brightness = phantom.read(z, slice(0, rows), slice(0, columns))
-    return shape.astype(np.float32), brightness
+    brightness *= shape
+    return brightness

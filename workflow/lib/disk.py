@@ -20,7 +20,7 @@ class Row(NamedTuple):
     Attributes
     ----------
     name : str
-    count : int
+    number : int
         Stacks that are restored, or stacks or models of this kind.
     fine_voxels : int
         Voxels of the results of all methods.
@@ -28,7 +28,7 @@ class Row(NamedTuple):
     """
 
     name: str
-    count: int
+    number: int
     fine_voxels: int
     gigabytes: float
 
@@ -104,6 +104,6 @@ def as_table(catalogue: Catalogue) -> str:
     lines = ["| | stacks or models | fine voxels, 10⁹ | GB |", "|---|---|---|---|"]
     for row in rows(catalogue):
         voxels = f"{row.fine_voxels / 1e9:.0f}" if row.fine_voxels else ""
-        lines.append(f"| {row.name} | {row.count} | {voxels} | {row.gigabytes:.0f} |")
+        lines.append(f"| {row.name} | {row.number} | {voxels} | {row.gigabytes:.0f} |")
     lines.append(f"| **all** | | | **{total(catalogue):.0f}** |")
     return "\n".join(lines)

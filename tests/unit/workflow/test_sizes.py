@@ -54,7 +54,7 @@ def test_the_whole_paper_fits_on_300_gb(paper):
     assert disk.total(paper) == sum(row.gigabytes for row in every) <= 300
     microglia = next(row for row in every if row.name == "results of fig5")
     restored = len(paper.methods_of("fig5_microglia")) + 1  # and the tumour by one method
-    assert (microglia.count, microglia.fine_voxels) == (2 * 66, restored * 66 * 312 * 1972**2)
+    assert (microglia.number, microglia.fine_voxels) == (2 * 66, restored * 66 * 312 * 1972**2)
     record = next(row for row in every if row.name.startswith("the record"))
     assert record.gigabytes == pytest.approx(2 * 33.5, abs=1)
     assert f"**{disk.total(paper):.0f}**" in disk.as_table(paper)
