@@ -140,6 +140,15 @@ def test_a_7z_with_links_or_a_changed_byte(files):
     assert not (files.parent / "again").exists()
 
 
+def test_a_7z_that_would_become_too_large_is_refused(files, monkeypatch):
+    monkeypatch.setattr(archives, "LEAST_BOMB", 1000)
+    packed(files / "x.7z", ("beads/x.tif", bytes(10**6)))
+    refused(files, "would become")
+    # A declared size that lies: what comes out is counted.
+    monkeypatch.setattr(archives, "_checked", lambda archive, members: list(members))
+    refused(files, "damaged.*limit")
+
+
 @pytest.mark.parametrize("name", ["../evil.tif", "/etc/evil.tif", "beads/../../evil.tif"])
 def test_a_7z_cannot_write_elsewhere(files, name):
     """Its writer refuses such names, so that they are put in afterwards."""

@@ -149,6 +149,7 @@ def record(repository, tmp_path):
 OPTIONS = ("--configfile", "config/demo.yaml", "tiny.yaml")
 
 
+@pytest.mark.timeout(1800)  # 80 jobs, most of which begin with the import of PyTorch
 def test_every_figure_from_a_record_on_a_bad_server(repository, record):
     """Stacks come from the record, however it is served, and only what a target needs."""
     dry = snakemake(repository, "results/tiny/fig3.pdf", "--dry-run", *OPTIONS)

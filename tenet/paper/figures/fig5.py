@@ -44,8 +44,6 @@ def figure5(
     *,
     data: Path | str | None = None,
     tumour_data: Path | str | None = None,
-    channel: int | None = None,
-    tumour_channel: int | None = None,
     simulated: bool | None = None,
 ) -> Figure:
     """Draw the raw and the enhanced stack, the cells, and the shapes of the cells.
@@ -54,8 +52,6 @@ def figure5(
     ----------
     data, tumour_data : Path, optional
         Raw stacks of the cells and of the tumour; by default the simulated ones of the results.
-    channel, tumour_channel : int, optional
-        Channels of stacks with several, from 0.
     simulated : bool, optional
         Whether these stacks are simulated; by default only where no `data` are given.
     """
@@ -65,8 +61,8 @@ def figure5(
     panels = _panels(
         results,
         {
-            CELLS: (Path(data or results / f"acquisitions/{CELLS}"), channel),
-            TUMOUR: (Path(tumour_data or results / f"acquisitions/{TUMOUR}"), tumour_channel),
+            CELLS: Path(data or results / f"acquisitions/{CELLS}"),
+            TUMOUR: Path(tumour_data or results / f"acquisitions/{TUMOUR}"),
         },
     )
     side = column_width(len(panels), 0.1)
@@ -151,16 +147,16 @@ class _Panel:
         axes.set(xticks=[], yticks=[])
 
 
-def _panels(results: Path, data: Mapping[str, tuple[Path, int | None]]) -> list[_Panel]:
+def _panels(results: Path, data: Mapping[str, Path]) -> list[_Panel]:
     """The raw stack, the enhanced stack, and the cells of the enhanced stack.
 
-    `data` has folder and channel of the raw stacks of each experiment.
+    `data` has the folder of the raw stacks of each experiment.
     """
     raws: list[Stack] = []
     enhanced: list[Stack] = []
-    for experiment, (folder, channel) in data.items():
+    for experiment, folder in data.items():
         top = results / f"predictions/{experiment}"
-        raw, target = every_stack(folder, top, channel=channel)[0]
+        raw, target = every_stack(folder, top)[0]
         raws.append(raw)
         predicted = existing(top / "tenet" / target.relative_to(top))
         enhanced.append(open_stack(predicted, channel=0))
