@@ -48,6 +48,7 @@ def enhance(
     *,
     voxel_size_um: VoxelSize | None = None,
     channel: int | None = None,
+    time: int | None = None,
     planes_are: Literal["C", "T"] | None = None,
     align: bool | None = None,
     device: torch.device | str = "auto",
@@ -67,8 +68,8 @@ def enhance(
         model once.
     voxel_size_um : tuple of float, optional
         Voxel size of the stack along z, y and x in µm; needed if the file does not give it.
-    channel : int, optional
-        Channel of a file with several, from 0.
+    channel, time : int, optional
+        Channel and time point of a file with several, from 0.
     planes_are : {"C", "T"}, optional
         Needed if planes of a file are recorded as channels (C) or as time points (T).
     align : bool, optional
@@ -112,11 +113,11 @@ def enhance(
     >>> segmented = shape >= model.threshold
     """
     if isinstance(stack, str | os.PathLike):
-        opened = open_stack(stack, channel=channel, planes_are=planes_are)
-    elif channel is None and planes_are is None:
+        opened = open_stack(stack, channel=channel, time=time, planes_are=planes_are)
+    elif channel is time is planes_are is None:
         opened = stack_in_memory(stack)
     else:
-        raise TenetError("channel and planes_are are for files: give one channel as Z, Y, X")
+        raise TenetError("channel, time and planes_are are for files: give Z, Y, X")
     if voxel_size_um is None and opened.voxel_size_um is None:
         raise TenetError(f"{opened.path} {opened.voxel_size_note}: give voxel_size_um, z, y and x")
     size_um = voxel_size_of(opened, voxel_size_um)
