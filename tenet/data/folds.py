@@ -181,7 +181,8 @@ def named_stacks(stacks: Sequence[Stack], test_images: Sequence[str]) -> set[Pat
 
     Examples
     --------
-    >>> stacks = [open_stack(path) for path in stack_files(Path("stacks"))]
+    >>> from tenet.io.picks import every_part
+    >>> stacks = every_part([Path("stacks")], Parts())
     >>> sorted(path.name for path in named_stacks(stacks, ["image2.tif", "1"]))
     ['image1.tif', 'image2.tif']
     """
@@ -219,7 +220,8 @@ def split_for_validation(stacks: Sequence[Stack], share: float) -> tuple[list[St
 
     Examples
     --------
-    >>> stacks = [open_stack(path) for path in stack_files(Path("stacks"))]
+    >>> from tenet.io.picks import every_part
+    >>> stacks = every_part([Path("stacks")], Parts())
     >>> [len(part) for part in split_for_validation(stacks, 0.2)]  # two stacks are too few
     [2, 2]
     """

@@ -114,7 +114,7 @@ def enhance(
     """
     if isinstance(stack, str | os.PathLike):
         opened = open_stack(stack, channel=channel, time=time, planes_are=planes_are)
-    elif channel is time is planes_are is None:
+    elif channel is None and time is None and planes_are is None:
         opened = stack_in_memory(stack)
     else:
         raise TenetError("channel, time and planes_are are for files: give Z, Y, X")
