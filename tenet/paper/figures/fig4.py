@@ -236,7 +236,7 @@ def _best(table: pd.DataFrame) -> list[str]:
         lines.append(f"Highest IoU with the truth: {best}.")
     gain = table_row(table, "neurons", "rltv", "iou_gain")
     if gain is not None and gain["n"] > 1:
-        interval = f"{gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"
+        interval = f"{gain['value']:+z.3f} ({gain['low']:+z.3f} to {gain['high']:+z.3f})"
         told = gain["low"] > 0 or gain["high"] < 0
         end = "." if told else ": no difference found at this scale."
         volumes = f"{gain['n']:.0f} volumes"

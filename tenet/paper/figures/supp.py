@@ -180,10 +180,10 @@ def _verdict(row: pd.Series | None) -> str:
     """What the interval of a difference says."""
     if row is None:
         return "'nothing changed' was not evaluated"
-    value = f"{row['value']:+.3f}"
+    value = f"{row['value']:+z.3f}"
     if not np.isfinite(row["low"]):
         return f"{value}: fewer than {FEWEST_IMAGES} images, too few to tell"
-    interval = f"{value} ({row['low']:+.3f} to {row['high']:+.3f})"
+    interval = f"{value} ({row['low']:+z.3f} to {row['high']:+z.3f})"
     if not _told_apart(row):
         return f"{interval}: no difference found at this scale"
     return f"{interval}: {'worse' if row['value'] > 0 else 'better'}"

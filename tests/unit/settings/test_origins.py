@@ -120,6 +120,7 @@ def test_a_file_anywhere_extends_what_is_installed(tmp_path: Path) -> None:
 def test_what_is_installed_needs_nothing_else(path: Path, tmp_path: Path) -> None:
     overlay = "params" not in json.loads(path.read_text()) or path.stem in (
         "demo",
+        "as_published_demo",
         "published",
         "default",
     )
