@@ -37,13 +37,13 @@ LEARN_FROM_STACKS = (*FINE_TUNED, "care", "neuroclear")
 STARTING_POINT = ("model.pt", "experiment.json", "threshold.json", "optimiser.pt", "fisher.pt")
 #: Levels that results are stored in, by what is measured in them: of probabilities and of
 #: intensities. Average precision ranks voxels, most of which are near 0 or 1 where they are
-#: probabilities; for a mask the threshold is enough (docs/measurements/cost.md).
+#: probabilities; for a mask or a width fewer are enough (docs/measurements/cost.md).
 LEVELS = {
     "segmentation": (16383, 1023),
     "beads": (65535, 65535),
     "profiles": (1023, 1023),
-    "cells": (255, 255),
-    "none": (255, 255),
+    "cells": (1023, 1023),
+    "none": (1023, 1023),
 }
 #: Files of a model that enhancing reads, the weights first.
 ENHANCING = ("model.pt", "experiment.json", "threshold.json")
@@ -279,15 +279,10 @@ def normalisation(catalogue: Catalogue, experiment: str, method: str = "tenet") 
     return ["--normalisation", settings.train_dataset.normalisation]
 
 
-def levels_of(catalogue: Catalogue, experiment: str, method: str) -> int:
-    """Count the levels that a method's results for an experiment are stored in."""
-    of_probabilities, of_intensities = LEVELS[catalogue.experiments[experiment]["evaluation"]]
-    return of_probabilities if method in PROBABILITIES else of_intensities
-
-
 def level_options(catalogue: Catalogue, experiment: str, method: str) -> list[str]:
     """Give the option for how finely a method's results for an experiment are stored."""
-    return ["--levels", str(levels_of(catalogue, experiment, method))]
+    of_probabilities, of_intensities = LEVELS[catalogue.experiments[experiment]["evaluation"]]
+    return ["--levels", str(of_probabilities if method in PROBABILITIES else of_intensities)]
 
 
 def runs(catalogue: Catalogue, experiment: str) -> Iterator[str]:

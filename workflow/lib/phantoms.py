@@ -9,7 +9,7 @@ from workflow.lib.words import assignments, repeated
 
 #: Phantoms that stand in for tissue.
 TISSUES = ("neurons", "microglia", "tumour")
-MOST_WORKERS = 8
+MOST_WORKERS = 7  # of 4 GB each
 
 
 def phantom_command(catalogue: Catalogue, name: str) -> list[str]:
@@ -47,7 +47,7 @@ def own_phantoms(catalogue: Catalogue, name: str) -> list[str]:
 
 
 def phantom_workers(catalogue: Catalogue, name: str, cores: int) -> int:
-    """Count the processes that draw a set: one a volume, on half the cores and eight at most.
+    """Count the processes that draw a set: one a volume, on half the cores and seven at most.
 
     A job that needs all cores would wait until none runs, a training of many minutes for one.
     """

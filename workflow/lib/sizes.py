@@ -8,14 +8,20 @@ from pathlib import Path
 from tenet.paper.evaluate.tables import PROBABILITIES
 from tenet.types import Triple
 from workflow.lib.catalogue import Catalogue, resolved
-from workflow.lib.models import levels_of
 from workflow.lib.phantoms import TISSUES
 
-#: Bytes of a voxel of a compressed result by how finely results are stored (`models.LEVELS`): of
+#: Bytes of a voxel of a compressed result in the levels of its evaluation (`models.LEVELS`): of
 #: probabilities, most of which are near 0 or 1, and of intensities, whose noise compresses little.
-#: Measured by benchmarks/levels.py on the demo's stacks (docs/measurements/cost.md).
-PROBABILITY_BYTES = {255: 0.12, 1023: 0.17, 16383: 0.26, 65535: 0.35}
-INTENSITY_BYTES = {255: 0.33, 1023: 0.59, 65535: 1.1}
+#: Measured by benchmarks/levels.py on the demo's stacks (docs/measurements/cost.md), those of
+#: figure 2 for all but cells; probabilities of cells, 0.03 there, are counted as if twice as dense.
+PROBABILITY_BYTES = {
+    "segmentation": 0.26,
+    "beads": 0.36,
+    "profiles": 0.17,
+    "cells": 0.06,
+    "none": 0.06,
+}
+INTENSITY_BYTES = {"segmentation": 0.59, "beads": 1.2, "profiles": 0.7, "cells": 0.52, "none": 0.52}
 #: Bytes of a voxel of a raw or simulated stack, and of a compressed phantom (shape and brightness).
 RAW_BYTES, PHANTOM_BYTES = 2, 0.1
 #: Bytes of a weight, and copies of the weights beside a pre-trained model: optimiser and Fisher
@@ -132,9 +138,9 @@ def bytes_of_predictions(
     catalogue: Catalogue, experiment: str, method: str, fold: str = "all"
 ) -> float:
     """Bytes of a method's results for an experiment."""
-    levels = levels_of(catalogue, experiment, method)
     of_a_voxel = PROBABILITY_BYTES if method in PROBABILITIES else INTENSITY_BYTES
-    return fine_voxels(catalogue, experiment, fold) * of_a_voxel[levels]
+    evaluation = catalogue.experiments[experiment]["evaluation"]
+    return fine_voxels(catalogue, experiment, fold) * of_a_voxel[evaluation]
 
 
 def bytes_of_acquisitions(catalogue: Catalogue, experiment: str) -> float:

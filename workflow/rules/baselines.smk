@@ -59,7 +59,7 @@ rule rltv:
         "../../envs/tenet.yaml"
     threads: machine.inference_threads
     resources:
-        mem_mb=32000,
+        mem_mb=24000,
         runtime=720,
         gpu=1,
     params:

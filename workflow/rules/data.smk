@@ -79,7 +79,7 @@ rule simulate:
         "../../envs/tenet.yaml"
     threads: machine.inference_threads
     resources:
-        mem_mb=32000,
+        mem_mb=28000,
         runtime=240,
     params:
         options=lambda wildcards: stacks.simulate_options(catalogue, wildcards.experiment),
@@ -110,7 +110,7 @@ rule register:
         "../../envs/tenet.yaml"
     threads: 1
     resources:
-        mem_mb=32000,
+        mem_mb=8000,
         runtime=480,
     params:
         code=code(ROOT, "register"),

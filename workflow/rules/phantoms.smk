@@ -16,7 +16,7 @@ rule phantoms:
         "../../envs/tenet.yaml"
     threads: lambda wildcards: phantoms.phantom_workers(catalogue, wildcards.set, machine.cores)
     resources:
-        mem_mb=lambda wildcards, threads: 1000 + 4000 * threads,
+        mem_mb=lambda wildcards, threads: 4000 + 4000 * threads,
         runtime=240,
     params:
         command=lambda wildcards: phantoms.phantom_command(catalogue, wildcards.set),
