@@ -59,6 +59,7 @@ def write(folder, *rows):
     (folder / "samples.csv").write_text("\n".join([HEADER, *rows]))
 
 
+@pytest.mark.timeout(1800)  # 20 jobs, most of which begin with the import of PyTorch
 def test_rows_of_equal_optics_are_one_pretraining_and_each_stack_is_a_result(repository):
     results = repository / "results/tiny"
     write(repository, ALONE)

@@ -4,6 +4,7 @@ A path ``samples/NAME`` stands for a sample where rules otherwise have the name 
 and ``shared/NAME`` for the pre-trained model of samples with equal optics and voxels.
 """
 
+import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -93,13 +94,12 @@ def check_asked(catalogue: Catalogue, words: Iterable[str]) -> None:
     for name, row in catalogue.samples.items():
         file = any(f"enhanced/{name}." in word for word in words)
         folder = any(f"enhanced/{name}/" in f"{word}/" for word in words)
+        inside = any(re.search(rf"enhanced/{name}/[^/]", word) for word in words)
         if file or folder or ALL in words or any(f"samples/{name}/" in word for word in words):
             fitted(catalogue, name)
-        if (file and has_several(row)) or (folder and not has_several(row)):
+        if (file or inside) if has_several(row) else folder:
             right = result_of(row).replace("<results>", catalogue.config["results"])
-            raise WorkflowError(
-                f"{row['where']}: its {'results are' if file else 'result is'} {right}: ask for it"
-            )
+            raise WorkflowError(f"{row['where']}: its result is {right}: ask for that")
 
 
 def result_of(row: Sample) -> str:

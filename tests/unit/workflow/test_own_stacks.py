@@ -286,9 +286,10 @@ def test_all_stacks_of_a_row_are_one_training(several, tmp_path):
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("results/demo/enhanced/folder.ome.tif", "are results/demo/enhanced/folder: ask for it"),
-        ("results/demo/enhanced/plain", "is results/demo/enhanced/plain.ome.tif: ask for it"),
-        ("results/demo/enhanced/plain/", "is results/demo/enhanced/plain.ome.tif: ask for it"),
+        ("results/demo/enhanced/folder.ome.tif", "is results/demo/enhanced/folder: ask for that"),
+        ("results/demo/enhanced/folder/0.ome.tif", "is results/demo/enhanced/folder: ask"),
+        ("results/demo/enhanced/plain", "is results/demo/enhanced/plain.ome.tif: ask for that"),
+        ("results/demo/enhanced/plain/", "is results/demo/enhanced/plain.ome.tif: ask for that"),
         ("samples", r"line 2 \(bad\): .*give --voxel-size"),
         ("results/demo/enhanced/bad.png", r"line 2 \(bad\): .*give --voxel-size"),
     ],
