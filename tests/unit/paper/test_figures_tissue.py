@@ -142,6 +142,34 @@ def test_figure_5_shows_cells_and_their_shapes(tumour):
     fits_the_page(figure)
 
 
+@pytest.mark.parametrize(
+    ("sphericity", "said"),
+    [
+        (0.8, "Processes are lost: sphericity of TENET's cells 0.80, of the true cells 0.45"),
+        (0.5, "Sphericity of TENET's cells 0.50, of the true cells 0.45"),
+    ],
+)
+def test_figure_5_says_when_cells_lost_their_processes(tumour, sphericity, said):
+    predictions = tumour / "predictions"
+    table, cells, projections = evaluate_cells(
+        "fig5_microglia",
+        predictions / "fig5_microglia",
+        predictions / "fig5_tumour/tenet",
+        ["tenet"],
+    )
+    truth = table.assign(method="truth")
+    table = pd.concat([table, truth], ignore_index=True)
+    for method, value in (("tenet", sphericity), ("truth", 0.45)):
+        where = (table["method"] == method) & (table["quantity"] == "sphericity")
+        table.loc[where, "value"] = value
+    for folder in ("metrics", "tables"):
+        (tumour / folder).mkdir()
+    np.savez(tumour / "metrics/fig5_microglia_projections.npz", **projections)
+    cells.to_csv(tumour / "tables/fig5_microglia_cells.csv", index=False)
+    table_of(tumour, "fig5", "fig5_cells", [table])
+    assert said in words(figure5(tumour))
+
+
 def test_supplement_shows_every_ablation_with_what_was_published(tmp_path):
     metrics = tmp_path / "metrics"
     metrics.mkdir()
