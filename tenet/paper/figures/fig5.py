@@ -72,7 +72,7 @@ def figure5(
     b = a + side + below + 0.55
     simulation = simulation_note(results, CELLS) if simulated else []
     note = wrapped([*_counts(table), *budget_note(results, CELLS), *simulation])
-    page = Page(b + 2 * 1.65 + 0.35, note)
+    page = Page(b + 2 * 1.65 + 0.5, note)
 
     words = (
         "Microglia (green) and tumour (magenta): both white: projections along z, and along y below"
@@ -91,7 +91,7 @@ def figure5(
     )
     shown = [m for m in (TRUTH, "tenet", "tenet_published", "rltv") if (cells["method"] == m).any()]
     handles = [method_handle(m) for m in shown]
-    page.legend(handles, 4.6, b - 0.21)
+    page.legend(handles, 0.55, b + 2 * 1.65 + 0.1)
     whole = cells[~cells["touches_border"].astype(bool) & cells["method"].isin(shown)]
     for index, (quantity, label) in enumerate(QUANTITIES.items()):
         row, column = divmod(index, 3)

@@ -16,8 +16,10 @@ from tenet.paper.figures.style import METHODS
 from tenet.paper.figures.tables import read_csv
 
 COLUMNS = 5
-#: Folders of histories below the results, their titles, and the methods of their colours.
+#: Folders of histories below the results, their titles, and the methods of their colours; of folders
+#: in one another the inner one first.
 KINDS = {
+    "models/published": ("TENET (published)", "tenet_published"),
     "models": ("TENET", "tenet"),
     "baselines/care": ("CARE", "care"),
     "baselines/neuroclear": ("Neuroclear", "neuroclear"),
@@ -73,19 +75,21 @@ def training_figure(results: Path, histories: Sequence[Path | str] | None = None
 
 def _grouped(results: Path, paths: Sequence[Path]) -> list[tuple[str, str, list[pd.DataFrame]]]:
     """Title, method and histories of each panel; the folds of a training share one."""
-    panels: dict[tuple[int, str], tuple[str, str, list[pd.DataFrame]]] = {}
+    panels: dict[tuple[int, str, int], tuple[str, str, list[pd.DataFrame]]] = {}
     for path in paths:
         folder = next((f for f in KINDS if path.is_relative_to(results / f)), None)
         if folder is None:
             raise TenetError(f"{path} lies outside of the models and baselines of {results}")
         kind, method = KINDS[folder]
         *named, last = path.parent.relative_to(results / folder).parts
+        place = list(KINDS).index(folder)
         if last == "alignment":
-            key, title = (0, f"{named[-1]} {last}"), f"{named[-1]}\n{last}"
+            key, title = (0, f"{named[-1]} {last}", place), f"{named[-1]}\n{last}"
         elif named:
-            key, title = (1 + list(KINDS).index(folder), "/".join(named)), f"{named[-1]}\n{kind}"
+            key, title = (1 + place, "/".join(named), place), f"{named[-1]}\n{kind}"
         else:
-            key, title = (0, last), f"{last}\npre-training"
+            words = "pre-training, published" if method == "tenet_published" else "pre-training"
+            key, title = (0, last, place), f"{last}\n{words}"
         panels.setdefault(key, (title, method, []))[2].append(read_csv(path))
     return [panels[key] for key in sorted(panels)]
 

@@ -23,6 +23,7 @@ from tenet.paper.figures.fig1 import figure1
 from tenet.paper.figures.fig4 import figure4
 from tenet.paper.figures.fig5 import figure5
 from tenet.paper.figures.quality import quality_figure
+from tenet.paper.figures.style import METHODS
 from tenet.paper.figures.supp import supplement
 from tenet.paper.figures.supp_motion import motion_figure
 from tenet.paper.figures.supp_training import training_figure
@@ -79,7 +80,10 @@ def test_figure_1_draws_the_method_from_a_model(tmp_path):
 def test_figure_4_measures_what_it_shows(tmp_path):
     raw = fibres((3.0, 1.0))[1::SCALE]
     write_ome_tiff_at(tmp_path / "acquisitions/fig4_neurons/noise/00.ome.tif", raw, COARSE)
-    methods = {"tenet": (1.0, 1.0), "rltv": (2.0, 1.0)}
+    methods = {
+        name: (1.0, 1.0) if name == "tenet" else (2.0 + 0.1 * level, 1.0)
+        for level, name in enumerate(METHODS)
+    }
     top = tmp_path / "predictions/fig4_neurons"
     for method, sigma in methods.items():
         write_ome_tiff_at(top / f"{method}/noise/00.ome.tif", fibres(sigma), FINE)
@@ -93,7 +97,7 @@ def test_figure_4_measures_what_it_shows(tmp_path):
     shown = words(figure)
     assert "Axial over lateral width nearest to 1: TENET 1.0" in shown
     assert "Simulated" not in shown
-    for label in ("Input", "Raw stack", "RLTV (tuned)", "Axial width (µm)", "µm"):
+    for label in ("Input", "Raw stack", "TENET (published)", "Axial width (µm)", "µm"):
         assert label in shown
     no_empty_axes(figure)
     fits_the_page(figure)
@@ -111,7 +115,9 @@ def tumour(tmp_path):
         raw = shape.reshape(6, 12, 72, 72).mean(axis=1)
         path = tmp_path / f"acquisitions/{name}/noise/00.ome.tif"
         write_ome_tiff_at(path, raw, (12.0, 1.0, 1.0))
-        for method, score in (("tenet", shape), ("rltv", np.roll(shape, 3, axis=1))):
+        moved = np.roll(shape, 3, axis=1)
+        found = (("tenet", shape), ("tenet_published", moved), ("rltv", moved))
+        for method, score in found:
             top = tmp_path / f"predictions/{name}/{method}"
             write_ome_tiff_at(top / "noise/00.ome.tif", score, (1, 1, 1))
             save_json(top / "settings.json", {"threshold": 0.5})
@@ -124,8 +130,9 @@ def test_figure_5_shows_cells_and_their_shapes(tumour):
         "fig5_microglia",
         predictions / "fig5_microglia",
         predictions / "fig5_tumour/tenet",
-        ["tenet", "rltv"],
+        ["tenet", "rltv", "tenet_published"],
     )
+    cells = pd.concat([cells, cells[cells["method"] == "tenet"].assign(method="truth")])
     (tumour / "metrics").mkdir()
     table.to_csv(tumour / "metrics/fig5_microglia.csv", index=False)
     np.savez(tumour / "metrics/fig5_microglia_projections.npz", **projections)
@@ -137,7 +144,8 @@ def test_figure_5_shows_cells_and_their_shapes(tumour):
     number = int(table.set_index(["method", "quantity"])["value"]["tenet", "cells"])
     assert f"Cells found: TENET {number}" in shown
     assert f"{number} cells" in shown
-    for label in ("Raw", "TENET, shape", "Volume (µm³)", "Flatness (1: round)"):
+    shapes = ("Volume (µm³)", "Flatness (1: round)")
+    for label in ("Raw", "TENET, shape", "TENET (published)", *shapes):
         assert label in shown
     fits_the_page(figure)
 
@@ -248,6 +256,8 @@ def test_every_training_has_its_panel_and_every_fold_its_line(tmp_path):
         "models/scale3_align/alignment",
         "models/fig3_beads/fold0",
         "models/fig3_beads/fold1",
+        "models/published/scale10",
+        "models/published/fig3_beads/fold0",
         "baselines/care/fig3_beads/fold0",
         "baselines/neuroclear/fig3_beads/fold0",
     ]
@@ -263,6 +273,8 @@ def test_every_training_has_its_panel_and_every_fold_its_line(tmp_path):
         "scale3_align\npre-training",
         "scale3_align\nalignment",
         "fig3_beads\nTENET",
+        "scale10\npre-training, published",
+        "fig3_beads\nTENET (published)",
         "fig3_beads\nCARE",
         "fig3_beads\nNeuroclear",
     }
@@ -270,7 +282,7 @@ def test_every_training_has_its_panel_and_every_fold_its_line(tmp_path):
     assert drawn == [[5, 4], [3, 3], [6, 5], [4, 4]]
     fits_the_page(figure)
     # Without a list: all that there are, but only those listed otherwise.
-    assert len(training_figure(tmp_path).axes) == 6
+    assert len(training_figure(tmp_path).axes) == 8
     assert len(training_figure(tmp_path, paths[:1]).axes) == 1
     with pytest.raises(TenetError, match="no history"):
         training_figure(tmp_path / "elsewhere")

@@ -111,7 +111,15 @@ def test_they_learn_from_the_same_stacks_with_other_settings(paper, demo):
 def test_nothing_of_the_better_recipe_is_left_at_any_scale(paper, demo, overlay):
     """What differs from the published settings in the demo are sizes and numbers of crops."""
     sizes = {
-        *("hidden_channels_list", "size_z", "size_y", "size_x", "res_lateral", "res_axial"),
+        *(
+            "hidden_channels_list",
+            "nblocks",
+            "size_z",
+            "size_y",
+            "size_x",
+            "res_lateral",
+            "res_axial",
+        ),
         *("cropsize", "I", "low", "high", "mask_num", "min_foreground", "n_epochs"),
         *("warmup_epochs", "ewc_batches", "image_size", "object_scale", "train_num", "valid_num"),
         *("train_object_num_min", "train_object_num_max"),
