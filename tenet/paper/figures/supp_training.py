@@ -16,8 +16,8 @@ from tenet.paper.figures.style import METHODS
 from tenet.paper.figures.tables import read_csv
 
 COLUMNS = 5
-#: Folders of histories below the results, their titles, and the methods of their colours; of folders
-#: in one another the inner one first.
+#: Folders of histories below the results, their titles, and the methods of their colours. Of two
+#: folders in one another the inner one comes first.
 KINDS = {
     "models/published": ("TENET (published)", "tenet_published"),
     "models": ("TENET", "tenet"),
