@@ -21,7 +21,8 @@ comes from. A command takes the name of an experiment, or the path of a JSON fil
   wins. A name is looked up in the folder of the file, and then among the experiments that are
   installed with TENET.
 - `--overlay demo` lays a file over the experiment. An overlay may hold `by_scale` and
-  `by_experiment`: settings for experiments of one scale, or for one experiment.
+  `by_experiment`: settings for experiments of one scale, or for one experiment. Of the files that
+  its `leave_out` names an experiment has only what they extend: `--overlay as_published`.
 - `--set params.NA=0.8` sets one value. The key is the section, a dot, and the key in the section.
 - A key with a `$` is a comment.
 - A key that is unknown, or a value that is impossible, ends the command with one line.
