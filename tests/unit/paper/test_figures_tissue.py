@@ -293,7 +293,7 @@ def test_every_training_has_its_panel_and_every_fold_its_line(tmp_path):
 def test_motion_is_shown_as_taken_registered_and_aligned(tmp_path):
     """Three treatments of one stack, whose quality is known: IoU 1, one half and one fifth."""
     phantoms = tmp_path / "phantoms/fig2_phantoms"
-    settings = TissuePhantomSettings("neurons", (60, 48, 48), FINE, 1)
+    settings = TissuePhantomSettings("neurons", (60, 48, 48), FINE, 4)
     truth = generate_set(settings, phantoms, count=1, seed=0)[0]
     shape, _ = truth.read(slice(None), slice(None), slice(None))
     experiment = load_experiment("supp_motion_none", overlays=["demo"], folder=EXPERIMENTS)
@@ -335,7 +335,7 @@ def test_motion_is_shown_as_taken_registered_and_aligned(tmp_path):
 def test_the_quality_bench_shows_what_tenet_gains(tmp_path):
     """TENET finds all of two phantoms, and RLTV one half and one fifth of them."""
     phantoms = tmp_path / "phantoms/quality"
-    settings = TissuePhantomSettings("neurons", (60, 48, 48), FINE, 1)
+    settings = TissuePhantomSettings("neurons", (60, 48, 48), FINE, 4)
     truths = generate_set(settings, phantoms, count=2, seed=0)
     experiment = load_experiment("quality_matched", overlays=["demo"], folder=EXPERIMENTS)
     (tmp_path / "metrics").mkdir()
