@@ -1,61 +1,52 @@
-"""What results lose, and how small they get, in so many levels.
+"""How bright a simulated stack is for a model, and what that does to its segmentation.
 
-python benchmarks/levels.py PREDICTIONS PHANTOMS
+    python benchmarks/levels.py MODEL PHANTOMS STACKS
 
-The folders are those of a run whose predictions are of 32-bit floats: the experiment's folder under
-``predictions``, and its phantoms. For the first stack of each method and part, a row of Markdown:
-bytes of a voxel, and the change of IoU at the method's threshold, of average precision, and of the
-volume that is segmented.
+As results/quality/models/scale3 results/quality/phantoms/quality_angle90
+results/quality/acquisitions/quality_angle90/noise after `make quality`. Prints, for each stack, how
+bright it is made by deconvolution alone, by the gain as well (1 is the truth), and IoU at both
+and at the true level.
 """
 
 import sys
-import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from tenet.data.phantoms.store import SUFFIX, open_phantom
-from tenet.io.levels import write_levels
+from tenet.data.phantoms.store import open_phantoms
+from tenet.data.simulate import GAIN, OFFSET
+from tenet.enhance.enhance import enhance_array
+from tenet.io.intensities import IntensityRange, normalise
 from tenet.io.open import open_stack
-from tenet.metrics.segmentation import average_precision, iou
-from tenet.paper.evaluate.tables import PREDICTION, read_threshold
-
-LEVELS = (255, 1023, 16383, 65535)
-
-
-def measures(score: np.ndarray, truth: np.ndarray, threshold: float) -> np.ndarray:
-    """IoU, average precision, and the voxels segmented."""
-    mask = score >= np.float32(threshold)
-    return np.array([iou(mask, truth), average_precision(score, truth), mask.sum()])
+from tenet.model.trained import TrainedModel
 
 
 def main() -> None:
-    """Print a row for each method, part and number of levels."""
-    predictions, phantoms = (Path(word) for word in sys.argv[1:3])
-    print("| method | part | levels | bytes a voxel | IoU | change | precision | volume |")
-    print("|---|---|---|---|---|---|---|---|")
-    small = Path(tempfile.mkdtemp()) / f"small{PREDICTION}"
-    for folder in sorted(path for path in predictions.iterdir() if path.is_dir()):
-        threshold = read_threshold(folder, predictions)
-        for part in sorted(path for path in folder.iterdir() if path.is_dir()):
-            path = min(part.glob(f"*{PREDICTION}"))
-            stack = open_stack(path, channel=0)
-            score = stack.read()
-            name = path.name.removesuffix(PREDICTION)
-            shape, _ = open_phantom(phantoms / f"{name}{SUFFIX}").read(*[slice(None)] * 3)
-            truth = shape[: len(score)]
-            whole = measures(score, truth, threshold)
-            for levels in LEVELS:
-                write_levels(small, score, stack.voxel_size_um or (1, 1, 1), "score", levels)
-                found = measures(open_stack(small).read(), truth, threshold)
-                change, size = found - whole, small.stat().st_size / score.size
-                print(
-                    f"| {folder.name} | {part.name} | {levels} | {size:.3f} "
-                    f"| {whole[0]:.3f} | {change[0]:+.4f} "
-                    f"| {change[1]:+.4f} | {100 * change[2] / max(whole[2], 1):+.2f} % |"
-                )
-    small.unlink(missing_ok=True)
-    small.parent.rmdir()
+    """Print a line for each stack."""
+    folder, phantoms, stacks = map(Path, sys.argv[1:])
+    model = TrainedModel.load(folder)
+    if model.calibration is None:
+        sys.exit(f"{model.calibration_note}")
+    # As a model that was calibrated before there was a gain.
+    without = replace(model, calibration=model.calibration.model_copy(update={"gain": None}))
+    for phantom, path in zip(open_phantoms(phantoms), sorted(stacks.glob("*.tif")), strict=True):
+        stack = open_stack(path)
+        raw = stack.read()
+        true = IntensityRange(0.0, 1.0, "true")
+        if raw.max() > 2:  # counts of a camera
+            true = replace(true, low=OFFSET, high=OFFSET + GAIN)
+        ranges = [each.intensity_range(stack, "percentile") for each in (without, model)]
+        truth = phantom.read(*(slice(0, n) for n in phantom.zyx_shape))[0] > 0
+        texts = []
+        for range_ in (*ranges, true):
+            image = normalise(raw, range_)
+            shape = enhance_array(model.network, image, tile_zyx_shape=stack.zyx_shape)[0]
+            found = shape >= model.threshold
+            iou = np.sum(found & truth) / np.sum(found | truth)
+            brightness = (true.high - true.low) / (range_.high - range_.low)
+            texts.append(f"{brightness:.2f} (IoU {iou:.3f})")
+        print(f"{path.name}: by deconvolution {texts[0]}, by gain {texts[1]}, true {texts[2]}")
 
 
 if __name__ == "__main__":
