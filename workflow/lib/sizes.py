@@ -12,7 +12,7 @@ from workflow.lib.phantoms import TISSUES
 
 #: Bytes of a voxel of a compressed result in the levels of its evaluation (`models.LEVELS`): of
 #: probabilities, most of which are near 0 or 1, and of intensities, whose noise compresses little.
-#: Measured by benchmarks/stored_levels.py on the demo's stacks (docs/measurements/cost.md), on those
+#: Measured by benchmarks/stored_levels.py on the demo's stacks (docs/measurements/cost.md), those
 #: of figure 2 for all but cells; probabilities of cells take 0.03 there, and are counted twice.
 PROBABILITY_BYTES = {
     "segmentation": 0.26,
