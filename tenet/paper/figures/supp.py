@@ -20,8 +20,11 @@ from tenet.paper.figures.strips import Row, diamond, draw_rows, mean_bar, name_r
 from tenet.paper.figures.style import METHODS, SMALL, STRIP, THEORY
 from tenet.paper.figures.tables import read_csv
 
+#: The published method, on the beads of the ablations, with nothing changed.
+AS_PUBLISHED = "as_published"
 LABELS = {
     REFERENCE: "nothing changed",
+    AS_PUBLISHED: METHODS["tenet_published"].label,
     "no_ewc": "without EWC",
     "no_psf": "without PSF loss",
     "no_vq": "without VQ loss",
@@ -34,6 +37,7 @@ LABELS = {
 #: Names in the paper's table of beads.
 PUBLISHED_VARIANTS = {
     REFERENCE: "tenet",
+    AS_PUBLISHED: "tenet",
     "no_ewc": "without ewc loss",
     "no_psf": "without psf loss",
     "no_vq": "without vq loss",
@@ -60,6 +64,8 @@ def supplement(
 ) -> Figure:
     """Draw the bead measures of every ablation, what it changes, sweeps and training curves.
 
+    Beside the ablations stands the published method with nothing changed, where it is in the run.
+
     An ablation whose difference to the reference may be chance is drawn in grey, and the figure
     says so.
 
@@ -74,23 +80,25 @@ def supplement(
     """
     table = read_csv(results / "tables/supp_ablations.csv")
     shown = [c for c in table["condition"].unique() if PUBLISHED_DEFINITION not in c]
-    shown = [c for c in shown if table_row(table, c, "tenet", "total_loss") is not None]
+    shown = [
+        name for name in (*shown, AS_PUBLISHED) if _summary(table, name, "total_loss") is not None
+    ]
     names = [name for name in LABELS if name in shown]
     names += sorted(set(shown) - set(names))
     if not names:
         raise TenetError("the table has none of the ablations; evaluate them first")
     values = pd.concat([_beads(results, name, "").assign(name=name) for name in names])
-    seen = values[values["name"] != REFERENCE]["part"].unique()
+    changed = [name for name in names if name not in (REFERENCE, AS_PUBLISHED)]
+    seen = values[values["name"].isin(changed)]["part"].unique()
     values = values[values["part"].isin(seen)]
     colours = dict(zip(names, colormaps["tab20"](np.arange(20)), strict=False))
     paper = None if published_beads is None else read_csv(Path(published_beads))
     tall = STRIP * len(names)
     b = 0.5 + tall + 0.95
-    changed = [name for name in names if name != REFERENCE]
     c = b + STRIP * len(changed) + 0.8
     d = c + 1.2 + 0.75
     simulation = simulation_note(results, REFERENCE_EXPERIMENT) if simulated is not False else []
-    note = wrapped([*_notes(results, table, names), *simulation])
+    note = wrapped([*_notes(results, table, changed), *simulation])
     page = Page(d + 1.3 + 0.5, note)
 
     page.heading("a", 0.1, "2 µm beads: points beads, bars mean and 95 % interval over images")
@@ -135,7 +143,7 @@ def supplement(
 
     page.heading("d", d - 0.24, "Validation loss while fine-tuning, a line for each fold")
     axes = page.axes(0.55, d, 3.6, 1.3)
-    for name in names:
+    for name in (name for name in names if name != AS_PUBLISHED):  # its loss is another one
         for path in sorted((results / f"models/{_experiment(name)}").glob("*/history.csv")):
             if path.parent.name in seen:
                 history = read_csv(path)
@@ -190,13 +198,23 @@ def _verdict(row: pd.Series | None) -> str:
 
 
 def _experiment(name: str) -> str:
-    return REFERENCE_EXPERIMENT if name == REFERENCE else f"supp_{name}"
+    return REFERENCE_EXPERIMENT if name in (REFERENCE, AS_PUBLISHED) else f"supp_{name}"
+
+
+def _method(name: str) -> str:
+    return "tenet_published" if name == AS_PUBLISHED else "tenet"
 
 
 def _beads(results: Path, name: str, kind: str) -> pd.DataFrame:
-    """Measures or, for ``"_sweep"``, threshold sweep of an ablation's beads by TENET."""
+    """Measures or, for ``"_sweep"``, threshold sweep of the beads of a row."""
     table = read_csv(results / f"metrics/{_experiment(name)}{kind}.csv")
-    return table[table["method"] == "tenet"]
+    return table[table["method"] == _method(name)]
+
+
+def _summary(table: pd.DataFrame, name: str, quantity: str) -> pd.Series | None:
+    """Find the summary of a row."""
+    condition = REFERENCE if name == AS_PUBLISHED else name
+    return table_row(table, condition, _method(name), quantity)
 
 
 def _label(name: str) -> str:
@@ -212,13 +230,13 @@ def _rows(
     *,
     labels: bool,
 ) -> None:
-    """A row for each ablation: beads as points, the mean with its interval as a bar."""
+    """A row for each name: beads as points, the mean with its interval as a bar."""
     rows = [
         Row(
             level,
             values[(values["name"] == name) & (values["quantity"] == quantity)]["value"],
-            table_row(table, name, "tenet", quantity),
-            METHODS["tenet"],
+            _summary(table, name, quantity),
+            METHODS[_method(name)],
         )
         for level, name in enumerate(names)
     ]
@@ -237,7 +255,7 @@ def _published(
         axes.plot(
             beads, [level + 0.28] * len(beads), "o", color="0.6", alpha=0.4, ms=1.8, mec="none"
         )
-        row = table_row(table, name, "tenet", quantity)
+        row = _summary(table, name, quantity)
         value = float("nan") if row is None else float(row["published"])
         value = value if np.isfinite(value) else float(beads.mean())
         if np.isfinite(value):
@@ -246,7 +264,6 @@ def _published(
 
 def _notes(results: Path, table: pd.DataFrame, names: list[str]) -> list[str]:
     """Which ablations differ from the reference, unless the training leaves no difference."""
-    names = [name for name in names if name != REFERENCE]
     path = next(iter(sorted((results / f"models/supp_{names[0]}").glob("*/provenance.json"))), None)
     if path is not None and '"mode": "decoder"' in path.read_text(encoding="utf-8"):
         return [
