@@ -117,7 +117,7 @@ def images_of(rois: Path, fold: int | None) -> set[int]:
     >>> images_of(Path("rois.csv"), fold=1)
     {2}
     """
-    table = read_table(rois, numbers=("image", "fold"))
+    table = read_table(rois, whole=("image", "fold"))
     image, folds = table["image"].astype(int), table["fold"].astype(int)
     if fold is None:
         return set(image)

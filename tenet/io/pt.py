@@ -4,7 +4,7 @@ import warnings
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,20 +13,15 @@ from tenet.errors import TenetError, one_line
 from tenet.io.axes import Layout, find_layout, plain_axes
 from tenet.io.stack import Stack, check_dtype
 
-if TYPE_CHECKING:
-    import torch
-
 
 def open_pt(path: Path, channel: int | None, time: int | None = None) -> Stack:
     """Open a tensor file; see `tenet.io.open.open_stack`."""
-    tensor = _tensor(path)
-    shape = tuple(tensor.shape)
-    if len(shape) < 2:
-        raise TenetError(f"{path}: a tensor of shape {shape} is no stack; save Z, Y, X")
-    dtype = _numpy_type(path, tensor)
-    check_dtype(path, dtype)
-    found = find_layout(path, plain_axes(shape), shape, channel, time)
-    return Stack(path, found.zyx_shape, dtype, None, _TensorReader(path, found.layout))
+    array = _array(path)
+    if array.ndim < 2:
+        raise TenetError(f"{path}: a tensor of shape {array.shape} is no stack; save Z, Y, X")
+    check_dtype(path, array.dtype)
+    found = find_layout(path, plain_axes(array.shape), array.shape, channel, time)
+    return Stack(path, found.zyx_shape, array.dtype, None, _TensorReader(path, found.layout))
 
 
 @dataclass(frozen=True)
@@ -38,14 +33,14 @@ class _TensorReader:
 
     def read(self, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
         """Read planes, rows and columns."""
-        return np.array(self.layout.crop(_tensor(self.path).numpy(), z, y, x))
+        return np.array(self.layout.crop(_array(self.path), z, y, x))
 
     def at(self, channel: int, time: int) -> "_TensorReader":
         """Return the reader of another channel and time point."""
         return replace(self, layout=self.layout.at(channel, time))
 
 
-def _tensor(path: Path) -> "torch.Tensor":
+def _array(path: Path) -> npt.NDArray[Any]:
     """Map the tensor of a file into memory; no code in the file is run."""
     import torch  # takes seconds to import, and most stacks do without
 
@@ -57,12 +52,11 @@ def _tensor(path: Path) -> "torch.Tensor":
     try:
         with warnings.catch_warnings(action="ignore"):  # their cause is refused below
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # PyTorch fails in many ways at a file of a stranger
+    except Exception:  # PyTorch fails in many ways at a file of a stranger, and advises to run it
         raise TenetError(
-            f"{path}: this holds no plain tensor, or is damaged ({one_line(error)}); code in such "
-            "a file is never run"
+            f"{path}: this holds no plain tensor, or is damaged; code in such a file is never run"
         ) from None
-    if not isinstance(found, torch.Tensor) or found.layout != torch.strided:
+    if not isinstance(found, torch.Tensor) or found.layout != torch.strided or found.is_nested:
         raise TenetError(
             f"{path}: this holds a {type(found).__name__}, not one dense tensor; a stack is a "
             "tensor Z, Y, X (of a trained model, give the folder)"
@@ -71,13 +65,10 @@ def _tensor(path: Path) -> "torch.Tensor":
         raise TenetError(
             f"{path}: the tensor of shape {tuple(found.shape)} is larger than its file"
         )
-    return found.detach()
-
-
-def _numpy_type(path: Path, tensor: "torch.Tensor") -> np.dtype[Any]:
     try:
-        return tensor[(slice(0, 0),) * tensor.ndim].numpy().dtype
-    except TypeError:  # such as bfloat16
+        return found.detach().numpy()
+    except (TypeError, RuntimeError) as error:  # such as bfloat16, or a view of complex numbers
         raise TenetError(
-            f"{path}: intensities of type {tensor.dtype} cannot be read; save them as float32"
+            f"{path}: intensities of type {found.dtype} cannot be read ({one_line(error)}); save "
+            "them as float32"
         ) from None

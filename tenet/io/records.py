@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MOST_BYTES, MOST_LEVELS, MOST_DIGITS = 16 * 2**20, 64, 18
 #: Bytes and columns of a table, at most.
 MOST_TABLE_BYTES, MOST_COLUMNS = 256 * 2**20, 1000
+#: Whole numbers below it are exact in float64.
+MOST_WHOLE = 2**53
 
 
 def regular_file(path: Path, *, most_bytes: int | None = None) -> int:
@@ -92,6 +94,7 @@ def read_table(
     *,
     numbers: Sequence[str] = (),
     gaps: Sequence[str] = (),
+    whole: Sequence[str] = (),
 ) -> "pd.DataFrame":
     """Read a CSV table with a header.
 
@@ -102,6 +105,8 @@ def read_table(
         Columns that the table must have, and those that must hold finite numbers in each row.
     gaps : sequence of str
         Columns of numbers that may be missing in a row.
+    whole : sequence of str
+        Columns that must hold whole numbers in each row.
 
     Raises
     ------
@@ -127,20 +132,22 @@ def read_table(
         ) from None
     except ValueError as error:  # the errors of pandas are kinds of ValueError
         raise TenetError(f"{path}: this is no CSV table ({one_line(error)})") from None
-    missing = [name for name in (*columns, *numbers, *gaps) if name not in table.columns]
+    missing = [name for name in (*columns, *numbers, *gaps, *whole) if name not in table.columns]
     if missing or table.empty:
         what = f"lacks the columns {', '.join(missing)}" if missing else "has no rows"
         raise TenetError(f"{path}: the table {what}; its columns are {_listed(table.columns)}")
-    for name in (*numbers, *gaps):
+    for name in (*numbers, *gaps, *whole):
         values = _as_numbers(table[name])
         right = np.isfinite(values)
+        if name in whole:
+            right &= (np.abs(values) < MOST_WHOLE) & (values == np.rint(values))
         if name in gaps:
             right |= table[name].isna().to_numpy()
         if not right.all():
             row = int(np.argmin(right))
             raise TenetError(
                 f"{path}: row {row + 1} has {str(table[name][row])[:40]!r} under {name}, where a "
-                "number must stand"
+                f"{'whole ' if name in whole else ''}number must stand"
             )
     return table
 

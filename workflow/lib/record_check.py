@@ -1,11 +1,14 @@
 """What was found of a source, and whether it is what was expected; before anything is trained."""
 
+import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tenet.errors import TenetError
+from tenet.io.intensities import check_intensities
 from tenet.io.open import open_stack
 from tenet.io.records import read_table
 from tenet.io.stack import Stack, check_voxel_size
@@ -52,7 +55,7 @@ class Entry:
         shape = "×".join(map(str, self.stack.zyx_shape))
         number = "" if self.image is None else f", image {self.image}"
         what = f"left out: {self.left_out}" if self.left_out else f"is {self.name}"
-        size = _size(self.voxel_size_um)
+        size = _size(self.voxel_size_um) if all(self.voxel_size_um) else "no voxel size"
         return f"  {self.path.name}: {what}{number}; {shape} {self.stack.dtype}, {size}"
 
 
@@ -83,7 +86,7 @@ def survey(source: Source, files: Sequence[Path]) -> Survey:
     ----------
     source : Source
     files : sequence of Path
-        All that may be stacks. Those that fit neither `files` nor `partner` are passed over.
+        Those that fit neither `files` nor `partner` are passed over.
 
     Returns
     -------
@@ -101,23 +104,24 @@ def survey(source: Source, files: Sequence[Path]) -> Survey:
             continue
         found.entries.append(Entry(path, stack, name))
     if not chosen:
-        held = ", ".join(path.name for path in files[:20]) or "no stack at all"
+        held = ", ".join(path.name for path in files[:20]) or "no file at all"
         found.problems.append(f"expected stacks that fit '{source.files}', found {held}")
     passed_over = [p.name for p in files if p not in chosen and not _is_partner(p, source)]
     if passed_over:
         found.notes.append(f"  passed over, as they do not fit: {', '.join(passed_over[:20])}")
-    _check_pairs(found, files)
+    _check_pairs(found, chosen, [path for path in files if _is_partner(path, source)])
     _check_voxels(found)
     _leave_out_short(found)
     if source.rois:
         _number(found)
     for entry in found.used[source.limit :] if source.limit else ():
         entry.left_out = f"more than limit: {source.limit}"
+    _check_intensities(found)
     if source.rois:
         _check_regions(found)
     named = [entry.name for entry in found.used]
     for name in sorted({name for name in named if not source.rois and named.count(name) > 1}):
-        same = ", ".join(entry.path.name for entry in found.used if entry.name == name)
+        same = _listed([entry for entry in found.used if entry.name == name])
         found.problems.append(f"expected one stack {name}, found several: {same}")
     if found.entries and not found.used:
         least = "×".join(map(str, source.least_zyx))
@@ -130,14 +134,21 @@ def read(path: Path, source: Source) -> Stack:
     try:
         return open_stack(path, channel=source.channel)
     except TenetError:
-        if source.planes_are is None:
-            raise
-        return open_stack(path, channel=source.channel, planes_are=source.planes_are)
+        if source.planes_are is not None:
+            with suppress(TenetError):  # the first error says what the file is
+                return open_stack(path, channel=source.channel, planes_are=source.planes_are)
+        raise
 
 
 def _after(error: TenetError, path: Path) -> str:
     """Say what is wrong, without the place of the file."""
     return str(error).removeprefix(f"{path}: ").replace(str(path), path.name)
+
+
+def _listed(entries: Sequence[Entry]) -> str:
+    """Name files, with their folders where these differ."""
+    top = os.path.commonpath([entry.path.parent for entry in entries])
+    return ", ".join(str(entry.path.relative_to(top)) for entry in entries)
 
 
 def _size(voxel_size_um: VoxelSize) -> str:
@@ -160,16 +171,15 @@ def _is_partner(path: Path, source: Source) -> bool:
     return bool(source.partner) and fits(path, source.partner)
 
 
-def _check_pairs(found: Survey, files: Sequence[Path]) -> None:
+def _check_pairs(found: Survey, chosen: Sequence[Path], others: Sequence[Path]) -> None:
     """Every stack has its partner, of the same size and of other content."""
     source = found.source
     if not source.partner:
         return
-    partners = {
-        (path.parent, shared_name(path, source.partner)): path
-        for path in files
-        if _is_partner(path, source)
-    }
+    partners = {(path.parent, shared_name(path, source.partner)): path for path in others}
+    broken = set(chosen) - {entry.path for entry in found.entries}
+    for path in broken:  # told already
+        partners.pop((path.parent, shared_name(path, source.files)), None)
     for entry in found.entries:
         key = entry.path.parent, shared_name(entry.path, source.files)
         other = partners.pop(key, None)
@@ -195,12 +205,10 @@ def _check_pairs(found: Survey, files: Sequence[Path]) -> None:
             found.problems.append(
                 f"expected another channel in {other.name}, found the same as in {entry.path.name}"
             )
-    opened = {(entry.path.parent, shared_name(entry.path, source.files)) for entry in found.entries}
-    for key, path in partners.items():
-        if key not in opened:
-            found.problems.append(
-                f"expected a partner that fits '{source.files}' for {path.name}, found none"
-            )
+    for path in partners.values():
+        found.problems.append(
+            f"expected a partner that fits '{source.files}' for {path.name}, found none"
+        )
 
 
 # Voxels and planes --------------------------------------------------------------------------------
@@ -257,6 +265,17 @@ def _leave_out_short(found: Survey) -> None:
             entry.left_out = f"too small for a crop ({', '.join(small)})"
 
 
+def _check_intensities(found: Survey) -> None:
+    """What becomes a stack is finite, and not all equal."""
+    for entry in found.used:
+        try:
+            check_intensities(entry.stack)
+        except TenetError as error:
+            found.problems.append(
+                f"expected an image in {entry.path.name}, found: {_after(error, entry.path)}"
+            )
+
+
 # Images and regions -------------------------------------------------------------------------------
 
 
@@ -281,7 +300,7 @@ def _number(found: Survey) -> None:
         entry.name = f"{entry.image:02}"
     numbers = [entry.image for entry in found.entries if entry.image is not None]
     for number in sorted({n for n in numbers if numbers.count(n) > 1}):
-        same = ", ".join(entry.path.name for entry in found.entries if entry.image == number)
+        same = _listed([entry for entry in found.entries if entry.image == number])
         found.problems.append(f"expected one image {number}, found several: {same}")
 
 
@@ -290,7 +309,7 @@ def regions_of(rois: Sequence[str]) -> list[Region]:
     columns = ("roi", "image", "z", "y", "x", "fold")
     rows = {}
     for path in rois:
-        for row in read_table(Path(path), numbers=columns)[list(columns)].astype(int).values:
+        for row in read_table(Path(path), whole=columns)[list(columns)].astype(int).values:
             roi, image, z, y, x, fold = (int(value) for value in row)
             rows[roi, image, z, y, x, fold] = Region(roi, image, (z, y, x), fold)
     return list(rows.values())
@@ -357,7 +376,6 @@ def _check_leaks(found: Survey, regions: Sequence[Region]) -> None:
         by_content.setdefault(entry.stack.digest, []).append(entry)
     folds = sorted({region.fold for region in regions})
     for same in (entries for entries in by_content.values() if len(entries) > 1):
-        names = ", ".join(entry.path.name for entry in same)
         numbers = {entry.image for entry in same}
         leaking = [
             fold
@@ -366,8 +384,9 @@ def _check_leaks(found: Survey, regions: Sequence[Region]) -> None:
         ]
         if leaking:
             found.problems.append(
-                f"expected images that differ, found one image under several names ({names}): the "
-                f"models of folds {', '.join(map(str, leaking))} would see their own test image"
+                f"expected images that differ, found one image under several names "
+                f"({_listed(same)}): the models of folds {', '.join(map(str, leaking))} would see "
+                "their own test image"
             )
     for image in sorted({region.image for region in regions}):
         shared = sorted({region.fold for region in regions if region.image == image})

@@ -18,7 +18,6 @@ import numpy as np
 
 from tenet.errors import TenetError
 from tenet.io.atomic import replacing
-from tenet.io.folders import is_stack
 from tenet.io.ome_zarr import is_zarr
 from tenet.io.writing import write_ome_tiff
 from workflow.lib.archives import ARCHIVES, fitting, folders_of, take_archives, take_folder
@@ -84,7 +83,7 @@ def _from_archives(source: Source, manifest: Path, downloads: Path, raw: Path) -
         )
     take_folder(source.folder, tried, raw / "files")
     shutil.rmtree(raw / "inner", ignore_errors=True)
-    return _stacks_below(raw / "files")
+    return _files_below(raw / "files")
 
 
 def archive_names(source: Source, names: Sequence[str] | Mapping[str, Any]) -> list[str]:
@@ -98,7 +97,7 @@ def archive_names(source: Source, names: Sequence[str] | Mapping[str, Any]) -> l
 
 def _loose(source: Source, manifest: Path, downloads: Path, raw: Path) -> list[Path]:
     """Download the loose files of a record that fit."""
-    names = [name for name in read_manifest(manifest) if _may_be_stack(Path(name))]
+    names = list(read_manifest(manifest))
     wanted = [
         name
         for name in names
@@ -107,7 +106,7 @@ def _loose(source: Source, manifest: Path, downloads: Path, raw: Path) -> list[P
     if not wanted:
         raise TenetError(
             f"source {source.name}: expected loose files that fit '{source.files}', found "
-            f"{', '.join(names[:50]) or 'no loose stack'} in the record"
+            f"{', '.join(names[:50])} in the record"
         )
     return [_downloaded(name, manifest, downloads) for name in wanted]
 
@@ -128,21 +127,17 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
-def _stacks_below(folder: Path) -> list[Path]:
-    """List files that may be stacks, and OME-Zarr folders, at any depth."""
+def _files_below(folder: Path) -> list[Path]:
+    """List files and OME-Zarr folders, at any depth."""
     found: list[Path] = []
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
         if path.is_dir() and not is_zarr(path):
-            found += _stacks_below(path)
-        elif _may_be_stack(path):
+            found += _files_below(path)
+        else:
             found.append(path)
     return found
-
-
-def _may_be_stack(path: Path) -> bool:
-    return path.suffix.lower() == ".pt" or is_stack(path)
 
 
 # What is written ----------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from tenet.io.folders import stack_name
+from tenet.io.folders import is_stack, stack_name
 from tenet.types import Triple, VoxelSize
 
 
@@ -73,8 +73,13 @@ class Source:
 
 
 def fits(path: Path, pattern: str) -> bool:
-    """Whether a file's name fits a pattern; without a suffix, the name without its own."""
-    return fnmatch.fnmatchcase(path.name, pattern) or fnmatch.fnmatchcase(stack_name(path), pattern)
+    """Whether a file may be a stack whose name fits a pattern.
+
+    A pattern without a suffix is compared with the name without its own.
+    """
+    return (path.suffix.lower() == ".pt" or is_stack(path)) and any(
+        fnmatch.fnmatchcase(name, pattern) for name in (path.name, stack_name(path))
+    )
 
 
 def shared_name(path: Path, pattern: str) -> str:

@@ -1,6 +1,7 @@
 """Stacks in files of torch.save: read crop by crop, and never run."""
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,10 @@ def test_a_tensor_is_a_stack(shape: tuple[int, ...], dtype: torch.dtype, tmp_pat
     np.testing.assert_array_equal(crop, whole[1:3, 2:4])
 
 
+with warnings.catch_warnings(action="ignore"):  # PyTorch has them as a prototype
+    NESTED = torch.nested.nested_tensor([torch.zeros(3, 3), torch.zeros(2, 3)])
+
+
 class Evil:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.system, ("touch evil",)
@@ -41,6 +46,8 @@ class Evil:
         (torch.zeros(2, 3, 4, dtype=torch.bfloat16), "save them as float32"),
         (torch.zeros(2, 3, 4, dtype=torch.complex64), "not real numbers"),
         (torch.zeros(2, 3, 4).to_sparse(), "not one dense tensor|no plain tensor"),
+        (torch.zeros(2, 3, 4, dtype=torch.complex64).conj().imag, "cannot be read"),
+        (NESTED, "not one dense"),
         (Evil(), "never run"),
     ],
 )

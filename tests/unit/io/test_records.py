@@ -105,3 +105,6 @@ def test_a_table(tmp_path: Path) -> None:
         with pytest.raises(TenetError, match=reason) as error:
             read_table(path, ("note",), numbers=("roi", "z"))
         assert "\n" not in str(error.value)
+    path.write_text("roi\n3\n0.5\n")
+    with pytest.raises(TenetError, match=r"row 2 has '0.5' under roi, where a whole number must"):
+        read_table(path, whole=("roi",))

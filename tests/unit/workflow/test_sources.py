@@ -222,6 +222,41 @@ def test_what_is_not_there_is_told_with_what_is(place):
     assert "expected stacks that fit 'b*', found x.tif" in told
     told = refused(place, folder="other")
     assert "expected a stack in x.tif, found: " in told
+    serve(place, b_zip={"other/x.czi": b"x", "other/notes.txt": b"x"})
+    told = refused(place, folder="other", archives=("b*",))
+    assert "expected stacks that fit '*', found notes.txt, x.czi" in told
+
+
+def test_intensities_that_are_no_image_are_all_named(place):
+    image = bead_image(CENTRES[0])
+    serve(
+        place,
+        a_zip={
+            "stacks/0.tif": tiff(image),
+            "stacks/1.tif": tiff(np.where(image > 500, np.nan, image).astype(np.float32)),
+            "stacks/2.tif": tiff(np.full(SHAPE, 7, np.uint16)),
+        },
+    )
+    told = refused(place)
+    assert "expected an image in 1.tif, found: plane " in told
+    assert "holds NaN or infinite intensities" in told
+    assert "expected an image in 2.tif, found: all intensities are 7" in told
+    assert "(2); nothing is trained" in told
+    assert len(list(fetch(place, limit=1).iterdir())) == 1
+
+
+def test_what_planes_are_hides_no_other_error(place):
+    colours = tiff(np.zeros((*SHAPE, 3), np.uint8), photometric="rgb")
+    serve(place, a_zip={"stacks/0.tif": colours, "stacks/1.pt": b"x"})
+    told = refused(place, planes_are="T")
+    assert "expected a stack in 0.tif, found: this is a colour (RGB) image" in told
+    assert "expected a stack in 1.pt, found: this is no file of torch.save" in told
+
+
+def test_files_of_one_name_are_told_with_their_folders(place):
+    image = tiff(bead_image(CENTRES[0]))
+    serve(place, a_zip={f"stacks/{name}.tif": image for name in ("a/x", "b/a/x")})
+    assert "expected one stack a_x, found several: a/x.tif, b/a/x.tif" in refused(place)
 
 
 # Channels in files of their own -------------------------------------------------------------------
@@ -266,6 +301,8 @@ def test_pairs_that_are_wrong_are_all_named(place):
             "stacks/c_C2.tif": tiff(one[:20]),
             "stacks/d_C1.tif": tiff(one),
             "stacks/d_C2.tif": tiff(one),
+            "stacks/e_C1.tif": b"damaged",
+            "stacks/e_C2.tif": tiff(two),
         },
     )
     told = refused(place, **PAIRS)
@@ -273,7 +310,8 @@ def test_pairs_that_are_wrong_are_all_named(place):
     assert "expected a partner that fits '*C1' for b_C2.tif, found none" in told
     assert "expected c_C2.tif to be as large as c_C1.tif (24×48×48), found 20×48×48" in told
     assert "expected another channel in d_C2.tif, found the same as in d_C1.tif" in told
-    assert "(4); nothing is trained" in told
+    assert "expected a stack in e_C1.tif, found: this is not a TIFF file" in told
+    assert "(5); nothing is trained" in told
 
 
 # Beads where regions say --------------------------------------------------------------------------
@@ -319,6 +357,15 @@ def test_a_table_for_other_images_is_told(place):
     (place / "files/a.zip").unlink()
     serve(place, a_zip=empty)
     assert refused(place, rois=(str(place / "rois.csv"),)).count("expected a bead") == 4
+
+
+@pytest.mark.parametrize(("column", "value"), [("image", "0.5"), ("z", "1e300")])
+def test_a_table_of_no_whole_numbers_is_told(place, column, value):
+    row = {"roi": 0, "image": 0, "z": 12, "y": 20, "x": 20, "fold": 0} | {column: value}
+    (place / "rois.csv").write_text(",".join(row) + "\n" + ",".join(map(str, row.values())) + "\n")
+    serve(place, a_zip=beads())
+    told = refused(place, rois=(str(place / "rois.csv"),))
+    assert f"row 1 has '{float(value)}' under {column}, where a whole number must stand" in told
 
 
 def test_an_image_that_is_missing_or_too_short_is_told_with_its_regions(place):
