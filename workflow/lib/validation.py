@@ -3,7 +3,7 @@
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +96,9 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
         raise ValueError(
             "configuration: figures: supp_training shows the trainings behind others: add one"
         )
+    trained = [*config["pretrained"], *_published_models(experiments)]
     for model in config["published"]["weights"]:
-        where, (name, _, fold) = f"published: weights: {model}", model.partition("/")
-        check_known(name, experiments if fold else config["pretrained"], where)
+        check_known(model, trained, f"published: weights: {model}", "model")
     for name, spec in experiments.items():
         where = f"experiments: {name}"
         simulated = spec["source"] == "simulated"
@@ -146,6 +146,14 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
             raise ValueError(
                 f"configuration: {where}: rois is missing: the table of where the beads are"
             )
+
+
+def _published_models(experiments: Mapping[str, Any]) -> Iterator[str]:
+    """Name the fine-tuned models of the published method, of each experiment that has its own."""
+    for name, spec in experiments.items():
+        if "model" not in spec and "tenet_published" in spec.get("methods", ["tenet_published"]):
+            folds = spec["folds"]
+            yield from [f"{name}/all"] if folds == "all" else (f"{name}/fold{n}" for n in folds)
 
 
 def _check_extent(config: Mapping[str, Any]) -> None:

@@ -165,7 +165,15 @@ def test_weights_that_are_given_stand_in_for_a_training(paper):
         assert f"<results>/models/published/{path}/history.csv" not in trained
         assert f"<results>/models/{path}/history.csv" in trained
     assert "<results>/models/published/fig3_beads/fold1/history.csv" in trained
-    for name, words in {"scal10": "'scale10'", "fig3_bead/fold0": "'fig3_beads'"}.items():
+    for name, words in {
+        "scal10": "'scale10'",
+        "fig3_bead/fold0": "'fig3_beads/fold0'",
+        "fig3_beads/all": "'fig3_beads/fold",  # would be ignored, and every fold trained
+        "fig3_beads/fold10": "'fig3_beads/fold",
+        "fig4_neurons/fold0": "'fig4_neurons/all'",
+        "fig5_tumour/all": "unknown model",  # uses the model of the microglia
+        "supp_mrf/fold0": "unknown model",  # by TENET alone
+    }.items():
         wrong = {**paper.config["published"], "weights": {name: "a.pt"}}
         with pytest.raises(WorkflowError, match=f"published: weights: {name}.*{words}"):
             Catalogue.load({**paper.config, "published": wrong}, paper.root)
