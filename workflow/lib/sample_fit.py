@@ -18,8 +18,8 @@ from tenet.settings.schema import Experiment, parse_experiment
 from tenet.types import VoxelSize
 from workflow.lib.sample_table import PICKED, VOXEL_SIZE
 
-#: What a model's folder holds at least, and what fine-tuning needs besides.
-MODEL_FILES, ELASTIC = ("model.pt", "experiment.json"), "fisher.pt"
+#: What a model's folder holds at least.
+MODEL_FILES = ("model.pt", "experiment.json")
 
 
 def parts_of(row: Mapping[str, Any]) -> Parts:
@@ -94,13 +94,12 @@ def _voxel_size(row: Mapping[str, Any], stack: Stack) -> VoxelSize:
 
 
 def settings_of_model(row: Mapping[str, Any]) -> Experiment:
-    """Read the settings of the model that a row names, of which all is there that the row needs.
+    """Read the settings of the model that a row names.
 
     Raises
     ------
     ValueError
-        If it is no folder of a model, or lacks what fine-tuning needs. It begins with the table's
-        line.
+        If it is no folder of a model. It begins with the table's line.
     """
     folder = Path(row["model"])
     where = f"{row['where']}: model: {folder}"
@@ -117,14 +116,6 @@ def settings_of_model(row: Mapping[str, Any]) -> Experiment:
         )
     path = folder / "experiment.json"
     try:
-        experiment = parse_experiment(read_json_object(path), where=str(path))
+        return parse_experiment(read_json_object(path), where=str(path))
     except TenetError as error:
         raise ValueError(f"{row['where']}: model: {error}") from None
-    loop = experiment.train_loop
-    elastic = loop.ewc and loop.ewc_weight > 0
-    if row.get("train") != "none" and elastic and not (folder / ELASTIC).is_file():
-        raise ValueError(
-            f"{where} has no {ELASTIC}, which fine-tuning needs and a pre-training writes: name a "
-            "pre-trained model, or give train none to use this one as it is"
-        )
-    return experiment

@@ -185,7 +185,6 @@ def test_what_fine_tuning_changes_is_said_by_the_row(write, stack):
     ("change", "said"),
     [
         (lambda f: (f / "model.pt").unlink(), "is not a model: it has no model.pt; give"),
-        (lambda f: (f / "fisher.pt").unlink(), "has no fisher.pt, which fine-tuning needs"),
         (lambda f: (f / "experiment.json").write_text("{"), "model: .*experiment.json"),
         (lambda f: (f / "experiment.json").write_text('{"a": 1}'), "model: .*experiment.json"),
     ],
@@ -203,6 +202,16 @@ def test_weights_without_a_folder_are_told_what_makes_one(write, stack, model):
     catalogue = write(row("a", stack("a.tif"), VOXEL, model=model / "model.pt"))
     with pytest.raises(WorkflowError, match=r"line 2 \(a\): model: .*tenet import-weights"):
         samples.fitted(catalogue, "a")
+
+
+def test_a_model_without_fisher_information_is_fine_tuned(write, stack, model):
+    """Such as one of `tenet import-weights`: the information is found on the phantoms."""
+    (model / "fisher.pt").unlink()
+    catalogue = write(row("a", stack("a.tif"), VOXEL, model=model))
+    samples.check_asked(catalogue, ["results/demo/enhanced/a.ome.tif"])
+    assert models.starting_point(catalogue, "samples/a") == [
+        *(f"{model}/{file}" for file in ("model.pt", "experiment.json"))
+    ]
 
 
 def test_a_model_for_other_voxels_is_refused(write, stack, model):
