@@ -52,7 +52,7 @@ def regular_file(path: Path, *, most_bytes: int | None = None) -> int:
         raise TenetError(f"{path}: this is a device or a pipe, not a file; copy it to a file")
     if most_bytes is not None and found.st_size > most_bytes:
         raise TenetError(
-            f"{path}: the file has {found.st_size / 2**20:.0f} MiB, and such a file has at most "
+            f"{path}: the file has {found.st_size / 2**20:.6g} MiB, and such a file has at most "
             f"{most_bytes / 2**20:g} MiB; check the path"
         )
     return found.st_size

@@ -108,3 +108,10 @@ def test_a_table(tmp_path: Path) -> None:
     path.write_text("roi\n3\n0.5\n")
     with pytest.raises(TenetError, match=r"row 2 has '0.5' under roi, where a whole number must"):
         read_table(path, whole=("roi",))
+
+
+def test_a_file_a_little_too_large(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b" " * 5 * 2**16)
+    with pytest.raises(TenetError, match=r"has 0\.3125 MiB, and .* at most 0\.25 MiB; check"):
+        read_json_object(path, most_bytes=2**18)
