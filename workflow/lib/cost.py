@@ -221,6 +221,10 @@ def _acquisitions(catalogue: Catalogue, _rates: Rates, wildcards: Wildcards) -> 
     return Cost(disk_bytes=sizes.bytes_of_acquisitions(catalogue, wildcards["experiment"]))
 
 
+def _registered(catalogue: Catalogue, _rates: Rates, wildcards: Wildcards) -> Cost:
+    return Cost(disk_bytes=sizes.bytes_of_registered(catalogue, wildcards["experiment"]))
+
+
 def _source(catalogue: Catalogue, _rates: Rates, wildcards: Wildcards) -> Cost:
     """The download, and the stacks that are taken out of it."""
     return Cost(disk_bytes=2 * sizes.bytes_of_source(catalogue, wildcards["source"]))
@@ -237,7 +241,7 @@ _RULES: Mapping[str, Callable[[Catalogue, Rates, Wildcards], Cost]] = {
     "rltv_tune": _rltv_tune,
     "phantoms": _phantoms,
     "simulate": _acquisitions,
-    "register": _acquisitions,
+    "register": _registered,
     "source": _source,
 }
 

@@ -22,8 +22,9 @@ PROBABILITY_BYTES = {
     "none": 0.06,
 }
 INTENSITY_BYTES = {"segmentation": 0.59, "beads": 1.2, "profiles": 0.7, "cells": 0.52, "none": 0.52}
-#: Bytes of a voxel of a raw or simulated stack, and of a compressed phantom (shape and brightness).
-RAW_BYTES, PHANTOM_BYTES = 2, 0.1
+#: Bytes of a voxel of a raw or simulated stack, of a registered one, and of a compressed phantom
+#: (shape and brightness).
+RAW_BYTES, REGISTERED_BYTES, PHANTOM_BYTES = 2, 4, 0.1
 #: Bytes of a weight, and copies of the weights beside a pre-trained model: optimiser and Fisher
 #: information with the weights that it belongs to.
 WEIGHT_BYTES, BESIDE_PRETRAINED = 4, 4
@@ -144,8 +145,13 @@ def bytes_of_predictions(
 
 
 def bytes_of_acquisitions(catalogue: Catalogue, experiment: str) -> float:
-    """Bytes of the stacks that are simulated, or registered, for an experiment."""
+    """Bytes of the stacks that are simulated for an experiment."""
     return stacks_of(catalogue, experiment).voxels * RAW_BYTES
+
+
+def bytes_of_registered(catalogue: Catalogue, experiment: str) -> float:
+    """Bytes of the stacks that are registered for an experiment."""
+    return stacks_of(catalogue, experiment).voxels * REGISTERED_BYTES
 
 
 def bytes_of_phantoms(catalogue: Catalogue, name: str) -> float:
