@@ -21,6 +21,7 @@ from tenet.model.store import (
     MODEL,
     OPTIMISER,
     digest,
+    has_file,
     is_trained,
     load_beside,
     load_model,
@@ -88,9 +89,12 @@ def train_alignment(
         model, _ = load_model(folder, device=device)
         model.half_precision = half_precision
         return model
-    # What fine-tuning goes on from, and the encoder's own history.
-    beside = {name: load_beside(pretrained, name) for name in (OPTIMISER, FISHER)}
-    regular_file(pretrained / HISTORY)
+    # What fine-tuning goes on from, and the encoder's own history; imported weights have neither.
+    there = [name for name in (OPTIMISER, FISHER) if has_file(pretrained, name)]
+    beside = {name: load_beside(pretrained, name) for name in there}
+    has_history = has_file(pretrained, HISTORY)
+    if has_history:
+        regular_file(pretrained / HISTORY)
     torch.manual_seed(int(generator_for(seed, 4).integers(2**31)))
     model.aligner = alignment_network(model.params, experiment.align_params).to(device)
     model.half_precision = half_precision
@@ -105,7 +109,8 @@ def train_alignment(
         identity=identity,
     )
     train(task, plan)
-    copy_file(pretrained / HISTORY, folder / HISTORY)
+    if has_history:
+        copy_file(pretrained / HISTORY, folder / HISTORY)
     own = read_experiment(pretrained)
     own = own.model_copy(
         update={

@@ -13,6 +13,7 @@ import torch
 from tenet.data.phantoms.store import open_phantoms
 from tenet.io.open import open_stack
 from tenet.io.writing import write_ome_tiff
+from tenet.learn.align import train_alignment
 from tenet.learn.finetune import finetune
 from tenet.learn.images import RawData
 from tenet.model.store import FISHER, OPTIMISER, load_model
@@ -273,3 +274,23 @@ def test_an_imported_model_is_fine_tuned(
     held = [key for key in terms if re.search("ewc|elastic", key)]
     assert bool(held) == with_phantoms
     assert all(float(terms[key]) > 0 for key in held if key.startswith("training"))
+
+
+def test_an_imported_model_learns_to_align_planes(
+    imported: Path, phantom_folder: Path, tmp_path: Path
+) -> None:
+    """As a pre-trained one, with what there is of its files."""
+    crop = {"cropsize": [24, 16, 16], "I": 1, "mask": False}
+    settings = {
+        "align_params": {"loss_mode": "pixelwise"},
+        "pretrain_dataset": crop | {"low": 0, "high": 1},
+        "pretrain_val_dataset": crop | {"low": 1, "high": 2},
+        "pretrain_loop": {"n_epochs": 1},
+    }
+    experiment = load_experiment(imported / "experiment.json", settings=settings)
+    out = tmp_path / "aligned"
+    train_alignment(experiment, imported, phantom_folder, out, device=torch.device("cpu"))
+    before, after = (load_model(folder)[0] for folder in (imported, out))
+    assert torch.equal(after.encoder.stem.weight, before.encoder.stem.weight)
+    assert after.aligner is not None
+    assert not (out / FISHER).exists()
