@@ -270,7 +270,7 @@ def _raw(value: float, offset: float) -> float:
 
 def _histogram(stack: Stack) -> tuple[Histogram, float]:
     """Return the histogram and the highest intensity of a stack; see `intensity_range`."""
-    exact = stack.dtype.kind in "bui" and stack.dtype.itemsize <= 2
+    exact = stack.dtype.kind in "bui" and stack.dtype.itemsize <= 2 and stack.step == 1
     counts = np.zeros(2**16, dtype=np.int64)
     zero = 2**15 if stack.dtype.kind == "i" else 0
     samples: list[npt.NDArray[np.float32]] = []

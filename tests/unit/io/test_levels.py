@@ -3,8 +3,10 @@ import pytest
 import tifffile
 
 from tenet.errors import TenetError
+from tenet.io.intensities import intensity_range
 from tenet.io.levels import LevelsWriter, write_levels
 from tenet.io.open import open_stack
+from tenet.io.writing import write_ome_tiff
 
 VOXEL = (0.33, 0.31, 0.31)
 LEVELS = {255: "uint8", 1023: "uint16", 65535: "uint16"}
@@ -100,3 +102,10 @@ def test_planes_that_are_not_compressed_can_be_mapped(tmp_path, scores) -> None:
         assert file.series[0].dataoffset is not None
     one, other = (open_stack(tmp_path / f"{name}.ome.tif").read() for name in (True, False))
     np.testing.assert_array_equal(one, other)
+
+
+def test_the_intensity_range_is_that_of_the_values_and_not_of_the_levels(tmp_path, scores) -> None:
+    write_levels(tmp_path / "a.ome.tif", scores, VOXEL, "intensity", 65535)
+    write_ome_tiff(tmp_path / "b.ome.tif", scores, VOXEL, ["intensity"])
+    levels, floats = (intensity_range(open_stack(tmp_path / f"{n}.ome.tif")) for n in "ab")
+    assert (levels.low, levels.high) == pytest.approx((floats.low, floats.high), abs=1 / 65535)
