@@ -161,7 +161,7 @@ def _write(entry: Entry, folder: Path) -> None:
     """Write a stack as OME-TIFF, in the file's own type where float32 holds all its values."""
     stack = entry.stack
     voxels = stack.read()
-    if np.can_cast(stack.dtype, np.float32):
+    if stack.step == 1 and np.can_cast(stack.dtype, np.float32):
         voxels = voxels.astype(stack.dtype, copy=False)
     write_ome_tiff(folder / f"{entry.name}.ome.tif", voxels, entry.voxel_size_um)
 

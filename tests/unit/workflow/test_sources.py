@@ -13,6 +13,7 @@ import torch
 from scipy import ndimage
 
 from tenet.errors import TenetError
+from tenet.io.levels import write_levels
 from tenet.io.open import open_stack
 from workflow.lib.source_files import archive_names, fetch_source
 from workflow.lib.sources import Source, fits, shared_name
@@ -135,6 +136,14 @@ def test_stacks_become_ome_tiffs_with_the_right_voxels(place, capfd):
     told = capfd.readouterr().err
     assert "source s: 3 of 3 stacks used" in told
     assert "a.tif: is a; 24×48×48 uint16, 0.5 × 0.2 × 0.2 µm" in told
+
+
+def test_stacks_in_levels_keep_their_values(place):
+    values = np.random.default_rng(0).random(SHAPE, np.float32)
+    write_levels(place / "a.ome.tif", values, UM, "intensity", 1023)
+    serve(place, a_zip={"stacks/a.ome.tif": (place / "a.ome.tif").read_bytes()})
+    written = open_stack(fetch(place) / "a.ome.tif").read()
+    assert np.abs(written - values).max() < 1e-3
 
 
 def test_a_voxel_size_that_differs_is_mentioned_and_one_that_is_missing_is_asked_for(place, capfd):
