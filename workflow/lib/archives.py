@@ -8,7 +8,7 @@ import tarfile
 import unicodedata
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -198,7 +198,7 @@ def contents(archive: Path) -> Iterator[Contents]:
     if file is None:
         yield Contents(archive, [])
         return
-    with file:
+    with closing(file):
         if isinstance(file, zipfile.ZipFile):
             yield Contents(archive, _checked(archive, _in_zip(archive, file)))
         elif isinstance(file, tarfile.TarFile):

@@ -3,8 +3,6 @@
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import py7zr
 from py7zr.exceptions import PasswordRequired
@@ -32,17 +30,6 @@ class SevenZip:
             self.encrypted = self._file.needs_password()
         except PasswordRequired:  # even the names are encrypted
             self.encrypted = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file."""

@@ -4,7 +4,6 @@ A source becomes a folder of OME-TIFFs of one channel, in Z, Y, X, with the righ
 by image number or by what its channels share. No later step needs to know how the record is made.
 """
 
-import csv
 import fcntl
 import fnmatch
 import shutil
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tenet.errors import TenetError
-from tenet.io.atomic import replacing
+from tenet.io.atomic import replacing, save_table
 from tenet.io.ome_zarr import is_zarr
 from tenet.io.writing import write_ome_tiff
 from workflow.lib.archives import ARCHIVES, fitting, folders_of, take_archives, take_folder
@@ -58,7 +57,7 @@ def fetch_source(source: Source, manifest: Path, downloads: Path, out: Path, lis
         for entry in found.used:
             _write(entry, complete)
         shutil.rmtree(raw, ignore_errors=True)
-    _write_listing(found, listing)
+    save_table(listing, [entry.row() for entry in found.entries])
 
 
 def _from_archives(source: Source, manifest: Path, downloads: Path, raw: Path) -> list[Path]:
@@ -164,14 +163,6 @@ def _write(entry: Entry, folder: Path) -> None:
     if stack.step == 1 and np.can_cast(stack.dtype, np.float32):
         voxels = voxels.astype(stack.dtype, copy=False)
     write_ome_tiff(folder / f"{entry.name}.ome.tif", voxels, entry.voxel_size_um)
-
-
-def _write_listing(found: Survey, path: Path) -> None:
-    rows = [entry.row() for entry in found.entries]
-    with replacing(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
 
 
 def _differences(source: Source, found: Survey) -> str:

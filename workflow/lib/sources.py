@@ -39,7 +39,7 @@ class Source:
     least_zyx : tuple of int
         Planes, rows and columns of a crop: smaller stacks are left out.
     expected_um : dict of str to tuple of float
-        Voxel size that each experiment is trained for.
+        Voxel sizes that experiments are trained for, each with one that is.
     rois : tuple of str
         Tables of regions around beads.
     """

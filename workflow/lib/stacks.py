@@ -67,12 +67,14 @@ def source_specification(catalogue: Catalogue, source: str) -> str:
     ]
     least = [max(sizes) for sizes in zip(*crops, strict=True)] or [1, 1, 1]
     least[0] = spec.pop("least_planes", least[0])
+    # One experiment a voxel size: others with the same make no other stacks, and run nothing again.
+    first = {tuple(e.params.coarse_voxel_size_um): name for name, e in reversed(needs.items())}
     return json.dumps(
         spec
         | {
             "name": source,
             "least_zyx": least,
-            "expected_um": {n: list(e.params.coarse_voxel_size_um) for n, e in needs.items()},
+            "expected_um": {name: size_um for size_um, name in reversed(first.items())},
             "rois": source_rois(catalogue, source),
         }
     )

@@ -15,6 +15,7 @@ from scipy import ndimage
 from tenet.errors import TenetError
 from tenet.io.levels import write_levels
 from tenet.io.open import open_stack
+from workflow.lib.catalogue import Catalogue
 from workflow.lib.source_files import archive_names, fetch_source
 from workflow.lib.sources import Source, fits, shared_name
 from workflow.lib.stacks import source_specification
@@ -413,3 +414,9 @@ def test_a_source_knows_what_its_experiments_need(paper):
     assert (tumour.files, tumour.partner, tumour.rois) == ("*C2", "*C1", ())
     assert list(tumour.expected_um) == ["fig5_tumour"]
     assert json.loads(source_specification(paper, "neurons"))["planes_are"] == "T"
+
+
+def test_an_experiment_with_the_needs_of_another_is_no_reason_to_run_again(paper):
+    """What a rule's `params` say is what runs it again, and with it every training."""
+    fewer = Catalogue({**paper.config, "ablations": ["supp_mrf"]}, {}, paper.root)
+    assert source_specification(fewer, "beads") == source_specification(paper, "beads")
