@@ -314,7 +314,8 @@ def finetune_task(
     else:
         raise TenetError("fine-tuning on simulation needs phantoms: give their folder")
     elastic = None
-    if experiment.train_loop.ewc and experiment.train_loop.ewc_weight > 0:
+    held = experiment.train_loop.ewc and experiment.train_loop.ewc_weight > 0
+    if held and mode != "decoder":
         elastic = _elastic(pretrained, model, experiment, volumes, seed)
         elastic = elastic and elastic.to(device)
     rehearsal = None

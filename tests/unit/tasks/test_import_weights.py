@@ -266,6 +266,8 @@ def test_an_imported_model_is_fine_tuned(
     assert f"{imported} has no {FISHER}" in said
     assert ("found on phantoms" in said) == with_phantoms
     assert ("no EWC" in said) != with_phantoms
+    finetune(experiment, imported, tmp_path / "decoder", mode="decoder", **common)
+    assert FISHER not in capsys.readouterr().err  # nothing moves that would have to be held
     before, _ = load_model(imported)
     assert not torch.equal(tuned.encoder.stem.weight, before.encoder.stem.weight)
     assert not (imported / OPTIMISER).exists()
