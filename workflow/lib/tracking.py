@@ -15,7 +15,7 @@ from workflow.lib.samples import experiment_name, sample_of
 #: top of its file is followed, and what that imports.
 CODE = {
     "phantoms": ["tenet.tasks.phantoms", "tenet.paper.tasks.tissue"],
-    "source": ["workflow.lib.record_check", "tenet.io.open", "tenet.io.writing"],
+    "source": ["workflow.lib.source_files", "tenet.io.open", "tenet.io.writing"],
     "simulate": ["tenet.tasks.simulate"],
     "register": ["tenet.paper.tasks.register"],
     "pretrain": ["tenet.tasks.pretrain"],
@@ -67,6 +67,8 @@ NUMBERS = ("pretrain", "align", "finetune", "rltv", "care", "neuroclear", "predi
 #: Further modules that a step leaves out.
 WITHOUT = {
     **dict.fromkeys(NUMBERS, PICTURES),
+    # How files come is not what is in them.
+    "source": ("workflow.lib.archives", "workflow.lib.zenodo"),
     # Phantoms take the grid from an experiment, not its optics or how it is trained.
     "phantoms": ("tenet.physics.optics", "tenet.settings.schema.training"),
     # One task trains both; a change of the one leaves the other as it is.

@@ -42,6 +42,9 @@ def steps_of(followed, module):
             {"finetune", "predict", "rltv"} | BASELINES,
             {"pretrain", "align", "phantoms", "simulate", "evaluate"},
         ),
+        # What is written of a record, and not how its files came.
+        ("workflow.lib.source_files", {"source"}, TRAININGS),
+        ("workflow.lib.zenodo", set(), {"source"}),
         ("tenet.tasks.raw_stacks", {"finetune"} | BASELINES, {"pretrain", "align", "simulate"}),
         ("tenet.tasks.finetune", {"finetune"}, {"pretrain", "phantoms", "simulate"} | BASELINES),
         ("tenet.tasks.pretrain", {"pretrain"}, {"finetune", "align", "phantoms", "simulate"}),
