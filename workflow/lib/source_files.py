@@ -65,14 +65,15 @@ def _from_archives(source: Source, manifest: Path, downloads: Path, raw: Path) -
     tried: list[Path] = []
     for name in archive_names(source, read_manifest(manifest)):
         archive = _downloaded(name, manifest, downloads)
-        inner = raw / "inner"
-        candidates = [archive]
-        if not fitting(source.folder, folders_of([archive])):
-            candidates += take_archives(archive, inner / str(len(tried)))
-        tried += candidates
-        if any(fitting(source.folder, folders_of([one])) for one in candidates):
-            tried = candidates
+        holding = [archive]
+        found = fitting(source.folder, folders_of(holding))
+        if not found:
+            holding = take_archives(archive, raw / "inner" / str(len(tried)))
+            found = fitting(source.folder, folders_of(holding))
+        if found:
+            tried = holding
             break
+        tried += [archive, *holding]
     if not tried:
         held = ", ".join(sorted(read_manifest(manifest))[:50])
         raise TenetError(
@@ -86,12 +87,18 @@ def _from_archives(source: Source, manifest: Path, downloads: Path, raw: Path) -
 
 
 def archive_names(source: Source, names: Sequence[str] | Mapping[str, Any]) -> list[str]:
-    """List the archives of a record that a source may be in, in the order of its patterns."""
+    """List the archives of a record that a source may be in, in the order of its patterns.
+
+    Whether letters are capitals makes no difference.
+    """
     archives = sorted(name for name in names if name.lower().endswith(ARCHIVES))
-    ordered: dict[str, None] = {}
-    for pattern in source.archives:
-        ordered.update(dict.fromkeys(fnmatch.filter(archives, pattern)))
-    return list(ordered)
+    fit = [
+        name
+        for pattern in source.archives
+        for name in archives
+        if fnmatch.fnmatchcase(name.lower(), pattern.lower())
+    ]
+    return list(dict.fromkeys(fit))
 
 
 def _loose(source: Source, manifest: Path, downloads: Path, raw: Path) -> list[Path]:
