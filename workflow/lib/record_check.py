@@ -298,6 +298,8 @@ def _number(found: Survey) -> None:
         number = place if source.numbering == "order" or digits is None else digits
         entry.image = number + source.first_image
         entry.name = f"{entry.image:02}"
+        if entry.image < 0:
+            entry.left_out = entry.left_out or "before image 0"
     numbers = [entry.image for entry in found.entries if entry.image is not None]
     for number in sorted({n for n in numbers if numbers.count(n) > 1}):
         same = _listed([entry for entry in found.entries if entry.image == number])

@@ -93,6 +93,6 @@ def shared_name(path: Path, pattern: str) -> str:
 
 
 def natural(path: Path) -> list[tuple[int, int, str]]:
-    """Key that sorts image2 before image10."""
+    """Key that sorts image2 before image10, and numbers before letters."""
     parts = re.split(r"(\d+)", path.name)
-    return [(int(p), 0, "") if p.isdecimal() else (-1, 0, p) for p in parts if p]
+    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts if p]

@@ -17,7 +17,7 @@ from tenet.io.levels import write_levels
 from tenet.io.open import open_stack
 from workflow.lib.catalogue import Catalogue
 from workflow.lib.source_files import archive_names, fetch_source
-from workflow.lib.sources import Source, fits, shared_name
+from workflow.lib.sources import Source, fits, natural, shared_name
 from workflow.lib.stacks import source_specification
 from workflow.lib.zenodo import write_manifest
 
@@ -274,6 +274,12 @@ def test_files_of_one_name_are_told_with_their_folders(place):
 PAIRS = {"files": "*C1", "partner": "*C2"}
 
 
+def test_natural_order():
+    names = ["a", "image10", "2b", "image2", "image", "10b"]
+    ordered = ["2b", "10b", "a", "image", "image2", "image10"]
+    assert sorted(map(Path, names), key=natural) == list(map(Path, ordered))
+
+
 def test_files_of_an_image_share_their_name():
     assert shared_name(Path("mouse 1_C1.tif"), "*C1") == "mouse 1"
     assert shared_name(Path("mouse 1_C1.tif"), "*C1.tif") == "mouse 1"
@@ -352,6 +358,15 @@ def test_the_numbering_that_fits_is_named(place, names, right):
     assert f"with {words}, every region has its bead" in told
     out = fetch(place, rois=rois, **right)
     assert sorted(p.name for p in out.iterdir()) == [f"{i:02}.ome.tif" for i in range(4)]
+
+
+def test_an_image_below_the_first_is_left_out(place, capfd):
+    """As -1 its name would end with the number of another image."""
+    images = beads(name="stacks/{:02}.tif", places=[CENTRES[1], *CENTRES])
+    serve(place, a_zip=images)
+    out = fetch(place, rois=(str(place / "rois.csv"),), first_image=-1)
+    assert sorted(p.name for p in out.iterdir()) == [f"{i:02}.ome.tif" for i in range(4)]
+    assert "00.tif: left out: before image 0" in capfd.readouterr().err
 
 
 def test_a_table_for_other_images_is_told(place):
