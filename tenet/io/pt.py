@@ -40,6 +40,19 @@ class _TensorReader:
         return replace(self, layout=self.layout.at(channel, time))
 
 
+def check_promise(path: Path) -> None:
+    """Refuse a file that unpacks to more than it holds, because torch.save compresses nothing.
+
+    Raises
+    ------
+    ValueError, zipfile.BadZipFile
+        If it does, or is no file of torch.save.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+            raise ValueError("it promises more than it holds")
+
+
 def _array(path: Path) -> npt.NDArray[Any]:
     """Map the tensor of a file into memory; no code in the file is run."""
     import torch  # takes seconds to import, and most stacks do without
@@ -50,6 +63,7 @@ def _array(path: Path) -> npt.NDArray[Any]:
             "again"
         )
     try:
+        check_promise(path)
         with warnings.catch_warnings(action="ignore"):  # their cause is refused below
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception:  # PyTorch fails in many ways at a file of a stranger, and advises to run it

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,20 @@ def test_what_is_no_stack_is_told_in_one_line(
         open_stack("x.pt")
     assert "\n" not in str(error.value)
     assert not Path("evil").exists()
+
+
+def test_a_file_that_would_unpack_to_more_is_not_unpacked(tmp_path: Path) -> None:
+    """What torch.save writes is not compressed; a bomb would take all memory."""
+    torch.save(torch.zeros(4, 8, 8), tmp_path / "small.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "small.pt") as small,
+        zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for entry in small.infolist():
+            bomb.writestr(entry.filename, small.read(entry))
+        bomb.writestr("small/data/1", bytes(10**6))
+    with pytest.raises(TenetError, match="no plain tensor, or is damaged"):
+        open_stack(tmp_path / "bomb.pt")
 
 
 def test_damaged_and_old_files_are_told(tmp_path: Path) -> None:
