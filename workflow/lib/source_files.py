@@ -176,6 +176,6 @@ def _differences(source: Source, found: Survey) -> str:
     listed = "\n".join(f"  {problem}" for problem in found.problems)
     return (
         f"source {source.name}: what was found differs from what was expected "
-        f"({len(found.problems)}); nothing is trained:\n{listed}\n"
+        f"({len(found.problems)}); nothing is trained on it:\n{listed}\n"
         f"mend sources: {source.name} in the configuration (docs/pipeline.md), or the record"
     )

@@ -24,8 +24,8 @@ rule zenodo_manifest:
 
 
 # What the experiments of a source need is downloaded, listed, checked and written as stacks, before
-# anything is trained. Archives stay, so that a slip costs no second download; what has arrived of
-# one that was cut off stays too. The list of what was found is shown as well as logged.
+# anything is trained on it. Archives stay, so that a slip costs no second download; what has
+# arrived of one that was cut off stays too. The list of what was found is shown as well as logged.
 rule source:
     input:
         manifest=ancient("<zenodo>/manifest.csv"),

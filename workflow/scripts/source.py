@@ -1,4 +1,4 @@
-"""Take the stacks of a source out of the record, and check them before anything is trained.
+"""Take the stacks of a source out of the record, and check them before anything is trained on them.
 
 source.py --specification JSON --manifest CSV --downloads DIR --out DIR --listing CSV
 """

@@ -251,7 +251,7 @@ def test_intensities_that_are_no_image_are_all_named(place):
     assert "expected an image in 1.tif, found: plane " in told
     assert "holds NaN or infinite intensities" in told
     assert "expected an image in 2.tif, found: all intensities are 7" in told
-    assert "(2); nothing is trained" in told
+    assert "(2); nothing is trained on it" in told
     assert len(list(fetch(place, limit=1).iterdir())) == 1
 
 
@@ -327,7 +327,7 @@ def test_pairs_that_are_wrong_are_all_named(place):
     assert "expected c_C2.tif to be as large as c_C1.tif (24×48×48), found 20×48×48" in told
     assert "expected another channel in d_C2.tif, found the same as in d_C1.tif" in told
     assert "expected a stack in e_C1.tif, found: this is not a TIFF file" in told
-    assert "(5); nothing is trained" in told
+    assert "(5); nothing is trained on it" in told
 
 
 # Beads where regions say --------------------------------------------------------------------------
