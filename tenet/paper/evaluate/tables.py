@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import pandas as pd
 from pydantic import Field
 
 from tenet.errors import TenetError
@@ -13,6 +12,9 @@ from tenet.io.open import open_stack
 from tenet.io.records import read_table
 from tenet.io.stack import Stack
 from tenet.settings.sections import Section, read_record
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PREDICTION, SETTINGS = ".ome.tif", "settings.json"
 #: Thresholds of the bead sweep, as shares of a method's range of scores.
@@ -43,7 +45,7 @@ class PredictionSettings(Section):
     threshold: float
 
 
-def read_metrics(path: Path) -> pd.DataFrame:
+def read_metrics(path: Path) -> "pd.DataFrame":
     """Read a table of metrics or of sweeps, by `evaluate`; values may be missing.
 
     Raises
@@ -69,7 +71,7 @@ def read_acquisition(path: Path) -> dict[str, Any]:
         raise TenetError(f"{error}; simulate again") from None
 
 
-def read_psf_widths(path: Path) -> pd.DataFrame:
+def read_psf_widths(path: Path) -> "pd.DataFrame":
     """Read a ``psf.csv``: which (initial, learned, true), axis (axial, lateral), fwhm_um."""
     return read_table(path, ("which", "axis"), gaps=("fwhm_um",))[["which", "axis", "fwhm_um"]]
 
@@ -135,6 +137,8 @@ def columns_of(
     return {"experiment": experiment, "part": part, "method": method, "image": image, "roi": roi}
 
 
-def frame_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def frame_of(rows: Sequence[dict[str, Any]]) -> "pd.DataFrame":
     """A table with the columns of all tables of metrics."""
+    import pandas as pd  # planning reads the names above, and does without
+
     return pd.DataFrame(rows, columns=list(COLUMNS))
