@@ -60,7 +60,7 @@ def figure4(
     rows = [m for m in (RAW, TRUTH) if (values["method"] == m).any()] + methods
     tall = STRIP * len(rows)
     simulation = simulation_note(results, EXPERIMENT) if simulated else []
-    note = wrapped([*_best(table), *budget_note(results, EXPERIMENT), *simulation])
+    note = wrapped([*_best(table), *budget_note(results, EXPERIMENT, table), *simulation])
     page = Page(c + tall + 0.55, note)
 
     page.heading("a", 0.08, "Neurons: yz projection of a slab (z downwards), two zooms below")

@@ -71,7 +71,7 @@ def figure5(
     a = 0.5
     b = a + side + below + 0.55
     simulation = simulation_note(results, CELLS) if simulated else []
-    note = wrapped([*_counts(table), *budget_note(results, CELLS), *simulation])
+    note = wrapped([*_counts(table), *budget_note(results, CELLS, table), *simulation])
     page = Page(b + 2 * 1.65 + 0.5, note)
 
     words = (

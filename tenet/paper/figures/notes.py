@@ -28,7 +28,8 @@ def notes(
 ) -> list[str]:
     """Words on the best methods, and on the origin of the images."""
     simulation = simulation_note(results, experiment) if simulated is not False else []
-    return wrapped([*winners(table, quantity), *budget_note(results, experiment), *simulation])
+    budgets = budget_note(results, experiment, table)
+    return wrapped([*winners(table, quantity), *budgets, *simulation])
 
 
 class _Training(Section):
@@ -53,8 +54,8 @@ class _Budget(Section):
     trainings: PositiveInt = 1
 
 
-def budget_note(results: Path, experiment: str) -> list[str]:
-    """Words on the training of the learned baselines, and on results that are not registered."""
+def budget_note(results: Path, experiment: str, table: pd.DataFrame) -> list[str]:
+    """Words on the training of the learned methods, and on results that are not registered."""
     words, elsewhere = [], []
     for method in ("care", "neuroclear"):
         folds = sorted((results / f"baselines/{method}/{experiment}").glob("*/settings.json"))
@@ -71,9 +72,16 @@ def budget_note(results: Path, experiment: str) -> list[str]:
         if not all(record.registered for record in records):
             elsewhere.append(label)
     lines = [f"Trained: {', '.join(words)}."] if words else []
+    lines += published_note(table)
     if elsewhere:
         lines.append(f"{' and '.join(elsewhere)} could not be registered: more training is needed.")
     return lines
+
+
+def published_note(table: pd.DataFrame) -> list[str]:
+    """Words on the training of the published method, from the table of a figure."""
+    said = table.loc[table["method"] == "tenet_published", "budget"].replace("", np.nan).dropna()
+    return [f"{METHODS['tenet_published'].label}: {words}." for words in said.head(1)]
 
 
 def wrapped(lines: Sequence[str]) -> list[str]:

@@ -71,7 +71,7 @@ def quality_figure(results: Path) -> Figure:
     note = wrapped(
         [
             *_notes(table, labels),
-            *budget_note(results, f"quality_{next(iter(labels))}"),
+            *budget_note(results, f"quality_{next(iter(labels))}", table),
             "All stacks are simulated: lines, rods and beads of 2 µm, taken by the nominal "
             "microscope of the models, or by another microscope.",
         ]

@@ -14,7 +14,7 @@ from tenet.metrics.shapes import BEAD_VOLUME_UM3
 from tenet.paper.evaluate.definitions import PUBLISHED_DEFINITION
 from tenet.paper.evaluate.summary import DIFFERENCE, FEWEST_IMAGES, sweep_intervals
 from tenet.paper.evaluate.tables import REFERENCE, REFERENCE_EXPERIMENT
-from tenet.paper.figures.notes import simulation_note, wrapped
+from tenet.paper.figures.notes import published_note, simulation_note, wrapped
 from tenet.paper.figures.page import Page, in_style
 from tenet.paper.figures.strips import Row, diamond, draw_rows, mean_bar, name_rows, table_row
 from tenet.paper.figures.style import METHODS, SMALL, STRIP, THEORY
@@ -98,7 +98,7 @@ def supplement(
     c = b + STRIP * len(changed) + 0.8
     d = c + 1.2 + 0.75
     simulation = simulation_note(results, REFERENCE_EXPERIMENT) if simulated is not False else []
-    note = wrapped([*_notes(results, table, changed), *simulation])
+    note = wrapped([*_notes(results, table, changed), *published_note(table), *simulation])
     page = Page(d + 1.3 + 0.5, note)
 
     page.heading("a", 0.1, "2 µm beads: points beads, bars mean and 95 % interval over images")

@@ -279,7 +279,12 @@ def test_figure_3_compares_shape_with_theory_and_the_true_psf(results: Path) -> 
 
 
 def test_budgets_of_baselines_are_told(tmp_path: Path) -> None:
-    assert budget_note(tmp_path, "fig3_beads") == []
+    words = "pre-trained on up to 100 crops of phantoms"
+    methods = {"method": ["tenet", "tenet_published", "care"], "budget": ["pre-trained", words, ""]}
+    table = pd.DataFrame(methods)
+    published = [f"TENET (published): {words}."]
+    assert budget_note(tmp_path, "fig3_beads", table[::2]) == []
+    assert budget_note(tmp_path, "fig3_beads", table) == published
     for method, registered in (("care", True), ("neuroclear", False)):
         folder = tmp_path / f"baselines/{method}/fig3_beads/fold0"
         folder.mkdir(parents=True)
@@ -287,8 +292,9 @@ def test_budgets_of_baselines_are_told(tmp_path: Path) -> None:
         (folder / "settings.json").write_text(
             json.dumps({"settings": settings, "registered": registered})
         )
-    assert budget_note(tmp_path, "fig3_beads") == [
+    assert budget_note(tmp_path, "fig3_beads", table) == [
         "Trained: CARE for 60 steps (batch size 4), Neuroclear for 60 steps (batch size 4).",
+        *published,
         "Neuroclear could not be registered: more training is needed.",
     ]
 
