@@ -108,7 +108,7 @@ def supplement(
         axes.axvline(theory, color="0.35", linewidth=0.8, linestyle=(0, (4, 2)))
         _published(axes, table, paper, names, quantity)
         axes.set(xlabel=label)
-        axes.set_xlim(left=0)
+        _limits(axes, table, names, quantity)
         axes.xaxis.set_major_locator(MaxNLocator(3, prune="upper"))
     shown_of_paper = "" if paper is None else ", grey points its beads"
     page.text(
@@ -125,7 +125,7 @@ def supplement(
 
     page.heading("c", c - 0.24, "Against the threshold, with 95 % intervals over images")
     sweeps = {}
-    for name in names:
+    for name in (name for name in names if name != AS_PUBLISHED):  # figure 3 has its sweep
         sweep = _beads(results, name, "_sweep")
         sweep = sweep[sweep["part"].isin(seen)]
         sweeps[name] = sweep_intervals(sweep, np.random.default_rng(seed))
@@ -260,6 +260,21 @@ def _published(
         value = value if np.isfinite(value) else float(beads.mean())
         if np.isfinite(value):
             diamond(axes, value, level + 0.28)
+
+
+def _limits(axes: Axes, table: pd.DataFrame, names: list[str], quantity: str) -> None:
+    """Fit the axis to the ablations; a mean of the published method beyond it is told instead."""
+    known = [(name, _summary(table, name, quantity)) for name in names]
+    means = {name: float(row["value"]) for name, row in known if row is not None}
+    published = means.pop(AS_PUBLISHED, 0.0)
+    beads = [line for line in axes.lines if line.get_color() == "0.6"]  # the paper's
+    drawn = np.concatenate([[0.0], *(np.asarray(line.get_xdata(), float) for line in beads)])
+    right = 1.1 * max(*means.values(), float(drawn.max()), QUANTITIES[quantity][1])
+    if published <= right:
+        axes.set_xlim(left=0)
+        return
+    axes.set_xlim(0, right)
+    axes.text(right, names.index(AS_PUBLISHED), f"{published:.3g} →", fontsize=SMALL, ha="right")
 
 
 def _notes(results: Path, table: pd.DataFrame, names: list[str]) -> list[str]:

@@ -242,6 +242,7 @@ def test_supplement_shows_every_ablation_with_what_was_published(tmp_path):
     assert told in shown
     assert "-3.000 (-3.000 to -3.000): better" in shown
     assert shown.count("no difference found at this scale") == 1
+    assert "9.25 →" in shown  # the published method's volume, beyond the axis of the ablations
     for label in (
         "nothing changed",
         "TENET (published)",
