@@ -121,7 +121,8 @@ def test_stacks_may_have_any_name_that_a_file_can_have(stacks):
 @pytest.mark.pipeline
 def test_a_file_of_the_record_may_begin_with_a_dash(repository, tmp_path):
     name = "-x $(touch PWNED)"
-    imwrite(tmp_path / f"{name}.tif", np.ones((2, 120, 120), np.uint8))
+    image = np.stack(2 * [np.eye(120, dtype=np.uint8)])
+    imwrite(tmp_path / f"{name}.tif", image)
     digest = md5((tmp_path / f"{name}.tif").read_bytes()).hexdigest()
     (tmp_path / "md5sums.txt").write_text(f"{digest}  {name}.tif\n")
     place = {"mirror": str(tmp_path), "folder": f"{tmp_path}/z"}
