@@ -231,4 +231,4 @@ def check_known(name: str, known: Any, where: str, what: str = "name") -> None:
 def _unknown(name: str, known: list[str], what: str) -> str:
     nearest = difflib.get_close_matches(name, known, 1, cutoff=0.5)
     hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {', '.join(known) or 'none'}"
-    return f"unknown {what} '{name}'; {hint}"
+    return f"unknown {what} {name!r}; {hint}"
