@@ -91,6 +91,12 @@ def described(catalogue: Catalogue, rates: Rates, jobs: Iterable[Job], jobs_per_
     return "\n".join(said)
 
 
+def length(seconds: float) -> str:
+    """Say a time in days, or in hours if it is shorter than two days."""
+    hours = seconds / 3600
+    return f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.1f} h"
+
+
 def announce(workflow: Any, catalogue: Catalogue, *, cpu_only: bool) -> None:
     """Have the cost of the jobs said when Snakemake has planned them.
 
@@ -112,8 +118,8 @@ def announce(workflow: Any, catalogue: Catalogue, *, cpu_only: bool) -> None:
     def text(jobs: list[Job]) -> str:
         said = described(catalogue, rates, jobs, config["jobs_per_gpu"])
         if said and without is not None and rates.on_gpu:
-            days = added("all", lines_of(catalogue, without, jobs)).seconds / 86400
-            said += f"\nNo GPU is used here: about {days:.0f} days by {without.origin}."
+            seconds = added("all", lines_of(catalogue, without, jobs)).seconds
+            said += f"\nNo GPU is used here: about {length(seconds)} by {without.origin}."
         return said
 
     logger.addHandler(Announcer(workflow, text))

@@ -11,7 +11,7 @@ from tenet.paper.baselines.neuroclear import NeuroclearSettings
 from workflow.lib import cost
 from workflow.lib.catalogue import Catalogue, resolved
 from workflow.lib.cost import Job, cost_of, lines_of
-from workflow.lib.planned import described
+from workflow.lib.planned import described, length
 from workflow.lib.rates import SHARED, Rates
 
 ROOT = Path(__file__).parents[3]
@@ -125,6 +125,10 @@ def test_what_is_said(paper):
     assert said[-2].split() == ["all", "100", f"{hours:.1f}", "7.6", "16"]
     assert said[-1] == f"With 3 jobs on one GPU at once: about {SHARED * hours:.1f} h."
     assert described(paper, RATES, [Job("table", {"table": "fig3_beads"})], 3) == ""
+
+
+def test_a_short_run_without_a_gpu_is_said_in_hours():
+    assert [length(540), length(47 * 3600), length(60 * 86400)] == ["0.1 h", "47.0 h", "60 days"]
 
 
 # The day of a GPU ---------------------------------------------------------------------------------
