@@ -214,6 +214,8 @@ def _sentence(error: ValidationError) -> str:
         return f"{_short(repr(error.instance))} is not of type {error.validator_value}"
     if error.validator == "pattern" and "description" in error.schema:
         return f"{_short(repr(error.instance))} is not {error.schema['description']}"
+    if error.validator == "maximum" and "description" in error.schema:
+        return f"{_short(error.message, 300)} ({error.schema['description']})"
     return _short(error.message, 300)
 
 

@@ -230,6 +230,7 @@ def test_a_model_for_other_voxels_is_refused(write, stack, model):
         ({"train": "some", **OPTICS}, "train: 'some' is not one of"),
         ({"channel": "0,1", **OPTICS}, "channel: '0,1' is none of: all, a number"),
         ({"time": "first", **OPTICS}, "time: 'first' is none of"),
+        ({**OPTICS, "wavelength": 920}, r"wavelength: 920 .* the maximum of 5 \(in µm"),
         ({}, "give an experiment, a model, or NA"),
     ],
 )
