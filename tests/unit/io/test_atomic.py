@@ -88,10 +88,12 @@ def started(code: str, *arguments: object) -> "subprocess.Popen[str]":
 
 
 WRITING = """
-import hashlib, sys
+import hashlib, signal, sys
 from pathlib import Path
 from tenet.io.atomic import exclusive, replacing
-from tenet.interruption import end_on_signals
+from tenet.interruption import SIGNALS, end_on_signals
+for number in SIGNALS:  # also where the tests run under nohup
+    signal.signal(number, signal.SIG_DFL)
 end_on_signals("advice")
 path = Path(sys.argv[1])
 with exclusive(path.parent / "model"), replacing(path, folder=path.suffix == ".zarr") as temporary:
@@ -126,7 +128,10 @@ def test_a_signal_ends_with_one_line_and_nothing_half_made(
 ) -> None:
     process = started(WRITING, tmp_path / name)
     process.send_signal(number)
-    _, said = process.communicate(timeout=20)
+    try:
+        _, said = process.communicate(timeout=20)
+    finally:
+        process.kill()
     assert process.returncode == 128 + number
     assert said == f"tenet: ended by {number.name}; advice\n"
     assert names(tmp_path) == {"model"}
