@@ -13,7 +13,7 @@ from tenet.errors import TenetError
 from tenet.settings.load import load_experiment
 from tenet.settings.schema import Experiment
 from workflow.lib.sample_table import Sample, read_samples
-from workflow.lib.validation import check_config, check_files, experiments_of
+from workflow.lib.validation import check_config, check_files, check_weights, experiments_of
 from workflow.lib.words import repeated
 
 #: Begins the path of a model with all published settings, as ``samples/`` that of an own stack.
@@ -64,6 +64,7 @@ class Catalogue:
         try:
             check_files(files)
             check_config(config, schemas / "config.schema.yaml")
+            check_weights(config["published"]["weights"])
             samples = (
                 read_samples(Path(config["samples"]), schemas / "samples.schema.yaml")
                 if config["samples"]

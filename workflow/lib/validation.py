@@ -191,6 +191,20 @@ def read_schema(path: Path) -> dict[str, Any]:
     return schema
 
 
+def check_weights(weights: Mapping[str, str]) -> None:
+    """Refuse files of weights that are not there: Snakemake would train the models instead.
+
+    Raises
+    ------
+    ValueError
+        For the first of them.
+    """
+    for model, file in weights.items():
+        if not Path(file).is_file():
+            where = f"configuration: published: weights: {model}"
+            raise ValueError(f"{where}: there is no file {_short(repr(file), 300)}")
+
+
 def check_schema(data: Mapping[str, Any], schema: Mapping[str, Any], where: str) -> None:
     """Refuse what does not fit a schema, in one line that begins with `where`."""
     error = best_match(Draft202012Validator(schema).iter_errors(data))

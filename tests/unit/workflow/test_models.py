@@ -149,11 +149,14 @@ def test_one_entry_of_the_list_turns_the_method_off(paper):
     assert not [path for path in figures.histories(without) if "published" in path]
 
 
-def test_weights_that_are_given_stand_in_for_a_training(paper):
-    given = {"scale10": "a.pt", "fig3_beads/fold0": "b.pt"}
+def test_weights_that_are_given_stand_in_for_a_training(paper, tmp_path):
+    first, second = str(tmp_path / "a.pt"), str(tmp_path / "b.pt")
+    for file in (first, second):
+        Path(file).touch()
+    given = {"scale10": first, "fig3_beads/fold0": second}
     published = {**paper.config["published"], "weights": given}
     catalogue = Catalogue.load({**paper.config, "published": published}, paper.root)
-    assert catalogue.imported("published/scale10") == "a.pt"
+    assert catalogue.imported("published/scale10") == first
     assert catalogue.imported("scale10") is None
     assert models.imported_models(catalogue) == ["published/scale10", "published/fig3_beads/fold0"]
     assert models.experiment_of_model("published/fig3_beads/fold0") == "published/fig3_beads"
@@ -173,6 +176,7 @@ def test_weights_that_are_given_stand_in_for_a_training(paper):
         "fig4_neurons/fold0": "'fig4_neurons/all'",
         "fig5_tumour/all": "unknown model",  # uses the model of the microglia
         "supp_mrf/fold0": "unknown model",  # by TENET alone
+        "scale10": "there is no file 'a.pt'",  # would be trained
     }.items():
         wrong = {**paper.config["published"], "weights": {name: "a.pt"}}
         with pytest.raises(WorkflowError, match=f"published: weights: {name}.*{words}"):
