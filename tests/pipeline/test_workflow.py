@@ -239,9 +239,7 @@ def test_figures_are_told_which_stacks_they_show(fresh):
     assert told(fresh, "results/fig5") == {
         "results": "results",
         "data": "resources/zenodo/microglia",
-        "channel": 0,
-        "tumour_data": "resources/zenodo/microglia",
-        "tumour_channel": 1,
+        "tumour_data": "resources/zenodo/tumour",
         "simulated": False,
     }
     assert told(fresh, "results/supp") == {
@@ -537,9 +535,9 @@ def test_a_volume_that_differs_is_noticed_and_one_that_does_not_is_not(finished)
 def test_logs_and_benchmarks_of_every_job(finished_once):
     results = finished_once / "results/demo"
     benchmarks = sorted((results / "benchmarks").rglob("*.tsv"))
-    assert len(benchmarks) == 154
+    assert len(benchmarks) == 167
     logs = [p for p in (results / "logs").rglob("*") if p.suffix in (".log", ".ipynb")]
-    assert len(logs) == 154 + 8  # a notebook is executed, and talks
+    assert len(logs) == 167 + 8  # a notebook is executed, and talks
 
 
 def test_report_after_a_run(finished):

@@ -29,6 +29,8 @@ PAPER = (
     "papermill",
     "ipykernel",
     "pystackreg",
+    "py7zr",
+    "edt",
 )
 #: Runs in every process of the installed tool, before anything else.
 WITHOUT_THE_PAPER = f"""
