@@ -1,11 +1,9 @@
 """Take a folder of stacks out of zip, tar and 7z archives, which may come from anyone."""
 
 import fnmatch
-import io
 import shutil
 import struct
 import tarfile
-import unicodedata
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -16,14 +14,15 @@ from typing import IO, TYPE_CHECKING
 
 from tenet.errors import TenetError, one_line
 from tenet.io.atomic import replacing
+from workflow.lib.arrivals import copy, parts_of
 
 if TYPE_CHECKING:
     from workflow.lib.seven_zip import SevenZip
 
 LITTER = "__MACOSX/"  # a shadow of every file, which some zip programs add
 
-#: Entries of an archive, levels of its folders, bytes of a name, characters of a path, at most.
-MOST_FILES, MOST_LEVELS, MOST_IN_NAME, MOST_IN_PATH = 100_000, 32, 255, 1024
+#: Entries of an archive, at most.
+MOST_FILES = 100_000
 #: An archive whose content is larger than the first and than so many times its own size is a bomb:
 #: stacks become a few times smaller.
 LEAST_BOMB, MOST_RATIO = 10**9, 200
@@ -165,26 +164,6 @@ def _the_one(
             f"sources: folder. Found:\n{names}"
         )
     return fit[0]
-
-
-def copy(source: IO[bytes], target: io.FileIO, out: Path, *, most_bytes: int | None = None) -> None:
-    """Copy what arrives, at most so many bytes; a full disk is no fault of the source."""
-    left = most_bytes
-    while block := source.read(2**20):
-        if left is not None:
-            left -= len(block)
-            if left < 0:
-                raise TenetError(
-                    f"{out}: more than the {most_bytes} bytes arrive that it should have"
-                )
-        rest = memoryview(block)
-        try:
-            while rest:
-                rest = rest[target.write(rest) :]
-        except OSError as error:
-            raise TenetError(
-                f"cannot write {out}: {error.strerror}; make room, and the same command goes on"
-            ) from None
 
 
 # What an archive holds ----------------------------------------------------------------------------
@@ -361,26 +340,6 @@ def _reading(archive: Path) -> Iterator[None]:
             f"{archive}: the archive is damaged or of an unknown kind ({one_line(error)}); delete "
             "it, and it is fetched anew"
         ) from None
-
-
-def parts_of(name: str, where: Path) -> tuple[str, ...]:
-    """Parts of a relative path.
-
-    Raises
-    ------
-    TenetError
-        If it leads elsewhere, or no disk can hold it.
-    """
-    path = PurePosixPath(name.replace("\\", "/"))
-    said = repr(name if len(name) <= 80 else f"{name[:79]}…")
-    if path.is_absolute() or ".." in path.parts or ":" in name or not path.parts:
-        raise TenetError(f"{where} names {said}, which would lie outside of the folder")
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-        raise TenetError(f"{where} names {said}, with characters that no name should have")
-    longest = max(len(part.encode(errors="replace")) for part in path.parts)
-    if longest > MOST_IN_NAME or len(name) > MOST_IN_PATH or len(path.parts) > MOST_LEVELS:
-        raise TenetError(f"{where} names {said}, which is too long, or too many folders deep")
-    return path.parts
 
 
 def _stem(archive: Path) -> str:

@@ -8,7 +8,7 @@ import py7zr
 from py7zr.exceptions import PasswordRequired
 from py7zr.io import Py7zIO, WriterFactory
 
-from workflow.lib.archives import copy, parts_of
+from workflow.lib.arrivals import copy, parts_of
 
 
 class SevenZip:

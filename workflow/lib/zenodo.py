@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tenet.errors import TenetError, one_line
 from tenet.io.atomic import replacing
-from workflow.lib.archives import copy, parts_of
+from workflow.lib.arrivals import copy, parts_of
 
 CHECKSUMS = "md5sums.txt"
 COLUMNS = ("file", "size", "md5", "url")
