@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from known_rates import ROWS
 from snakemake.exceptions import WorkflowError
 
 from tenet.paper import bench
@@ -10,17 +11,6 @@ from workflow.lib import rates
 from workflow.lib.rates import GPU_CROP, Rates
 
 ROOT = Path(__file__).parents[3]
-ROWS = {
-    "train_step": 0.5,
-    "train_step_float32": 1.0,
-    "train_step_coarse": 0.1,
-    "encoder_forward": 0.2,
-    "encoder_forward_float32": 0.3,
-    "encoder_forward_coarse": 0.04,
-    "deconvolve": 0.06,
-    "care_step": 0.01,
-    "neuroclear_step": 0.02,
-}
 
 
 @pytest.fixture

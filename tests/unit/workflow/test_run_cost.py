@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from known_rates import ROWS
 
 from tenet.paper.baselines.care import CARESettings
 from tenet.paper.baselines.learned import VALIDATION_BATCHES
@@ -15,21 +16,7 @@ from workflow.lib.planned import described, length
 from workflow.lib.rates import SHARED, Rates
 
 ROOT = Path(__file__).parents[3]
-RATES = Rates(
-    {
-        "train_step": 0.5,
-        "train_step_float32": 1.0,
-        "train_step_coarse": 0.1,
-        "encoder_forward": 0.2,
-        "encoder_forward_float32": 0.3,
-        "encoder_forward_coarse": 0.04,
-        "deconvolve": 0.06,
-        "care_step": 0.01,
-        "neuroclear_step": 0.02,
-    },
-    on_gpu=True,
-    origin="a table",
-)
+RATES = Rates(ROWS, on_gpu=True, origin="a table")
 FINETUNE = Job("finetune", {"experiment": "fig3_beads", "fold": "fold3"}, 16000)
 
 
