@@ -193,9 +193,10 @@ def test_what_tenet_needs_when_it_is_imported_is_pythons_own() -> None:
 
 def test_the_checks_see_what_they_look_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Imports of every form are found, in functions too."""
-    monkeypatch.setitem(globals(), "TENET", tmp_path)
-    (tmp_path / "training").mkdir()
-    path = tmp_path / "training/loop.py"
+    package = tmp_path / "tenet"
+    monkeypatch.setitem(globals(), "TENET", package)
+    (package / "training").mkdir(parents=True)
+    path = package / "training/loop.py"
     path.write_text(
         "import tenet.model\nfrom tenet import cli\nfrom . import store\nfrom ..figures import x\n"
         "def f():\n    from snakemake.utils import validate\n"
