@@ -83,7 +83,10 @@ def simulate_acquisitions(
                 shifts -= shifts.mean(0)
                 image = shift_planes(image, torch.from_numpy(shifts.astype(np.float32)))
             generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-            images = {"noise": microscope.record(image, generator), "no_noise": image}
+            images = {
+                "noise": microscope.record(image, generator),
+                "no_noise": microscope.record(image, None),
+            }
         name = phantom.path.name.split(".")[0]
         for part in parts:
             path = out / part / f"{name}.ome.tif"

@@ -20,8 +20,10 @@ from tenet.learn.ewc import ElasticWeights
 from tenet.learn.images import Crops, RawCrops, RawData, SimulatedCrops
 from tenet.learn.loop import Plan, generator_for, train
 from tenet.learn.losses import (
+    fitted,
     luminance_prior,
     mrf_loss,
+    one_sided,
     reconstruction_loss,
     unscaled_reconstruction_loss,
 )
@@ -45,7 +47,6 @@ from tenet.model.store import (
 from tenet.model.tenet import TENET, Enhanced
 from tenet.model.trained import TrainedModel
 from tenet.model.weights import check_weights
-from tenet.physics.richardson_lucy import saturated
 from tenet.settings.optics import differing_optics
 from tenet.settings.schema import Experiment
 
@@ -432,12 +433,7 @@ class FinetuneTask:
         shape = model.quantise(enhanced["shape_probability"])
         rec = model.decode(shape, enhanced["brightness"])
         if self.settings.adjust_luminance:
-            # The scale that fits best, so that the PSF need not make up for a wrong brightness;
-            # where the detector is saturated it does not say how bright it is.
-            top = saturated(image)
-            seen = rec.masked_fill(top, 0)
-            rec = rec * ((seen * image).sum() / seen.square().sum().clamp_min(1e-12))
-            rec = torch.where(top, rec.minimum(image), rec)
+            rec = one_sided(fitted(rec, image), image)
         return rec
 
     def terms(self, model: TENET, image: Tensor, masked: Tensor) -> dict[str, Tensor]:

@@ -6,6 +6,62 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tenet.physics.richardson_lucy import saturated
+
+
+def one_sided(reconstruction: Tensor, image: Tensor) -> Tensor:
+    """The reconstruction, or the image where a detector cut the image and they do not disagree.
+
+    A saturated voxel says "at least this much", and a voxel at 0 says "at most this much". So a
+    loss of the result costs nothing, and has no gradient, where the reconstruction is brighter than
+    a saturated voxel, or darker than a voxel at 0.
+
+    Parameters
+    ----------
+    reconstruction, image : Tensor, shape (N, 1, Z, Y, X)
+        In the same units.
+
+    Examples
+    --------
+    >>> image = torch.tensor([0.0, 0.2, 0.5, 0.5]).view(1, 1, 1, 1, 4)
+    >>> one_sided(torch.tensor([-0.1, 0.3, 0.9, 0.4]).view_as(image), image).flatten()
+    tensor([0.0000, 0.3000, 0.5000, 0.4000])
+    """
+    above = torch.where(saturated(image), reconstruction.minimum(image), reconstruction)
+    return torch.where(image <= 0, above.maximum(image), above)
+
+
+def fitted(reconstruction: Tensor, image: Tensor) -> Tensor:
+    """The reconstruction with the gain and the background that fit an image best.
+
+    The PSF then need not make up for a wrong brightness, nor for light that no structure sends.
+    Gain and background are the least squares of all voxels that are not saturated, one pair for
+    each image of a batch. A background below 0 is 0.
+
+    Parameters
+    ----------
+    reconstruction, image : Tensor, shape (N, 1, Z, Y, X)
+
+    Examples
+    --------
+    >>> light = torch.tensor([0.0, 1.0, 3.0]).view(1, 1, 1, 1, 3)
+    >>> fitted(light, 0.2 * light + 0.1).flatten()
+    tensor([0.1000, 0.3000, 0.7000])
+    """
+    axes = (1, 2, 3, 4)
+    known = (~saturated(image)).to(reconstruction)
+
+    def mean(values: Tensor) -> Tensor:
+        return (known * values).sum(axes, keepdim=True) / known.sum(axes, keepdim=True)
+
+    light, seen = mean(reconstruction), mean(image)
+    square, product = mean(reconstruction.square()), mean(reconstruction * image)
+    gain = (product - light * seen) / (square - light.square()).clamp_min(1e-12)
+    background = seen - gain * light
+    alone = product / square.clamp_min(1e-12)
+    lit = (background > 0) & (gain > 0)
+    return torch.where(lit, gain, alone) * reconstruction + torch.where(lit, background, 0)
+
 
 def reconstruction_loss(reconstruction: Tensor, image: Tensor, variance: Tensor) -> Tensor:
     """Gaussian negative log-likelihood of `image`: mean of ½ (log v + (rec - image)² / v)."""

@@ -23,7 +23,7 @@ from tenet.io.intensities import IntensityRange, check_intensities, intensity_ra
 from tenet.io.stack import Stack
 from tenet.model.store import Calibration
 from tenet.model.tenet import TENET
-from tenet.physics.richardson_lucy import deconvolve
+from tenet.physics.richardson_lucy import deconvolve, saturated
 from tenet.settings.schema import Experiment
 
 #: The brightest voxels are this percentile, which is also that of the range of a raw stack.
@@ -85,8 +85,9 @@ def reconstruction_gain(model: TENET, image_zyx: NDArray[np.float32]) -> float:
     """How much brighter an image (Z, Y, X) in [0, 1] is than its reconstruction by a model.
 
     The factor by which the model's shape and brightness, blurred again, fit the image best. A
-    border of half a PSF is left out, because light comes from beyond the image. The factor is
-    infinite where the model sees no structure.
+    border of half a PSF is left out, because light comes from beyond the image. Saturated voxels
+    are left out, because their light is unknown. The factor is infinite where the model sees no
+    structure.
     """
     params = model.params
     sizes = zip(image_zyx.shape, params.coarse_divisor_zyx, strict=True)
@@ -103,7 +104,8 @@ def reconstruction_gain(model: TENET, image_zyx: NDArray[np.float32]) -> float:
         inside(rows, params.size_y // 2),
         inside(columns, params.size_x // 2),
     )
-    seen, explained = image[inner].double(), explained[inner].double()
+    known = ~saturated(image)[inner]
+    seen, explained = image[inner][known].double(), explained[inner][known].double()
     square = float(explained.square().sum())
     return float((explained * seen).sum()) / square if square > 0 else math.inf
 

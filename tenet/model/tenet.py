@@ -235,7 +235,7 @@ class TENET(nn.Module):
         return probability + (hard - probability).detach()
 
     def decode(self, shape: Tensor, brightness: Tensor) -> Tensor:
-        """Blur and sample brightness · shape; (N, 1, Z·s, Y, X) -> (N, 1, Z, Y, X) in [0, 1]."""
+        """Blur and sample brightness · shape; (N, 1, Z·s, Y, X) -> (N, 1, Z, Y, X)."""
         return self.microscope().expose(brightness * shape)
 
     def microscope(self, psf: Tensor | None = None) -> Microscope:

@@ -1,6 +1,6 @@
 """The microscope as one object: PSF, sampling, saturation and noise.
 
-    luminance = brightness * shape  ->  blur by the PSF  ->  every s-th plane  ->  [0, 1]
+    luminance = brightness * shape  ->  blur by the PSF  ->  every s-th plane
     ->  noise  ->  [0, ceiling]
 
 Simulation, training, calibration and the model image a sharp volume with this, and nowhere else.
@@ -76,17 +76,17 @@ class Microscope:
         return lookup_blur(self.psf, zyx_shape, self.scale, res_axial=step_um, res_lateral=pixel_um)
 
     def expose(self, luminance: Tensor) -> Tensor:
-        """Blur and sample a sharp volume: the image before noise.
+        """Blur and sample a sharp volume: the light that reaches the detector.
 
         Parameters
         ----------
         luminance : Tensor, shape (N, 1, Z·s, Y, X)
-            Brightness · shape, in [0, 1].
+            Brightness · shape, not negative.
 
         Returns
         -------
         Tensor, shape (N, 1, Z, Y, X)
-            In [0, 1].
+            Not negative. It is above 1 where there is more light than the detector can show.
 
         Examples
         --------
@@ -96,15 +96,15 @@ class Microscope:
         torch.Size([1, 1, 6, 24, 20])
         """
         planes, rows, columns = luminance.shape[2:]
-        return self.blur((planes, rows, columns))(luminance).clamp(0, 1)
+        return self.blur((planes, rows, columns))(luminance).clamp_min(0)
 
     def record(self, image: Tensor, generator: torch.Generator | None) -> Tensor:
-        """What the detector makes of an image before noise.
+        """What the detector makes of the light that reaches it.
 
         Parameters
         ----------
         image : Tensor, shape (N, 1, Z, Y, X)
-            In [0, 1].
+            Not negative; see `expose`.
         generator : torch.Generator or None
             Draws the noise; None: no noise is added.
 

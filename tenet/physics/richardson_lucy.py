@@ -39,8 +39,7 @@ def deconvolve(
     Each step starts ahead of the last estimate, in the direction it came from and further from step
     to step (`momentum`); twenty such steps go further than forty plain ones. The distance does not
     depend on the image, unlike with Biggs & Andrews (Appl. Opt. 36, 1766, 1997), so that tiles of a
-    stack fit together. Where an image is at its maximum the detector may be saturated, and more
-    light explains the image as well. In a tile that is not saturated, that is a single voxel.
+    stack fit together. Where the detector is `saturated`, more light explains the image as well.
 
     Parameters
     ----------
@@ -106,11 +105,24 @@ def _accelerated(
 
 
 def saturated(image: Tensor) -> Tensor:
-    """Where each image (N, 1, Z, Y, X) is at its maximum; a single voxel if no detector cut it.
+    """Where a detector has cut each image (N, 1, Z, Y, X): the light there is at least this much.
 
-    No voxel of a constant image is saturated. Values within 1e-5 of the range count as the maximum,
-    because shifted planes are interpolated.
+    A detector that cuts leaves more voxels at the maximum than at the next value below it. So no
+    voxel of an image that nothing cut is saturated, even if it has few grey levels, and no voxel of
+    a constant image. Values within 1e-5 of the range count as one, because shifted planes are
+    interpolated.
+
+    Examples
+    --------
+    >>> image = torch.tensor([0.1, 0.3, 0.2, 0.5, 0.5, 0.5]).view(1, 1, 1, 1, 6)
+    >>> saturated(image).flatten().tolist()
+    [False, False, False, True, True, True]
     """
     axes = (1, 2, 3, 4)
     low, high = image.amin(axes, keepdim=True), image.amax(axes, keepdim=True)
-    return (image > low) & (image >= high - 1e-5 * (high - low))
+    margin = 1e-5 * (high - low)
+    top = image >= high - margin
+    below = image.masked_fill(top, -math.inf)
+    at_next = below >= below.amax(axes, keepdim=True) - margin
+    most = top.sum(axes, keepdim=True) > (at_next & ~top).sum(axes, keepdim=True)
+    return top & most & (image > low)

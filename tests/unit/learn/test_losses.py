@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from tenet.learn.losses import (
     bce_dice_loss,
     bce_loss,
     brightness_loss,
+    fitted,
     luminance_prior,
     mrf_loss,
     mse_loss,
+    one_sided,
     reconstruction_loss,
     soft_dice_loss,
     unscaled_reconstruction_loss,
@@ -132,6 +135,60 @@ def test_reconstruction_of_unknown_noise_is_the_best_over_its_strengths() -> Non
     for factor in (0.2, 7.0):
         again = unscaled_reconstruction_loss(mean, image, factor * variance).item()
         assert again == pytest.approx(found, abs=1e-5)
+
+
+def test_what_a_detector_cut_costs_on_one_side_alone() -> None:
+    image = torch.tensor([0.0, 0.0, 0.2, 0.4, 0.4, 0.4]).view(1, 1, 1, 1, 6)
+    light = torch.tensor([-0.1, 0.1, 0.3, 0.9, 0.41, 0.3]).view_as(image).requires_grad_()
+    seen = one_sided(light, image)
+    loss = reconstruction_loss(seen, image, 0.01 + 0.1 * seen)
+    loss.backward()
+    assert light.grad is not None
+    silent = (light.grad == 0).flatten().tolist()
+    assert silent == [True, False, False, True, True, False]
+    assert float(light.grad.flatten()[-1]) < 0  # it wants more light
+    exact = reconstruction_loss(image, image, 0.01 + 0.1 * image)
+    free = one_sided(image + torch.tensor([0, 0, 0, 5.0, 5.0, 5.0]), image)
+    assert reconstruction_loss(free, image, 0.01 + 0.1 * free) == exact
+
+
+def test_gain_and_background_are_found_beside_what_is_saturated() -> None:
+    light = 3 * random(2, 1, 4, 20, 20).square()
+    image = torch.cat([0.4 * light[:1] + 0.05, 0.1 * light[1:]])
+    cut = torch.cat([image[:1].clamp_max(0.6), image[1:]])
+    assert float((cut[0] == 0.6).float().mean()) > 0.1
+    torch.testing.assert_close(fitted(light, cut), image, rtol=1e-4, atol=1e-5)
+    # A background below 0 is none: the gain is then that of the light alone.
+    dark = (image[1:] - 0.02).clamp_min(0)
+    gain = (light[1:] * dark).sum() / light[1:].square().sum()
+    torch.testing.assert_close(fitted(light[1:], dark), gain * light[1:])
+    nothing = torch.zeros(1, 1, 2, 3, 3)
+    assert torch.isfinite(fitted(nothing, nothing)).all()
+    assert torch.isfinite(fitted(nothing, random(1, 1, 2, 3, 3))).all()
+
+
+def test_a_background_does_not_lengthen_the_psf() -> None:
+    """Light that no structure sends would else be explained by a PSF with long tails."""
+    points = torch.zeros(1, 1, 24, 8, 8)
+    points[..., 12, 4, 4] = 1
+    image = by_length(points, 1.0) + 0.05
+
+    def misfit(length: float, explain: Callable[[Tensor, Tensor], Tensor]) -> float:
+        return float(F.mse_loss(explain(by_length(points, length), image), image))
+
+    def alone(light: Tensor, seen: Tensor) -> Tensor:
+        return light * (light * seen).sum() / light.square().sum()
+
+    lengths = [0.8, 0.9, 1.0, 1.1, 1.2, 1.5]
+    assert min(lengths, key=lambda length: misfit(length, fitted)) == 1.0
+    assert min(lengths, key=lambda length: misfit(length, alone)) > 1.0
+
+
+def by_length(points: Tensor, length: float) -> Tensor:
+    """Points blurred along z by a Gaussian of 2 planes times a length."""
+    z = torch.arange(-11.0, 12)
+    profile = torch.exp(-((z / (2 * length)) ** 2) / 2)
+    return F.conv3d(points, (profile / profile.sum()).view(1, 1, -1, 1, 1), padding=(11, 0, 0))
 
 
 def test_luminance_prior() -> None:

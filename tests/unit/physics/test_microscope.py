@@ -28,13 +28,14 @@ def generator(seed: int = 2) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_an_image_is_blurred_and_sampled_and_no_brighter_than_the_detector_can_say(
+def test_light_is_blurred_and_sampled_and_the_detector_cuts_it(
     microscope: Microscope, luminance: torch.Tensor
 ) -> None:
     image = microscope.expose(luminance)
     blurred = StridedBlur(microscope.psf, (12, 16, 14), 3)(luminance)
     assert blurred.max() > 1
-    assert torch.equal(image, blurred.clamp(0, 1))
+    assert torch.equal(image, blurred.clamp_min(0))
+    assert torch.equal(microscope.record(image, None), blurred.clamp(0, 1))
     assert image.shape == (2, 1, 4, 16, 14)
 
 
@@ -43,7 +44,7 @@ def test_the_published_sampling_has_the_published_geometry(
 ) -> None:
     published = replace(microscope, sampling="lookup")
     blur = lookup_blur(microscope.psf, (12, 16, 14), 3, res_axial=0.9, res_lateral=0.3)
-    assert torch.equal(published.expose(luminance), blur(luminance).clamp(0, 1))
+    assert torch.equal(published.expose(luminance), blur(luminance).clamp_min(0))
 
 
 def test_noise_grows_with_its_strength_and_is_drawn_by_the_generator(
@@ -69,6 +70,12 @@ def test_each_detector_saturates_at_its_own_ceiling(
         assert image.amax((1, 2, 3, 4)).tolist() == pytest.approx([0.3, 0.6])
     free, seen = microscope.acquire(luminance, generator()), cut.acquire(luminance, generator())
     assert torch.equal(seen, free.minimum(ceiling))
+
+
+def test_noise_does_not_bring_light_far_above_the_ceiling_below_it(microscope: Microscope) -> None:
+    """The detector cuts what the noise was added to, not the light before."""
+    seen = microscope.record(torch.full((1, 1, 20, 40, 40), 3.0), generator())
+    assert float((seen == 1).float().mean()) > 0.999
 
 
 def test_gradients_reach_the_psf(microscope: Microscope, luminance: torch.Tensor) -> None:
