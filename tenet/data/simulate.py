@@ -14,7 +14,7 @@ from tenet.physics.blur import centred_planes
 from tenet.physics.microscope import Microscope
 from tenet.physics.motion import shift_planes
 from tenet.physics.noise import NoiseModel
-from tenet.physics.optics import RadialPSF, model_fwhm_um, psf_volume, refocused
+from tenet.physics.optics import model_fwhm_um, psf_volume
 from tenet.settings.schema import Experiment, ModelParams
 from tenet.types import Progress
 
@@ -116,7 +116,7 @@ def simulate_acquisitions(
         "microscope": params.model_dump(mode="json"),
         "motion_px": motion_px,
         "seed": seed,
-        "fwhm_um": model_fwhm_um(focused_psf(params), params.fine_voxel_size_um),
+        "fwhm_um": model_fwhm_um(params.model_psf(), params.fine_voxel_size_um),
     }
     save_json(out / "acquisition.json", record)
     return written
@@ -129,17 +129,11 @@ def true_microscope(params: ModelParams) -> Microscope:
     return Microscope(psf, noise, params.scale, params.coarse_voxel_size_um)
 
 
-def focused_psf(params: ModelParams) -> RadialPSF:
-    """The model PSF of some settings with its maximum at 0, whatever the aberration."""
-    reach_um = 5 * params.res_axial + 2 * params.pZ
-    return refocused(params.model_psf(), reach_um, params.fine_voxel_size_um[0] / 10)
-
-
 def focused_psf_volume(params: ModelParams) -> NDArray[np.float32]:
     """The model PSF of some settings on their fine grid, with its brightest plane in focus."""
     size_z = centred_planes(params.size_z, params.scale)
     shape = (size_z, params.size_y, params.size_x)
-    return psf_volume(focused_psf(params), shape, params.fine_voxel_size_um)
+    return psf_volume(params.model_psf(), shape, params.fine_voxel_size_um)
 
 
 def _whole(phantom: Phantom, scale: int) -> NDArray[np.float32]:

@@ -6,17 +6,19 @@ serves the published coarse grid and a fine, continuous one.
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import j0, j1
+from scipy.special import j0, j1, roots_legendre
 
 from tenet.errors import TenetError
 from tenet.metrics.widths import fwhm
 from tenet.types import VoxelSize
 
 Float = NDArray[np.floating]
+Complex = NDArray[np.complexfloating]
 # psf(z_um, r_um) -> intensities of shape (len(z_um), len(r_um)), at most 1
 RadialPSF = Callable[[Float, Float], Float]
 
@@ -42,12 +44,21 @@ class Optics(NamedTuple):
         Depth of the point below the coverslip.
     photons : int
         1, or 2 for two-photon excitation, which squares the intensity.
+    fill : float
+        Radius at which the amplitude in the pupil has fallen to 1/e, as a part of the radius of the
+        pupil: exp(-(ρ / fill)²). A laser beam that fills the pupil evenly has `inf`.
+    spherical_waves : float
+        Primary spherical aberration: the path 6ρ⁴ - 6ρ² + 1 (a Zernike polynomial; Born & Wolf,
+        Principles of Optics, section 9.2) times so many wavelengths. Its sign says on which side of
+        the focus the rings are.
 
     Examples
     --------
     >>> objective = Optics(NA=0.8, wavelength_um=0.91, photons=2)
     >>> objective._replace(NA=1.0).NA
     1.0
+    >>> objective.symmetric, objective._replace(spherical_waves=0.2).symmetric
+    (True, False)
     """
 
     NA: float
@@ -62,14 +73,46 @@ class Optics(NamedTuple):
     tg_um: float = 170.0
     pZ_um: float = 0.0
     photons: Literal[1, 2] = 1
+    fill: float = math.inf
+    spherical_waves: float = 0.0
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether nothing aberrates: the PSF is then even in z, with its focus at 0."""
+        design = (self.ni0, self.ng0, self.tg0_um)
+        return not (self.pZ_um or self.spherical_waves) and design == (self.ni, self.ng, self.tg_um)
+
+    @property
+    def rho_max(self) -> float:
+        """Radius of the pupil that light passes: 1, or less where an index is below the NA."""
+        return min(self.NA, self.ns, self.ni, self.ni0, self.ng, self.ng0) / self.NA
+
+    def amplitude(self, rho: Float) -> Float:
+        """Amplitude of the light over the pupil radius `rho`, 1 on the axis."""
+        return np.exp(-((rho / self.fill) ** 2))
+
+    def path_um(self, rho: Float, z_um: Float | float) -> Float:
+        """Optical path over the pupil, compared with that of the design, for a stage at `z_um`."""
+
+        def path(thickness: float | Float, index: float) -> Float:
+            return thickness * np.sqrt(index**2 - (self.NA * rho) ** 2)
+
+        gibson_lanni = (
+            path(self.pZ_um, self.ns)
+            + path(z_um + self.ti0_um, self.ni)
+            - path(self.ti0_um, self.ni0)
+            + path(self.tg_um, self.ng)
+            - path(self.tg0_um, self.ng0)
+        )
+        spherical = self.spherical_waves * self.wavelength_um * (6 * rho**4 - 6 * rho**2 + 1)
+        return gibson_lanni + spherical
 
 
 def gibson_lanni(optics: Optics) -> RadialPSF:
-    """Gibson–Lanni PSF by the fast Fourier–Bessel expansion.
+    """Gibson–Lanni PSF: the diffraction integral over the pupil, for each plane and radius.
 
-    The phase over the pupil is fitted by Bessel functions of order 0, whose diffraction integrals
-    are known in closed form (Li, Xue & Blu, J. Opt. Soc. Am. A 34, 1029, 2017; 100 basis
-    functions, 1000 pupil samples).
+    An even pupil without aberration takes the published way, the Fourier–Bessel expansion; any
+    other one Gauss–Legendre quadrature, which no steep phase defeats.
 
     Parameters
     ----------
@@ -85,7 +128,7 @@ def gibson_lanni(optics: Optics) -> RadialPSF:
     Raises
     ------
     TenetError
-        If the NA is not positive, or above the refractive index of the immersion medium.
+        If the NA or the fill is not positive, or the NA above the index of the immersion medium.
 
     Examples
     --------
@@ -96,36 +139,38 @@ def gibson_lanni(optics: Optics) -> RadialPSF:
     """
     if optics.NA <= 0:
         raise TenetError(f"NA is {optics.NA:g}; it must be above 0")
+    if not optics.fill > 0:
+        raise TenetError(f"the fill of the pupil is {optics.fill:g}; it must be above 0")
     if min(optics.ni, optics.ni0) < optics.NA:
         raise TenetError(
             f"NA {optics.NA:g} is above the immersion index {min(optics.ni, optics.ni0):g}: "
             "no objective can do that; check NA and ni"
         )
-    na, wavelength = optics.NA, optics.wavelength_um
-    rho_max = min(na, optics.ns, optics.ni, optics.ni0, optics.ng, optics.ng0) / na
-    rho = np.linspace(0.0, rho_max, _N_PUPIL_SAMPLES)
-    basis = na * (3 * np.arange(1, _N_BASIS + 1) - 2) * _SHORTEST_WAVELENGTH_UM / wavelength
-    # Least squares by the singular values, found once for all planes; what rounding has made of
-    # the least of them is left out.
-    left, singular, right = np.linalg.svd(j0(rho[:, None] * basis), full_matrices=False)
-    kept = singular > np.finfo(float).eps * _N_PUPIL_SAMPLES * singular[0]
-    inverse = right[kept].T / singular[kept]
-    left = left[:, kept].T
-
-    def path(thickness: float | Float, index: float) -> Float:
-        return thickness * np.sqrt(index**2 - (na * rho) ** 2)
+    published = optics.symmetric and math.isinf(optics.fill)
+    field = _expanded(optics) if published else _integrated(optics)
 
     def psf(z_um: Float, r_um: Float) -> Float:
-        path_difference = (
-            path(optics.pZ_um, optics.ns)
-            + path(np.asarray(z_um, float)[:, None] + optics.ti0_um, optics.ni)
-            - path(optics.ti0_um, optics.ni0)
-            + path(optics.tg_um, optics.ng)
-            - path(optics.tg0_um, optics.ng0)
-        )
-        pupil = np.exp(2j * np.pi / wavelength * path_difference)
+        amplitude = field(np.asarray(z_um, float)[:, None], np.asarray(r_um, float)[None])
+        intensity = np.abs(amplitude) ** (2 * optics.photons)
+        return intensity / intensity.max()
+
+    return psf
+
+
+def _expanded(optics: Optics) -> Callable[[Float, Float], Complex]:
+    """The field by the fast Fourier–Bessel expansion.
+
+    The pupil is fitted by Bessel functions of order 0, whose diffraction integrals are known in
+    closed form (Li, Xue & Blu, J. Opt. Soc. Am. A 34, 1029, 2017; 100 basis functions, 1000 pupil
+    samples).
+    """
+    na, wavelength, rho_max = optics.NA, optics.wavelength_um, optics.rho_max
+    rho, basis, inverse, left = _bessel_fit(na, wavelength, rho_max)
+
+    def field(z_um: Float, r_um: Float) -> Complex:
+        pupil = np.exp(2j * np.pi / wavelength * optics.path_um(rho, z_um))
         coefficients = inverse @ (left @ pupil.T)
-        beta = 2 * np.pi * na / wavelength * np.asarray(r_um, float)[None]
+        beta = 2 * np.pi * na / wavelength * r_um
         basis_ = basis[:, None]
         integral = (
             rho_max
@@ -135,10 +180,49 @@ def gibson_lanni(optics: Optics) -> RadialPSF:
             )
             / (basis_**2 - beta**2)
         )
-        intensity = np.abs(coefficients.T @ integral) ** (2 * optics.photons)
-        return intensity / intensity.max()
+        return coefficients.T @ integral
 
-    return psf
+    return field
+
+
+@lru_cache(maxsize=16)
+def _bessel_fit(na: float, wavelength_um: float, rho_max: float) -> tuple[Float, ...]:
+    """Pupil samples, basis, and the two factors of its inverse, once for all planes."""
+    rho = np.linspace(0.0, rho_max, _N_PUPIL_SAMPLES)
+    basis = na * (3 * np.arange(1, _N_BASIS + 1) - 2) * _SHORTEST_WAVELENGTH_UM / wavelength_um
+    # Least squares by the singular values; what rounding has made of the least of them is left out.
+    left, singular, right = np.linalg.svd(j0(rho[:, None] * basis), full_matrices=False)
+    kept = singular > np.finfo(float).eps * _N_PUPIL_SAMPLES * singular[0]
+    return rho, basis, right[kept].T / singular[kept], left[:, kept].T
+
+
+def _integrated(optics: Optics) -> Callable[[Float, Float], Complex]:
+    """The field by quadrature: ∫ amplitude · exp(2πi path / λ) · J₀(2π NA r ρ / λ) ρ dρ.
+
+    Gauss–Legendre quadrature is exact to rounding once its nodes resolve the phase; their number
+    follows from how many radians the phase runs over the pupil.
+    """
+    wave_number = 2 * np.pi / optics.wavelength_um
+
+    def field(z_um: Float, r_um: Float) -> Complex:
+        ends_um = np.array([[z_um.min()], [z_um.max()]])
+        rim = np.linspace(0, optics.rho_max, _N_PUPIL_SAMPLES)
+        phase = wave_number * np.abs(np.diff(optics.path_um(rim, ends_um))).sum(1).max()
+        phase += wave_number * optics.NA * r_um.max()
+        rho, weights = _legendre(2 ** math.ceil(math.log2(phase / 2 + 50)), optics.rho_max)
+        light = optics.amplitude(rho) * rho * weights
+        pupil = light * np.exp(1j * wave_number * optics.path_um(rho, z_um))
+        waves = j0(wave_number * optics.NA * rho[:, None] * r_um)
+        return pupil.real @ waves + 1j * (pupil.imag @ waves)
+
+    return field
+
+
+@lru_cache(maxsize=16)
+def _legendre(nodes: int, most: float) -> tuple[Float, Float]:
+    """Nodes and weights of Gauss–Legendre quadrature from 0 to `most`."""
+    rho, weights = roots_legendre(nodes)
+    return most / 2 * (rho + 1), most / 2 * weights
 
 
 def gaussian(beta_z_um: float, beta_xy_um: float) -> RadialPSF:
@@ -204,30 +288,42 @@ def lookup_padding(size_z: int, res_axial: float, res_lateral: float) -> int:
     return int((size_z - (res_axial // res_lateral) + 1) // 2)
 
 
-def refocused(psf: RadialPSF, reach_um: float, precision_um: float) -> RadialPSF:
-    """A PSF shifted along z so that its maximum on the axis lies at 0.
+def focused(optics: Optics) -> RadialPSF:
+    """The Gibson–Lanni PSF, shifted along z so that its maximum on the axis lies at 0.
 
-    Aberration moves the focus; a user of the microscope would have focused on the structure.
+    Aberration moves the focus; a user of the microscope would have focused on the structure. The
+    maximum is sought between the foci of the zones of the pupil, and half a depth of focus beyond.
 
-    Parameters
-    ----------
-    psf : callable
-        `psf(z_um, r_um)`.
-    reach_um : float
-        How far from 0 the maximum is looked for.
-    precision_um : float
-        How closely it is found, to a tenfold.
+    Examples
+    --------
+    >>> psf = focused(Optics(NA=0.8, wavelength_um=0.92, pZ_um=50.0, ni=1.35))
+    >>> z_um = np.linspace(-2, 2, 401)
+    >>> bool(abs(z_um[psf(z_um, np.zeros(1)).argmax()]) < 0.02)
+    True
     """
-    step_um, focus_um = reach_um / 200, 0.0
-    z_um = centred(401, step_um)
-    # First far and coarse, then between the neighbours of what was found.
+    psf = gibson_lanni(optics)
+    if optics.symmetric:
+        return psf
+    least_um, most_um, depth_um = _caustic(optics)
+    z_um = np.arange(least_um - depth_um, most_um + depth_um, depth_um / 4)
+    step_um = depth_um / 4
     while True:
-        focus_um += z_um[int(np.argmax(psf(z_um + focus_um, np.zeros(1))[:, 0]))]
-        if step_um < precision_um:
+        focus_um = float(z_um[int(np.argmax(psf(z_um, np.zeros(1))[:, 0]))])
+        if step_um < depth_um / 1000:
             break
-        step_um /= 10
-        z_um = centred(21, step_um)
+        z_um, step_um = focus_um + centred(21, step_um / 10), step_um / 10
     return lambda z, r: psf(np.asarray(z) + focus_um, r)
+
+
+def _caustic(optics: Optics) -> tuple[float, float, float]:
+    """Least and greatest focus of a zone of the pupil, and the depth of focus; all in µm."""
+    rho = np.linspace(0, optics.rho_max, _N_PUPIL_SAMPLES + 2)[1:-1]
+    defocus = np.sqrt(optics.ni**2 - (optics.NA * rho) ** 2)  # path for each µm of the stage
+    foci_um = -np.gradient(optics.path_um(rho, 0.0)) / np.gradient(defocus)
+    light = optics.amplitude(rho) * rho
+    spread = math.sqrt(np.cov(defocus, aweights=light))
+    lit = optics.amplitude(rho) > 0.05
+    return foci_um[lit].min(), foci_um[lit].max(), optics.wavelength_um / (2 * math.pi * spread)
 
 
 def psf_volume(

@@ -4,7 +4,7 @@ from tenet.physics.optics import Optics
 from tenet.settings.schema import ModelParams
 
 #: Settings that the model PSF depends on.
-GIBSON_LANNI = tuple(name.removesuffix("_um") for name in Optics._fields)
+GIBSON_LANNI = tuple(name.removesuffix("_um").removesuffix("_waves") for name in Optics._fields)
 GAUSSIAN = ("bet_z", "bet_xy")
 VOXELS = ("res_lateral", "res_axial")
 
@@ -36,5 +36,5 @@ def differing_optics(own: ModelParams, source: ModelParams) -> str | None:
     return ", ".join(differing) or None
 
 
-def _text(value: str | float) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
+def _text(value: str | float | None) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value or "none")

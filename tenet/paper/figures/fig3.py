@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
-from tenet.data.simulate import focused_psf
 from tenet.enhance.enhance import psf_before_and_after
 from tenet.enhance.views import bar_length_um, levels
 from tenet.errors import TenetError
@@ -271,7 +270,7 @@ def _psfs(results: Path) -> dict[str, _PSF]:
     record = results / "acquisitions/fig3_beads/acquisition.json"
     if record.exists():
         params = parse_params(read_acquisition(record)["microscope"], where=str(record))
-        true = psf_volume(focused_psf(params), before.shape, size_um)
+        true = psf_volume(params.model_psf(), before.shape, size_um)
         psfs["true"] = _PSF(true, size_um)
     return psfs
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tenet.physics.optics import Optics, RadialPSF, gaussian, gibson_lanni, lookup_padding
+from tenet.physics.optics import Optics, RadialPSF, focused, gaussian, lookup_padding
 from tenet.settings.ranges import (
     Blocks,
     Channels,
@@ -81,6 +81,17 @@ class ModelParams(Section):
     )
     photons: Literal[1, 2] = Field(
         default=1, description="Photons of one excitation; 2 squares the intensity of the PSF."
+    )
+    fill: Annotated[float, Field(ge=0.1, le=100)] | None = Field(
+        default=None,
+        description="Radius at which the amplitude of the beam has fallen to 1/e in the pupil of "
+        "the objective, as a part of the radius of the pupil; null: the pupil is filled evenly. "
+        "Two-photon microscopes often have 0.4 to 1.",
+    )
+    spherical: Annotated[float, Field(ge=-2, le=2)] = Field(
+        default=0,
+        description="Spherical aberration, in wavelengths: the factor of 6ρ⁴ - 6ρ² + 1 over the "
+        "radius ρ of the pupil. The PSF is then asymmetric in z.",
     )
     size_x: PositiveInt = Field(default=51, description="Columns of the PSF, in pixels; odd.")
     size_y: PositiveInt = Field(default=51, description="Rows of the PSF, in pixels; odd.")
@@ -248,10 +259,12 @@ class ModelParams(Section):
             tg_um=self.tg,
             pZ_um=self.pZ,
             photons=self.photons,
+            fill=math.inf if self.fill is None else self.fill,
+            spherical_waves=self.spherical,
         )
 
     def model_psf(self) -> RadialPSF:
-        """The theoretical PSF, called as `psf(z_um, r_um)`."""
+        """The theoretical PSF with its focus at 0, called as `psf(z_um, r_um)`; z has a sign."""
         if self.blur_mode == "gaussian":  # bet_z is in coarse planes, bet_xy in pixels
             return gaussian(self.bet_z * self.res_axial, self.bet_xy * self.res_lateral)
-        return gibson_lanni(self.optics)
+        return focused(self.optics)

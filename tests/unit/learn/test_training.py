@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from tenet.data.phantoms.store import open_phantoms
-from tenet.data.simulate import focused_psf
 from tenet.enhance.enhance import enhance_array
 from tenet.errors import TenetError
 from tenet.io.intensities import IntensityRange, normalise
@@ -662,7 +661,7 @@ def test_focus_is_found_to_a_tenth_of_a_fine_voxel_at_any_depth(depth_um: float)
         params={"blur_mode": "gibsonlanni", "pZ": depth_um, "NA": 0.7, "res_axial": 0.3}
     ).params
     z_um = np.linspace(-2, 2, 4001)  # 1 nm
-    on_axis = focused_psf(params)(z_um, np.zeros(1))[:, 0]
+    on_axis = params.model_psf()(z_um, np.zeros(1))[:, 0]
     assert abs(z_um[int(on_axis.argmax())]) <= params.fine_voxel_size_um[0] / 10
 
 

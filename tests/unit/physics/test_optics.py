@@ -1,11 +1,22 @@
 """Point spread functions of theory: normalisation, symmetry, widths."""
 
+import math
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.special import j0, j1
 
 from tenet.errors import TenetError
-from tenet.physics.optics import Optics, centred, gaussian, gibson_lanni, psf_volume, radii_px
+from tenet.physics.optics import (
+    Optics,
+    centred,
+    focused,
+    gaussian,
+    gibson_lanni,
+    psf_volume,
+    radii_px,
+)
 
 BEADS = Optics(NA=0.7, wavelength_um=0.9)
 
@@ -134,3 +145,94 @@ def test_impossible_objectives_are_refused(change: dict[str, float], message: st
 def test_gaussian_widths_must_be_positive(widths: tuple[float, float]) -> None:
     with pytest.raises(TenetError, match="above 0"):
         gaussian(*widths)
+
+
+# A real pupil: filled in part, aberrated
+
+SMALL = Optics(NA=0.6, wavelength_um=0.9, fill=0.3)
+WAIST_UM = SMALL.wavelength_um / (np.pi * SMALL.NA * SMALL.fill)
+RAYLEIGH_UM = np.pi * WAIST_UM**2 * SMALL.ni / SMALL.wavelength_um
+
+
+def test_little_fill_makes_a_gaussian_beam() -> None:
+    """I² ~ w⁻⁴ exp(-4r²/w²) with w² = w₀²(1 + (z/z_R)²), and one photon its root."""
+    z, r = np.linspace(-2, 2, 9) * RAYLEIGH_UM, np.linspace(0, 2.5, 11) * WAIST_UM
+    width = WAIST_UM * np.sqrt(1 + (z[:, None] / RAYLEIGH_UM) ** 2)
+    beam = (WAIST_UM / width) ** 2 * np.exp(-2 * (r / width) ** 2)
+    np.testing.assert_allclose(gibson_lanni(SMALL)(z, r), beam, atol=0.01)
+    two = gibson_lanni(SMALL._replace(photons=2))(z, r)
+    np.testing.assert_allclose(two, beam**2, atol=0.01)
+
+
+def test_line_in_a_gaussian_beam_falls_to_the_power_of_three_halves() -> None:
+    """Two photons, light of a line across the axis: far out it exceeds that of an even pupil."""
+    z, y = np.array([0.0, 0.5, 1.0, 2.0, 3.0]) * RAYLEIGH_UM, np.linspace(0, 12 * WAIST_UM, 600)
+    line = gibson_lanni(SMALL._replace(photons=2))(z, y).sum(1)
+    np.testing.assert_allclose(line / line[0], (1 + (z / RAYLEIGH_UM) ** 2) ** -1.5, atol=0.01)
+
+
+@pytest.mark.parametrize("fill", [50.0, np.inf])
+def test_much_fill_is_the_airy_disc_and_the_square_of_a_sinc(fill: float) -> None:
+    optics = Optics(NA=0.3, wavelength_um=0.5, fill=fill)
+    r, z = np.linspace(0, 4, 41), np.linspace(-30, 30, 41)
+    v = 2 * np.pi * optics.NA * r[1:] / optics.wavelength_um
+    airy = np.append(1, (2 * j1(v) / v) ** 2)
+    np.testing.assert_allclose(gibson_lanni(optics)(np.zeros(1), r)[0], airy, atol=2e-3)
+    paraxial = np.sinc(optics.NA**2 * z / (2 * optics.ni * optics.wavelength_um)) ** 2
+    np.testing.assert_allclose(gibson_lanni(optics)(z, np.zeros(1))[:, 0], paraxial, atol=0.03)
+
+
+@pytest.mark.parametrize("fill", [0.4, 1.0, np.inf])
+@pytest.mark.parametrize("waves", [0.0, 0.5])
+def test_every_plane_holds_the_same_energy(fill: float, waves: float) -> None:
+    """One photon; a free pupil loses little beyond the radius looked at."""
+    optics = Optics(NA=0.5, wavelength_um=0.9, fill=fill, spherical_waves=waves)
+    r = np.arange(0, 120, 0.1)
+    energy = gibson_lanni(optics)(np.array([-15.0, -4.0, 0.0, 6.0, 12.0]), r) @ r
+    np.testing.assert_allclose(energy / energy[2], 1, rtol=0.02)
+
+
+@pytest.mark.parametrize("fill", [0.5, np.inf])
+def test_opposite_aberrations_mirror_each_other(fill: float) -> None:
+    plus = Optics(NA=0.3, wavelength_um=0.5, fill=fill, spherical_waves=0.4)
+    z, r = np.linspace(-20, 20, 41), np.linspace(0, 3, 20)
+    one, other = (gibson_lanni(o)(z, r) for o in (plus, plus._replace(spherical_waves=-0.4)))
+    np.testing.assert_allclose(one, other[::-1], rtol=1e-9, atol=1e-12)
+    assert np.abs(one - one[::-1]).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"fill": 0.3},
+        {"fill": 0.7, "spherical_waves": 1.0},
+        {"spherical_waves": -2.0, "NA": 0.1, "photons": 1},
+        {"pZ_um": 30.0},
+    ],
+)
+def test_pupil_is_integrated_as_by_brute_force(change: dict[str, float]) -> None:
+    optics = Optics(NA=0.8, wavelength_um=0.92, photons=2)._replace(**change)
+    z, r = np.linspace(-25, 25, 21), np.linspace(0, 8, 33)
+    rho, step = np.linspace(0, 1, 20_001, retstep=True)
+    weight = np.full(rho.shape, step)
+    weight[[0, -1]] /= 2
+    pupil = optics.amplitude(rho) * np.exp(
+        2j * np.pi / optics.wavelength_um * optics.path_um(rho, z[:, None])
+    )
+    waves = j0(2 * np.pi * optics.NA / optics.wavelength_um * rho[:, None] * r)
+    expected = np.abs((pupil * rho * weight) @ waves) ** (2 * optics.photons)
+    np.testing.assert_allclose(gibson_lanni(optics)(z, r), expected / expected.max(), atol=1e-6)
+
+
+@pytest.mark.parametrize("change", [{"spherical_waves": 1.0}, {"fill": 0.5, "pZ_um": 80.0}])
+def test_focus_of_an_aberrated_pupil_is_at_0(change: dict[str, float]) -> None:
+    optics = Optics(NA=0.8, wavelength_um=0.92, photons=2)._replace(**change)
+    z = np.linspace(-40, 40, 8001)
+    assert z[focused(optics)(z, np.zeros(1)).argmax()] == pytest.approx(0, abs=0.0101)
+
+
+@pytest.mark.parametrize("fill", [0.0, -1.0, math.nan])
+def test_fill_must_be_positive(fill: float) -> None:
+    with pytest.raises(TenetError, match="fill"):
+        gibson_lanni(BEADS._replace(fill=fill))

@@ -16,6 +16,8 @@ from tenet.settings.optics import differing_optics
         ({"NA": 0.35}, "NA 0.35 (pre-trained: 0.3)"),
         ({"pZ": 50, "photons": 2}, "pZ 50 (pre-trained: 0), photons 2 (pre-trained: 1)"),
         ({"blur_mode": "gaussian"}, "blur_mode gaussian (pre-trained: gibsonlanni)"),
+        ({"fill": 0.7}, "fill 0.7 (pre-trained: none)"),
+        ({"spherical": -0.2}, "spherical -0.2 (pre-trained: 0)"),
         ({"res_axial": 1.1}, "res_axial 1.1 (pre-trained: 1)"),
     ],
 )
