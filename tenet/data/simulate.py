@@ -137,9 +137,7 @@ def focused_psf_volume(params: ModelParams) -> NDArray[np.float32]:
 
 
 def _whole(phantom: Phantom, scale: int) -> NDArray[np.float32]:
-    """The light of a phantom, brightness in its shape, cut to a whole number of coarse planes."""
+    """The light of a phantom, cut to a whole number of coarse planes."""
     planes, rows, columns = phantom.zyx_shape
     z = slice(0, planes // scale * scale)
-    shape, brightness = phantom.read(z, slice(0, rows), slice(0, columns))
-    brightness *= shape
-    return brightness
+    return phantom.read(z, slice(0, rows), slice(0, columns))[1]

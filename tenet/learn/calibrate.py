@@ -49,7 +49,7 @@ def phantom_images(model: TENET, phantoms: Path, *, noise: bool, seed: int) -> l
         z = slice(0, planes // scale * scale)
         shape, brightness = phantom.read(z, slice(0, rows), slice(0, columns))
         with torch.no_grad():
-            luminance = torch.from_numpy(brightness * shape)[None, None]
+            luminance = torch.from_numpy(brightness)[None, None]
             generator = torch.Generator().manual_seed(1_000_003 * seed + index) if noise else None
             image = microscope.acquire(luminance.to(microscope.psf.device), generator)
         pairs.append((image[0, 0].cpu().numpy(), shape))

@@ -225,10 +225,10 @@ class Simulator:
         contrast = _log_uniform(1, ranges.most_contrast, n, rng).to(brightness)
         brightness = brightness**contrast * light
         microscope = replace(microscope, noise_strength=noisier, ceiling=ceiling)
-        image = microscope.expose(brightness * shape)
+        image = microscope.expose(brightness)  # with neuropil, which has no shape
         z, y, x = self.margin
         fine = (..., _inner(z), _inner(y), _inner(x))
-        shape, brightness = shape[fine], brightness[fine]
+        shape, brightness = shape[fine], (brightness * shape)[fine]
         image = still = image[..., _inner(z // self.scale), _inner(y), _inner(x)]
         if self.motion is not None:
             parameters = self.motion.at(epoch)

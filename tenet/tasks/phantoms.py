@@ -9,11 +9,12 @@ from tenet.data.phantoms.kinds import (
     BeadsPhantomSettings,
     TrainingPhantomSettings,
 )
+from tenet.data.phantoms.mixture import MixturePhantomSettings
 from tenet.data.phantoms.objects import PhantomSettings
 from tenet.data.phantoms.sets import generate_set
 from tenet.progress import shown
 from tenet.settings.schema import Experiment, PhantomSet
-from tenet.types import Triple
+from tenet.types import Triple, VoxelSize
 
 
 def training_set(
@@ -22,19 +23,34 @@ def training_set(
     """Draw the phantoms of an experiment's pre-training, by default as many as its settings say."""
     section = experiment.simulation_data_generation
     number = count or section.train_num + section.valid_num
-    draw_set(training_phantoms(section), out, count=number, workers=workers, seed=seed)
+    settings = training_phantoms(section, experiment.params.fine_voxel_size_um)
+    draw_set(settings, out, count=number, workers=workers, seed=seed)
 
 
-def training_phantoms(section: PhantomSet) -> TrainingPhantomSettings:
-    """The phantoms that an experiment is pre-trained on."""
+def training_phantoms(
+    section: PhantomSet, voxel_size_um: VoxelSize
+) -> TrainingPhantomSettings | MixturePhantomSettings:
+    """The phantoms that an experiment is pre-trained on, with the voxel size of its fine grid."""
     base, scale = TrainingPhantomSettings(), section.object_scale
-    return TrainingPhantomSettings(
+    published = TrainingPhantomSettings(
         zyx_shape=section.image_size,
         n_objects=(section.train_object_num_min, section.train_object_num_max),
         line_fraction=section.line_fraction,
         line_thickness=section.line_thickness,
         line_length=(base.line_length[0] * scale, base.line_length[1] * scale),
         solid_radius=(base.solid_radius[0] * scale, base.solid_radius[1] * scale),
+    )
+    if section.is_published:
+        return published
+    lines = section.line_fraction
+    return MixturePhantomSettings(
+        published,
+        voxel_size_um,
+        section.objects.shares() or {"line": lines, "solid": 1 - lines},
+        brightest=section.brightest,
+        brightness_decades=section.brightness_decades,
+        neuropil=section.neuropil,
+        neuropil_brightness=section.neuropil_brightness,
     )
 
 

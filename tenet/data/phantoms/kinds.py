@@ -253,29 +253,46 @@ def draw_training_phantom(
     """
     canvas = np.zeros(math.prod(settings.zyx_shape), dtype=np.float32)
     n_objects = int(rng.integers(settings.n_objects[0], settings.n_objects[1], endpoint=True))
-    thinnest, thickest = settings.line_thickness
-    max_bend = math.radians(settings.line_bend_deg)
     for _ in range(n_objects):
-        if rng.random() < settings.line_fraction:
-            solid, bend = "box", rng.uniform(-max_bend, max_bend)
-            length, thickness = rng.uniform(*settings.line_length), thinnest
-            if thickest > thinnest:
-                thickness = rng.uniform(thinnest, thickest)
-            extents = np.array([length, thickness, thickness])
-        else:
-            solid, bend = ("ball", "octahedron", "box")[rng.integers(3)], 0.0
-            extents = np.full(3, 2 * rng.uniform(*settings.solid_radius))
-        voxels = object_voxels(
-            solid,
-            extents / 2,
-            Deformation(bend, settings.elastic_sigma, settings.elastic_spacing),
-            Rotation.random(rng=rng).as_matrix(),
-            rng.uniform(0.0, settings.zyx_shape) - 0.5,
-            settings.zyx_shape,
-            rng,
-        )
-        paint(canvas, voxels, draw_brightness(settings.brightness_log_sd, rng))
+        draw = line_voxels if rng.random() < settings.line_fraction else solid_voxels
+        paint(canvas, draw(settings, rng), draw_brightness(settings.brightness_log_sd, rng))
     return _finish(canvas, settings.zyx_shape, {"n_objects": n_objects})
+
+
+def line_voxels(settings: TrainingPhantomSettings, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Flat indices of the voxels of a bent and deformed line at a random place."""
+    max_bend = math.radians(settings.line_bend_deg)
+    bend = rng.uniform(-max_bend, max_bend)
+    thinnest, thickest = settings.line_thickness
+    length, thickness = rng.uniform(*settings.line_length), thinnest
+    if thickest > thinnest:
+        thickness = rng.uniform(thinnest, thickest)
+    return _deformed("box", np.array([length, thickness, thickness]), bend, settings, rng)
+
+
+def solid_voxels(settings: TrainingPhantomSettings, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Flat indices of the voxels of a deformed ball, octahedron or cube at a random place."""
+    solid = ("ball", "octahedron", "box")[rng.integers(3)]
+    return _deformed(solid, np.full(3, 2 * rng.uniform(*settings.solid_radius)), 0.0, settings, rng)
+
+
+def _deformed(
+    solid: str,
+    extents: NDArray[np.float64],
+    bend: float,
+    settings: TrainingPhantomSettings,
+    rng: np.random.Generator,
+) -> NDArray[np.intp]:
+    """A solid, elastically deformed and rotated, anywhere in the volume."""
+    return object_voxels(
+        solid,
+        extents / 2,
+        Deformation(bend, settings.elastic_sigma, settings.elastic_spacing),
+        Rotation.random(rng=rng).as_matrix(),
+        rng.uniform(0.0, settings.zyx_shape) - 0.5,
+        settings.zyx_shape,
+        rng,
+    )
 
 
 def draw_angle_phantom(settings: AnglePhantomSettings, rng: np.random.Generator) -> DrawnPhantom:

@@ -175,7 +175,8 @@ class DrawnPhantom(NamedTuple):
     shape
         uint8 ZYX, 1 in the objects.
     brightness
-        float32 ZYX in [0, 1], above 0 exactly where `shape` is 1.
+        float32 ZYX, at least 0; above 0 where `shape` is 1, and beside it in objects that are seen
+        but too dim to be labelled.
     attributes
         What was drawn, ready for JSON: the number of objects, and for beads ``centres_zyx``.
     """

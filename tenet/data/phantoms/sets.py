@@ -149,5 +149,6 @@ def _generate(settings: PhantomSettings, path: Path, seed: int, number: int) -> 
         drawn.shape,
         drawn.brightness,
         voxel_size_um=getattr(settings, "voxel_size_um", None),
+        brightest=getattr(settings, "brightest", 1.0),
         attributes={"seed": [seed, number], **drawn.attributes},
     )

@@ -44,6 +44,8 @@ class Phantom:
         Step of the grid in z, y, x in µm, or None: a phantom that is not tied to any length.
     attributes
         What the maker of the phantom noted.
+    brightest
+        Greatest brightness that the file can hold.
 
     Examples
     --------
@@ -58,11 +60,13 @@ class Phantom:
         zyx_shape: Triple,
         voxel_size_um: tuple[float, float, float] | None,
         attributes: dict[str, Any],
+        brightest: float = 1.0,
     ) -> None:
         self.path = path
         self.zyx_shape = zyx_shape
         self.voxel_size_um = voxel_size_um
         self.attributes = attributes
+        self.brightest = brightest
         self._array: Any = None
         self._opened_by = 0
 
@@ -79,7 +83,8 @@ class Phantom:
         shape
             uint8, 0 or 1.
         brightness
-            float32 in [0, 1], exact to 1.6e-5 (it is stored in 32767 steps).
+            float32 in [0, `brightest`], exact to 1.6e-5 of it (it is stored in 32767 steps). Where
+            the shape is 0, brightness is that of objects too dim to be labelled.
 
         Raises
         ------
@@ -106,7 +111,7 @@ class Phantom:
             ) from error
         shape = (packed >> 15).astype(np.uint8)
         packed &= _BRIGHTNESS_STEPS
-        return shape, packed.astype(np.float32) / np.float32(_BRIGHTNESS_STEPS)
+        return shape, packed.astype(np.float32) / np.float32(_BRIGHTNESS_STEPS / self.brightest)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_array": None}
@@ -122,11 +127,12 @@ def save_phantom(
     *,
     voxel_size_um: tuple[float, float, float] | None = None,
     attributes: Mapping[str, Any] | None = None,
+    brightest: float = 1.0,
 ) -> Phantom:
     """Store a phantom as one file: a Zarr array (version 3) in an uncompressed zip.
 
-    A voxel is 16 bits, the shape in the highest and brightness × 32767, rounded, in the others, in
-    chunks compressed without loss. So brightness is exact to 1.6e-5.
+    A voxel is 16 bits, the shape in the highest and brightness / `brightest` × 32767, rounded, in
+    the others, in chunks compressed without loss. So brightness is exact to 1.6e-5 of `brightest`.
 
     Parameters
     ----------
@@ -136,11 +142,13 @@ def save_phantom(
     shape
         ZYX, values 0 and 1.
     brightness
-        ZYX, finite, in [0, 1].
+        ZYX, finite, in [0, `brightest`].
     voxel_size_um
         Step of the grid in z, y, x.
     attributes
         Anything worth noting that JSON can hold.
+    brightest
+        Greatest brightness that the file can hold.
 
     Returns
     -------
@@ -163,7 +171,7 @@ def save_phantom(
     path = Path(path)
     if not path.name.endswith(SUFFIX):
         raise TenetError(f"phantom file {path}: the name must end in {SUFFIX}")
-    _check_volumes(shape, brightness, str(path))
+    _check_volumes(shape, brightness, str(path), brightest)
     chunks = tuple(min(c, n) for c, n in zip(_CHUNKS, shape.shape, strict=True))
     with replacing(path) as temporary, ZipStore(temporary, mode="w") as store:
         array: Any = zarr.create_array(
@@ -176,13 +184,13 @@ def save_phantom(
                 "format": _FORMAT,
                 "voxel_size_um": None if voxel_size_um is None else list(voxel_size_um),
                 "attributes": dict(attributes or {}),
-            },
+            }
+            | ({} if brightest == 1 else {"brightest": brightest}),
         )
         for start in range(0, shape.shape[0], chunks[0]):
             slab = slice(start, start + chunks[0])
-            packed = np.rint(brightness[slab].astype(np.float32) * _BRIGHTNESS_STEPS).astype(
-                np.uint16
-            )
+            steps = brightness[slab].astype(np.float32) * (_BRIGHTNESS_STEPS / brightest)
+            packed = np.rint(steps).astype(np.uint16)
             packed[shape[slab] != 0] |= _SHAPE_BIT
             array[slab] = packed
     return open_phantom(path)
@@ -218,7 +226,9 @@ def open_phantom(path: Path | str) -> Phantom:
         raise TenetError(f"{path} is no phantom of this format ({_FORMAT}): make it anew")
     size = header["voxel_size_um"]
     z, y, x = array.shape
-    return Phantom(path, (z, y, x), None if size is None else tuple(size), header["attributes"])
+    voxel_size_um = None if size is None else tuple(size)
+    brightest = header.get("brightest", 1.0)
+    return Phantom(path, (z, y, x), voxel_size_um, header["attributes"], brightest)
 
 
 def open_phantoms(folder: Path | str) -> list[Phantom]:
@@ -265,7 +275,7 @@ def import_phantoms(
     ----------
     npz_folder
         Folder with ``*.npz``, each with the arrays ``shape`` (ZYX, 0 and 1) and ``brightness``
-        (ZYX, finite, in [0, 1]).
+        (ZYX, finite, in [0, 1]; only that in the shape is taken).
     out_folder
         Where to; ``name.npz`` becomes ``name.zarr.zip``.
     voxel_size_um
@@ -310,7 +320,7 @@ def import_phantoms(
             save_phantom(
                 out_folder / f"{path.stem}{SUFFIX}",
                 shape,
-                brightness,
+                brightness * (shape > 0),
                 voxel_size_um=voxel_size_um,
                 attributes={"imported_from": path.name},
             )
@@ -332,7 +342,9 @@ def _open_zip(path: Path) -> Any:
         raise TenetError(f"cannot read {path} as a phantom: {error}") from error
 
 
-def _check_volumes(shape: NDArray[Any], brightness: NDArray[Any], where: str) -> None:
+def _check_volumes(
+    shape: NDArray[Any], brightness: NDArray[Any], where: str, brightest: float = 1.0
+) -> None:
     if shape.ndim != 3 or 0 in shape.shape:
         raise TenetError(f"{where}: shape has the dimensions {shape.shape}, must be Z, Y, X")
     if brightness.shape != shape.shape:
@@ -342,5 +354,8 @@ def _check_volumes(shape: NDArray[Any], brightness: NDArray[Any], where: str) ->
     if shape.dtype.kind not in "bui" or shape.min() < 0 or shape.max() > 1:
         raise TenetError(f"{where}: shape must be of integers 0 and 1 only")
     # Comparisons with NaN are false, so that it is refused too.
-    if brightness.dtype.kind != "f" or not (brightness.min() >= 0 and brightness.max() <= 1):
-        raise TenetError(f"{where}: brightness must be of finite floating numbers from 0 to 1")
+    within = brightness.min() >= 0 and brightness.max() <= np.float32(brightest)
+    if brightness.dtype.kind != "f" or not within:
+        raise TenetError(
+            f"{where}: brightness must be of finite floating numbers from 0 to {brightest:g}"
+        )

@@ -17,6 +17,7 @@ from tenet.settings.ranges import (
 from tenet.settings.sections import Section
 
 Share = Annotated[float, Field(gt=0, le=1)]
+Brightness = Annotated[float, Field(ge=1e-6, le=1)]
 
 
 class Dataset(Section):
@@ -108,6 +109,26 @@ class TestDataset(Section):
     )
 
 
+class Objects(Section):
+    """`objects`: how often an object of a phantom is of a kind, in any unit.
+
+    Lines and solids have lengths in fine voxels; the others have lengths in µm.
+    """
+
+    line: NotNegative = Field(default=0.0, description="Bent lines.")
+    solid: NotNegative = Field(default=0.0, description="Balls, octahedra and cubes.")
+    dendrite: NotNegative = Field(
+        default=0.0, description="Dendrites of 0.3 to 2 µm with spines, right through the volume."
+    )
+    axon: NotNegative = Field(
+        default=0.0, description="Axons of 0.15 to 0.3 µm with boutons, right through the volume."
+    )
+
+    def shares(self) -> dict[str, float]:
+        """The kinds that occur; none in the published mixture."""
+        return {kind: share for kind, share in self.model_dump().items() if share}
+
+
 class PhantomSet(Section):
     """`simulation_data_generation`: the phantoms for pre-training."""
 
@@ -129,12 +150,41 @@ class PhantomSet(Section):
     line_thickness: tuple[AtLeastOne, AtLeastOne] = Field(
         default=(7.0, 7.0), description="Least and greatest thickness of a line, in fine voxels."
     )
+    objects: Objects = Field(
+        default=Objects(),
+        description="How often an object is of a kind; all 0: lines and solids by line_fraction.",
+    )
+    brightest: Annotated[float, Field(ge=0.001, le=1000)] = Field(
+        default=1.0,
+        description="Brightness of the brightest object; one of 1 fills the range of an image.",
+    )
+    brightness_decades: Annotated[float, Field(ge=0, le=4)] = Field(
+        default=0.0,
+        description="Brightness is log-uniform over so many decades below brightest; 0: log-normal "
+        "and cut off at brightest.",
+    )
+    neuropil: Annotated[float, Field(ge=0, le=10)] = Field(
+        default=0.0,
+        description="Length of dim neurites, in µm for each µm³, that are seen as haze and not "
+        "labelled as shape.",
+    )
+    neuropil_brightness: tuple[Brightness, Brightness] = Field(
+        default=(0.003, 0.03),
+        description="Least and greatest brightness of a dim neurite, drawn log-uniformly.",
+    )
+
+    @property
+    def is_published(self) -> bool:
+        """Whether phantoms are made of what the published ones are made of."""
+        new = {"objects", "brightest", "brightness_decades", "neuropil"}
+        return all(getattr(self, name) == type(self).model_fields[name].default for name in new)
 
     @model_validator(mode="after")
     def _can_be_made(self) -> "PhantomSet":
         for name, (least, most) in {
             "train_object_num": (self.train_object_num_min, self.train_object_num_max),
             "line_thickness": self.line_thickness,
+            "neuropil_brightness": self.neuropil_brightness,
         }.items():
             if least > most:
                 raise ValueError(f"{name}: at least {least:g} but at most {most:g}; exchange them")

@@ -424,7 +424,7 @@ def test_a_users_phantoms_are_imported(tmp_path, volumes):
     assert phantoms_[1].voxel_size_um == (1.0, 0.5, 0.5)
     shape, brightness = phantoms_[1].read(slice(None), slice(None), slice(None))
     np.testing.assert_array_equal(shape, volumes[0])
-    np.testing.assert_allclose(brightness, volumes[1], rtol=0, atol=1.6e-5)
+    np.testing.assert_allclose(brightness, volumes[0] * volumes[1], rtol=0, atol=1.6e-5)
 
 
 @pytest.mark.parametrize(
@@ -513,11 +513,11 @@ def test_an_experiment_scales_the_objects_of_its_phantoms():
     section = PhantomSet(
         image_size=(48, 40, 44), train_object_num_min=3, train_object_num_max=8, object_scale=0.5
     )
-    settings, base = training_phantoms(section), TrainingPhantomSettings()
+    settings, base = training_phantoms(section, (1.0, 1.0, 1.0)), TrainingPhantomSettings()
     assert settings.zyx_shape == (48, 40, 44)
     assert settings.n_objects == (3, 8)
     assert settings.line_length == tuple(length / 2 for length in base.line_length)
     assert settings.solid_radius == tuple(radius / 2 for radius in base.solid_radius)
     assert settings.line_thickness == base.line_thickness
-    many = training_phantoms(PhantomSet(line_thickness=(2, 14)))
+    many = training_phantoms(PhantomSet(line_thickness=(2, 14)), (1.0, 1.0, 1.0))
     assert many.line_thickness == (2, 14)
