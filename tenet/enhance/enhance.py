@@ -71,8 +71,8 @@ def enhance_stack(
         Raw intensities that become 0 and 1, as `model.intensity_range` finds them.
     out : Path
         File for the result, C, Z·s, Y, X. The channels are "shape", the probability in [0, 1]
-        before any threshold, and "brightness" in [0, 1]. The voxel size along z is the stack's,
-        divided by s.
+        before any threshold, and "brightness" on the scale of `params.brightness`. The voxel size
+        along z is the stack's, divided by s.
     voxel_size_um : tuple of float, optional
         Voxel size of the stack along z, y and x in µm; by default that of the file.
     tile_zyx_shape, overlap_zyx : tuple of int, optional
@@ -275,7 +275,7 @@ def _devices(model: TENET, device: torch.device | str | None) -> list[torch.devi
 
 @torch.inference_mode()
 def _enhance_tile(model: TENET, shown_zyx: NDArray[np.float32], tile: Tile) -> NDArray[np.float32]:
-    """Shape probability and brightness (2, Z·s, Y, X) of one tile, in [0, 1]."""
+    """Shape probability and brightness (2, Z·s, Y, X) of one tile."""
     alignment, scale = model.params.coarse_divisor_zyx, model.params.scale
     # The tile is replicated at the far ends, so that the near ends stay aligned with the pooling.
     # The network's own convolutions replicate at a border too. Replication works for tiles of any

@@ -84,7 +84,7 @@ def unscaled_reconstruction_loss(reconstruction: Tensor, image: Tensor, variance
 
 
 def luminance_prior(brightness: Tensor) -> Tensor:
-    """ℒ_Lum = mean (log z)² / 200, from a log-normal prior truncated at z = 1."""
+    """ℒ_Lum = mean (log z)² / 200, from a log-normal prior, which z ≤ 1 cuts at 1."""
     return brightness.clamp_min(1e-6).log().square().mean() / 200
 
 
@@ -102,6 +102,17 @@ def masked_brightness_loss(logits: Tensor, shape: Tensor, label: Tensor) -> Tens
     logits = logits.float()
     entropy = F.binary_cross_entropy_with_logits(logits, label, weight=shape, reduction="sum")
     return luminance_prior(logits.sigmoid()) + entropy / shape.sum().clamp_min(1)
+
+
+def log_brightness_loss(brightness: Tensor, shape: Tensor, label: Tensor) -> Tensor:
+    """Luminance prior + Huber loss of log brightness, averaged over the structure alone.
+
+    A factor counts the same for dim and for bright structures, and beyond a factor of e it counts
+    by its logarithm: what a detector cut cannot be told better.
+    """
+    z, wanted = brightness.clamp_min(1e-6).log(), label.clamp_min(1e-6).log()
+    misfit = shape * F.huber_loss(z, wanted, reduction="none")
+    return luminance_prior(brightness) + misfit.sum() / shape.sum().clamp_min(1)
 
 
 def mrf_loss(

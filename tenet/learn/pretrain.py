@@ -16,7 +16,12 @@ from tenet.data.simulate import focused_psf_volume
 from tenet.errors import TenetError
 from tenet.learn.ewc import ElasticWeights
 from tenet.learn.loop import Plan, generator_for, train
-from tenet.learn.losses import SHAPE_LOSSES, brightness_loss, masked_brightness_loss
+from tenet.learn.losses import (
+    SHAPE_LOSSES,
+    brightness_loss,
+    log_brightness_loss,
+    masked_brightness_loss,
+)
 from tenet.model.store import FISHER, OPTIMISER, is_trained, load_model, phantoms_digest, save_model
 from tenet.model.tenet import TENET
 from tenet.physics.blur import StridedBlur
@@ -330,7 +335,9 @@ def supervised_terms(model: TENET, settings: PretrainLoop, batch: Batch) -> dict
     shape, brightness = batch.shape, batch.brightness
     enhanced = model.enhance(batch.masked, batch.blur)
     of_shape = SHAPE_LOSSES[settings.loss_fnx](enhanced["shape_logits"].float(), shape)
-    if settings.loss_fnz == "masked_bce":
+    if model.params.brightness == "log":
+        of_brightness = log_brightness_loss(enhanced["brightness"], shape, brightness)
+    elif settings.loss_fnz == "masked_bce":
         of_brightness = masked_brightness_loss(enhanced["brightness_logits"], shape, brightness)
     else:
         of_brightness = brightness_loss(enhanced["brightness"], shape, brightness)

@@ -1,5 +1,6 @@
 """TENET: encoder, quantisation and decoder in one."""
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,8 @@ from tenet.types import Triple
 
 #: How often the planes of a stack are registered to the output of the alignment network.
 ALIGNMENT_ROUNDS = 3
+#: Least and greatest brightness on the logarithmic scale; 1 is the most that a detector shows.
+DIMMEST, BRIGHTEST = 0.01, 30.0
 
 
 class Enhanced(TypedDict):
@@ -178,18 +181,27 @@ class TENET(nn.Module):
             Result with an empty `reconstruction`.
         """
         if estimate is None and self.params.deconvolution_steps:
-            # Linear intensities, because an edge lies at half of the intensity inside, which `hill`
-            # would bring near 1.
             estimate = self.deconvolve(image, blur)
-        return self(hill(image), estimate=estimate, reconstruct=False)
+        if self.params.brightness == "sigmoid":
+            # The estimate stays linear, because an edge lies at half of the intensity inside, which
+            # `hill` would bring near 1.
+            return self(hill(image), estimate=estimate, reconstruct=False)
+        # An edge lies at the same distance below the logarithm inside, however bright that is.
+        sigma = self.params.sig_eps
+        estimate = None if estimate is None else log_scaled(estimate, sigma)
+        return self(log_scaled(image, sigma), estimate=estimate, reconstruct=False)
 
     @torch.no_grad()
     def deconvolve(self, image: Tensor, blur: StridedBlur | None = None) -> Tensor:
-        """Deconvolve linear intensities by `deconvolution_steps` accelerated steps; at most 1."""
+        """Deconvolve linear intensities by `deconvolution_steps` accelerated steps.
+
+        The result is at most 1 if the brightness is.
+        """
         planes, rows, columns = image.shape[2:]
         blur = blur or self.blur((planes * self.params.scale, rows, columns))
         steps, background = self.params.deconvolution_steps, self.params.sig_eps
-        return deconvolve(image, blur, steps=steps, background=background).clamp_max(1)
+        estimate = deconvolve(image, blur, steps=steps, background=background)
+        return estimate.clamp_max(1) if self.params.brightness == "sigmoid" else estimate
 
     def forward(
         self, image: Tensor, *, estimate: Tensor | None = None, reconstruct: bool = True
@@ -211,7 +223,7 @@ class TENET(nn.Module):
         with half_precision(image.device, self.half_precision):
             encoded = self.encoder(image, estimate)
         probability = encoded.shape_logits.float().sigmoid()
-        brightness = encoded.brightness_logits.float().sigmoid()
+        brightness = self.brightness(encoded.brightness_logits.float())
         quantised = self.quantise(probability)
         shape = probability
         if self.params.apply_vq and self.params.use_x_quantized:
@@ -228,6 +240,11 @@ class TENET(nn.Module):
             "quantized_loss": quantisation_loss(probability, quantised),
             "psf_loss": self.psf_loss(),
         }
+
+    def brightness(self, logits: Tensor) -> Tensor:
+        """Brightness on the scale of the settings: of the sigmoid, itself or its logarithm."""
+        share = logits.sigmoid()
+        return share if self.params.brightness == "sigmoid" else from_log_scale(share)
 
     def quantise(self, probability: Tensor) -> Tensor:
         """x_q = [x >= threshold] with the gradient of x (straight-through)."""
@@ -299,6 +316,31 @@ def alignment_network(params: ModelParams, align_params: AlignParams) -> Alignme
         n_blocks=params.nblocks if nblocks is None else nblocks,
         dropout=params.dropout if dropout is None else dropout,
     )
+
+
+def from_log_scale(share: Tensor) -> Tensor:
+    """Brightness at a share of the way from `DIMMEST` to `BRIGHTEST` on a logarithmic scale.
+
+    Examples
+    --------
+    >>> from_log_scale(torch.tensor([0.1, 0.5, 0.9]))
+    tensor([ 0.0223,  0.5477, 13.4713])
+    """
+    return DIMMEST * (BRIGHTEST / DIMMEST) ** share
+
+
+def log_scaled(image: Tensor, sigma: float) -> Tensor:
+    """Intensity transform arsinh(x / σ) / arsinh(1 / σ): 0 -> 0, 1 -> 1.
+
+    The transform is linear up to the noise σ, so that it does not lift the noise, and logarithmic
+    above. Each factor of ten above the noise takes the same share of the range.
+
+    Examples
+    --------
+    >>> log_scaled(torch.tensor([0.0, 0.01, 0.1, 1.0, 10.0]), 0.01)
+    tensor([0.0000, 0.1663, 0.5659, 1.0000, 1.4346])
+    """
+    return torch.asinh(image / sigma) / math.asinh(1 / sigma)
 
 
 def quantisation_loss(shape: Tensor, quantised: Tensor) -> Tensor:

@@ -54,6 +54,12 @@ class ModelParams(Section):
         description="Richardson-Lucy steps whose result the encoder is shown beside the image; 0: "
         "it is shown the image alone, as published.",
     )
+    brightness: Literal["sigmoid", "log"] = Field(
+        default="sigmoid",
+        description="Scale of the brightness: sigmoid, from 0 to 1, as published; log, from 1/100 "
+        "to 30, so that structures may be brighter than the detector shows. With log the encoder "
+        "is shown logarithms of what is above the noise.",
+    )
     apply_vq: bool = Field(
         default=True, description="Whether the shape is 0 or 1 before it is blurred in the model."
     )
