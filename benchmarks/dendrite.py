@@ -5,7 +5,9 @@
 A spine is reached if the segmentation, connected to the shaft, comes within 0.6 µm of its marked
 tip. False area is what a projection of it along z covers farther than 1 µm from the shaft and from
 the straight lines between tips and shaft. The raw stack, interpolated to the same grid, is judged
-at all thresholds, so that it can be compared at equal false area and at equal reach.
+at all thresholds, so that it can be compared at equal false area and at equal reach. Specks are the
+share of all segmented voxels within 1 µm of the marks in projection that lie farther than 2.5 µm
+along z from shafts and from these lines. The last two lines are a row of a table, with its head.
 """
 
 import csv
@@ -17,12 +19,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, label, map_coordinates, zoom
+from scipy.ndimage import (
+    distance_transform_edt,
+    label,
+    map_coordinates,
+    maximum_filter1d,
+    zoom,
+)
 
 from tenet.enhance.views import save
 from tenet.metrics.widths import fwhm
 
-REACH_UM, WIDE_UM = 0.6, 1.0
+REACH_UM, WIDE_UM, TALL_UM = 0.6, 1.0, 2.5
+TRIED = np.linspace(0.02, 0.98, 49)  # thresholds
 PROFILE_UM = 1.5  # half length of the profiles across a shaft
 
 Points = NDArray[np.float64]
@@ -71,6 +80,12 @@ class Judge:
         marked = self.shaft | drawn(stalks, shape, size_um)
         away = distance_transform_edt(~marked.max(0), sampling=size_um[1:])
         self.elsewhere = away > WIDE_UM
+        beside = np.zeros(shape, dtype=np.uint8)
+        for number in np.flatnonzero(marked.any((1, 2))):
+            away = distance_transform_edt(~marked[number], sampling=size_um[1:])
+            beside[number] = away <= WIDE_UM
+        planes = 2 * int(TALL_UM / size_um[0]) + 1
+        self.near = maximum_filter1d(beside, planes, axis=0, mode="constant") > 0
 
     def __call__(self, mask: NDArray[np.bool_]) -> tuple[int, float]:
         """Spines reached, and false area in µm²."""
@@ -88,6 +103,11 @@ class Judge:
                 reached += 1
         false = (connected.max(0) & self.elsewhere).sum() * self.size_um[1] * self.size_um[2]
         return reached, float(false)
+
+    def specks(self, mask: NDArray[np.bool_]) -> float:
+        """Share of the segmented voxels above, below and at the marks that are too far along z."""
+        over = mask & ~self.elsewhere
+        return float((over & ~self.near).sum() / max(over.sum(), 1))
 
 
 def widths(volume: NDArray[np.float32], shaft: Points, size_um: Points) -> tuple[float, float]:
@@ -114,6 +134,46 @@ def widths(volume: NDArray[np.float32], shaft: Points, size_um: Points) -> tuple
     return float(np.nanmedian(axial)), float(np.nanmedian(lateral))
 
 
+def curve(judge: Judge, volume: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Spines reached and false area in µm² at `TRIED` thresholds, shape (thresholds, 2)."""
+    return np.array([judge(volume >= threshold) for threshold in TRIED])
+
+
+def described(name: str, found: NDArray[np.float64], false: float) -> list[str]:
+    """What a volume reaches with no more false area than `false`, and at some thresholds."""
+    within = found[found[:, 1] <= false, 0]
+    points = [
+        f"{n:.0f} ({area:.1f} µm²) at {threshold:.2f}"
+        for threshold, (n, area) in zip(TRIED[4::5], found[4::5], strict=True)
+    ]
+    return [
+        f"{name}: at most {max(within, default=0):.0f} reached at no more false area, "
+        "at any threshold",
+        f"{name}: reached (false area) at thresholds: {', '.join(points)}",
+    ]
+
+
+def table_row(
+    name: str,
+    judge: Judge,
+    mask: NDArray[np.bool_],
+    raw: NDArray[np.float64],
+    thinnest: tuple[float, float],
+) -> list[str]:
+    """Head and row of a table that compares results."""
+    reached, false = judge(mask)
+    axial, lateral = thinnest
+    needed = min(raw[raw[:, 0] >= reached, 1], default=np.inf)
+    head = (
+        f"| model | of {len(judge.tips)} spines | false area | raw stack needs | specks | thinnest "
+    )
+    cells = f"| {name} | {reached} | {false:.1f} µm² | {needed:.1f} µm² | {judge.specks(mask):.1%} "
+    return [
+        f"{head}dendrite, z / across |",
+        f"{cells}| {axial:.2f} / {lateral:.2f} µm = {axial / lateral:.2f} |",
+    ]
+
+
 def main() -> None:
     """Print a table and draw projections."""
     raw_path, marks, *sizes, enhanced_path, threshold, out = sys.argv[1:]
@@ -126,29 +186,26 @@ def main() -> None:
     shafts, tips = read_marks(Path(marks), coarse_um)
     judge = Judge(shafts, tips, shape.shape, size_um)
 
-    reached, false = judge(shape >= float(threshold))
+    mask = shape >= float(threshold)
+    reached, false = judge(mask)
     print(
         f"{len(tips)} spines; enhanced, threshold {threshold}: {reached} reached, {false:.1f} µm²"
     )
-    curves = {}
-    for name, volume in (("raw", raw), ("enhanced", shape)):
-        tried = np.linspace(0.02, 0.98, 49)
-        curves[name] = np.array([judge(volume >= t) for t in tried])
-        within = curves[name][curves[name][:, 1] <= false]
-        most = int(within[:, 0].max()) if len(within) else 0
-        print(f"{name}: at most {most} reached at no more false area, at any threshold")
-        points = [
-            f"{n:.0f} ({area:.1f} µm²) at {t:.2f}"
-            for t, (n, area) in zip(tried[4::5], curves[name][4::5], strict=True)
-        ]
-        print(f"{name}: reached (false area) at thresholds: {', '.join(points)}")
+    raw_curve = curve(judge, raw)
+    print(*described("raw", raw_curve, false), sep="\n")
+    print(*described("enhanced", curve(judge, shape), false), sep="\n")
+    measured = {}
     for number, shaft in enumerate(shafts):
         for name, volume in (("raw", raw), ("enhanced", shape * brightness)):
-            axial, lateral = widths(volume, shaft, size_um)
+            axial, lateral = measured[name, number] = widths(volume, shaft, size_um)
             print(
                 f"dendrite {number}, {name}: FWHM {axial:.2f} µm along z, {lateral:.2f} across, "
                 f"ratio {axial / lateral:.2f}"
             )
+    thin = min(range(len(shafts)), key=lambda number: measured["raw", number][1])
+    name = "/".join(Path(enhanced_path).with_suffix("").parts[-2:])
+    table = table_row(name, judge, mask, raw_curve, measured["enhanced", thin])
+    print(*table, sep="\n")
 
     figure, axes = plt.subplots(2, 3, figsize=(12, 8), constrained_layout=True)
     shown = (("raw", raw), ("enhanced", shape * brightness), ("shape", shape))
