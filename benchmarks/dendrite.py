@@ -114,7 +114,8 @@ def widths(volume: NDArray[np.float32], shaft: Points, size_um: Points) -> tuple
     """Median FWHM in µm of a shaft along z, and across it in the plane."""
     step = float(size_um.min()) / 2
     offsets = np.arange(-PROFILE_UM, PROFILE_UM + step, step)
-    axial, lateral = [], []
+    axial: list[float] = []
+    lateral: list[float] = []
     for before, here, after in zip(shaft, shaft[1:], shaft[2:], strict=False):
         along = (after - before)[1:]
         across = np.array([0, -along[1], along[0]]) / np.linalg.norm(along)

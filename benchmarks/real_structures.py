@@ -15,7 +15,8 @@ structure. The thresholds of all methods are chosen on the phantoms of --tuning.
     raw          the stack, interpolated
 
 Writes results.csv, psf.csv, a picture of each first stack, and prints tables. --quick takes two
-conditions of dendrites and one seed. What was fine-tuned is kept in OUT and not done again.
+conditions of dendrites, one seed and the first two methods, if no others are asked for. What was
+fine-tuned is kept in OUT and not done again.
 """
 
 import argparse
@@ -314,7 +315,7 @@ def summary(results: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     rows = []
     for key, group in results.groupby(by, sort=False):
         rng = np.random.default_rng(0)
-        middle, low, high = bootstrap_interval(group["iou"], group["seed"], rng=rng)
+        middle, low, high = bootstrap_interval(group["iou"], group["seed"].to_numpy(), rng=rng)
         tips = group[group["tips"] > 0]
         reach = f"{tips['reached'].sum():.0f} of {tips['tips'].sum():.0f}"
         share = tips["reached"].sum() / max(tips["tips"].sum(), 1)
@@ -347,11 +348,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--train", default="decoder", help="what fine-tuning trains")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--kinds", nargs="+", default=["dendrites", "vessels"])
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--methods", nargs="+", choices=METHODS)
     parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args()
     if asked.quick:
         asked.seeds, asked.kinds = 1, ["dendrites"]
+    asked.methods = asked.methods or (METHODS[:2] if asked.quick else METHODS)
     return asked
 
 

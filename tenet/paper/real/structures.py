@@ -114,7 +114,7 @@ class Dendrites:
             number: np.where(flips, extent - points[:, axes], points[:, axes])
             for number, points in self.tips_um.items()
         }
-        flipped = np.flip(labels, [axis for axis, flip in enumerate(flips) if flip])
+        flipped = np.flip(labels, tuple(axis for axis, flip in enumerate(flips) if flip))
         return replace(self, labels=flipped, voxel_size_um=size_um, tips_um=tips)
 
     def scene(self, rng: np.random.Generator, fine_um: VoxelSize, scale: int) -> Scene:
@@ -203,9 +203,10 @@ def vessel_scene(tree: Mask, rng: np.random.Generator, fine_um: VoxelSize, scale
     TenetError
         If the tree is smaller than the part, or a hundred parts hold next to nothing.
     """
-    tree = np.flip(tree.transpose(rng.permutation(3)), np.flatnonzero(rng.integers(2, size=3)))
+    axes, flips = [int(axis) for axis in rng.permutation(3)], rng.integers(2, size=3)
+    tree = np.flip(tree.transpose(axes), tuple(axis for axis in range(3) if flips[axis]))
     size = [int(length / VESSEL_VOXEL_UM) for length in _VESSEL_SIZE_UM]
-    room = np.array(tree.shape) - size
+    room = np.array(tree.shape, dtype=np.int64) - np.array(size, dtype=np.int64)
     for _ in range(100 if room.min() > 0 else 0):
         corner = rng.integers(room)
         part: Any = tree[tuple(slice(a, a + n) for a, n in zip(corner, size, strict=True))]
