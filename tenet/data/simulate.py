@@ -116,7 +116,7 @@ def simulate_acquisitions(
         "microscope": params.model_dump(mode="json"),
         "motion_px": motion_px,
         "seed": seed,
-        "fwhm_um": model_fwhm_um(params.model_psf(), params.fine_voxel_size_um),
+        "fwhm_um": model_fwhm_um(params.focused_psf(), params.fine_voxel_size_um),
     }
     save_json(out / "acquisition.json", record)
     return written
@@ -133,7 +133,7 @@ def focused_psf_volume(params: ModelParams) -> NDArray[np.float32]:
     """The model PSF of some settings on their fine grid, with its brightest plane in focus."""
     size_z = centred_planes(params.size_z, params.scale)
     shape = (size_z, params.size_y, params.size_x)
-    return psf_volume(params.model_psf(), shape, params.fine_voxel_size_um)
+    return psf_volume(params.focused_psf(), shape, params.fine_voxel_size_um)
 
 
 def _whole(phantom: Phantom, scale: int) -> NDArray[np.float32]:

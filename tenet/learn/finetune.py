@@ -420,7 +420,7 @@ class FinetuneTask:
             numbers.append(model.psf.log_stretch)
         groups: list[tuple[Iterable[nn.Parameter], dict[str, Any]]] = [
             (model.encoder.parameters(), {}),
-            (model.psf.layers.parameters(), {"lr": psf_lr, "weight_decay": 0.0}),
+            (model.psf.network.parameters(), {"lr": psf_lr, "weight_decay": 0.0}),
             (numbers, {"lr": settings.stretch_lr or psf_lr, "weight_decay": 0.0}),
         ]
         trained = [([p for p in group if p.requires_grad], own) for group, own in groups]

@@ -105,7 +105,9 @@ class TENET(nn.Module):
             sampling=params.psf_sampling,
         )
         self.noise = NoiseModel(params.poisson_weight, params.sig_eps, params.noise)
-        self.register_buffer("initial_psf", self.psf.target(params.model_psf()), persistent=False)
+        model_psf = params.model_psf()
+        self.psf.tabulate(model_psf)
+        self.register_buffer("initial_psf", self.psf.target(model_psf), persistent=False)
 
     def train(self, mode: bool = True) -> "TENET":
         """Switch the mode. With `freeze_norm`, batch normalisation stays in evaluation mode.
@@ -302,7 +304,15 @@ class TENET(nn.Module):
         return model.eval().to(device)
 
     def load_weights(self, state: Mapping[str, Any], *, where: str) -> None:
-        """Load a state dictionary of this architecture; `where` names its file in errors."""
+        """Load a state dictionary of this architecture; `where` names its file in errors.
+
+        In earlier versions the network `psf.layers` was the continuous PSF, where the model PSF now
+        stands; it is left out.
+        """
+        if self.psf.table is not None and "psf.layers.1.weight" in state:
+            state = {name: state[name] for name in state if not name.startswith("psf.layers.")}
+            own = self.state_dict(keep_vars=False)
+            state |= {name: own[name] for name in own if name.startswith("psf.correction.")}
         check_weights(self.state_dict(), state, where=where)
         self.load_state_dict(dict(state))
 

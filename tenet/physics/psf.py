@@ -1,6 +1,7 @@
-"""NeurIPSF: a trainable PSF, a small network over axial distance and radius."""
+"""NeurIPSF: a trainable PSF, a model PSF and a small network over axial distance and radius."""
 
-from typing import Any, Literal
+import math
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -12,18 +13,20 @@ from tenet.physics.optics import RadialPSF, centred, lookup_radii, radii_px
 
 PSFSampling = Literal["lookup", "continuous"]
 
-#: How much longer than its grid the continuous PSF is fitted along z, so that it may be shortened
+#: How much farther than its grid the continuous PSF is known along z, so that it may be shortened
 #: by as much; across, the square root of that.
 SPARE = 1.5
+#: Radii of the table of the continuous PSF for each pixel; between them it is linear.
+RADII_PER_PIXEL = 8
 
 
 class NeurIPSF(nn.Module):
-    """Implicit PSF over (|z|, r), fitted to a model PSF and then adapted with the data.
+    """Implicit PSF over z and r, which starts as a model PSF and is then adapted with the data.
 
-    BatchNorm(2) -> linear 2 -> 40 -> sigmoid -> BatchNorm -> linear 40 -> 1 -> sigmoid. The first
-    coordinate is |z| as a fraction of the half depth; the second runs from -1 on the axis to 1 at
-    the largest radius. Batch normalisation is frozen after the fit, so that the PSF does not depend
-    on where else it is evaluated.
+    Its network is BatchNorm(2) -> linear 2 -> 40 -> sigmoid -> BatchNorm -> linear 40 -> 1 ->
+    sigmoid. The first coordinate is |z| as a fraction of the half depth; the second runs from -1 on
+    the axis to 1 at the largest radius. Batch normalisation is frozen after the fit, so that the
+    PSF does not depend on where else it is evaluated.
 
     Parameters
     ----------
@@ -36,27 +39,32 @@ class NeurIPSF(nn.Module):
     hidden : int
         Units of the hidden layer.
     sampling : {"lookup", "continuous"}
-        ``"lookup"`` is the published parameterisation: `size_z // s` planes one coarse step apart,
-        repeated to fine planes by nearest neighbour, and pixels that take the nearest of
-        `lookup_radii` radial samples (no pixel lies halfway between two). ``"continuous"``
-        evaluates the network at every fine plane and radius. The network is then fitted at every
-        other plane and every half pixel, because between radii that are a pixel apart it could take
-        any value, and `SPARE` times as far.
+        ``"lookup"`` is the published parameterisation: the network, fitted to the model PSF, on
+        `size_z // s` planes one coarse step apart, repeated to fine planes by nearest neighbour,
+        and pixels that take the nearest of `lookup_radii` radial samples (no pixel lies halfway
+        between two). ``"continuous"`` has a value at every fine plane and radius: the model PSF,
+        from a table that reaches `SPARE` times as far as the grid, times twice the network, which
+        is 1/2 before it learns. A network fitted to the model errs by a thousandth of its maximum,
+        which in the tails is more than their light, and they have many voxels. What is asymmetric
+        along z is the model; the network is even.
 
     Attributes
     ----------
     log_stretch : Parameter, 0-dimensional, or None
-        Logarithm of how much longer the PSF is along z than that of the network. Across, the PSF is
+        Logarithm of how much longer the PSF is along z than its model. Across, the PSF is
         wider by the square root of that factor. So widths go with 1/NA² and 1/NA, as those of a
         paraxial objective do (Born & Wolf, Principles of Optics, section 8.8). A few stacks
         determine this number, but not each weight of the network. Two free widths could explain any
         stack by fat objects and a slim PSF. The published PSF has no such number.
+    table : Tensor, shape (planes, radii), or None
+        The model PSF from -z to z, and from the axis on. The published PSF has no table.
     """
 
     coordinates: Tensor
     volume_coordinates: Tensor
     plane_index: Tensor
     radius_index: Tensor
+    table: Tensor | None
 
     def __init__(
         self,
@@ -71,7 +79,9 @@ class NeurIPSF(nn.Module):
         self.zyx_shape = zyx_shape
         self.hidden = hidden
         self.voxel_size_um = voxel_size_um
-        self.layers = nn.Sequential(
+        #: What the network does, under a name of its own: with "lookup" it is the PSF.
+        self._network = "layers" if sampling == "lookup" else "correction"
+        layers = nn.Sequential(
             nn.BatchNorm1d(2),
             nn.Linear(2, hidden),
             nn.Sigmoid(),
@@ -79,6 +89,10 @@ class NeurIPSF(nn.Module):
             nn.Linear(hidden, 1),
             nn.Sigmoid(),
         )
+        self.add_module(self._network, layers)
+        if sampling == "continuous":
+            for last in layers[4].parameters():
+                nn.init.zeros_(last)
         size_z, size_y, size_x = zyx_shape
         radius_px = radii_px(size_y, size_x)
         if sampling == "lookup":
@@ -93,22 +107,30 @@ class NeurIPSF(nn.Module):
             plane_index = _nearest(planes, size_z)
             radii, radius_index = np.arange(n_radii), np.rint(radius_px).astype(np.int64)
         else:
-            # The PSF is even in z: one half is evaluated, both are used.
+            # The network is even in z: one half is evaluated, both are used.
             volume_z_um, plane_index = np.unique(
                 np.abs(centred(size_z, voxel_size_um[0])).round(9), return_inverse=True
             )
             radii, radius_index = np.unique(radius_px, return_inverse=True)
         self._depth_um = float(np.abs(volume_z_um).max()) or 1.0
+        table = None
         if sampling == "continuous":
             self.z_um = np.arange(0, SPARE * self._depth_um, 2 * voxel_size_um[0])
             self.r_um = np.arange(0, SPARE**0.5 * self._radius_um, voxel_size_um[2] / 2)
+            planes = 2 * math.ceil(SPARE * self._depth_um / voxel_size_um[0]) + 1
+            n_radii = math.ceil(SPARE**0.5 * self._radius_um / voxel_size_um[2] * RADII_PER_PIXEL)
+            self._table_z_um = centred(planes, voxel_size_um[0])
+            self._table_r_um = np.arange(n_radii + 1) * voxel_size_um[2] / RADII_PER_PIXEL
+            table = torch.ones(planes, n_radii + 1)
 
-        def constant(name: str, value: Tensor) -> None:
+        def constant(name: str, value: Tensor | None) -> None:
             self.register_buffer(name, value, persistent=False)
 
+        constant("table", table)
         constant("coordinates", self._coordinates(self.z_um, self.r_um))
-        volume_radii_um = radii * voxel_size_um[2]
-        constant("volume_coordinates", self._coordinates(volume_z_um, volume_radii_um))
+        self._volume_z_um = centred(size_z, voxel_size_um[0])
+        self._volume_r_um = radii * voxel_size_um[2]
+        constant("volume_coordinates", self._coordinates(volume_z_um, self._volume_r_um))
         constant("plane_index", torch.from_numpy(plane_index))
         constant("radius_index", torch.from_numpy(radius_index.reshape(size_y, size_x)))
         self.log_stretch = nn.Parameter(torch.zeros(())) if sampling == "continuous" else None
@@ -118,6 +140,11 @@ class NeurIPSF(nn.Module):
         """Switch mode, but leave batch normalisation frozen: only `fit` moves its statistics."""
         return super().train(False)
 
+    @property
+    def network(self) -> nn.Sequential:
+        """The network: the PSF itself (`layers`), or its correction (`correction`)."""
+        return cast(nn.Sequential, self.get_submodule(self._network))
+
     def _coordinates(self, z_um: np.ndarray, r_um: np.ndarray) -> Tensor:
         z, r = np.abs(z_um) / self._depth_um, 2 * r_um / self._radius_um - 1
         grid = np.stack(np.broadcast_arrays(z[:, None], r[None]), -1)
@@ -125,15 +152,35 @@ class NeurIPSF(nn.Module):
 
     def _evaluate(self, coordinates: Tensor) -> Tensor:
         planes, radii, _ = coordinates.shape
-        return self.layers(coordinates.reshape(-1, 2)).reshape(planes, radii)
+        return self.network(coordinates.reshape(-1, 2)).reshape(planes, radii)
+
+    def _model(self, z_um: np.ndarray, r_um: np.ndarray, narrower: Tensor) -> Tensor:
+        """The table between its samples, of a PSF narrower by two factors, along z and across."""
+        assert self.table is not None
+
+        def positions(um: np.ndarray, samples_um: np.ndarray, factor: Tensor) -> Tensor:
+            step_um = samples_um[1] - samples_um[0]
+            return (factor.new_tensor(um) * factor - samples_um[0]) / step_um
+
+        planes = _between(self.table, positions(z_um, self._table_z_um, narrower[0]))
+        return _between(planes.mT, positions(r_um, self._table_r_um, narrower[1])).mT
+
+    def tabulate(self, model: RadialPSF) -> None:
+        """Take a model for what the network corrects; the published PSF needs none."""
+        if self.table is not None:
+            values = model(self._table_z_um, self._table_r_um)
+            self.table.copy_(torch.from_numpy(values / values.max()))
 
     def radial(self) -> Tensor:
-        """The network itself on the planes `z_um` and radii `r_um`, shape (planes, radii).
+        """The PSF on the planes `z_um` and radii `r_um`, shape (planes, radii).
 
         The result is neither normalised nor stretched, because ℒ_PSF holds on to the form and
         leaves the widths free.
         """
-        return self._evaluate(self.coordinates)
+        network = self._evaluate(self.coordinates)
+        if self.table is None:
+            return network
+        return 2 * network * self._model(self.z_um, self.r_um, self.table.new_ones(2))
 
     def target(self, model: RadialPSF) -> Tensor:
         """Model PSF on the planes `z_um` and radii `r_um`, shape (planes, radii), at most 1."""
@@ -142,12 +189,16 @@ class NeurIPSF(nn.Module):
 
     def forward(self) -> Tensor:
         """PSF on the fine grid, shape `zyx_shape`, sum 1."""
-        coordinates = self.volume_coordinates
-        if self.log_stretch is not None:
-            origin = coordinates.new_tensor([0.0, -1.0])  # focus and axis
+        if self.log_stretch is None:
+            values = self._evaluate(self.volume_coordinates)[:, self.radius_index]
+            volume = values[self.plane_index]
+        else:
+            origin = self.coordinates.new_tensor([0.0, -1.0])  # focus and axis
             narrower = torch.stack([-self.log_stretch, -self.log_stretch / 2]).exp()
-            coordinates = origin + (coordinates - origin) * narrower
-        volume = self._evaluate(coordinates)[:, self.radius_index][self.plane_index]
+            coordinates = origin + (self.volume_coordinates - origin) * narrower
+            factor = self._evaluate(coordinates)[self.plane_index]
+            model = self._model(self._volume_z_um, self._volume_r_um, narrower)
+            volume = (factor * model)[:, self.radius_index]
         return volume / volume.sum()
 
     def fit(
@@ -159,11 +210,13 @@ class NeurIPSF(nn.Module):
         steps: int = 2000,
         attempts: int = 5,
     ) -> float:
-        """Fit to a model PSF until the mean squared error is at most `target_error`.
+        """Start from a model PSF.
 
-        161 weights and a few thousand residuals are a job for Levenberg–Marquardt (Marquardt, SIAM
-        J. Appl. Math. 11, 431, 1963), which needs some tens of steps where RProp needs thousands.
-        Starts again from new weights when `steps` do not suffice.
+        The continuous PSF tabulates it. The published one is fitted until the mean squared error is
+        at most `target_error`: 161 weights and a few thousand residuals are a job for
+        Levenberg–Marquardt (Marquardt, SIAM J. Appl. Math. 11, 431, 1963), which needs some tens of
+        steps where RProp needs thousands. Starts again from new weights when `steps` do not
+        suffice.
 
         Parameters
         ----------
@@ -181,17 +234,22 @@ class NeurIPSF(nn.Module):
         Returns
         -------
         float
-            The error reached.
+            The error reached, on the planes `z_um` and radii `r_um`.
 
         Raises
         ------
         TenetError
             If no attempt reaches `target_error`.
         """
-        target = self.target(model).double().cpu().numpy().ravel()
         points = self.coordinates.reshape(-1, 2).double().cpu().numpy()
         mean, variance = points.mean(0), points.var(0)
         variance[variance == 0] = 1  # of a coordinate that has but one value
+        if self.table is not None:
+            weights = np.concatenate([rng.normal(size=3 * self.hidden), np.zeros(self.hidden + 1)])
+            self._load(weights, mean, variance)
+            self.tabulate(model)
+            return float((self.radial() - self.target(model)).detach().square().mean())
+        target = self.target(model).double().cpu().numpy().ravel()
         standard = (points - mean) / np.sqrt(variance)
         best = float("inf")
         for _ in range(attempts):
@@ -210,7 +268,7 @@ class NeurIPSF(nn.Module):
     @torch.no_grad()
     def _load(self, weights: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> None:
         """Set the layers to fitted weights; normalisation is that of the input points."""
-        layers: list[Any] = list(self.layers)
+        layers: list[Any] = list(self.network)
         inputs, first, _, hidden, last, _ = layers
         for norm, centre, spread in ((inputs, mean, variance), (hidden, 0.0, 1.0)):
             norm.reset_parameters()
@@ -221,6 +279,15 @@ class NeurIPSF(nn.Module):
         first.bias.copy_(torch.from_numpy(weights[2 * n : 3 * n]))
         last.weight.copy_(torch.from_numpy(weights[None, 3 * n : 4 * n]))
         last.bias.fill_(weights[-1])
+
+
+def _between(samples: Tensor, positions: Tensor) -> Tensor:
+    """Rows of `samples` at fractional indices: linear between two, constant beyond the ends."""
+    last = len(samples) - 1
+    positions = positions.clamp(0, last)
+    below = positions.detach().floor().clamp_max(max(last - 1, 0)).long()
+    share = (positions - below)[:, None]
+    return torch.lerp(samples[below], samples[(below + 1).clamp_max(last)], share)
 
 
 def _nearest(planes: int, size_z: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from tenet.errors import TenetError
 from tenet.io.stack import check_voxel_size
+from tenet.physics.extent import Extent, line_extent
 from tenet.physics.optics import model_fwhm_um
 from tenet.settings.schema import DATASETS, Experiment, ModelParams, parse_experiment, parse_params
 from tenet.settings.sections import merge
@@ -31,8 +32,9 @@ def sample_experiment(
 ) -> Experiment:
     """An experiment whose grid, optics and PSF are those of a stack.
 
-    The experiment is that of `sample_grid`, which also names the parameters. The PSF grid spans
-    five theoretical full widths at half maximum along z and four across.
+    The experiment is that of `sample_grid`, which also names the parameters. With two photons the
+    PSF grid holds the share `psf_light` of the light of a line, if that is set; else it spans five
+    theoretical full widths at half maximum along z and four across.
 
     Examples
     --------
@@ -52,8 +54,8 @@ def sample_experiment(
         immersion_index=immersion_index,
         photons=photons,
     )
-    size_z, size_yx = _psf_size(experiment.params)
-    psf = {"size_z": size_z, "size_y": size_yx, "size_x": size_yx}
+    size_z, size_y, size_x = _psf_shape(experiment.params)
+    psf = {"size_z": size_z, "size_y": size_y, "size_x": size_x}
     data = merge(experiment.model_dump(mode="json"), {"params": psf})
     return parse_experiment(data, where=where)
 
@@ -203,11 +205,34 @@ def _half_up(number: float) -> int:
     return math.floor(number + 0.5)
 
 
-def _psf_size(params: ModelParams) -> tuple[int, int]:
-    """Planes and columns of a PSF grid that holds the model PSF; both odd."""
+def _psf_shape(params: ModelParams) -> Triple:
+    """Size of a PSF grid that holds the model PSF; all odd."""
+    if params.psf_light is not None and params.photons == 2:
+        return line_extent(
+            params.model_psf(), params.fine_voxel_size_um, params.psf_light
+        ).zyx_shape
     width = model_fwhm_um(params.model_psf(), params.fine_voxel_size_um)
     step_z, _, step_x = params.fine_voxel_size_um
-    return _odd(5 * width["axial"] / step_z, 301), _odd(4 * width["lateral"] / step_x, 101)
+    columns = _odd(4 * width["lateral"] / step_x, 101)
+    return _odd(5 * width["axial"] / step_z, 301), columns, columns
+
+
+def _extent(params: ModelParams, share: float) -> Extent:
+    return line_extent(params.model_psf(), params.fine_voxel_size_um, share)
+
+
+def light_left_out(params: ModelParams) -> str | None:
+    """Say in one line that the largest PSF grid holds less light than `psf_light` asks for."""
+    if params.psf_light is None or params.photons != 2:
+        return None
+    extent = _extent(params, params.psf_light)
+    if extent.held >= params.psf_light:
+        return None
+    size = " × ".join(map(str, extent.zyx_shape))
+    return (
+        f"the grid of the PSF, {size} voxels (z, y, x), holds {extent.held:.1%} of a line's light, "
+        f"not {params.psf_light:.1%}: larger ones cost too much"
+    )
 
 
 def _odd(size: float, most: int) -> int:

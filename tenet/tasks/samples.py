@@ -8,7 +8,7 @@ from tenet.io.atomic import save_json
 from tenet.io.folders import voxel_size_of
 from tenet.io.open import open_stack
 from tenet.io.outputs import check_outputs
-from tenet.settings.own_stack import sample_experiment, uneven_voxels
+from tenet.settings.own_stack import light_left_out, sample_experiment, uneven_voxels
 from tenet.settings.schema import Experiment, ModelParams
 from tenet.tasks.notes import note
 from tenet.types import VoxelSize
@@ -76,6 +76,6 @@ def write_settings(
         photons=photons,
     )
     save_json(out, experiment.model_dump(mode="json"))
-    uneven = uneven_voxels(experiment.params)
-    note(uneven and f"{where}: {uneven}")
+    for remark in (uneven_voxels(experiment.params), light_left_out(experiment.params)):
+        note(remark and f"{where}: {remark}")
     return experiment.params

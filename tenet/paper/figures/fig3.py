@@ -270,7 +270,7 @@ def _psfs(results: Path) -> dict[str, _PSF]:
     record = results / "acquisitions/fig3_beads/acquisition.json"
     if record.exists():
         params = parse_params(read_acquisition(record)["microscope"], where=str(record))
-        true = psf_volume(params.model_psf(), before.shape, size_um)
+        true = psf_volume(params.focused_psf(), before.shape, size_um)
         psfs["true"] = _PSF(true, size_um)
     return psfs
 

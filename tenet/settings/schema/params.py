@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tenet.physics.optics import Optics, RadialPSF, focused, gaussian, lookup_padding
+from tenet.physics.optics import Optics, RadialPSF, focused, gaussian, gibson_lanni, lookup_padding
 from tenet.settings.ranges import (
     Blocks,
     Channels,
@@ -98,6 +98,12 @@ class ModelParams(Section):
         default=0,
         description="Spherical aberration, in wavelengths: the factor of 6ρ⁴ - 6ρ² + 1 over the "
         "radius ρ of the pupil. The PSF is then asymmetric in z.",
+    )
+    psf_light: Annotated[float, Field(ge=0.5, le=0.999)] | None = Field(
+        default=None,
+        description="Share of the light of a line across the axis that the PSF's grid holds, for "
+        "stacks of your own and two photons: size_z, size_y and size_x follow from it, at most "
+        "401, 101 and 101. null: they follow from the widths of the PSF.",
     )
     size_x: PositiveInt = Field(default=51, description="Columns of the PSF, in pixels; odd.")
     size_y: PositiveInt = Field(default=51, description="Rows of the PSF, in pixels; odd.")
@@ -270,7 +276,16 @@ class ModelParams(Section):
         )
 
     def model_psf(self) -> RadialPSF:
-        """The theoretical PSF with its focus at 0, called as `psf(z_um, r_um)`; z has a sign."""
+        """The PSF that the model starts from, called as `psf(z_um, r_um)`; z has a sign.
+
+        It is that of theory, in focus; with the published sampling as the stage stands.
+        """
+        if self.psf_sampling == "lookup" and self.blur_mode == "gibsonlanni":
+            return gibson_lanni(self.optics)
+        return self.focused_psf()
+
+    def focused_psf(self) -> RadialPSF:
+        """The PSF of theory with its maximum at 0, whatever the aberration."""
         if self.blur_mode == "gaussian":  # bet_z is in coarse planes, bet_xy in pixels
             return gaussian(self.bet_z * self.res_axial, self.bet_xy * self.res_lateral)
         return focused(self.optics)

@@ -661,7 +661,7 @@ def test_focus_is_found_to_a_tenth_of_a_fine_voxel_at_any_depth(depth_um: float)
         params={"blur_mode": "gibsonlanni", "pZ": depth_um, "NA": 0.7, "res_axial": 0.3}
     ).params
     z_um = np.linspace(-2, 2, 4001)  # 1 nm
-    on_axis = params.model_psf()(z_um, np.zeros(1))[:, 0]
+    on_axis = params.focused_psf()(z_um, np.zeros(1))[:, 0]
     assert abs(z_um[int(on_axis.argmax())]) <= params.fine_voxel_size_um[0] / 10
 
 

@@ -234,7 +234,7 @@ def _other(value: torch.Tensor) -> dict[str, Any]:
         "sparse", "quantised", "meta", "nested", "shape",
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("name", [NAME, "psf.layers.0.weight"])
+@pytest.mark.parametrize("name", [NAME, "psf.correction.0.weight"])
 def test_a_weight_that_is_no_dense_finite_tensor_is_refused(
     kind: str, name: str, old: Path
 ) -> None:
