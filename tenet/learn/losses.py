@@ -100,6 +100,8 @@ def masked_brightness_loss(logits: Tensor, shape: Tensor, label: Tensor) -> Tens
     vanishes where the brightness saturates, and its mean includes a background without brightness.
     """
     logits = logits.float()
+    # Beyond 1 the entropy would have no least value.
+    label = label.clamp(max=1)
     entropy = F.binary_cross_entropy_with_logits(logits, label, weight=shape, reduction="sum")
     return luminance_prior(logits.sigmoid()) + entropy / shape.sum().clamp_min(1)
 

@@ -27,6 +27,7 @@ from tenet.model.tenet import TENET
 from tenet.physics.blur import StridedBlur
 from tenet.physics.microscope import Microscope
 from tenet.physics.motion import MotionSettings, draw_displacement, shift_planes
+from tenet.physics.noise import Readout, saturating_gain
 from tenet.settings.schema import (
     Dataset,
     Experiment,
@@ -229,8 +230,20 @@ class Simulator:
         noisier = _log_uniform(1 / ranges.noise_spread, ranges.noise_spread, n, rng).to(brightness)
         contrast = _log_uniform(1, ranges.most_contrast, n, rng).to(brightness)
         brightness = brightness**contrast * light
-        microscope = replace(microscope, noise_strength=noisier, ceiling=ceiling)
+        readout = Readout.draw(
+            n,
+            rng,
+            most_row_gain=ranges.most_row_gain,
+            most_row_offset=ranges.most_row_offset,
+            offset=ranges.offset,
+            bits=ranges.bits,
+        ).to(device)
+        microscope = replace(microscope, noise_strength=noisier, ceiling=ceiling, readout=readout)
         image = microscope.expose(brightness)  # with neuropil, which has no shape
+        if ranges.most_saturated:
+            saturated = _uniform(0, ranges.most_saturated, n, rng).to(brightness)
+            gain = saturating_gain(image, saturated)
+            image, brightness = gain * image, gain * brightness
         z, y, x = self.margin
         fine = (..., _inner(z), _inner(y), _inner(x))
         shape, brightness = shape[fine], (brightness * shape)[fine]
@@ -258,6 +271,11 @@ def _log_uniform(low: float, high: float, n: int, rng: Generator) -> Tensor:
     """(n, 1, 1, 1, 1); nothing is drawn where there is no choice."""
     share = rng.random((n, 1, 1, 1, 1)) if high > low else np.zeros((n, 1, 1, 1, 1))
     return torch.from_numpy(high * (low / high) ** share)
+
+
+def _uniform(low: float, high: float, n: int, rng: Generator) -> Tensor:
+    """(n, 1, 1, 1, 1)."""
+    return torch.from_numpy(rng.uniform(low, high, (n, 1, 1, 1, 1)))
 
 
 def _inner(margin: int) -> slice:

@@ -1,18 +1,18 @@
 """The microscope as one object: PSF, sampling, saturation and noise.
 
     luminance = brightness * shape  ->  blur by the PSF  ->  every s-th plane
-    ->  noise  ->  [0, ceiling]
+    ->  noise  ->  readout  ->  [0, ceiling]
 
 Simulation, training, calibration and the model image a sharp volume with this, and nowhere else.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from tenet.physics.blur import StridedBlur, lookup_blur
-from tenet.physics.noise import NoiseModel
+from tenet.physics.noise import NoiseModel, Readout
 from tenet.physics.psf import PSFSampling
 from tenet.types import Triple, VoxelSize
 
@@ -37,6 +37,8 @@ class Microscope:
         a batch, shape (N, 1, 1, 1, 1).
     ceiling : float or Tensor
         The intensity at which the detector saturates, at most 1; a Tensor likewise.
+    readout : Readout
+        What the detector's electronics add.
 
     Examples
     --------
@@ -59,6 +61,7 @@ class Microscope:
     sampling: PSFSampling = "continuous"
     noise_strength: Tensor | float = 1.0
     ceiling: Tensor | float = 1.0
+    readout: Readout = field(default_factory=Readout)
 
     def blur(self, zyx_shape: Triple) -> StridedBlur:
         """The linear part, for fine volumes of a shape (Z·s, Y, X).
@@ -121,8 +124,8 @@ class Microscope:
         tensor([0.5000, 0.8000])
         """
         if generator is not None:
-            image = self.noise.sample(image, generator, self.noise_strength)
-        return image.clamp(max=self.ceiling)
+            image = self.noise.sample(image, generator, self.noise_strength, clip=False)
+        return self.readout(image, self.ceiling, generator)
 
     def acquire(self, luminance: Tensor, generator: torch.Generator | None) -> Tensor:
         """The raw stack (N, 1, Z, Y, X) of a sharp volume that stands still.

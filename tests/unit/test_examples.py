@@ -68,7 +68,9 @@ CALLED = {
     "tenet.data.phantoms.kinds": [
         "TrainingPhantomSettings", "AnglePhantomSettings", "BeadsPhantomSettings",
     ],
-    "tenet.data.phantoms.tubes": ["thinnest_um", "tube_voxels", "smooth_path"],
+    "tenet.data.phantoms.tubes": ["thinnest_um", "tube_voxels"],
+    "tenet.data.phantoms.paths": ["smooth_path"],
+    "tenet.data.phantoms.cells": ["draw_vessel", "draw_microglia", "draw_soma"],
     "tenet.data.phantoms.neurites": ["draw_dendrite", "draw_axon"],
     "tenet.data.phantoms.mixture": ["MixturePhantomSettings"],
     "tenet.data.phantoms.store": ["Phantom", "save_phantom", "open_phantom", "import_phantoms"],

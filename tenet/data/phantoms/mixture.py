@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tenet.data.phantoms.cells import draw_microglia, draw_soma, draw_vessel
 from tenet.data.phantoms.checks import check_range, check_value
 from tenet.data.phantoms.kinds import TrainingPhantomSettings, line_voxels, solid_voxels
-from tenet.data.phantoms.neurites import Piece, draw_axon, draw_dendrite, log_uniform
+from tenet.data.phantoms.neurites import draw_axon, draw_dendrite
 from tenet.data.phantoms.objects import DrawnPhantom, draw_brightness
-from tenet.data.phantoms.tubes import Points, tube_voxels
+from tenet.data.phantoms.paths import log_uniform
+from tenet.data.phantoms.tubes import Piece, Points, piece_voxels
 from tenet.errors import TenetError
 from tenet.types import Range, Triple, VoxelSize
 
@@ -20,6 +22,9 @@ from tenet.types import Range, Triple, VoxelSize
 TISSUE: dict[str, Callable[[Points, np.random.Generator], Piece]] = {
     "dendrite": draw_dendrite,
     "axon": draw_axon,
+    "vessel": draw_vessel,
+    "microglia": draw_microglia,
+    "soma": draw_soma,
 }
 KINDS = ("line", "solid", *TISSUE)
 
@@ -166,13 +171,3 @@ class MixturePhantomSettings:
         seen = np.all((tips >= 0) & (tips <= np.subtract(self.zyx_shape, 1)), axis=1)
         found: list[list[float]] = tips[seen].round(2).tolist()
         return found
-
-
-def piece_voxels(piece: Piece, voxel_size_um: VoxelSize, zyx_shape: Triple) -> Voxels:
-    """Flat indices of the voxels of an object of tissue without its lumen, and share of light."""
-    voxels, share = tube_voxels(piece.tubes, voxel_size_um, zyx_shape, piece.roughness)
-    if piece.lumen:
-        empty, _ = tube_voxels(piece.lumen, voxel_size_um, zyx_shape)
-        full = ~np.isin(voxels, empty)
-        voxels, share = voxels[full], share[full]
-    return voxels, share

@@ -4,44 +4,21 @@ What is drawn follows electron microscopy of mouse cortex: `benchmarks/tissue.py
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from tenet.data.phantoms.tubes import (
-    Points,
-    Roughness,
-    Tube,
-    random_direction,
+from tenet.data.phantoms.paths import (
+    aside,
+    course,
+    log_uniform,
     smooth_noise,
     smooth_path,
+    tangents,
 )
+from tenet.data.phantoms.tubes import Piece, Points, Roughness, Tube
 from tenet.types import Range
-
-
-@dataclass(frozen=True)
-class Piece:
-    """An object of tissue.
-
-    Attributes
-    ----------
-    tubes : list of Tube
-        What is filled.
-    lumen : list of Tube
-        What is left empty in it.
-    roughness : Roughness, optional
-        Of its surface.
-    tips_um, spine_lengths_um : list
-        Tip of each spine (z, y, x), and how far the spine reaches from the shaft's surface, along
-        its own course.
-    """
-
-    tubes: list[Tube]
-    lumen: list[Tube] = field(default_factory=list)
-    roughness: Roughness | None = None
-    tips_um: list[Points] = field(default_factory=list)
-    spine_lengths_um: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -100,28 +77,6 @@ class AxonLooks:
     spacing_um: Range = (3.0, 6.0)
 
 
-#: What lies farther outside of the volume is not drawn.
-BEYOND_UM = 4.0
-
-
-def log_uniform(bounds: Range, rng: np.random.Generator) -> float:
-    """Draw a number whose logarithm is uniform."""
-    low, high = bounds
-    return float(low * (high / low) ** rng.random())
-
-
-def course(size_um: Points, step_um: float, turn: float, rng: np.random.Generator) -> Points:
-    """A path (n, 3) through a random point of a volume, cut off outside of it."""
-    middle, direction = rng.uniform(0, size_um), random_direction(rng)
-    length = 1.2 * float(np.linalg.norm(size_um))
-    ways = []
-    for way in (-direction, direction):
-        path = smooth_path(middle, way, length, step_um, turn, rng)
-        outside = np.any((path < -BEYOND_UM) | (path > size_um + BEYOND_UM), axis=1)
-        ways.append(path[: int(np.argmax(outside)) if outside.any() else len(path)])
-    return np.concatenate([ways[0][:0:-1], ways[1]])
-
-
 def draw_dendrite(
     size_um: Points, rng: np.random.Generator, looks: DendriteLooks | None = None
 ) -> Piece:
@@ -156,9 +111,9 @@ def _branch(shaft: Tube, size_um: Points, rng: np.random.Generator) -> Tube:
     """A thinner shaft that leaves another one by 30 to 70 degrees."""
     points, radii = shaft
     root = int(rng.integers(len(points)))
-    along = _tangents(points)[root] * rng.choice((-1, 1))
+    along = tangents(points)[root] * rng.choice((-1, 1))
     angle = math.radians(rng.uniform(30, 70))
-    direction = math.cos(angle) * along + math.sin(angle) * _aside(along, rng)
+    direction = math.cos(angle) * along + math.sin(angle) * aside(along, rng)
     path = smooth_path(points[root], direction, 1.2 * float(size_um.max()), 0.35, 0.12, rng)
     return _shaft(path, float(radii[root]) * rng.uniform(0.6, 0.9), rng)
 
@@ -179,13 +134,13 @@ def _spines(
     if len(points) < 3:
         return []
     length = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
-    tangents = _tangents(points)
+    directions = tangents(points)
     spines = []
     for index in rng.integers(1, len(points) - 1, rng.poisson(density * length)):
         between = rng.random()
         root = (1 - between) * points[index] + between * points[index + 1]
-        outward = _aside(tangents[index], rng)
-        spines.append(_spine(root, outward, tangents[index], float(radii[index]), looks, rng))
+        outward = aside(directions[index], rng)
+        spines.append(_spine(root, outward, directions[index], float(radii[index]), looks, rng))
     return spines
 
 
@@ -254,19 +209,3 @@ def draw_axon(size_um: Points, rng: np.random.Generator, looks: AxonLooks | None
         radii = np.maximum(radii, radius * np.sqrt(np.maximum(1 - ((at - place) / half) ** 2, 0)))
         place += rng.uniform(*looks.spacing_um)
     return Piece([Tube(path, radii)], roughness=Roughness.draw(0.15, 1.0, rng))
-
-
-def _tangents(points: Points) -> Points:
-    gradient = np.gradient(points, axis=0)
-    unit: Points = gradient / np.maximum(np.linalg.norm(gradient, axis=1, keepdims=True), 1e-9)
-    return unit
-
-
-def _aside(along: Points, rng: np.random.Generator) -> Points:
-    """A unit vector at right angles to another."""
-    while True:
-        aside = np.cross(along, rng.normal(size=3))
-        length = float(np.linalg.norm(aside))
-        if length > 1e-3:
-            unit: Points = aside / length
-            return unit

@@ -10,6 +10,7 @@ so that its light is that of its true thickness.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -178,45 +179,37 @@ def _distance_and_radius(
     return np.sqrt(np.maximum(squared, 0)), radius
 
 
-def smooth_path(
-    start_um: Points,
-    direction: Points,
-    length_um: float,
-    step_um: float,
-    turn: float,
-    rng: np.random.Generator,
-) -> Points:
-    """Points of a path that turns at random, (n, 3) in µm, `start_um` first.
+@dataclass(frozen=True)
+class Piece:
+    """An object of tissue.
 
-    The direction wanders as a Brownian motion does: after s µm it is off by about turn · √s rad
-    along each axis.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> path = smooth_path(np.zeros(3), np.array([1.0, 0, 0]), 10.0, 0.5, 0.1, rng)
-    >>> path.shape, round(float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum()), 6)
-    ((21, 3), 10.0)
+    Attributes
+    ----------
+    tubes : list of Tube
+        What is filled.
+    lumen : list of Tube
+        What is left empty in it.
+    roughness : Roughness, optional
+        Of its surface.
+    tips_um, spine_lengths_um : list
+        Tip of each spine (z, y, x), and how far the spine reaches from the shaft's surface, along
+        its own course.
     """
-    steps = max(math.ceil(length_um / step_um), 1)
-    step = length_um / steps
-    walk = np.cumsum(rng.normal(0, turn * math.sqrt(step), (steps, 3)), axis=0)
-    directions = direction / np.linalg.norm(direction) + walk
-    directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-9)
-    return start_um + np.concatenate([np.zeros((1, 3)), np.cumsum(directions * step, axis=0)])
+
+    tubes: list[Tube]
+    lumen: list[Tube] = field(default_factory=list)
+    roughness: Roughness | None = None
+    tips_um: list[Points] = field(default_factory=list)
+    spine_lengths_um: list[float] = field(default_factory=list)
 
 
-def random_direction(rng: np.random.Generator) -> Points:
-    """A unit vector, all directions alike."""
-    direction = rng.normal(size=3)
-    unit: Points = direction / np.linalg.norm(direction)
-    return unit
-
-
-def smooth_noise(n: int, correlation: float, rng: np.random.Generator) -> Points:
-    """Normal numbers (n,) that change over `correlation` steps."""
-    width = math.ceil(3 * correlation)
-    kernel = np.exp(-0.5 * (np.arange(-width, width + 1) / max(correlation, 1e-9)) ** 2)
-    white = rng.normal(size=n + 2 * width)
-    noise: Points = np.convolve(white, kernel / np.linalg.norm(kernel), mode="valid")
-    return noise
+def piece_voxels(
+    piece: Piece, voxel_size_um: VoxelSize, zyx_shape: Triple
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Flat indices of the voxels of an object of tissue without its lumen, and share of light."""
+    voxels, share = tube_voxels(piece.tubes, voxel_size_um, zyx_shape, piece.roughness)
+    if piece.lumen:
+        empty, _ = tube_voxels(piece.lumen, voxel_size_um, zyx_shape)
+        full = ~np.isin(voxels, empty)
+        voxels, share = voxels[full], share[full]
+    return voxels, share

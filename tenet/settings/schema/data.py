@@ -17,6 +17,7 @@ from tenet.settings.ranges import (
 from tenet.settings.sections import Section
 
 Share = Annotated[float, Field(gt=0, le=1)]
+Offset = Annotated[float, Field(ge=-1, le=1)]
 Brightness = Annotated[float, Field(ge=1e-6, le=1)]
 
 
@@ -122,6 +123,15 @@ class Objects(Section):
     )
     axon: NotNegative = Field(
         default=0.0, description="Axons of 0.15 to 0.3 µm with boutons, right through the volume."
+    )
+    vessel: NotNegative = Field(
+        default=0.0, description="Vessels of 4 to 10 µm with branches; half of them are hollow."
+    )
+    microglia: NotNegative = Field(
+        default=0.0, description="Somata of 6 to 10 µm with branching processes of 0.3 to 1 µm."
+    )
+    soma: NotNegative = Field(
+        default=0.0, description="Somata of 8 to 15 µm with the first of their dendrites."
     )
 
     def shares(self) -> dict[str, float]:
@@ -265,6 +275,35 @@ class Microscopes(Section):
         description="Greatest power that all brightness is raised to, which makes dim objects "
         "dimmer.",
     )
+    most_saturated: Annotated[float, Field(ge=0, le=0.2)] = Field(
+        default=0.0,
+        description="Greatest share of an image's voxels that are saturated; light is scaled so "
+        "that as many are as is drawn. 0: light is not scaled.",
+    )
+    offset: tuple[Offset, Offset] = Field(
+        default=(0.0, 0.0),
+        description="Least and greatest intensity that is added to all voxels before they are cut "
+        "off at 0.",
+    )
+    most_row_gain: Fraction = Field(
+        default=0.0,
+        description="Greatest standard deviation of the gain of rows (line noise), as a share.",
+    )
+    most_row_offset: Fraction = Field(
+        default=0.0,
+        description="Greatest standard deviation of the offset of rows (line noise).",
+    )
+    bits: tuple[Annotated[int, Field(ge=1, le=24)], ...] = Field(
+        default=(),
+        description="Bits of the images, of which one is drawn for each; none: no rounding.",
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Microscopes":
+        least, most = self.offset
+        if least > most:
+            raise ValueError(f"offset: at least {least:g} but at most {most:g}; exchange them")
+        return self
 
 
 class Visualization(Section):

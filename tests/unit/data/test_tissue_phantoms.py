@@ -7,16 +7,18 @@ import pytest
 from scipy import ndimage, stats
 from scipy.spatial.transform import Rotation
 
+from tenet.data.phantoms.cells import SOMA, VesselLooks, draw_microglia, draw_soma, draw_vessel
 from tenet.data.phantoms.kinds import TrainingPhantomSettings
-from tenet.data.phantoms.mixture import KINDS, MixturePhantomSettings, piece_voxels
-from tenet.data.phantoms.neurites import AxonLooks, DendriteLooks, Piece, draw_axon, draw_dendrite
+from tenet.data.phantoms.mixture import KINDS, MixturePhantomSettings
+from tenet.data.phantoms.neurites import AxonLooks, DendriteLooks, draw_axon, draw_dendrite
 from tenet.data.phantoms.objects import Deformation, draw_brightness, object_voxels, paint
+from tenet.data.phantoms.paths import smooth_noise, smooth_path
 from tenet.data.phantoms.sets import generate_set
 from tenet.data.phantoms.tubes import (
+    Piece,
     Roughness,
     Tube,
-    smooth_noise,
-    smooth_path,
+    piece_voxels,
     thinnest_um,
     tube_voxels,
 )
@@ -319,3 +321,64 @@ def test_a_lumen_is_empty():
     inner = Tube(wall.points_um, np.array([1.0]))
     voxels, _ = piece_voxels(Piece([wall], [inner]), (0.1,) * 3, (40, 40, 40))
     assert len(np.unique(voxels)) * 1e-3 == pytest.approx(4 / 3 * math.pi * (1.5**3 - 1), rel=0.02)
+
+
+# Vessels and cells
+
+
+def test_a_hollow_vessel_is_empty_inside_as_thick_as_its_wall_and_closed():
+    looks = VesselLooks(hollow=1.0, wall_um=(0.6, 0.6))
+    for n in range(4):
+        vessel = draw_vessel(SIZE, np.random.default_rng([10, n]), looks)
+        trunk = vessel.tubes[0]
+        middle = len(trunk.points_um) // 2
+        shape, size = (100, 100, 100), (0.2, 0.2, 0.2)
+        wall, full = np.zeros(10**6, bool), np.zeros(10**6, bool)
+        wall[piece_voxels(vessel, size, shape)[0]] = True
+        full[tube_voxels(vessel.tubes, size, shape, vessel.roughness)[0]] = True
+        wall, full = wall.reshape(shape), full.reshape(shape)
+        assert not wall[tuple((trunk.points_um[middle] / 0.2).astype(int).clip(0, 99))]
+        depth = ndimage.distance_transform_edt(np.pad(full, 1, mode="edge"))[1:-1, 1:-1, 1:-1]
+        inner = wall & np.pad(np.ones((80, 80, 80), bool), 10)
+        assert np.percentile(0.2 * depth[inner], 95) < 0.6 + 0.35
+        assert 0.2 * np.median(depth[inner]) == pytest.approx(0.3, abs=0.1)
+        empty = full & ~wall
+        assert not np.any(ndimage.binary_dilation(empty) & ~full)  # no hole to the outside
+
+
+def test_vessels_are_4_to_10_um_thick_and_branch():
+    rng = np.random.default_rng(11)
+    vessels = [draw_vessel(SIZE * 2, rng) for _ in range(100)]
+    trunks = [2 * np.median(vessel.tubes[0].radii_um) for vessel in vessels]
+    assert 3.8 < min(trunks) < 4.6
+    assert 9 < max(trunks) < 10.6
+    assert min(tube.radii_um.min() for vessel in vessels for tube in vessel.tubes[1:]) >= 2
+    assert np.mean([len(vessel.tubes) for vessel in vessels]) > 3
+    assert 0.35 < np.mean([bool(vessel.lumen) for vessel in vessels]) < 0.65
+
+
+@pytest.mark.parametrize(
+    ("draw", "soma", "fine"),
+    [(draw_microglia, (6, 10), (0.3, 1.0)), (draw_soma, (8, 15), (0.8, 3))],
+)
+def test_cells_have_somata_and_processes_of_their_ranges(draw, soma, fine):
+    rng = np.random.default_rng(12)
+    for _ in range(30):
+        cell = draw(SIZE, rng)
+        assert soma[0] <= 2 * cell.tubes[0].radii_um[0] <= soma[1]
+        processes = [tube for tube in cell.tubes if len(tube.points_um) > 1]
+        assert len(processes) >= 2
+        radii = np.concatenate([tube.radii_um for tube in processes])
+        assert fine[0] - 1e-9 <= 2 * radii.min()
+        assert 2 * radii.max() <= fine[1]
+        centre, radius = cell.tubes[0].points_um[0], cell.tubes[0].radii_um[0]
+        starts = [np.linalg.norm(tube.points_um[0] - centre) for tube in processes]
+        assert min(starts) < radius
+
+
+def test_a_dark_nucleus_is_inside_of_its_soma():
+    looks = replace(SOMA, nucleus=1.0)
+    soma = draw_soma(SIZE, np.random.default_rng(13), looks)
+    (nucleus,) = soma.lumen
+    np.testing.assert_array_equal(nucleus.points_um, soma.tubes[0].points_um)
+    assert nucleus.radii_um[0] < 0.8 * soma.tubes[0].radii_um[0]

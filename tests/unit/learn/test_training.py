@@ -895,6 +895,37 @@ def test_noise_contrast_and_saturation_are_drawn_for_each_image(phantom_folder: 
     assert max(spreads) > 3 * min(spreads)
 
 
+def test_images_of_training_are_read_out_as_the_settings_say(phantom_folder: Path) -> None:
+    experiment = tiny(pretrain_dataset={"mask": False})
+    volumes = open_phantoms(phantom_folder)[:2]
+    model = TENET(experiment.params).eval()
+
+    def batches(**settings: Any) -> list[Batch]:
+        simulator = Simulator(
+            volumes,
+            experiment.pretrain_dataset,
+            3,
+            noise=False,
+            microscopes=Microscopes.model_validate(settings),
+        )
+        return [drawn_batch(simulator, model, 0, generator_for(3, index)) for index in range(6)]
+
+    plain = batches()
+    for before, after in zip(plain, batches(offset=(0.1, 0.1), bits=(4,)), strict=True):
+        assert torch.equal(after.brightness, before.brightness)
+        levels = 15 * (before.image + 0.1).clamp_max(1)
+        torch.testing.assert_close(after.image, levels.round() / 15)
+    shares, gains = [], []
+    for before, after in zip(plain, batches(most_saturated=0.1), strict=True):
+        shares.append(float((after.image >= 1 - 1e-6).float().mean()))
+        gain = after.brightness[before.brightness > 0] / before.brightness[before.brightness > 0]
+        torch.testing.assert_close(gain, gain.mean().expand_as(gain))
+        torch.testing.assert_close(after.image, (before.still * gain.mean()).clamp_max(1))
+        gains.append(float(gain.mean()))
+    assert max(shares) > 0.01
+    assert max(gains) > 1.2 * min(gains)
+
+
 def changed(pretrained: Path, model: TENET) -> set[str]:
     """Parts of the model that are not what they were."""
     before = load_model(pretrained)[0].state_dict()
