@@ -305,13 +305,15 @@ def focused(optics: Optics) -> RadialPSF:
     if optics.symmetric:
         return psf
     least_um, most_um, depth_um = _caustic(optics)
-    z_um = np.arange(least_um - depth_um, most_um + depth_um, depth_um / 4)
     step_um = depth_um / 4
-    while True:
-        focus_um = float(z_um[int(np.argmax(psf(z_um, np.zeros(1))[:, 0]))])
-        if step_um < depth_um / 1000:
-            break
-        z_um, step_um = focus_um + centred(21, step_um / 10), step_um / 10
+    z_um = np.arange(least_um - depth_um, most_um + depth_um, step_um)
+    focus_um = float(z_um[int(np.argmax(psf(z_um, np.zeros(1))))])
+    step_um /= 10
+    z_um = focus_um + centred(23, step_um)
+    on_axis = psf(z_um, np.zeros(1))[:, 0]
+    best = 1 + int(np.argmax(on_axis[1:-1]))
+    before, at, after = on_axis[best - 1 : best + 2]  # a parabola: the focus moves smoothly
+    focus_um = float(z_um[best] + step_um * (after - before) / (2 * (2 * at - before - after)))
     return lambda z, r: psf(np.asarray(z) + focus_um, r)
 
 
