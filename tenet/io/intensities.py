@@ -17,6 +17,8 @@ from tenet.types import Triple
 
 #: A segmentation is doubtful if a smaller or larger share of the voxels is segmented.
 LEAST_SEGMENTED, MOST_SEGMENTED = 1e-5, 0.5
+#: A result is doubtful in more than its brightness if a larger share of the voxels is saturated.
+MOST_SATURATED = 0.05
 
 
 def check_intensities(stack: Stack) -> tuple[float, float]:
@@ -164,6 +166,11 @@ def warnings_of(range_: IntensityRange, segmented: float | None = None) -> list[
         said.append(
             f"{_percent(range_.saturated_share)} of the voxels are saturated: how bright they are "
             "cannot be seen; record with less gain or light"
+        )
+    if range_.saturated_share > MOST_SATURATED:
+        said.append(
+            f"with more than {_percent(MOST_SATURATED)} saturated, the shape of bright structures, "
+            "what is dim beside them, and the PSF that is found cannot be trusted"
         )
     if segmented is not None and segmented < LEAST_SEGMENTED:
         said.append(

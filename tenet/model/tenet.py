@@ -184,14 +184,11 @@ class TENET(nn.Module):
         """
         if estimate is None and self.params.deconvolution_steps:
             estimate = self.deconvolve(image, blur)
-        if self.params.brightness == "sigmoid":
-            # The estimate stays linear, because an edge lies at half of the intensity inside, which
-            # `hill` would bring near 1.
-            return self(hill(image), estimate=estimate, reconstruct=False)
-        # An edge lies at the same distance below the logarithm inside, however bright that is.
-        sigma = self.params.sig_eps
-        estimate = None if estimate is None else log_scaled(estimate, sigma)
-        return self(log_scaled(image, sigma), estimate=estimate, reconstruct=False)
+        if self.params.brightness == "log":
+            image = log_scaled(image, self.params.sig_eps)
+        else:
+            image = hill(image)
+        return self(image, estimate=estimate, reconstruct=False)
 
     @torch.no_grad()
     def deconvolve(self, image: Tensor, blur: StridedBlur | None = None) -> Tensor:
@@ -223,9 +220,9 @@ class TENET(nn.Module):
             A mapping; see `Enhanced`.
         """
         with half_precision(image.device, self.half_precision):
-            encoded = self.encoder(image, estimate)
+            encoded = self.encoder(image, self.shown(estimate))
         probability = encoded.shape_logits.float().sigmoid()
-        brightness = self.brightness(encoded.brightness_logits.float())
+        brightness = self.brightness(encoded.brightness_logits.float(), estimate)
         quantised = self.quantise(probability)
         shape = probability
         if self.params.apply_vq and self.params.use_x_quantized:
@@ -243,10 +240,29 @@ class TENET(nn.Module):
             "psf_loss": self.psf_loss(),
         }
 
-    def brightness(self, logits: Tensor) -> Tensor:
-        """Brightness on the scale of the settings: of the sigmoid, itself or its logarithm."""
-        share = logits.sigmoid()
-        return share if self.params.brightness == "sigmoid" else from_log_scale(share)
+    def shown(self, estimate: Tensor | None) -> Tensor | None:
+        """An estimate as the encoder is shown it.
+
+        A linear one has its edges at half of the intensity inside, which `hill` would bring near 1.
+        A logarithmic one has them at the same distance below the inside, however bright that is.
+        """
+        if estimate is None or self.params.brightness == "sigmoid":
+            return estimate
+        return log_scaled(estimate, self.params.sig_eps)
+
+    def brightness(self, logits: Tensor, estimate: Tensor | None = None) -> Tensor:
+        """Brightness on the scale of the settings.
+
+        On the logarithmic scale, `logits` of 0 are the mean estimate of the neighbourhood, so that
+        the encoder learns a correction of it. The mean depends little on the noise, other than the
+        highest, and so the correction is the same for stacks with much noise and with little.
+        """
+        if self.params.brightness == "sigmoid":
+            return logits.sigmoid()
+        if estimate is not None:
+            near = nn.functional.avg_pool3d(estimate, 3, 1, 1, count_include_pad=False)
+            logits = logits + log_share(near).logit(0.01)
+        return from_log_scale(logits.sigmoid())
 
     def quantise(self, probability: Tensor) -> Tensor:
         """x_q = [x >= threshold] with the gradient of x (straight-through)."""
@@ -337,6 +353,17 @@ def from_log_scale(share: Tensor) -> Tensor:
     tensor([ 0.0223,  0.5477, 13.4713])
     """
     return DIMMEST * (BRIGHTEST / DIMMEST) ** share
+
+
+def log_share(brightness: Tensor) -> Tensor:
+    """Inverse of `from_log_scale`: 0 for what is dimmer than `DIMMEST`.
+
+    Examples
+    --------
+    >>> log_share(from_log_scale(torch.tensor([0.1, 0.5, 0.9])))
+    tensor([0.1000, 0.5000, 0.9000])
+    """
+    return (brightness.clamp_min(DIMMEST) / DIMMEST).log() / math.log(BRIGHTEST / DIMMEST)
 
 
 def log_scaled(image: Tensor, sigma: float) -> Tensor:

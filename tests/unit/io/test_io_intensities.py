@@ -1,5 +1,6 @@
 """Which raw intensities become 0 and 1 where fill, hot voxels or a large offset stand apart."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -289,6 +290,8 @@ def test_doubtful_results_are_warned_of() -> None:
     saturated = IntensityRange(0, 1, "percentile 25 to 99.99", True, 0.012)
     (said,) = warnings_of(saturated, 0.5)
     assert "1.2 % of the voxels are saturated" in said
+    _, untrusted = warnings_of(dataclasses.replace(saturated, saturated_share=0.06))
+    assert "more than 5 % saturated" in untrusted
     (empty,) = warnings_of(plain, 0.0)
     assert "nearly nothing is segmented (0 % of the voxels)" in empty
     (whole,) = warnings_of(plain, 0.998)

@@ -39,6 +39,18 @@ def test_a_logarithmic_brightness_reaches_20_and_still_learns_there() -> None:
     torch.testing.assert_close(ends, torch.tensor([DIMMEST, BRIGHTEST]))
 
 
+def test_the_encoder_corrects_the_estimate_by_factors() -> None:
+    estimate = torch.full((1, 1, 4, 5, 6), 0.2)
+    estimate[..., 2, 2, 2] = 4.0
+    log = model(brightness="log")
+    same = log.brightness(torch.zeros_like(estimate), estimate)
+    assert float(same[..., 1, 1, 3]) == pytest.approx((26 * 0.2 + 4) / 27, rel=1e-4)
+    assert float(same[..., 0, 0, 5]) == pytest.approx(0.2, rel=1e-4)
+    more = log.brightness(torch.full_like(estimate, 0.1), estimate) / same
+    assert 1.1 < float(more.min()) <= float(more.max()) < 1.3
+    assert torch.isfinite(log.brightness(torch.zeros_like(estimate), 0 * estimate)).all()
+
+
 def test_the_published_brightness_is_a_sigmoid() -> None:
     logits = torch.linspace(-5, 5, 11)
     assert torch.equal(model().brightness(logits), logits.sigmoid())
