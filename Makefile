@@ -59,10 +59,11 @@ install: .venv/.installed
 unlock: .venv/.installed
 	$(BIN)/snakemake --configfile config/demo.yaml --unlock
 
+# Python compiles what it imports at the first import; to compile all that is installed takes a minute.
 .venv/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "TENET needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[paper]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[paper]'
 	touch $@
 
 # What the demo made; then also the environment. Results at paper scale and downloads stay.
