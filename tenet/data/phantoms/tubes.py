@@ -64,17 +64,11 @@ class Roughness(NamedTuple):
         phases = rng.uniform(0, 2 * np.pi, waves)
         return cls(2 * np.pi / lengths * direction, phases, strength)
 
-    def factor(self, axes_um: Sequence[Points]) -> NDArray[np.float32]:
-        """Factor on the radius at the nodes of a grid, between 1 − `strength` and 1 + `strength`.
-
-        A wave is a product of waves along the axes.
-        """
-        z, y, x = (
-            np.exp(1j * self.waves_per_um[:, axis, None] * at) for axis, at in enumerate(axes_um)
-        )
-        z *= (np.exp(1j * self.phases) * self.strength / len(self.phases))[:, None]
-        total: NDArray[np.complex128] = np.einsum("kz,ky,kx->zyx", z, y, x, optimize=True)
-        return (1 + total.real).astype(np.float32)
+    def factor(self, zyx_um: Points) -> NDArray[np.float32]:
+        """Factor on the radius at points (n, 3), between 1 − `strength` and 1 + `strength`."""
+        waves = np.sin((zyx_um @ self.waves_per_um.T + self.phases).astype(np.float32))
+        factor: NDArray[np.float32] = 1 + np.float32(self.strength) * waves.mean(1)
+        return factor
 
 
 def thinnest_um(voxel_size_um: VoxelSize) -> float:
@@ -119,64 +113,88 @@ def tube_voxels(
     >>> round(len(voxels) * 0.1**3, 1), float(share.min())  # µm³
     (4.2, 1.0)
     """
-    found = [
-        _piece_voxels(tube, index, np.asarray(voxel_size_um), zyx_shape, roughness)
-        for tube in tubes
-        for index in range(max(len(tube.points_um) - 1, 1))
-    ]
-    voxels = [np.zeros(0, np.intp), *(piece[0] for piece in found)]
-    shares = [np.zeros(0, np.float32), *(piece[1] for piece in found)]
+    size_um, strength = np.asarray(voxel_size_um), roughness.strength if roughness else 0.0
+    least = thinnest_um(voxel_size_um)
+    lines = _lines(tubes)
+    reach = np.maximum(lines.radii_um.max(1), least)[:, None] * (1 + strength)
+    first = np.ceil((lines.ends_um.min(1) - reach) / size_um - 0.5)
+    last = np.floor((lines.ends_um.max(1) + reach) / size_um - 0.5)
+    first = np.maximum(first, 0).astype(np.intp)
+    last = np.minimum(last, np.subtract(zyx_shape, 1)).astype(np.intp)
+    seen = np.all(first <= last, axis=1)
+    lines, first, last = _Lines(*(part[seen] for part in lines)), first[seen], last[seen]
+    reach = reach[seen]
+    # Lines whose boxes are alike are searched at once.
+    boxes, box_of = np.unique(-(-(last - first + 1) // 4) * 4, axis=0, return_inverse=True)
+    voxels, shares = [np.zeros(0, np.intp)], [np.zeros(0, np.float32)]
+    for number, box in enumerate(boxes):
+        alike = np.flatnonzero(box_of.ravel() == number)
+        for part in np.array_split(alike, math.ceil(len(alike) * math.prod(box) / _AT_ONCE)):
+            some = _Lines(*(ends[part] for ends in lines))
+            (z, y, x), distance, radius = _near(some, first[part], box, size_um, reach[part])
+            if roughness is not None:
+                surface = np.abs(distance - radius) <= strength * radius
+                at = np.stack([z[surface], y[surface], x[surface]], axis=1)
+                radius[surface] *= roughness.factor((at + 0.5) * size_um)
+            inside = distance <= np.maximum(radius, np.float32(least))
+            for index, n in zip((z, y, x), zyx_shape, strict=True):
+                inside &= index < n
+            voxels.append(((z * zyx_shape[1] + y) * zyx_shape[2] + x)[inside])
+            shares.append(np.minimum(radius[inside] / np.float32(least), 1) ** 2)
     return np.concatenate(voxels), np.concatenate(shares)
 
 
-_NOTHING = np.zeros(0, np.intp), np.zeros(0, np.float32)
+#: Voxels that are looked at in one go.
+_AT_ONCE = 2**18
 
 
-def _piece_voxels(
-    tube: Tube, index: int, size_um: Points, zyx_shape: Triple, roughness: Roughness | None
-) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """One straight piece of a tube, searched for in its bounding box."""
-    points, radii = tube.points_um[index : index + 2], tube.radii_um[index : index + 2]
-    least = thinnest_um((size_um[0], size_um[1], size_um[2]))
-    reach = max(float(radii.max()), least) * (1 + (roughness.strength if roughness else 0))
-    first = np.maximum(np.ceil((points.min(0) - reach) / size_um - 0.5), 0).astype(int)
-    last = np.minimum(np.floor((points.max(0) + reach) / size_um - 0.5), np.subtract(zyx_shape, 1))
-    if np.any(first > last):
-        return _NOTHING
-    axes = [
-        (np.arange(a, int(b) + 1) + 0.5) * s for a, b, s in zip(first, last, size_um, strict=True)
-    ]
-    distance, radius = _distance_and_radius(axes, points, radii)
-    if roughness is not None:
-        radius = radius * roughness.factor(axes)
-    inside = distance <= np.maximum(radius, np.float32(least))
-    z, y, x = (at + start for at, start in zip(np.nonzero(inside), first, strict=True))
-    share = np.ones(len(z), np.float32)
-    if radii.min() < 2 * least:
-        thin = np.broadcast_to(radius, inside.shape)[inside]
-        share = np.minimum(thin / np.float32(least), 1) ** 2
-    return (z * zyx_shape[1] + y) * zyx_shape[2] + x, share
+class _Lines(NamedTuple):
+    """Straight pieces of tubes: ends (n, 2, 3), and radii there (n, 2)."""
+
+    ends_um: Points
+    radii_um: Points
 
 
-def _distance_and_radius(
-    axes: Sequence[Points], points: Points, radii: Points
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Distance of grid nodes from a straight line, and the radius at its nearest point."""
-    way = (points[-1] - points[0]).astype(np.float32)
-    z, y, x = np.meshgrid(
-        *((at - p).astype(np.float32) for at, p in zip(axes, points[0], strict=True)),
-        indexing="ij",
-        sparse=True,
-    )
+def _lines(tubes: Sequence[Tube]) -> _Lines:
+    """The pieces of all tubes; a ball is a piece of length 0."""
+    ends, radii = [np.zeros((0, 2, 3))], [np.zeros((0, 2))]
+    for points, of_tube in tubes:
+        if len(points) == 1:
+            points, of_tube = np.repeat(points, 2, axis=0), np.repeat(of_tube, 2)
+        ends.append(np.stack([points[:-1], points[1:]], axis=1))
+        radii.append(np.stack([of_tube[:-1], of_tube[1:]], axis=1))
+    return _Lines(np.concatenate(ends), np.concatenate(radii))
+
+
+def _near(
+    lines: _Lines,
+    first: NDArray[np.intp],
+    box: NDArray[np.intp],
+    size_um: Points,
+    reach_um: Points,
+) -> tuple[list[NDArray[np.intp]], NDArray[np.float32], NDArray[np.float32]]:
+    """Voxels (z, y, x) within reach of lines, their distances, and radii at the nearest points."""
+    starts = lines.ends_um[:, 0]
+    way = (lines.ends_um[:, 1] - starts).astype(np.float32)
+    axes = []
+    for axis, n in enumerate(box):
+        at = (first[:, axis, None] + np.arange(n) + 0.5) * size_um[axis] - starts[:, axis, None]
+        shape = [len(at), 1, 1, 1]
+        shape[axis + 1] = n
+        axes.append(at.astype(np.float32).reshape(shape))
+    z, y, x = axes
+    way_z, way_y, way_x = way.T[:, :, None, None, None]
     squared = z * z + y * y + x * x
-    length2 = np.float32(way @ way)
-    if not length2:
-        return np.sqrt(squared), np.full((1, 1, 1), radii[0], np.float32)
-    along = z * way[0] + y * way[1] + x * way[2]
-    t = np.clip(along / length2, 0, 1)
+    length2 = (way**2).sum(1)[:, None, None, None]
+    along = z * way_z + y * way_y + x * way_x
+    t = np.clip(along / np.maximum(length2, np.float32(1e-12)), 0, 1)
     squared += t * (t * length2 - 2 * along)
-    radius = np.float32(radii[0]) + t * np.float32(radii[-1] - radii[0])
-    return np.sqrt(np.maximum(squared, 0)), radius
+    near = squared <= (reach_um.astype(np.float32) ** 2)[:, :, None, None]
+    line, *zyx = np.nonzero(near)
+    first_radius, last_radius = lines.radii_um.astype(np.float32)[line].T
+    radius = first_radius + t[near] * (last_radius - first_radius)
+    voxels = [index + first[line, axis] for axis, index in enumerate(zyx)]
+    return voxels, np.sqrt(np.maximum(squared[near], 0)), radius
 
 
 @dataclass(frozen=True)

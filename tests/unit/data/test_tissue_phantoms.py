@@ -90,8 +90,8 @@ def test_what_lies_outside_of_the_volume_is_left_out():
 
 def test_roughness_changes_a_radius_by_its_strength_at_most_and_not_on_average():
     rng = np.random.default_rng(1)
-    axes = [np.arange(40) * 0.3] * 3
-    factors = [Roughness.draw(0.3, 1.5, rng).factor(axes) for _ in range(30)]
+    points = rng.uniform(0, 12, (20000, 3))
+    factors = [Roughness.draw(0.3, 1.5, rng).factor(points) for _ in range(30)]
     assert 0.7 <= np.min(factors) < 0.8 < 1.2 < np.max(factors) <= 1.3
     assert np.mean(factors) == pytest.approx(1, abs=0.01)
 
