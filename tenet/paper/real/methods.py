@@ -1,0 +1,128 @@
+"""The methods of the bench of real structures: each gives a score and its threshold.
+
+The threshold of each is chosen on the same held-out phantoms.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tenet.data.phantoms.store import open_phantoms
+from tenet.enhance.enhance import enhance_array
+from tenet.io.intensities import normalise
+from tenet.io.stack import Stack
+from tenet.metrics.thresholds import best_threshold
+from tenet.model.trained import TrainedModel
+from tenet.paper.baselines.rltv import rltv
+from tenet.paper.baselines.rltv_tuning import tune
+from tenet.physics.microscope import Microscope
+
+#: rltv has the PSF that the model was told, rltv_found the PSF that fine-tuning found, rltv_true
+#: the PSF that nobody has; raw is the interpolated stack.
+METHODS = ("tenet", "pretrained", "rltv", "rltv_found", "rltv_true", "raw")
+#: What RLTV is tuned over.
+ITERATIONS, TV_WEIGHTS = (30, 60, 90), (0.003, 0.01, 0.03)
+
+Volume = NDArray[np.float32]
+
+
+class Method(Protocol):
+    """A method that is ready to be applied to stacks."""
+
+    threshold: float
+
+    def __call__(self, stack: Stack) -> Volume:
+        """The score on the fine grid, shape (Z·s, Y, X)."""
+
+
+class Enhancement:
+    """TENET: the shape, at the threshold of the model."""
+
+    def __init__(self, model: TrainedModel) -> None:
+        self.model, self.threshold = model, model.threshold
+
+    def __call__(self, stack: Stack) -> Volume:
+        """The probability of the shape."""
+        return enhance_array(self.model.network, _shown(stack, self.model))[0]
+
+
+class Deconvolution:
+    """RLTV with one PSF, tuned on phantoms that are blurred by it."""
+
+    def __init__(self, model: TrainedModel, psf: Tensor, phantoms: Path) -> None:
+        self.model, self.psf = model, psf
+        self.chosen, _ = tune(
+            images_of(replace(model.network.microscope(), psf=psf), phantoms),
+            psf,
+            scale=model.params.scale,
+            fine_voxel_size_um=model.params.fine_voxel_size_um,
+            tv_weights=TV_WEIGHTS,
+            iterations=ITERATIONS,
+        )
+        self.threshold = self.chosen.threshold
+
+    def __call__(self, stack: Stack) -> Volume:
+        """The deconvolved intensities."""
+        estimate = rltv(
+            torch.from_numpy(_shown(stack, self.model)),
+            self.psf,
+            scale=self.model.params.scale,
+            iterations=self.chosen.iterations,
+            tv_weight=self.chosen.tv_weight,
+            fine_voxel_size_um=self.model.params.fine_voxel_size_um,
+            accelerated=True,
+        )
+        return estimate.numpy()
+
+
+class Interpolation:
+    """The raw stack on the fine grid."""
+
+    def __init__(self, model: TrainedModel, phantoms: Path) -> None:
+        self.model = model
+        pairs = images_of(model.network.microscope(), phantoms)
+        scores = [(interpolated(image, model.params.scale), truth) for image, truth in pairs]
+        self.threshold = float(best_threshold(scores).threshold)
+
+    def __call__(self, stack: Stack) -> Volume:
+        """The intensities."""
+        return interpolated(_shown(stack, self.model), self.model.params.scale)
+
+
+def _shown(stack: Stack, model: TrainedModel) -> Volume:
+    """A stack as a model sees it."""
+    return normalise(stack.read(), model.intensity_range(stack))
+
+
+def interpolated(image: Volume, scale: int) -> Volume:
+    """Interpolate a coarse stack linearly along z.
+
+    Examples
+    --------
+    >>> interpolated(np.array([0, 1], np.float32)[:, None, None], 4).ravel()
+    array([0.   , 0.   , 0.125, 0.375, 0.625, 0.875, 1.   , 1.   ], dtype=float32)
+    """
+    factors = (float(scale), 1.0, 1.0)
+    fine: Any = torch.nn.functional.interpolate(
+        torch.from_numpy(image)[None, None], scale_factor=factors, mode="trilinear"
+    )
+    return fine[0, 0].numpy()
+
+
+def images_of(microscope: Microscope, phantoms: Path) -> list[tuple[Volume, NDArray[np.uint8]]]:
+    """Image and truth of every phantom of a folder, taken by a microscope."""
+    pairs = []
+    for index, phantom in enumerate(open_phantoms(phantoms)):
+        planes, rows, columns = phantom.zyx_shape
+        z = slice(0, planes // microscope.scale * microscope.scale)
+        shape, brightness = phantom.read(z, slice(0, rows), slice(0, columns))
+        with torch.no_grad():
+            light = torch.from_numpy(brightness * shape)[None, None]
+            image = microscope.acquire(light, torch.Generator().manual_seed(index))
+        pairs.append((image[0, 0].numpy(), shape))
+    return pairs
