@@ -3,10 +3,13 @@
 # make cost: the hours, disk and memory of all that make paper would run; FIGURE=fig3: of one figure.
 # make quality: every method against the truth under many conditions; QUICK=1: fewer, in minutes;
 # GPU=1: with longer trainings of a wider network.
+# make real: real structures, taken with beams that the model is not told of; DATA: folder of their
+# files; QUICK=1: fewer.
 # make unlock: after a kill or a power cut, so that the same command goes on.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo
+REAL := real$(if $(QUICK),_quick)
 QUALITY := quality$(if $(QUICK),_quick)$(if $(GPU),_gpu)
 # Shows jobs done of all, time left and what runs now; what Snakemake says is in .snakemake/log.
 FOLLOWED := PYTHONPATH=workflow/plugins$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/snakemake --logger=progress
@@ -15,7 +18,7 @@ FOLLOWED := PYTHONPATH=workflow/plugins$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/snak
 LOCKED := test -z "$$(ls -A .snakemake/locks 2>/dev/null)" || \
 	echo "Locked: if the run before was killed, and nothing of it runs, 'make unlock' and once more"
 
-.PHONY: demo test quality bench install unlock clean clean-all paper cost
+.PHONY: demo test quality real bench install unlock clean clean-all paper cost
 .PHONY: fig1 fig2 fig3 fig4 fig5 supp supp_motion supp_training
 
 demo: .venv/.installed
@@ -46,6 +49,13 @@ quality: .venv/.installed
 	@echo "Figure:  $$PWD/results/$(QUALITY)/quality.pdf  (and .png)"
 	@echo "Table:   $$PWD/results/$(QUALITY)/tables/quality.csv"
 
+real: .venv/.installed
+	@$(FOLLOWED) results/$(REAL)/real.pdf \
+		--configfile config/demo.yaml config/real.yaml $(if $(QUICK),config/real_quick.yaml) \
+		$(if $(DATA),--config 'real={"folder": "$(DATA)"}') || { $(LOCKED); exit 1; }
+	@echo "Figure:  $$PWD/results/$(REAL)/real.pdf  (and .png)"
+	@echo "Tables:  $$PWD/results/$(REAL)/tables/real.csv, real_psf.csv"
+
 test:
 	PYTHON=$(PYTHON) bash .ci/run
 
@@ -68,7 +78,8 @@ unlock: .venv/.installed
 
 # What the demo made; then also the environment. Results at paper scale and downloads stay.
 clean:
-	rm -rf $(DEMO) results/bench results/quality results/quality_quick results/quality_gpu
+	rm -rf $(DEMO) results/bench results/quality results/quality_quick results/quality_gpu \
+		results/real results/real_quick
 
 clean-all: clean
 	rm -rf .venv .snakemake .mypy_cache .pytest_cache .ruff_cache site

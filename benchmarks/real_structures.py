@@ -23,12 +23,14 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
-import torch
 
+from tenet.cli.device import choose_device
 from tenet.paper.real.beams import BEAMS
-from tenet.paper.real.bench import Condition, summary
+from tenet.paper.real.bench import Condition
 from tenet.paper.real.methods import METHODS
-from tenet.paper.tasks.real import PSF, RESULTS, run_condition, summarise
+from tenet.paper.real.summary import PSF, RESULTS, summary
+from tenet.paper.tasks.real import run_condition
+from tenet.paper.tasks.real_summary import joined, summarise
 
 USUAL = [method for method in METHODS if method != "rltv_true"]
 QUICK = ("fill07", "fill04_aberrated")
@@ -76,7 +78,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Run every condition, and print what came of them."""
     asked = arguments()
-    torch.set_num_threads(1)
+    choose_device("cpu", 1)
     folders = []
     for kind in asked.kinds:
         for beam in asked.beams:
@@ -89,10 +91,10 @@ def main() -> None:
             folders.append(folder)
             paths = [asked.out / name for name in ("real.csv", "psf.csv", "real.png")]
             summarise(folders, paths[0], paths[1], paths[2:])
-    results = pd.concat([pd.read_csv(folder / RESULTS) for folder in folders])
+    results = joined(folders, RESULTS, ("kind", "beam", "method"))
     for by in (["kind", "beam", "method"], ["kind", "method"]):
         print("\n" + printed(wide(summary(results, by), by)))
-    print("\n" + printed(pd.concat([pd.read_csv(f / PSF) for f in folders]).round(3)))
+    print("\n" + printed(joined(folders, PSF, ("kind", "beam")).round(3)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """`tenet evaluate`: predictions measured against the truth."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,9 +10,12 @@ from tenet.cli.options import (
     Data,
     ExperimentName,
     ExperimentsFolder,
+    ModelFolder,
     Out,
     Overlays,
+    Phantoms,
     Settings,
+    Threads,
     read_experiment,
 )
 
@@ -140,3 +143,50 @@ def evaluate_cells(
         threads=threads,
     )
     print(*lines, sep="\n")
+
+
+@evaluate_app.command("real")
+def evaluate_real(
+    kind: Annotated[Literal["dendrites", "vessels"], typer.Argument(help="Structures.")],
+    beam: Annotated[
+        str, typer.Argument(help="uniform, fill07 or fill04, each also with _aberrated.")
+    ],
+    model: ModelFolder,
+    tuning: Annotated[Path, typer.Option(help="Folder of phantoms that thresholds come from.")],
+    data: Annotated[Path, typer.Option(help="Folder of the structures.")],
+    out: Out,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of stacks.")] = 4,
+    phantoms: Phantoms = None,
+    train: Annotated[
+        Literal["all", "encoder", "decoder", "old"],
+        typer.Option(help="What fine-tuning trains; decoder is PSF and noise."),
+    ] = "decoder",
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", help="Method; all but rltv_true by default. Repeatable."),
+    ] = None,
+    threads: Threads = None,
+) -> None:
+    """Real structures, blurred by a beam that the model was not told of: every method."""
+    from tenet.cli.device import choose_device
+    from tenet.paper.real.bench import Condition
+    from tenet.paper.real.methods import METHODS
+    from tenet.paper.tasks.real import run_condition
+
+    choose_device("cpu", threads)
+    condition = Condition(kind, beam, model, tuning, data, out, seeds, phantoms, train)
+    methods = method or [name for name in METHODS if name != "rltv_true"]
+    print(*run_condition(condition, methods), sep="\n")
+
+
+@evaluate_app.command("real-summary")
+def evaluate_real_summary(
+    folders: Annotated[list[Path], typer.Argument(help="Results of tenet evaluate real.")],
+    out: Annotated[Path, typer.Option(help="Table by structure, beam and method (CSV).")],
+    psf: Annotated[Path, typer.Option(help="Table of the PSFs, true and found (CSV).")],
+    figure: Annotated[list[Path] | None, typer.Option(help="Figure. Repeatable.")] = None,
+) -> None:
+    """Table and figure of the bench of real structures."""
+    from tenet.paper.tasks.real_summary import summarise
+
+    print(*summarise(folders, out, psf, figure or []), sep="\n")

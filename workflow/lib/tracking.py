@@ -28,6 +28,8 @@ CODE = {
     "predict": ["tenet.tasks.enhance"],
     "evaluate": ["tenet.paper.tasks.evaluate"],
     "structures": ["tenet.paper.tasks.structures"],
+    "real": ["tenet.paper.tasks.real"],
+    "real_summary": ["tenet.paper.tasks.real_summary"],
     "table": ["tenet.paper.tasks.summary"],
     "published": ["tenet.paper.tasks.published"],
     **{figure: [f"tenet.paper.figures.{figure}"] for figure in ("fig1", "supp_training", *TABLES)},
@@ -69,6 +71,7 @@ WITHOUT = {
     **dict.fromkeys(NUMBERS, PICTURES),
     # How files come is not what is in them.
     "source": ("workflow.lib.archives", "workflow.lib.zenodo"),
+    "real": (*PICTURES, "tenet.paper.figures.real"),
     # Phantoms take the grid from an experiment, not its optics or how it is trained.
     "phantoms": ("tenet.physics.optics", "tenet.settings.schema.training"),
     # One task trains both; a change of the one leaves the other as it is.

@@ -11,7 +11,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
 from tenet.errors import TenetError
-from workflow.lib import figures, models, phantoms, planned, samples, stacks
+from workflow.lib import figures, models, phantoms, planned, real, samples, stacks
 from workflow.lib.catalogue import Catalogue, resolved
 from workflow.lib.gpus import visible_gpus
 from workflow.lib.resources import Machine, gpu_limit
@@ -22,6 +22,7 @@ catalogue = Catalogue.load(config, ROOT, files=workflow.configfiles)
 models.check_models(catalogue)
 
 samples.check_asked(catalogue, sys.argv)
+real.check_asked(catalogue, sys.argv)
 
 # Commands run on the interpreter that runs Snakemake, unless a rule brings an environment.
 if not workflow.deployment_settings.deployment_method:

@@ -1,12 +1,15 @@
 """The bench of real structures: pictures of a condition, and the measures of every method."""
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from tenet.paper.real.bench import Outcome
+from tenet.paper.real.structures import Scene
 from tenet.types import VoxelSize
 
 LABELS = {
@@ -24,23 +27,32 @@ QUANTITIES = {
 }
 
 
-def condition_figure(outcome: Outcome, voxel_size_um: VoxelSize) -> Figure:
-    """Draw projections of the first stack along y and z: truth, scores, and what is segmented."""
-    light, tips_um = outcome.first.light, outcome.first.tips_um
-    about = outcome.psf.iloc[0]
-    columns = len(outcome.scores) + 1
+def condition_figure(
+    title: str,
+    scene: Scene,
+    scores: Mapping[str, tuple[NDArray[np.float32], float]],
+    voxel_size_um: VoxelSize,
+) -> Figure:
+    """Draw projections along y and z: truth, the score of each method, and what is segmented.
+
+    Parameters
+    ----------
+    scores : mapping of str to (ndarray, float)
+        Score and threshold of each method.
+    """
+    columns = len(scores) + 1
     figure, axes = plt.subplots(
         2, columns, figsize=(1.9 * columns, 4.4), constrained_layout=True, squeeze=False
     )
     for row, axis in enumerate((1, 0)):
-        _projection(axes[row, 0], np.sqrt(light), None, axis, voxel_size_um)
-        for column, (score, threshold) in enumerate(outcome.scores.values(), start=1):
+        _projection(axes[row, 0], np.sqrt(scene.light), None, axis, voxel_size_um)
+        for column, (score, threshold) in enumerate(scores.values(), start=1):
             _projection(axes[row, column], score, threshold, axis, voxel_size_um)
         for panel in axes[row]:
-            panel.plot(tips_um[:, 2], tips_um[:, 1 - axis], ".", ms=2, color="#56B4E9")
-    for panel, name in zip(axes[0], ["Truth", *outcome.scores], strict=True):
+            panel.plot(scene.tips_um[:, 2], scene.tips_um[:, 1 - axis], ".", ms=2, color="#56B4E9")
+    for panel, name in zip(axes[0], ["Truth", *scores], strict=True):
         panel.set_title(LABELS[name][0] if name in LABELS else name)
-    figure.suptitle(f"{about['kind']}, {about['beam']}: simulated; along y and along z, in µm")
+    figure.suptitle(f"{title}: simulated; along y and along z, in µm")
     return figure
 
 
@@ -69,7 +81,7 @@ def real_figure(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        As `tenet.paper.real.bench.summary` by kind, beam and method gives it.
+        As `tenet.paper.real.summary.summary` by kind, beam and method gives it.
     """
     places = list(dict.fromkeys(zip(table["kind"], table["beam"], strict=True)))
     methods = [name for name in LABELS if (table["method"] == name).any()]

@@ -9,17 +9,25 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from tenet.errors import TenetError
 from tenet.io.open import open_stack
 from tenet.io.writing import write_ome_tiff
 from tenet.learn.finetune import TrainMode
-from tenet.metrics.intervals import bootstrap_interval
 from tenet.metrics.segmentation import iou
 from tenet.model.store import THRESHOLD
 from tenet.model.trained import TrainedModel
+from tenet.paper.evaluate.tables import read_psf_widths
 from tenet.paper.real.beams import BEAMS, BLUR_REACH_UM, RLTV_REACH_UM, Beam
 from tenet.paper.real.camera import acquire
 from tenet.paper.real.measures import false_share, reached, tail_share
-from tenet.paper.real.methods import Deconvolution, Enhancement, Interpolation, Method, Volume
+from tenet.paper.real.methods import (
+    METHODS,
+    Deconvolution,
+    Enhancement,
+    Interpolation,
+    Method,
+    Volume,
+)
 from tenet.paper.real.structures import Dendrites, Scene, read_vessels, vessel_scene
 from tenet.physics.optics import model_fwhm_um
 from tenet.settings.schema import ModelParams
@@ -66,7 +74,15 @@ class Condition:
 
     @property
     def light(self) -> Beam:
-        """The beam."""
+        """The beam.
+
+        Raises
+        ------
+        TenetError
+            If there is none of that name.
+        """
+        if self.beam not in BEAMS:
+            raise TenetError(f"there is no beam '{self.beam}': give one of {', '.join(BEAMS)}")
         return BEAMS[self.beam]
 
     def scenes(self, told: ModelParams) -> Iterator[Scene]:
@@ -150,7 +166,16 @@ class Outcome:
 
 
 def judge(condition: Condition, methods: Sequence[str]) -> Outcome:
-    """Simulate the stacks of a condition, fine-tune on them, and judge every method."""
+    """Simulate the stacks of a condition, fine-tune on them, and judge every method.
+
+    Raises
+    ------
+    TenetError
+        If there is no such beam or method, or a file of structures cannot be read.
+    """
+    for name in methods:
+        if name not in METHODS:
+            raise TenetError(f"there is no method '{name}': give one of {', '.join(METHODS)}")
     told = TrainedModel.load(condition.model)
     scenes = list(condition.scenes(told.params))
     paths = condition.take(scenes, told.params)
@@ -186,7 +211,7 @@ def measures(
 def compared_psfs(beam: Beam, told: ModelParams, found: TrainedModel) -> dict[str, float]:
     """Widths in µm and tails of the true PSF, and of that of a model."""
     true = model_fwhm_um(beam.params(told).model_psf(), told.fine_voxel_size_um)
-    table = pd.read_csv(found.folder / "psf.csv").set_index(["which", "axis"])["fwhm_um"]
+    table = read_psf_widths(found.folder / "psf.csv").set_index(["which", "axis"])["fwhm_um"]
     return {
         "true_z_um": true["axial"],
         "found_z_um": float(table["learned", "axial"]),
@@ -195,40 +220,3 @@ def compared_psfs(beam: Beam, told: ModelParams, found: TrainedModel) -> dict[st
         "true_tails": tail_share(beam.psf(told, BLUR_REACH_UM).numpy()),
         "found_tails": tail_share(found.network.psf().detach().numpy()),
     }
-
-
-def summary(results: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Means with 95 % intervals, resampling whole stacks.
-
-    Parameters
-    ----------
-    results : DataFrame
-        As of `Outcome`.
-    by : sequence of str
-        Columns that stay apart.
-
-    Returns
-    -------
-    DataFrame
-        `by`, then quantity (iou, tips_reached, false_share), value, low, high, n. n counts stacks,
-        of tips_reached the tips. The structures of a seed are the same under every beam, and are
-        resampled as one.
-    """
-    rows = []
-    for key, group in results.groupby(list(by), sort=False):
-        about = dict(zip(by, key, strict=True))
-        clusters = (group["kind"] + group["seed"].astype(str)).to_numpy()
-        tips, hits = group["tips"].to_numpy(int), group["reached"].to_numpy(int)
-        each = np.concatenate([np.arange(n) < k for n, k in zip(tips, hits, strict=True)])
-        values = {
-            "iou": (group["iou"].to_numpy(), clusters),
-            "tips_reached": (each.astype(float), np.repeat(clusters, tips)),
-            "false_share": (group["false_share"].to_numpy(), clusters),
-        }
-        for quantity, (observed, cluster) in values.items():
-            if len(observed):
-                rng = np.random.default_rng(0)
-                value, low, high = bootstrap_interval(observed, cluster, rng=rng)
-                found = {"value": value, "low": low, "high": high, "n": len(observed)}
-                rows.append({**about, "quantity": quantity, **found})
-    return pd.DataFrame(rows)

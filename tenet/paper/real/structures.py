@@ -4,18 +4,19 @@ The files are no part of the project: MICrONS pinky40 (microns-explorer.org) by 
 seung-lab/compresso, and VesSAP (Todorov et al., Nat. Methods 17, 442, 2020).
 """
 
-import csv
 import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, label
 
 from tenet.errors import TenetError
+from tenet.io.records import read_table
 from tenet.types import VoxelSize
 
 Mask = NDArray[np.bool_]
@@ -84,13 +85,13 @@ class Dendrites:
         try:
             with np.load(labels, allow_pickle=False) as arrays:
                 volume, size = arrays["labels"], arrays["voxel_size_xyz_um"]
-            with tips.open(encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if row["at_edge"] == "0"]
-            named = [(int(row["piece"]), [float(row[f"{a}_um"]) for a in "xyz"]) for row in rows]
-        except (OSError, KeyError, ValueError) as error:
-            raise TenetError(f"cannot read dendrites of {labels} and {tips}: {error}") from error
+        except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
+            raise TenetError(f"cannot read dendrites of {labels}: {error}") from error
+        axes = [f"{axis}_um" for axis in "xyz"]
+        table = read_table(tips, numbers=axes, whole=("piece", "at_edge"))
+        whole = table[table["at_edge"] == 0]
         pieces = [int(n) for n in np.unique(volume) if n]
-        found = {n: np.array([p for m, p in named if m == n]).reshape(-1, 3) for n in pieces}
+        found = {n: whole.loc[whole["piece"] == n, axes].to_numpy(float) for n in pieces}
         x, y, z = map(float, size)
         return cls(volume, (x, y, z), found)
 
