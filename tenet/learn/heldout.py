@@ -128,14 +128,21 @@ def losses(window: Window, blur: StridedBlur, noise: Noise, border: int) -> list
 
     The strength of the noise is what fits each part best, so that no part decides alone.
     """
+    return _compared(window, one_sided(predicted(window, blur, noise), window.image), noise, border)
+
+
+def losses_of_nothing(window: Window, noise: Noise, border: int) -> list[float]:
+    """As `losses`, of the mean of the voxels that are seen: of an explanation without structure."""
+    mean = window.image[window.seen > 0].mean()
+    return _compared(window, mean.expand_as(window.image), noise, border)
+
+
+def _compared(window: Window, explained: Tensor, noise: Noise, border: int) -> list[float]:
     image, seen = window
     rows, columns = (inside(n, border) for n in image.shape[-2:])
-    explained = one_sided(predicted(window, blur, noise), image)
-    parts = zip(
-        *(_parts(volume[..., rows, columns]) for volume in (explained, image, seen)), strict=True
-    )
+    inner = [_parts(volume[..., rows, columns]) for volume in (explained, image, seen)]
     found = []
-    for part, of, known in parts:
+    for part, of, known in zip(*inner, strict=True):
         held = known == 0
         if held.sum() < 2:
             continue

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import RBFInterpolator
 from torch import Tensor
 
-from tenet.learn.heldout import Noise, Window, losses, measured_noise
+from tenet.learn.heldout import Noise, Window, losses, losses_of_nothing, measured_noise
 from tenet.learn.microscopes import Candidate, Widths, microscope, widths
 from tenet.physics.blur import StridedBlur, centred_planes
 from tenet.physics.extent import line_extent
@@ -26,7 +26,7 @@ LEAST = Candidate(-0.9, 0.0, -0.3)
 MOST = Candidate(1.0, Candidate.tails_of(0.45), 0.3)
 #: Distances in the coordinates of a `Candidate` that matter alike, and how much farther than what
 #: was tried the next try may be, in these units.
-UNIT, FARTHER, STEPS_IN_UNIT = np.array([0.15, 0.6, 0.12]), 2.0, 6
+UNIT, FARTHER, STEPS_IN_UNIT = np.array([0.15, 0.6, 0.08]), 2.0, 6
 #: Most candidates that are tried without and with spherical aberration.
 MOST_EVEN, MOST_TRIED = 11, 16
 #: How many standard errors better than the microscope as told something must be.
@@ -90,6 +90,11 @@ class Found(NamedTuple):
     as_good: NDArray[np.float64]
     tried: list[tuple[Candidate, float]]
 
+    @property
+    def best(self) -> Candidate:
+        """The best of what was tried."""
+        return min(self.tried, key=lambda tried: tried[1])[0]
+
 
 def search(losses_of: Losses, told: Candidate, *, pupil: bool = True) -> Found:
     """Find the candidate whose mean loss is least, with few tries.
@@ -119,7 +124,7 @@ def search(losses_of: Losses, told: Candidate, *, pupil: bool = True) -> Found:
     _descend(seen, attempt, axes, MOST_EVEN)
     if pupil:
         best = _best(seen)
-        for spherical in (-0.12, 0.12):
+        for spherical in (-0.08, 0.08):
             attempt(best._replace(spherical=best.spherical + spherical))
         axes = [0, 1, 2]
         _descend(seen, attempt, axes, MOST_TRIED)
@@ -226,9 +231,13 @@ def _found(seen: dict[Candidate, NDArray[np.float64]], told: Candidate, axes: li
     least = int(parts.mean(1).argmin())
     best = Candidate(*(float(value) for value in mesh[least]))
     n = parts.shape[1]
-    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), DRAWS).T / n
-    # What is as good at the steps of the mesh may lie anywhere between them.
+    rng = np.random.default_rng(0)
+    draws = rng.multinomial(n, np.full(n, 1 / n), DRAWS).T / n
     as_good = mesh[(parts @ draws).argmin(0)]
+    # What is least on the mesh may lie anywhere in a step of it.
+    step = UNIT[axes] / STEPS_IN_UNIT
+    as_good[:, axes] += rng.uniform(-0.5, 0.5, (DRAWS, len(axes))) * step
+    as_good = np.clip(as_good, LEAST, MOST)
     gain, gain_error = _differences((seen[_within(told)] - parts[least])[None])
     sure = bool(gain[0] > SURE * gain_error[0])
     length, tails, spherical = (Estimate.of(best[axis], as_good[:, axis]) for axis in range(3))
@@ -289,6 +298,7 @@ def search_stack(windows: Sequence[Tensor], told: ModelParams, seed: int = 0) ->
     border = told.size_y // 2
     coarse = _coarser(told, nominal)
     tried: dict[Candidate, Widths] = {}
+    explained: dict[Candidate, list[float]] = {}
 
     def losses_of(candidate: Candidate) -> list[float]:
         params = microscope(coarse, candidate)
@@ -298,11 +308,16 @@ def search_stack(windows: Sequence[Tensor], told: ModelParams, seed: int = 0) ->
             for window in drawn
             for loss in losses(window, _blur(params, window.image), noise, border)
         ]
+        explained[candidate] = found
         print(f"{_text(tried[candidate])}: loss {np.mean(found):.4f}", flush=True)
         return found
 
     start = Candidate(0.0, Candidate.tails_of(told.fill), told.spherical)
     found = search(losses_of, start, pupil=told.blur_mode == "gibsonlanni")
+    flat = [loss for window in drawn for loss in losses_of_nothing(window, noise, border)]
+    seen, error = _differences(np.array(flat)[None] - np.array(explained[found.best]))
+    if seen[0] <= SURE * error[0]:
+        found = found._replace(candidate=start, gain=0.0)
     return _result(found, told, tried, noise, windows)
 
 
@@ -412,8 +427,8 @@ def _warnings(found: Found, cut: float) -> list[str]:
     messages = []
     if not found.gain:
         messages.append(
-            "note: no PSF explains the stack better than the one told by "
-            f"{SURE:g} standard errors: it is kept"
+            "note: no PSF explains the stack better than the one told (or than no structure at "
+            f"all) by {SURE:g} standard errors: the PSF as told is kept"
         )
     for name, value, low, high in zip(
         ("length (logarithm)", "tails", "spherical"), found.candidate, LEAST, MOST, strict=True
