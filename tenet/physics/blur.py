@@ -12,6 +12,8 @@ from tenet.physics.optics import lookup_padding
 
 #: What iterations leave out of a PSF by default: little but the edges of its grid.
 LOST = 0.03
+#: The part of that share that may wrap around, from one border of the volume to the other.
+WRAPPED = 0.1
 
 
 def centred_planes(size_z: int, scale: int) -> int:
@@ -180,6 +182,8 @@ class BandLimitedBlur(NamedTuple):
 
     An objective passes few axial frequencies: a third of those of the fine grid and less. Along z
     these few are products of matrices, and no more planes than these are transformed in y and x.
+    The padding is as wide as the bright part of the PSF, so that long tails cost little: the light
+    that reaches beyond it comes back at the opposite border.
     `forward` and `adjoint` are exact transposes of each other, as in `StridedBlur`. Gradients do
     not reach the PSF.
 
@@ -205,10 +209,11 @@ class BandLimitedBlur(NamedTuple):
         blur : StridedBlur
         lost : float
             Share of the root mean square of the PSF that may be lost: it bounds how much the image
-            of white noise changes.
+            of white noise changes. `WRAPPED` times as much may wrap around along each axis.
         """
-        n_z, n_y, n_x = blur._n
-        half = blur._otf.movedim(-1, 0)  # (n_z, n_y, n_x // 2 + 1): a real PSF needs no more
+        kernel = _less_padded(blur, lost * WRAPPED)
+        n_z, n_y, n_x = kernel.shape
+        half = torch.fft.rfftn(kernel)  # (n_z, n_y, n_x // 2 + 1): a real PSF needs no more
         power = half.abs().square().sum(1) @ _occurrences(n_x).to(half.real)
         power = (power + power.roll(-1).flip(0))[: n_z // 2 + 1]  # of a frequency and its negative
         weight = _occurrences(n_z).to(power)
@@ -249,6 +254,29 @@ class BandLimitedBlur(NamedTuple):
         filtered = torch.fft.ifft2(spectrum)[..., :y, :x]
         parts = torch.cat([filtered.real, filtered.imag], 1).flatten(2)
         return (synthesis.mT @ parts).view(n, 1, -1, y, x)
+
+
+def _less_padded(blur: StridedBlur, wrapped: float) -> Tensor:
+    """The PSF of `blur` about its first voxel, with no more padding than its bright part needs.
+
+    Along each axis the share `wrapped` of the root mean square of the PSF may wrap around.
+    """
+    kernel = torch.fft.irfftn(blur._otf.movedim(-1, 0), blur._n)
+    z, y, x = blur.zyx_shape
+    sizes = max(z, (blur.coarse_planes - 1) * blur.scale + 1), y, x
+    for dim, (n, size) in enumerate(zip(blur._n, sizes, strict=True)):
+        order = torch.arange(n, device=kernel.device)
+        distance = order.minimum(n - order)
+        # No two voxels are so far apart, and there the PSF may be folded.
+        kernel = kernel.index_fill(dim, order[distance >= size], 0)
+        profile = kernel.square().sum([other for other in range(3) if other != dim])
+        of_distance = profile.new_zeros(n).index_add_(0, distance, profile)
+        beyond = of_distance.flip(0).cumsum(0).flip(0)  # of each distance and all greater ones
+        reach = int((beyond > wrapped**2 * beyond[0]).sum()) - 1
+        least = _fast_length(size + reach)
+        if least < n:
+            kernel = _wrap(kernel.roll(n // 2, dim), dim, least).roll(-(n // 2), dim)
+    return kernel
 
 
 def _fast_length(least: int) -> int:
