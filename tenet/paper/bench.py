@@ -247,7 +247,7 @@ def _crop_from_disk(_device: torch.device) -> tuple[Action, float]:
 def _psf_fit(_device: torch.device) -> tuple[Action, float]:
     """The PSF of the beads, fitted to a mean squared error of 1e-5; each time from new weights."""
     model = gibson_lanni(Optics(NA=0.7, wavelength_um=0.9))
-    psf = NeurIPSF((200, 51, 51), (0.05, 0.05, 0.05), 10)
+    psf = NeurIPSF((200, 51, 51), (0.05, 0.05, 0.05), 10, sampling="lookup")
     rng = np.random.default_rng(0)
     return lambda: psf.fit(model, rng, target_error=1e-5), 1
 

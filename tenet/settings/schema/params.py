@@ -78,12 +78,12 @@ class ModelParams(Section):
     )
     # point spread function
     blur_mode: Literal["gibsonlanni", "gaussian"] = Field(
-        default="gibsonlanni", description="Model of the PSF that the PSF network is fitted to."
+        default="gibsonlanni", description="Model of the PSF that the PSF network starts from."
     )
     psf_sampling: Literal["lookup", "continuous"] = Field(
         default="lookup",
-        description="lookup: planes of the PSF are repeated, as published; continuous: the PSF "
-        "network is evaluated at each fine plane and radius.",
+        description="lookup: planes of the PSF are repeated, as published; continuous: the model "
+        "PSF at each fine plane and radius, which the PSF network corrects.",
     )
     photons: Literal[1, 2] = Field(
         default=1, description="Photons of one excitation; 2 squares the intensity of the PSF."
@@ -170,10 +170,12 @@ class ModelParams(Section):
         default=40, description="Hidden units of the PSF network."
     )
     num_iter_psf_pretrain: Annotated[int, Field(gt=0, le=10**7)] = Field(
-        default=20_000, description="Steps of the fit of the PSF network, before it starts again."
+        default=20_000,
+        description="Steps of the fit of the PSF network, before it starts again; of lookup.",
     )
     nipsf_loss_target: Positive = Field(
-        default=1e-5, description="Mean squared error at which the fit of the PSF network ends."
+        default=1e-5,
+        description="Mean squared error at which the fit of the PSF network ends; of lookup.",
     )
 
     @model_validator(mode="after")

@@ -27,6 +27,7 @@ from tenet.model.store import BINS, save_model
 from tenet.model.tenet import TENET
 from tenet.model.trained import TrainedModel
 from tenet.paper.legacy.subjects import BeadsInference
+from tenet.settings.load import load_experiment
 from tenet.settings.schema import Experiment, parse_experiment
 
 VOXEL_SIZE_UM = (0.3, 0.1, 0.1)
@@ -241,3 +242,17 @@ def test_nothing_else_reads_the_files_of_a_model() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module == "tenet.model.store":
                 assert not READERS & {alias.name for alias in node.names}, place
+
+
+def test_a_model_whose_network_was_its_psf_keeps_the_length_alone() -> None:
+    """As in earlier versions: `psf.layers` was fitted to the PSF."""
+    model = TENET(load_experiment("scale3", overlays=["demo"]).params)
+    expected = model.psf().detach()
+    state = {name.replace("correction", "layers"): v for name, v in model.state_dict().items()}
+    state["psf.layers.4.bias"] = torch.full((1,), -3.0)
+    state["psf.log_stretch"] = torch.tensor(0.2)
+    model.load_weights(state, where="an old model")
+    assert float(model.psf.log_stretch.detach()) == pytest.approx(0.2)
+    with torch.no_grad():
+        model.psf.log_stretch.zero_()
+        torch.testing.assert_close(model.psf(), expected)
