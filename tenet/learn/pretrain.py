@@ -1,5 +1,6 @@
 """Pre-training: the PSF network fitted to its model, the encoder trained on simulated phantoms."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -287,17 +288,58 @@ def psfs(params: ModelParams, microscopes: Microscopes, rng: Generator) -> list[
     drawn = []
     for _ in range(microscopes.count):
         factor = 1 + rng.uniform(-1, 1) * microscopes.na_spread
-        update = {
-            "NA": min(params.NA * factor, 0.98 * min(params.ni, params.ni0)),
-            "pZ": params.pZ + rng.uniform(0, 1) * microscopes.depth,
-            "bet_xy": params.bet_xy / factor,
-            "bet_z": params.bet_z / factor**2,
-        }
-        nominal = torch.from_numpy(focused_psf_volume(params.model_copy(update=update)))
+        depth = rng.uniform(0, 1) * microscopes.depth
         share = rng.uniform(0, microscopes.most_haze) if microscopes.most_haze else 0.0
-        true = torch.lerp(nominal, haze(nominal), share) if share else nominal
+        base = params.model_copy(update={"pZ": params.pZ + depth})
+        own = _form(base, microscopes, rng)
+        mistake = float(microscopes.told_length ** rng.uniform(-0.5, 0.5))
+        towards = rng.uniform(0, microscopes.told_form)
+        other = own if towards == 0 else _form(base, microscopes, rng)
+        told = Form(*(a + towards * (b - a) for a, b in zip(own, other, strict=True)))
+        true = _volume(base, factor, own)
+        nominal = true if (mistake, told) == (1, own) else _volume(base, factor * mistake, told)
+        true = torch.lerp(true, haze(true), share) if share else true
         drawn.append(DrawnPSF(true, nominal))
     return drawn
+
+
+class Form(NamedTuple):
+    """The form of a PSF: 1 / fill, and primary spherical aberration in wavelengths."""
+
+    emptiness: float
+    spherical: float
+
+
+def _form(params: ModelParams, microscopes: Microscopes, rng: Generator) -> Form:
+    """Draw the form of a PSF about that of `params`."""
+    emptiness = 1 / (params.fill or math.inf)
+    if microscopes.least_fill is not None:
+        emptiness = rng.uniform(0, 1 / microscopes.least_fill)
+    return Form(emptiness, params.spherical + rng.uniform(-1, 1) * microscopes.most_spherical)
+
+
+def _volume(params: ModelParams, factor: float, form: Form) -> Tensor:
+    """A PSF of a form that is narrower than that of `params` by a factor, shorter by its square."""
+    fill = 1 / form.emptiness if form.emptiness else None
+    wider = (_defocus(fill) / _defocus(params.fill)) ** -0.5
+    update = {
+        "NA": min(params.NA * factor * wider, 0.98 * min(params.ni, params.ni0)),
+        "fill": fill,
+        "spherical": form.spherical,
+        "bet_xy": params.bet_xy / factor,
+        "bet_z": params.bet_z / factor**2,
+    }
+    return torch.from_numpy(focused_psf_volume(params.model_copy(update=update)))
+
+
+def _defocus(fill: float | None) -> float:
+    """Spread (standard deviation) of ρ² over the light in the pupil; the length goes with 1 / it.
+
+    The light falls as exp(-ρ²/fill²) up to ρ = 1.
+    """
+    if fill is None or fill > 10:
+        return 12**-0.5
+    return math.sqrt(fill**4 - 0.25 / math.sinh(0.5 / fill**2) ** 2)
 
 
 def draw_microscope(

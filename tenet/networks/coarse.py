@@ -52,8 +52,8 @@ class CoarseNet(Encoder):
 
     def encode(self, image: Tensor, estimate: Tensor | None = None) -> Encoded:  # noqa: D102
         if estimate is not None:
-            # (N, 1, Z·s, Y, X) -> (N, s, Z, Y, X): the s planes of a coarse one become channels
-            planes = estimate.unflatten(2, (image.shape[2], self.scale))[:, 0].movedim(2, 1)
+            # (N, C, Z·s, Y, X) -> (N, C·s, Z, Y, X): the s planes of a coarse one become channels
+            planes = estimate.unflatten(2, (image.shape[2], self.scale)).movedim(3, 2).flatten(1, 2)
             image = torch.cat([image, planes], dim=1)
         image = image.contiguous(memory_format=torch.channels_last_3d)
         coarse = self.level(self.stem_blocks(self.stem(image)))

@@ -260,6 +260,26 @@ class Microscopes(Section):
         description="Greatest share of the light that is spread all over the grid of the PSF, "
         "which the network is not shown.",
     )
+    least_fill: Annotated[float, Field(ge=0.1, le=100)] | None = Field(
+        default=None,
+        description="Least fill of a PSF, at the same length; 1 / fill is drawn evenly from 0 on; "
+        "null: params.fill.",
+    )
+    most_spherical: Annotated[float, Field(ge=0, le=2)] = Field(
+        default=0.0,
+        description="Primary spherical aberration that a PSF has more or less than params, at "
+        "most, in wavelengths.",
+    )
+    told_form: Fraction = Field(
+        default=0.0,
+        description="How far fill and aberration of the PSF that the network is told are from "
+        "those of an image towards those of another draw, at most.",
+    )
+    told_length: AtLeastOne = Field(
+        default=1.0,
+        description="Factor by which the PSF that the network is told is longer or shorter than "
+        "that of an image, at most.",
+    )
     least_light: Share = Field(
         default=1.0, description="Least share of the light that reaches an image."
     )
