@@ -333,9 +333,10 @@ def _volume(params: ModelParams, factor: float, form: Form) -> Tensor:
 
 
 def _defocus(fill: float | None) -> float:
-    """Spread (standard deviation) of ρ² over the light in the pupil; the length goes with 1 / it.
+    """Spread (standard deviation) of ρ² over the amplitude in a pupil, exp(-(ρ / fill)²).
 
-    The light falls as exp(-ρ²/fill²) up to ρ = 1.
+    Close to focus, the intensity on the axis falls with the square of it, so a PSF is as long as
+    1 / it.
     """
     if fill is None or fill > 10:
         return 12**-0.5

@@ -89,7 +89,7 @@ class TENET(nn.Module):
             params.scale,
             n_blocks=params.nblocks,
             dropout=params.dropout,
-            sees_estimate=params.deconvolution_steps > 0,
+            estimates=params.estimates,
         )
         self.aligner: AlignmentNet | None = None
         if align_params is not None:
@@ -174,7 +174,7 @@ class TENET(nn.Module):
         blur : StridedBlur, optional
             The blur of the deconvolution, if the network is shown a deconvolved stack; by default
             that of the model's own PSF.
-        estimate : Tensor, shape (N, 1, Z·s, Y, X), optional
+        estimate : Tensor, shape (N, C, Z·s, Y, X), optional
             The result of `deconvolve` for `image`, if it is known already.
 
         Returns
@@ -194,12 +194,13 @@ class TENET(nn.Module):
     def deconvolve(self, image: Tensor, blur: StridedBlur | None = None) -> Tensor:
         """Deconvolve linear intensities by `deconvolution_steps` accelerated steps.
 
-        The result is at most 1 if the brightness is.
+        The estimate after `early_steps`, if there are any, is the second channel. The result is at most 1 if the brightness is.
         """
         planes, rows, columns = image.shape[2:]
         blur = blur or self.blur((planes * self.params.scale, rows, columns))
-        steps, background = self.params.deconvolution_steps, self.params.sig_eps
-        estimate = deconvolve(image, blur, steps=steps, background=background)
+        steps, early = self.params.deconvolution_steps, self.params.early_steps
+        background = self.params.sig_eps
+        estimate = deconvolve(image, blur, steps=steps, early=early, background=background)
         return estimate.clamp_max(1) if self.params.brightness == "sigmoid" else estimate
 
     def forward(

@@ -23,7 +23,7 @@ class CoarseNet(Encoder):
 
     Parameters
     ----------
-    channels, scale, n_blocks, dropout, sees_estimate
+    channels, scale, n_blocks, dropout, estimates
         As for `JNet`.
     """
 
@@ -34,14 +34,14 @@ class CoarseNet(Encoder):
         *,
         n_blocks: int = 2,
         dropout: float = 0.5,
-        sees_estimate: bool = False,
+        estimates: int = 0,
     ) -> None:
         super().__init__()
         first, depth = channels[0], len(channels) - 1
         pools: list[Triple] = [(1 if 2 ** (i + 1) <= scale else 2, 2, 2) for i in range(depth)]
         self.scale = scale
         self.divisor_zyx = (scale * math.prod(pool[0] for pool in pools), 2**depth, 2**depth)
-        self.stem = Conv(1 + scale * sees_estimate, first, 5)
+        self.stem = Conv(1 + scale * estimates, first, 5)
         self.stem_blocks = blocks(first, n_blocks, dropout, flat=True)
         self.level = (
             Level(channels, pools, n_blocks, dropout, flat=True) if depth else nn.Identity()

@@ -45,8 +45,8 @@ class Encoder(nn.Module):
         ----------
         image : Tensor, shape (N, 1, Z, Y, X)
             Network input (after `hill`); (Z·s, Y, X) must be divisible by `divisor_zyx`.
-        estimate : Tensor, shape (N, 1, Z·s, Y, X), optional
-            The deconvolved stack, in linear intensities, for a network with a channel for it.
+        estimate : Tensor, shape (N, C, Z·s, Y, X), optional
+            The deconvolved stack, in linear intensities, for a network with C channels for it.
 
         Returns
         -------

@@ -28,8 +28,8 @@ class JNet(Encoder):
         Probability of dropout inside the blocks.
     attention : sequence of bool, optional
         Which levels have self-attention; none by default.
-    sees_estimate : bool
-        Whether there is an input channel for a deconvolved stack.
+    estimates : int
+        Input channels for a deconvolved stack: one for each number of steps.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class JNet(Encoder):
         n_blocks: int = 2,
         dropout: float = 0.5,
         attention: Sequence[bool] = (),
-        sees_estimate: bool = False,
+        estimates: int = 0,
     ) -> None:
         super().__init__()
         attention = attention or [False] * len(channels)
@@ -51,7 +51,7 @@ class JNet(Encoder):
         first, depth = channels[0], len(channels) - 1
         self.scale = scale
         self.divisor_zyx = (2**depth, 2**depth, 2**depth)
-        self.stem = Conv(1 + sees_estimate, first, 7)
+        self.stem = Conv(1 + estimates, first, 7)
         self.stem_blocks = blocks(first, n_blocks, dropout)
         self.attention = SelfAttention(first) if attention[0] else nn.Identity()
         self.level = (

@@ -32,6 +32,7 @@ def deconvolve(
     *,
     steps: int,
     background: float,
+    early: int | None = None,
     lost: float = LOST,
 ) -> Tensor:
     """Accelerated Richardson–Lucy deconvolution of a batch onto the fine grid.
@@ -51,12 +52,15 @@ def deconvolve(
         At least 1.
     background : float
         Added to image and model: noise weighs little where the signal is below it. Above 0.
+    early : int, optional
+        The estimate after so many of the steps is returned as well: a wrong PSF has done less harm
+        to it.
     lost : float
         What each blur may leave out; see `BandLimitedBlur`.
 
     Returns
     -------
-    Tensor of float32, shape (N, 1, Z·s, Y, X)
+    Tensor of float32, shape (N, 1, Z·s, Y, X); with `early` (N, 2, Z·s, Y, X), the last one first
         Not negative, in the units of `image`.
 
     Examples
@@ -74,9 +78,10 @@ def deconvolve(
     True
     """
     passed = BandLimitedBlur.of(blur, lost)
+    numbers = {"steps": steps, "background": background, "early": early}
     if image.is_cuda and len(image) * math.prod(blur.zyx_shape) <= MOST_REPLAYED:
-        return replayed(_accelerated, image, *passed, steps=steps, background=background)
-    return _accelerated(image, *passed, steps=steps, background=background)
+        return replayed(_accelerated, image, *passed, **numbers)
+    return _accelerated(image, *passed, **numbers)
 
 
 def _accelerated(
@@ -87,6 +92,7 @@ def _accelerated(
     *,
     steps: int,
     background: float,
+    early: int | None,
 ) -> Tensor:
     """The steps of `deconvolve`, by a `BandLimitedBlur` of these parts."""
     blur = BandLimitedBlur(otf, fine_waves, coarse_waves)
@@ -95,13 +101,15 @@ def _accelerated(
     zyx_shape = (fine_waves.shape[1], *image.shape[3:])
     last = estimate = image.new_full((*image.shape[:2], *zyx_shape), START, dtype=torch.float32)
     top = saturated(image)
+    kept: Tensor | None = None
     for step in range(1, steps + 1):
         ahead = torch.lerp(last, estimate, 1 + momentum(step)).clamp_min_(0)
         ratio = (image + background) / (blur(ahead).clamp_min_(0) + background)
         ratio = torch.where(top, ratio.clamp_min(1), ratio)
         correction = blur.adjoint(ratio).clamp_min_(0).div_(sensitivity)
         last, estimate = estimate, ahead.mul_(correction)
-    return estimate
+        kept = estimate if step == early else kept
+    return estimate if kept is None else torch.cat([estimate, kept], 1)
 
 
 def saturated(image: Tensor) -> Tensor:

@@ -60,6 +60,11 @@ class ModelParams(Section):
         "to 30, so that structures may be brighter than the detector shows. With log the encoder "
         "is shown logarithms of what is above the noise.",
     )
+    early_steps: PositiveInt | None = Field(
+        default=None,
+        description="The encoder is also shown the result after so many of deconvolution_steps, "
+        "to which a wrong PSF has done less harm; null: it is not.",
+    )
     apply_vq: bool = Field(
         default=True, description="Whether the shape is 0 or 1 before it is blurred in the model."
     )
@@ -197,6 +202,11 @@ class ModelParams(Section):
                 f"res_axial {self.res_axial:g} is finer than res_lateral {self.res_lateral:g} µm: "
                 "axial super-resolution has nothing to do; check their order and units"
             )
+        if self.early_steps is not None and self.early_steps >= self.deconvolution_steps:
+            raise ValueError(
+                f"early_steps is {self.early_steps}, which must be below deconvolution_steps, "
+                f"{self.deconvolution_steps}"
+            )
         if self.size_x % 2 == 0 or self.size_y % 2 == 0:
             raise ValueError(f"size_y, size_x are {self.size_y}, {self.size_x}; both must be odd")
         if self.attn_list and len(self.attn_list) != len(self.hidden_channels_list):
@@ -231,6 +241,11 @@ class ModelParams(Section):
         check_psf((self.size_z, self.size_y, self.size_x), self.mid)
         check_network("", self.hidden_channels_list, self.nblocks)
         return self
+
+    @property
+    def estimates(self) -> int:
+        """How many deconvolved stacks the encoder is shown."""
+        return (self.deconvolution_steps > 0) + (self.early_steps is not None)
 
     @property
     def coarse_voxel_size_um(self) -> tuple[float, float, float]:

@@ -30,7 +30,15 @@ from tenet.learn.finetune import (
 )
 from tenet.learn.images import Crops, RawData
 from tenet.learn.loop import CHECKPOINT, Plan, _drawn_ahead, averaged, generator_for, train
-from tenet.learn.pretrain import Batch, PretrainTask, Simulator, haze, pretrain, psfs
+from tenet.learn.pretrain import (
+    Batch,
+    PretrainTask,
+    Simulator,
+    _defocus,
+    haze,
+    pretrain,
+    psfs,
+)
 from tenet.model import intensity
 from tenet.model.intensity import brightest_window, deconvolved_peak, stack_range
 from tenet.model.store import (
@@ -652,6 +660,70 @@ def test_haze_is_light_that_the_network_is_not_told_of() -> None:
         torch.testing.assert_close(true, torch.lerp(nominal, haze(nominal), share))
         shares.append(share)
     assert 0 <= min(shares) < 0.2 < max(shares) <= 0.4
+
+
+def test_told_psfs_are_longer_and_shorter_than_those_of_the_images() -> None:
+    params = tiny(params={"size_z": 91, "size_y": 41, "size_x": 41, "bet_z": 3, "bet_xy": 5}).params
+    wrong = Microscopes(count=16, told_length=1.5)
+    ratios = []
+    for true, told in psfs(params, wrong, np.random.default_rng(0)):
+        widths = [psf_fwhm_um(p.numpy(), params.fine_voxel_size_um) for p in (true, told)]
+        ratios.append(widths[1]["axial"] / widths[0]["axial"])
+        across = widths[1]["lateral"] / widths[0]["lateral"]
+        assert across == pytest.approx(ratios[-1] ** 0.5, rel=0.02)
+    assert 1 / 1.52 < min(ratios) < 0.8
+    assert 1.25 < max(ratios) < 1.52
+
+
+TWO_PHOTONS = {
+    "blur_mode": "gibsonlanni",
+    "photons": 2,
+    "NA": 0.8,
+    "wavelength": 0.92,
+    "res_axial": 0.36,
+    "res_lateral": 0.12,
+    "size_z": 121,
+    "size_y": 31,
+    "size_x": 31,
+}
+
+
+def _tail(psf: Tensor) -> float:
+    """Share of the light of a line that is more than half of its grid's half from focus."""
+    line = psf[:, :, psf.shape[2] // 2].sum(1)
+    middle = len(line) // 4
+    return float(1 - line[middle:-middle].sum() / line.sum())
+
+
+def test_an_emptier_pupil_has_longer_tails_at_the_same_length() -> None:
+    params = tiny(params=TWO_PHOTONS).params
+    even = psfs(params, Microscopes(count=1), np.random.default_rng(0))[0].true
+    width = psf_fwhm_um(even.numpy(), params.fine_voxel_size_um)["axial"]
+    filled = psfs(params, Microscopes(count=6, least_fill=0.4), np.random.default_rng(0))
+    for true, told in filled:
+        assert told is true
+        own = psf_fwhm_um(true.numpy(), params.fine_voxel_size_um)["axial"]
+        assert own == pytest.approx(width, rel=0.1)
+    assert max(_tail(true) for true, _ in filled) > 3 * _tail(even)
+
+
+def test_told_forms_lie_between_two_draws() -> None:
+    params = tiny(params=TWO_PHOTONS).params
+    forms = Microscopes(count=6, least_fill=0.4, most_spherical=0.3, told_form=1)
+    drawn = psfs(params, forms, np.random.default_rng(0))
+    assert all(not torch.equal(true, told) for true, told in drawn)
+    skewed = [float((true - true.flip(0)).abs().sum()) for true, _ in drawn]
+    assert max(skewed) > 0.1
+    signs = {np.sign(_tail(told) - _tail(true)) for true, told in drawn}
+    assert signs == {-1, 1}
+
+
+@pytest.mark.parametrize("fill", [0.3, 0.7, 2.0, 9.0, None])
+def test_spread_of_defocus_is_that_over_the_pupil(fill: float | None) -> None:
+    squared = (np.arange(200_000) + 0.5) / 200_000  # ρ², evenly
+    weights = np.ones_like(squared) if fill is None else np.exp(-squared / fill**2)
+    spread = math.sqrt(np.cov(squared, aweights=weights))
+    assert _defocus(fill) == pytest.approx(spread, rel=1e-4)
 
 
 @pytest.mark.parametrize("depth_um", [0.0, 30.0, 1000.0])

@@ -236,23 +236,23 @@ def test_outputs_lie_where_they_should() -> None:
     assert without["reconstruction"].numel() == 0
 
 
+@pytest.mark.parametrize("estimates", [1, 2])
 @pytest.mark.parametrize("network", ["jnet", "coarse"])
-def test_planes_of_the_estimate_lie_on_those_of_the_image(network: str) -> None:
-    """What the first convolution sees: the image, and next to it the estimate in its place."""
+def test_planes_of_an_estimate_lie_on_those_of_the_image(network: str, estimates: int) -> None:
+    """What the first convolution sees: the image, and next to it each estimate in its place."""
     scale, seen = 3, []
-    encoder = {"jnet": JNet, "coarse": CoarseNet}[network]([4, 8], scale, sees_estimate=True)
+    encoder = {"jnet": JNet, "coarse": CoarseNet}[network]([4, 8], scale, estimates=estimates)
     encoder.stem.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    image, estimate = torch.rand(2, 1, 4, 8, 8), torch.rand(2, 1, 12, 8, 8)
+    image, estimate = torch.rand(2, 1, 4, 8, 8), torch.rand(2, estimates, 12, 8, 8)
     encoder(image, estimate)
     (inputs,) = seen
     if network == "jnet":
         torch.testing.assert_close(inputs[:, 1:], estimate)
         return
     torch.testing.assert_close(inputs[:, :1], image)
-    for plane in range(12):
-        torch.testing.assert_close(
-            inputs[:, 1 + plane % scale, plane // scale], estimate[:, 0, plane]
-        )
+    for number, plane in itertools.product(range(estimates), range(12)):
+        channel = 1 + number * scale + plane % scale
+        torch.testing.assert_close(inputs[:, channel, plane // scale], estimate[:, number, plane])
 
 
 def test_fresh_alignment_leaves_a_stack_as_it_is() -> None:

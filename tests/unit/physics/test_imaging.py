@@ -349,6 +349,14 @@ def test_first_step_is_richardson_lucy() -> None:
     torch.testing.assert_close(estimate, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_the_early_estimate_is_that_of_fewer_steps() -> None:
+    image, blur = blurred_points(1)
+    both = deconvolve(image, blur, steps=12, early=5, background=0.01)
+    for channel, steps in enumerate((12, 5)):
+        one = deconvolve(image, blur, steps=steps, background=0.01)
+        torch.testing.assert_close(both[:, channel : channel + 1], one)
+
+
 def test_a_saturated_detector_is_not_explained_by_dimmer_objects() -> None:
     image, blur = blurred_points(1)
     truth = (random((1, 1, 24, 20, 20), 1) > 0.997).float()
