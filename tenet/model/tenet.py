@@ -194,7 +194,8 @@ class TENET(nn.Module):
     def deconvolve(self, image: Tensor, blur: StridedBlur | None = None) -> Tensor:
         """Deconvolve linear intensities by `deconvolution_steps` accelerated steps.
 
-        The estimate after `early_steps`, if there are any, is the second channel. The result is at most 1 if the brightness is.
+        The estimate after `early_steps`, if there are any, is the second channel. The result is at
+        most 1 if the brightness is.
         """
         planes, rows, columns = image.shape[2:]
         blur = blur or self.blur((planes * self.params.scale, rows, columns))
