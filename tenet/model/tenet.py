@@ -89,7 +89,7 @@ class TENET(nn.Module):
             params.scale,
             n_blocks=params.nblocks,
             dropout=params.dropout,
-            estimates=params.estimates,
+            estimates=len(params.estimate_steps),
         )
         self.aligner: AlignmentNet | None = None
         if align_params is not None:
@@ -199,7 +199,7 @@ class TENET(nn.Module):
         """
         planes, rows, columns = image.shape[2:]
         blur = blur or self.blur((planes * self.params.scale, rows, columns))
-        steps, early = self.params.deconvolution_steps, self.params.early_steps
+        steps, early = (*self.params.estimate_steps, None)[:2]
         background = self.params.sig_eps
         estimate = deconvolve(image, blur, steps=steps, early=early, background=background)
         return estimate.clamp_max(1) if self.params.brightness == "sigmoid" else estimate
@@ -262,7 +262,7 @@ class TENET(nn.Module):
         if self.params.brightness == "sigmoid":
             return logits.sigmoid()
         if estimate is not None:
-            near = nn.functional.avg_pool3d(estimate, 3, 1, 1, count_include_pad=False)
+            near = nn.functional.avg_pool3d(estimate[:, :1], 3, 1, 1, count_include_pad=False)
             logits = logits + log_share(near).logit(0.01)
         return from_log_scale(logits.sigmoid())
 

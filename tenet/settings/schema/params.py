@@ -62,8 +62,8 @@ class ModelParams(Section):
     )
     early_steps: PositiveInt | None = Field(
         default=None,
-        description="The encoder is also shown the result after so many of deconvolution_steps, "
-        "to which a wrong PSF has done less harm; null: it is not.",
+        description="The encoder is also shown the result after so many steps, to which a wrong "
+        "PSF has done less harm; null, or not below deconvolution_steps: it is not.",
     )
     apply_vq: bool = Field(
         default=True, description="Whether the shape is 0 or 1 before it is blurred in the model."
@@ -202,11 +202,6 @@ class ModelParams(Section):
                 f"res_axial {self.res_axial:g} is finer than res_lateral {self.res_lateral:g} µm: "
                 "axial super-resolution has nothing to do; check their order and units"
             )
-        if self.early_steps is not None and self.early_steps >= self.deconvolution_steps:
-            raise ValueError(
-                f"early_steps is {self.early_steps}, which must be below deconvolution_steps, "
-                f"{self.deconvolution_steps}"
-            )
         if self.size_x % 2 == 0 or self.size_y % 2 == 0:
             raise ValueError(f"size_y, size_x are {self.size_y}, {self.size_x}; both must be odd")
         if self.attn_list and len(self.attn_list) != len(self.hidden_channels_list):
@@ -243,9 +238,10 @@ class ModelParams(Section):
         return self
 
     @property
-    def estimates(self) -> int:
-        """How many deconvolved stacks the encoder is shown."""
-        return (self.deconvolution_steps > 0) + (self.early_steps is not None)
+    def estimate_steps(self) -> tuple[int, ...]:
+        """Steps of each deconvolved stack that the encoder is shown, most first."""
+        steps = self.deconvolution_steps, self.early_steps or 0
+        return tuple(n for n in dict.fromkeys(steps) if 0 < n <= self.deconvolution_steps)
 
     @property
     def coarse_voxel_size_um(self) -> tuple[float, float, float]:

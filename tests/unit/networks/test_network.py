@@ -107,9 +107,9 @@ def test_gradient_reaches_every_parameter(network: str) -> None:
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
-        # Convolutions before batch normalisation have biases that it takes out again; the last layer
-        # of the correction of the PSF starts at 0.
-        if name.endswith("conv1.bias") or "in_proj_bias" in name or "psf.correction.0" in name:
+        # Convolutions before batch normalisation have biases that it takes out again. The last
+        # layer of the correction of the PSF starts at 0, and so no gradient passes it.
+        if name.endswith("conv1.bias") or "in_proj_bias" in name or "psf.correction" in name:
             continue
         assert parameter.grad.abs().max() > 0, name
 
@@ -254,6 +254,17 @@ def test_planes_of_an_estimate_lie_on_those_of_the_image(network: str, estimates
     for number, plane in itertools.product(range(estimates), range(12)):
         channel = 1 + number * scale + plane % scale
         torch.testing.assert_close(inputs[:, channel, plane // scale], estimate[:, number, plane])
+
+
+@pytest.mark.parametrize(
+    ("steps", "early", "shown"),
+    [(20, 8, (20, 8)), (20, None, (20,)), (8, 8, (8,)), (2, 8, (2,)), (0, 8, ()), (0, None, ())],
+)
+def test_an_estimate_is_early_if_it_has_fewer_steps(
+    steps: int, early: int | None, shown: tuple[int, ...]
+) -> None:
+    settings = params(deconvolution_steps=steps, early_steps=early)
+    assert settings.estimate_steps == shown
 
 
 def test_fresh_alignment_leaves_a_stack_as_it_is() -> None:

@@ -222,7 +222,6 @@ def test_nearest_right_key_is_named(tmp_path: Path) -> None:
         ({"NA": 1.4, "ni": 1.5}, ("immersion index 1.33",)),  # the design value counts too
         ({"wavelength": -1}, ("params.wavelength", "greater than 0")),
         ({"res_axial": 0.01}, ("finer than", "0.05")),
-        ({"early_steps": 8, "deconvolution_steps": 8}, ("early_steps is 8", "below")),
         ({"size_x": 50}, ("odd",)),
         ({"attn_list": [True]}, ("attn_list", "differ in length")),
         (
