@@ -199,8 +199,8 @@ class TENET(nn.Module):
         """
         planes, rows, columns = image.shape[2:]
         blur = blur or self.blur((planes * self.params.scale, rows, columns))
-        steps, early = (*self.params.estimate_steps, None)[:2]
-        background = self.params.sig_eps
+        steps, *fewer = self.params.estimate_steps
+        early, background = fewer[0] if fewer else None, self.params.sig_eps
         estimate = deconvolve(image, blur, steps=steps, early=early, background=background)
         return estimate.clamp_max(1) if self.params.brightness == "sigmoid" else estimate
 

@@ -1,6 +1,7 @@
 """Accelerated Richardson-Lucy deconvolution, whose result the network is shown."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,7 +79,7 @@ def deconvolve(
     True
     """
     passed = BandLimitedBlur.of(blur, lost)
-    numbers = {"steps": steps, "background": background, "early": early}
+    numbers: dict[str, Any] = {"steps": steps, "background": background, "early": early}
     if image.is_cuda and len(image) * math.prod(blur.zyx_shape) <= MOST_REPLAYED:
         return replayed(_accelerated, image, *passed, **numbers)
     return _accelerated(image, *passed, **numbers)
