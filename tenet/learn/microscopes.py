@@ -94,7 +94,7 @@ def _line(psf: RadialPSF, reach_um: float, steps: int) -> tuple[NDArray, NDArray
     half = reach_um * (np.arange(steps + 1) / steps) ** 2
     z_um = np.concatenate([-half[:0:-1], half])
     r_um = reach_um * (np.arange(_RADII) / _RADII) ** 3
-    return z_um, np.trapezoid(psf(z_um, r_um), r_um, axis=1)
+    return z_um, np.asarray(np.trapezoid(psf(z_um, r_um), r_um, axis=1))
 
 
 def _length(params: ModelParams) -> float:
