@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.interpolate import RBFInterpolator
+from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from tenet.learn.heldout import Noise, Window, losses, losses_of_nothing, measured_noise
@@ -27,6 +28,8 @@ MOST = Candidate(1.0, Candidate.tails_of(0.45), 0.3)
 #: Distances in the coordinates of a `Candidate` that matter alike, and how much farther than what
 #: was tried the next try may be, in these units.
 UNIT, FARTHER, STEPS_IN_UNIT = np.array([0.15, 0.6, 0.08]), 2.0, 6
+#: Least distance of two tries, and the largest of a try from the best one, in these units.
+APART, NEAR = 0.5, 2.5
 #: Most candidates that are tried without and with spherical aberration.
 MOST_EVEN, MOST_TRIED = 11, 16
 #: How many standard errors better than the microscope as told something must be.
@@ -159,15 +162,19 @@ def _descend(
     axes: list[int],
     most: int,
 ) -> None:
-    """Try where the surface is least, until that was tried or there are so many tries."""
+    """Try where the surface is least, but not beside what was tried, until there are so many."""
     while len(seen) < most:
         mesh = _mesh(seen, axes)
         surface = _surface(seen, axes)(mesh[:, axes] / UNIT[axes]).mean(1)
-        candidate = Candidate(*mesh[int(surface.argmin())])
-        tried = np.array(list(seen)) / UNIT
-        if np.linalg.norm(tried - np.array(candidate) / UNIT, axis=1).min() < 0.25:
+        tried = np.array(list(seen))
+        apart = cdist(mesh / UNIT, tried / UNIT).min(1)
+        far = np.linalg.norm((mesh - np.array(_best(seen))) / UNIT, axis=1)
+        free = (apart > APART) & (far < NEAR)
+        before = len(seen)
+        if free.any():
+            attempt(Candidate(*mesh[free][int(surface[free].argmin())]))
+        if len(seen) == before:
             break
-        attempt(candidate)
 
 
 def _mesh(seen: dict[Candidate, NDArray[np.float64]], axes: list[int]) -> NDArray[np.float64]:
@@ -206,9 +213,10 @@ def _smooth(
 
     Examples
     --------
+    >>> import numpy as np
     >>> x = np.array([[-1.0], [0.0], [1.0], [2.0]])
-    >>> _smooth(x, (x - 0.3) ** 2)(np.array([[0.3]])).round(3).item()
-    0.0
+    >>> round(_smooth(x, x**2)(np.array([[1.5]])).item(), 2)
+    2.25
     """
     centre = points.mean(0)
 
@@ -227,6 +235,8 @@ def _smooth(
 
 def _found(seen: dict[Candidate, NDArray[np.float64]], told: Candidate, axes: list[int]) -> Found:
     mesh = _mesh(seen, axes)
+    # Between the tries the surface is known, beyond them it is a guess.
+    mesh = mesh[cdist(mesh / UNIT, np.array(list(seen)) / UNIT).min(1) <= 1.5 * APART]
     parts = _surface(seen, axes)(mesh[:, axes] / UNIT[axes])  # (candidates, parts)
     least = int(parts.mean(1).argmin())
     best = Candidate(*(float(value) for value in mesh[least]))
