@@ -163,8 +163,13 @@ def test_settings_that_an_earlier_version_wrote_are_read_without_a_word(
         overlays=["demo"],
         settings={
             "train_dataset": {"folderpath": "stacks"},
-            # A later key, and every key has a default; and more steps than the demo has now.
-            "params": {"choose_threshold": False, "deconvolution_steps": 60},
+            # Later keys, and every key has a default; and what the demo had then.
+            "params": {
+                "choose_threshold": False,
+                "deconvolution_steps": 60,
+                "psf_light": None,
+                "nipsf_loss_target": 1e-6,
+            },
         },
         folder=ROOT / EXPERIMENTS,
     )
