@@ -104,8 +104,8 @@ def interpolated(image: Volume, scale: int) -> Volume:
 
     Examples
     --------
-    >>> interpolated(np.array([0, 1], np.float32)[:, None, None], 4).ravel()
-    array([0.   , 0.   , 0.125, 0.375, 0.625, 0.875, 1.   , 1.   ], dtype=float32)
+    >>> interpolated(np.array([0, 1], np.float32)[:, None, None], 4).ravel().tolist()
+    [0.0, 0.0, 0.125, 0.375, 0.625, 0.875, 1.0, 1.0]
     """
     factors = (float(scale), 1.0, 1.0)
     fine: Any = torch.nn.functional.interpolate(
