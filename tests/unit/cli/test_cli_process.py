@@ -20,7 +20,7 @@ def test_a_signal_in_the_middle_of_a_stack(
     number: signal.Signals, options: list[str], model: Path, tmp_path: Path
 ) -> None:
     path, out = tmp_path / "stack.npy", tmp_path / "out"
-    np.save(path, np.random.default_rng(1).integers(100, 200, (30, 400, 400), dtype=np.uint16))
+    np.save(path, np.random.default_rng(1).integers(100, 200, (30, 800, 800), dtype=np.uint16))
     words = ["enhance", path, "--model", model, "--out", out, "--voxel-size", "1", ".31", ".31"]
     words += ["--tile", "30", "200", "200", "--device", "cpu", *options]
     process = subprocess.Popen(
