@@ -8,6 +8,8 @@
 # make unlock: after a kill or a power cut, so that the same command goes on.
 PYTHON ?= python3
 BIN := .venv/bin
+# Where Python may not keep what it compiles, each of 168 jobs compiles for seconds what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 DEMO := results/demo
 REAL := real$(if $(QUICK),_quick)
 QUALITY := quality$(if $(QUICK),_quick)$(if $(GPU),_gpu)
@@ -69,7 +71,7 @@ install: .venv/.installed
 unlock: .venv/.installed
 	$(BIN)/snakemake --configfile config/demo.yaml --unlock
 
-# Python compiles what it imports at the first import; to compile all that is installed takes a minute.
+# Python keeps what it compiles at the first import; to compile all that is installed takes a minute.
 .venv/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "TENET needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
