@@ -66,7 +66,7 @@ class Widths(NamedTuple):
 def microscope(told: ModelParams, candidate: Candidate) -> ModelParams:
     """The parameters of a candidate, whose voxels and grid are as told.
 
-    Aperture and fill make the length of a PSF without spherical aberration; that is added.
+    The aperture is the one that gives the length, whatever fill and spherical aberration.
     """
     factor = math.exp(candidate.length)
     if told.blur_mode == "gaussian":
@@ -74,11 +74,11 @@ def microscope(told: ModelParams, candidate: Candidate) -> ModelParams:
         return told.model_copy(update=widths)
     wanted = factor * _length(told.model_copy(update={"spherical": 0.0}))
     most = MOST_NA * min(told.ni, told.ni0)
-    own = told.model_copy(update={"fill": candidate.fill, "spherical": 0.0})
+    own = told.model_copy(update={"fill": candidate.fill, "spherical": candidate.spherical})
     for _ in range(6):  # lengths go with 1/NA², or nearly
         na = min(own.NA * math.sqrt(_length(own) / wanted), most)
         own = own.model_copy(update={"NA": max(na, 0.02)})
-    return own.model_copy(update={"spherical": candidate.spherical})
+    return own
 
 
 def _reach_um(params: ModelParams) -> float:

@@ -21,9 +21,9 @@ MOST = Candidate(1.0, Candidate.tails_of(0.45), 0.3)
 #: was tried the next try may be, in these units.
 UNIT, FARTHER, STEPS_IN_UNIT = np.array([0.15, 0.6, 0.08]), 2.0, 6
 #: Least distance of two tries, and the largest of a try from the best one, in these units.
-APART, NEAR = 0.5, 2.5
+APART, NEAR = 0.35, 2.5
 #: Most candidates that are tried without and with spherical aberration.
-MOST_EVEN, MOST_TRIED = 11, 16
+MOST_EVEN, MOST_TRIED = 8, 20
 #: How many standard errors better than the microscope as told something must be.
 SURE = 2.0
 #: Draws of the parts of a stack with which the search is done again.
@@ -112,7 +112,7 @@ def search(losses_of: Losses, told: Candidate, *, pupil: bool = True) -> Found:
     _descend(seen, attempt, axes, MOST_EVEN)
     if pupil:
         best = _best(seen)
-        for spherical in (-0.08, 0.08):
+        for spherical in (-0.12, 0.12):
             attempt(best._replace(spherical=best.spherical + spherical))
         axes = [0, 1, 2]
         _descend(seen, attempt, axes, MOST_TRIED)
