@@ -61,7 +61,7 @@ class Found(NamedTuple):
     gain, standard_error : float
         Gain in loss over the microscope as told.
     length, tails, spherical : Estimate
-        Coordinates of the best candidate, though it may not be good enough to be taken.
+        Its coordinates.
     as_good : ndarray, shape (candidates, 3)
         Candidates that other draws of the parts lead to (bootstrap; Efron, Ann. Statist. 7, 1,
         1979).
@@ -235,9 +235,10 @@ def _found(seen: dict[Candidate, NDArray[np.float64]], told: Candidate, axes: li
     as_good = np.clip(as_good, LEAST, MOST)
     gain, gain_error = _differences((seen[_within(told)] - parts[least])[None])
     sure = bool(gain[0] > SURE * gain_error[0])
-    length, tails, spherical = (Estimate.of(best[axis], as_good[:, axis]) for axis in range(3))
+    chosen = best if sure else told
+    length, tails, spherical = (Estimate.of(chosen[axis], as_good[:, axis]) for axis in range(3))
     return Found(
-        best if sure else told,
+        chosen,
         float(gain[0]) if sure else 0.0,
         float(gain_error[0]),
         length,
