@@ -9,7 +9,7 @@ kind of structure. The thresholds of all methods are chosen on the phantoms of -
 
     tenet        fine-tuned
     pretrained   not fine-tuned
-    rltv         RLTV with the PSF that the model was told, tuned on the phantoms
+    rltv         RLTV with the PSF of the nominal aperture, evenly filled, tuned on the phantoms
     rltv_found   RLTV with the PSF that fine-tuning found, tuned on the phantoms
     rltv_true    RLTV with the true PSF, tuned on the phantoms: what nobody has; slow
     raw          the stack, interpolated

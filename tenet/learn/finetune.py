@@ -1,7 +1,6 @@
 """Fine-tuning: the model learns a stack by explaining it, without any truth."""
 
 import hashlib
-import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,22 +24,22 @@ from tenet.learn.losses import (
     mrf_loss,
     one_sided,
     reconstruction_loss,
-    unscaled_reconstruction_loss,
 )
 from tenet.learn.pretrain import Drawn, PretrainTask, Simulator, supervised_terms
-from tenet.learn.scan import lowest
-from tenet.model.intensity import inside
+from tenet.learn.psf_search import WINDOWS, scan_stretch, search_psf
 from tenet.model.store import (
     FISHER,
     LOSSES,
     MODEL,
     OPTIMISER,
+    PSF_SEARCH,
     digest,
     has_file,
     is_trained,
     load_beside,
     load_model,
     phantoms_digest,
+    read_calibration,
     save_model,
     stacks_digest,
 )
@@ -49,10 +48,6 @@ from tenet.model.trained import TrainedModel
 from tenet.model.weights import check_weights
 from tenet.settings.optics import differing_optics
 from tenet.settings.schema import Experiment
-
-#: Windows of the stacks on which lengths of the PSF are tried, and the size in rows and columns of
-#: the parts of them whose losses are compared.
-SCANNED_WINDOWS, SCANNED_PART_YX = 4, 40
 
 TrainMode = Literal["all", "encoder", "decoder", "old"]
 
@@ -154,14 +149,24 @@ def finetune(
     state = None
     if mode in ("all", "old") and settings.optimizer == "adam" and has_file(pretrained, OPTIMISER):
         state = load_beside(pretrained, OPTIMISER)
-    scanned = scan_stretch(task, seed) if task.scans_stretch else None
+    psf = None
+    if task.scans_stretch and task.model.params.searches_form:
+        windows = task.images.windows(WINDOWS, generator_for(seed, 4))
+        calibration = read_calibration(pretrained)
+        threshold = experiment.params.threshold if calibration is None else calibration.threshold
+        found = search_psf(task.model, windows, threshold, seed)
+        psf = found.record
+        save_json(folder / PSF_SEARCH, psf)
+        experiment = experiment.model_copy(update={"params": found.params})
+    elif task.scans_stretch:
+        psf = scan_stretch(task, seed)
     train(task, plan, optimiser_state=state)
     ranges = {} if data is None else {s.name: r.to_dict() for s, r in data.ranges.items()}
     record = {"kind": "finetune", "seed": seed, "mode": mode, "intensity_ranges": ranges}
     if data is not None:
         record["validation"] = [stack.path.name for stack in data.validation]
-    if scanned:
-        record["psf"] = scanned
+    if psf is not None:
+        record["psf"] = psf
     record |= provenance or {}
     save_model(folder, task.model.eval(), experiment, record, identity=identity)
     return task.model
@@ -192,68 +197,6 @@ def evaluate(
     losses["total"] = sum(losses.values())
     save_json(model_folder / LOSSES, losses)
     return losses
-
-
-def scan_stretch(task: "FinetuneTask", seed: int) -> dict[str, Any]:
-    """Find how long the PSF is, as what explains the stacks best with everything following it.
-
-    A gradient takes the estimated structure as fixed, although the structure follows the PSF: from
-    a longer PSF, deconvolution makes sharper structure. So a gradient leads to PSFs that are too
-    long, and with few planes it may point the wrong way. Here each PSF has an estimate of its own,
-    of the same windows with the same noise. The borders of windows do not count, because light
-    comes from beyond them. The strength of the noise does not count either, because a bead that is
-    lost at one length would else decide alone.
-
-    Parameters
-    ----------
-    task : FinetuneTask
-        Its encoder must know many microscopes; the model is left with the stretch that was found.
-    seed : int
-        Of the choice of windows.
-
-    Returns
-    -------
-    dict
-        `stretch`, `gain` in reconstruction loss over the nominal PSF, its `standard_error` (the
-        nominal PSF stays if the gain is not twice as large), and what was `tried`.
-    """
-    model = task.model.eval()
-    stretch = model.psf.log_stretch
-    assert stretch is not None
-    windows = task.images.windows(SCANNED_WINDOWS, generator_for(seed, 4))
-    border_y, border_x = model.params.size_y // 2, model.params.size_x // 2
-
-    @torch.no_grad()
-    def losses(log_stretch: float) -> list[float]:
-        stretch.fill_(log_stretch)
-        parts = []
-        for image in windows:
-            reconstruction = task.reconstruct(model.enhance(image), image)
-            inner = (..., inside(image.shape[-2], border_y), inside(image.shape[-1], border_x))
-            pairs = zip(_parts(reconstruction[inner]), _parts(image[inner]), strict=True)
-            parts += [
-                unscaled_reconstruction_loss(a, b, model.noise.variance(a)).item() for a, b in pairs
-            ]
-        length, loss = math.exp(log_stretch), sum(parts) / len(parts)
-        print(f"PSF {length:.2f} times as long: loss {loss:.4f}", flush=True)
-        return parts
-
-    found = lowest(losses, float(stretch.detach()))
-    with torch.no_grad():
-        stretch.fill_(found.value)
-    print(f"PSF {math.exp(found.value):.2f} times as long explains the stacks best", flush=True)
-    return {
-        "stretch": math.exp(found.value),
-        "gain": found.gain,
-        "standard_error": found.standard_error,
-        "tried": [{"stretch": round(math.exp(at), 4), "loss": loss} for at, loss in found.tried],
-    }
-
-
-def _parts(window: Tensor) -> list[Tensor]:
-    """Parts of a window in rows and columns, at least two along each."""
-    rows, columns = (max(2, round(n / SCANNED_PART_YX)) for n in window.shape[-2:])
-    return [part for row in window.chunk(rows, -2) for part in row.chunk(columns, -1)]
 
 
 def _with_alignment(experiment: Experiment, align: bool | None) -> Experiment:

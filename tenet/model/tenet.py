@@ -286,6 +286,18 @@ class TENET(nn.Module):
         """The linear part of `microscope` for a fine shape."""
         return self.microscope().blur(zyx_shape)
 
+    def take_microscope(self, params: ModelParams, rng: np.random.Generator) -> None:
+        """Replace the PSF by the model PSF of other optics; the network stays as it is."""
+        other = TENET(params).to(self.initial_psf.device)
+        other.psf.fit(
+            params.model_psf(),
+            rng,
+            target_error=params.nipsf_loss_target,
+            steps=params.num_iter_psf_pretrain,
+        )
+        other.psf.requires_grad_(next(self.psf.parameters()).requires_grad)
+        self.params, self.psf, self.initial_psf = params, other.psf, other.initial_psf
+
     def psf_loss(self) -> Tensor:
         """ℒ_PSF of the present PSF."""
         return psf_loss(self.psf.radial(), self.initial_psf)

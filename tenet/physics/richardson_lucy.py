@@ -113,6 +113,55 @@ def _accelerated(
     return estimate if kept is None else torch.cat([estimate, kept], 1)
 
 
+@torch.no_grad()
+def refined(
+    estimate: Tensor, image: Tensor, blur: StridedBlur, *, steps: int, background: float
+) -> Tensor:
+    """An estimate whose brightness explains the image better; what is 0 stays 0.
+
+    Accelerated steps as in `deconvolve`, which begin at the estimate. Beside the estimate there is
+    light everywhere alike, which is estimated likewise.
+
+    Parameters
+    ----------
+    estimate : Tensor, shape (N, 1, Z·s, Y, X)
+        Not negative.
+    image : Tensor, shape (N, 1, Z, Y, X)
+    blur : StridedBlur
+        Its fine shape is (Z·s, Y, X).
+    steps : int
+    background : float
+        As in `deconvolve`.
+
+    Examples
+    --------
+    >>> blur = StridedBlur(torch.ones(1, 1, 1), (2, 4, 4), scale=1)  # a PSF of one voxel
+    >>> image = torch.full((1, 1, 2, 4, 4), 0.1)
+    >>> image[0, 0, 1, 1, 1] = 0.7
+    >>> start = (image > 0.5).float() * 0.3
+    >>> found = refined(start, image, blur, steps=30, background=0.01)
+    >>> round(found.sum().item(), 2), int((found > 0).sum())
+    (0.6, 1)
+    """
+    passed = BandLimitedBlur.of(blur)
+    sensitivity = passed.adjoint(torch.ones_like(image[:1]))
+    sensitivity = sensitivity.maximum(0.1 * sensitivity.amax())
+    top = saturated(image)
+    axes = (1, 2, 3, 4)
+    light = image.flatten(1).kthvalue(max(image[0].numel() // 20, 1), 1).values
+    light = light.clamp_min(1e-3).view(-1, 1, 1, 1, 1)
+    last = estimate
+    for step in range(1, steps + 1):
+        ahead = torch.lerp(last, estimate, 1 + momentum(step)).clamp_min_(0)
+        seen = passed(ahead).clamp_min_(0) + light
+        ratio = (image + background) / (seen + background)
+        ratio = torch.where(top, ratio.clamp_min(1), ratio)
+        correction = passed.adjoint(ratio).clamp_min_(0).div_(sensitivity)
+        last, estimate = estimate, ahead.mul_(correction)
+        light = light * ratio.mean(axes, keepdim=True)
+    return estimate
+
+
 def saturated(image: Tensor) -> Tensor:
     """Where a detector has cut each image (N, 1, Z, Y, X): the light there is at least this much.
 

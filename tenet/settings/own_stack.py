@@ -54,7 +54,7 @@ def sample_experiment(
         immersion_index=immersion_index,
         photons=photons,
     )
-    size_z, size_y, size_x = _psf_shape(experiment.params)
+    size_z, size_y, size_x = psf_shape(experiment.params)
     psf = {"size_z": size_z, "size_y": size_y, "size_x": size_x}
     data = merge(experiment.model_dump(mode="json"), {"params": psf})
     return parse_experiment(data, where=where)
@@ -205,7 +205,7 @@ def _half_up(number: float) -> int:
     return math.floor(number + 0.5)
 
 
-def _psf_shape(params: ModelParams) -> Triple:
+def psf_shape(params: ModelParams) -> Triple:
     """Size of a PSF grid that holds the model PSF; all odd."""
     if params.psf_light is not None and params.photons == 2:
         return line_extent(

@@ -137,9 +137,9 @@ class Condition:
 
 @cache
 def deconvolution_as_told(model: Path, phantoms: Path) -> Deconvolution:
-    """RLTV with the PSF of a model, tuned once for all conditions."""
+    """RLTV with the PSF of the nominal aperture, evenly filled, tuned once for all conditions."""
     told = TrainedModel.load(model)
-    return Deconvolution(told, told.network.psf().detach(), phantoms)
+    return Deconvolution(told, Beam(None).psf(told.params, RLTV_REACH_UM), phantoms)
 
 
 @dataclass(frozen=True)

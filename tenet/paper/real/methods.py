@@ -22,7 +22,7 @@ from tenet.paper.baselines.rltv import rltv
 from tenet.paper.baselines.rltv_tuning import tune
 from tenet.physics.microscope import Microscope
 
-#: rltv has the PSF that the model was told, rltv_found the PSF that fine-tuning found, rltv_true
+#: rltv has the PSF of an evenly filled pupil, rltv_found the PSF that fine-tuning found, rltv_true
 #: the PSF that nobody has; raw is the interpolated stack.
 METHODS = ("tenet", "pretrained", "rltv", "rltv_found", "rltv_true", "raw")
 #: What RLTV is tuned over.

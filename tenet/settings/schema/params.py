@@ -288,6 +288,15 @@ class ModelParams(Section):
             spherical_waves=self.spherical,
         )
 
+    @property
+    def searches_form(self) -> bool:
+        """Whether the form of the PSF can be found in stacks, and not its length alone.
+
+        The light of a line falls off along z with two photons. With one, all planes hold as much,
+        and the grid cuts the PSF.
+        """
+        return self.photons == 2 and self.psf_light is not None and self.blur_mode == "gibsonlanni"
+
     def model_psf(self) -> RadialPSF:
         """The PSF that the model starts from, called as `psf(z_um, r_um)`; z has a sign.
 

@@ -158,8 +158,8 @@ class TrainLoop(Optimisation):
     )
     scan_stretch: bool = Field(
         default=False,
-        description="Whether fine-tuning of the decoder alone looks for the length of the PSF by "
-        "trying lengths.",
+        description="Whether fine-tuning of the decoder alone looks for the PSF by trying lengths, "
+        "and with two photons and psf_light also fills and aberrations.",
     )
 
 

@@ -1120,6 +1120,26 @@ def test_with_the_encoder_still_the_psf_is_scanned_and_not_trained(
     assert min(t["loss"] for t in record["tried"]) < max(t["loss"] for t in record["tried"])
 
 
+def test_the_form_of_a_two_photon_psf_is_searched_and_saved(
+    pretrained: Path, data: RawData, tmp_path: Path
+) -> None:
+    """The model is left, and saved, with the microscope that `psf_search.json` names."""
+    optics = {"photons": 2, "psf_light": 0.995, "fill": 0.7, "blur_mode": "gibsonlanni"}
+    experiment = tiny(params=optics, train_loop={"scan_stretch": True})
+    common: dict[str, Any] = {"data": data, "phantoms": None, "device": CPU}
+    model = finetune(experiment, pretrained, tmp_path, mode="decoder", **common)
+    record = json.loads((tmp_path / "psf_search.json").read_text())
+    assert record == json.loads((tmp_path / "provenance.json").read_text())["psf"]
+    assert record["messages"][0].startswith("PSF found: z_R ")
+    assert len({(t["length"], t["tails"], t["spherical"]) for t in record["tried"]}) > 8
+    again, saved = load_model(tmp_path)
+    for params in (model.params, saved.params):
+        assert (params.NA, params.fill) == (record["NA"], record["fill"])
+    torch.testing.assert_close(again.psf(), model.psf())
+    fresh = TENET(saved.params)
+    torch.testing.assert_close(fresh.psf(), model.psf())
+
+
 def test_a_saturated_shaft_does_not_set_the_brightness_of_all_else(pretrained: Path) -> None:
     """What the detector cut is explained by anything brighter, and by nothing dimmer."""
     model, experiment = load_model(pretrained)
