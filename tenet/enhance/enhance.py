@@ -31,6 +31,7 @@ from tenet.model.tenet import TENET
 from tenet.model.trained import TrainedModel
 from tenet.networks import recording
 from tenet.physics.optics import psf_volume
+from tenet.settings.schema import ModelParams
 from tenet.types import Progress, Triple, VoxelSize
 
 CHANNELS = ("shape", "brightness")
@@ -299,9 +300,12 @@ def _enhance_tile(model: TENET, shown_zyx: NDArray[np.float32], tile: Tile) -> N
 
 
 def psf_before_and_after(
-    model: TENET,
+    model: TENET, told: ModelParams | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], VoxelSize]:
     """Return the theoretical and the learned PSF on the fine grid (sum 1), and the voxel size.
+
+    The theoretical PSF is that of the microscope as told; by default that of the model's settings,
+    which fine-tuning may have found.
 
     Examples
     --------
@@ -311,7 +315,7 @@ def psf_before_and_after(
     >>> before.shape, after.shape, [round(size, 2) for size in voxel_size_um]
     ((15, 7, 7), (15, 7, 7), [0.33, 0.31, 0.31])
     """
-    params = model.params
+    params = told or model.params
     voxel_size_um = params.fine_voxel_size_um
     before = psf_volume(params.model_psf(), model.psf.zyx_shape, voxel_size_um)
     with torch.no_grad():

@@ -294,7 +294,7 @@ def enhanced_sheet(
     size_um = voxel_size_um or stack.voxel_size_um
     if size_um is None:
         raise TenetError(f"{stack.path}: it records no voxel size; give z, y, x in µm")
-    before, after, psf_size_um = psf_before_and_after(model.network)
+    before, after, psf_size_um = psf_before_and_after(model.network, model.told)
     return sheet(
         out,
         stack,

@@ -30,6 +30,7 @@ from tenet.model.store import (
     digest_of,
     phantoms_digest,
     read_calibration,
+    read_told,
 )
 from tenet.model.tenet import TENET
 from tenet.physics.optics import psf_fwhm_um
@@ -170,7 +171,8 @@ def write_psf_table(model: TENET, folder: Path) -> None:
 
     A width is left out where the grid of the PSF does not reach down to half of the maximum.
     """
-    before, after, voxel_size_um = psf_before_and_after(model)
+    told = read_told(folder, model.params)
+    before, after, voxel_size_um = psf_before_and_after(model, told)
     rows = [
         {"which": which, "axis": axis, "fwhm_um": round(width, 4) if math.isfinite(width) else None}
         for which, psf in (("initial", before), ("learned", after))

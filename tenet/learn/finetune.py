@@ -33,6 +33,7 @@ from tenet.model.store import (
     MODEL,
     OPTIMISER,
     PSF_SEARCH,
+    Told,
     digest,
     has_file,
     is_trained,
@@ -167,6 +168,8 @@ def finetune(
         record["validation"] = [stack.path.name for stack in data.validation]
     if psf is not None:
         record["psf"] = psf
+        told = task.experiment.params.model_dump(include=set(Told.model_fields))
+        record["told"] = told
     record |= provenance or {}
     save_model(folder, task.model.eval(), experiment, record, identity=identity)
     return task.model

@@ -28,7 +28,8 @@ from tenet.io.records import read_json_object, regular_file
 from tenet.io.stack import Stack
 from tenet.model.tenet import TENET
 from tenet.model.weights import read_weights
-from tenet.settings.schema import Experiment, parse_experiment
+from tenet.settings.ranges import Positive
+from tenet.settings.schema import Experiment, ModelParams, parse_experiment
 from tenet.settings.sections import Section, read_record
 
 MODEL, OPTIMISER, FISHER = "model.pt", "optimiser.pt", "fisher.pt"
@@ -69,16 +70,25 @@ class Calibration(Section):
     identity: str | None = None
 
 
+class Told(Section):
+    """The microscope as it was told, where fine-tuning found another one."""
+
+    NA: Positive
+    fill: Positive | None = None
+    spherical: float = 0.0
+
+
 class Provenance(Section):
     """``provenance.json``. Entries that are not named here are for people.
 
-    `identity` is the digest of all inputs of the training, and `files` holds the SHA-256 of each
-    file.
+    `identity` is the digest of all inputs of the training, `files` holds the SHA-256 of each file,
+    and `told` is what the settings said before fine-tuning found another microscope.
     """
 
     input: int | None = None
     identity: str | None = None
     files: dict[str, str] = Field(default_factory=dict)
+    told: Told | None = None
 
 
 # Files that belong together -----------------------------------------------------------------------
@@ -127,6 +137,12 @@ def read_provenance(folder: Path) -> Provenance:
     """Read the provenance of a model; empty where the folder has none."""
     path = folder / PROVENANCE
     return read_record(Provenance, path) if os.path.lexists(path) else Provenance()
+
+
+def read_told(folder: Path, params: ModelParams) -> ModelParams:
+    """Settings of the microscope as it was told, whatever fine-tuning found."""
+    told = read_provenance(folder).told
+    return params if told is None else params.model_copy(update=told.model_dump())
 
 
 def read_calibration(folder: Path) -> Calibration | None:

@@ -18,6 +18,7 @@ from tenet.model.store import (
     read_calibration,
     read_experiment,
     read_provenance,
+    read_told,
 )
 from tenet.model.tenet import TENET
 from tenet.settings.schema import Experiment, ModelParams
@@ -138,6 +139,19 @@ class TrainedModel:
         (1.0, 0.31, 0.31)
         """
         return self.experiment.params
+
+    @property
+    def told(self) -> ModelParams:
+        """The settings of the microscope as it was told, whatever fine-tuning found.
+
+        Examples
+        --------
+        >>> import tenet
+        >>> model = tenet.TrainedModel.load("models/mine")
+        >>> model.told.NA == model.params.NA
+        True
+        """
+        return read_told(self.folder, self.params)
 
     @property
     def device(self) -> torch.device:

@@ -49,6 +49,7 @@ from tenet.model.store import (
     OPTIMISER,
     load_model,
     load_tensors,
+    read_told,
     save_model,
     save_tensors,
 )
@@ -1138,6 +1139,8 @@ def test_the_form_of_a_two_photon_psf_is_searched_and_saved(
     torch.testing.assert_close(again.psf(), model.psf())
     fresh = TENET(saved.params)
     torch.testing.assert_close(fresh.psf(), model.psf())
+    told = read_told(tmp_path, saved.params)  # as pictures and psf.csv show the PSF before
+    assert (told.NA, told.fill, told.spherical) == (experiment.params.NA, 0.7, 0.0)
 
 
 def test_a_saturated_shaft_does_not_set_the_brightness_of_all_else(pretrained: Path) -> None:
