@@ -7,6 +7,7 @@ model will be judged on.
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,9 @@ def phantom_images(
     """Images (Z, Y, X) of every phantom, and the true shapes.
 
     Where pre-training scales the light until some voxels are saturated, half as many as there at
-    most are saturated here. Without that, phantoms of dim objects would be dimmer than all that the
-    network has learned on, and its probabilities would be low.
+    most are saturated here, at a ceiling in the middle of those there. Without that, phantoms of
+    dim objects would be dimmer than all that the network has learned on, and its probabilities
+    would be low.
 
     Parameters
     ----------
@@ -65,6 +67,8 @@ def phantom_images(
     """
     scale = microscope.scale
     saturated = torch.full((1, 1, 1, 1, 1), microscopes.most_saturated / 2)
+    if microscopes.most_saturated:
+        microscope = replace(microscope, ceiling=math.sqrt(microscopes.least_ceiling))
     pairs = []
     for index, phantom in enumerate(open_phantoms(phantoms)):
         planes, rows, columns = phantom.zyx_shape
@@ -75,7 +79,7 @@ def phantom_images(
             generator = torch.Generator().manual_seed(1_000_003 * seed + index) if noise else None
             light = microscope.expose(luminance.to(microscope.psf.device))
             if microscopes.most_saturated:
-                light = saturating_gain(light, saturated) * light
+                light = microscope.ceiling * saturating_gain(light, saturated) * light
             image = microscope.record(light, generator)
         pairs.append((image[0, 0].cpu().numpy(), shape))
     return pairs

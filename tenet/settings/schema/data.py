@@ -297,8 +297,8 @@ class Microscopes(Section):
     )
     most_saturated: Annotated[float, Field(ge=0, le=0.2)] = Field(
         default=0.0,
-        description="Greatest share of an image's voxels that are saturated; light is scaled so "
-        "that as many are as is drawn. 0: light is not scaled.",
+        description="Greatest share of an image's voxels that are saturated in full light; light "
+        "is scaled so that as many are as is drawn. 0: light is not scaled.",
     )
     offset: tuple[Offset, Offset] = Field(
         default=(0.0, 0.0),

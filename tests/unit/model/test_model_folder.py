@@ -429,11 +429,13 @@ def test_calibration_saturates_as_many_voxels_as_pre_training_on_average(
     """Else dim phantoms are dimmer than what the network knows."""
     with torch.no_grad():
         microscope = load_model(old)[0].microscope()
-    for most in (0.0, 0.02, 0.1):
-        ranges = Microscopes(most_saturated=most)
+    for most, least_ceiling in ((0.0, 1.0), (0.02, 1.0), (0.1, 1.0), (0.02, 0.25), (0.0, 0.25)):
+        ranges = Microscopes(most_saturated=most, least_ceiling=least_ceiling)
         images = phantom_images(microscope, phantom_folder, ranges, noise=False, seed=0)
+        ceiling = least_ceiling**0.5 if most else 1.0
         for image, _ in images:
-            assert (image >= 1).mean() == pytest.approx(most / 2, abs=1e-3)
+            assert (image >= ceiling * (1 - 1e-6)).mean() == pytest.approx(most / 2, abs=1e-3)
+            assert image.max() <= ceiling
 
 
 def test_the_threshold_is_that_of_the_settings_unless_they_let_it_be_chosen(
