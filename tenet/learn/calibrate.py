@@ -67,6 +67,7 @@ def phantom_images(
     """
     scale = microscope.scale
     saturated = torch.full((1, 1, 1, 1, 1), microscopes.most_saturated / 2)
+    microscope = replace(microscope, noise_smear=microscopes.most_smear / 2)
     if microscopes.most_saturated:
         microscope = replace(microscope, ceiling=math.sqrt(microscopes.least_ceiling))
     pairs = []

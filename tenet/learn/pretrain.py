@@ -240,7 +240,16 @@ class Simulator:
             offset=ranges.offset,
             bits=ranges.bits,
         ).to(device)
-        microscope = replace(microscope, noise_strength=noisier, ceiling=ceiling, readout=readout)
+        smear: Tensor | float = 0.0
+        if ranges.most_smear:
+            smear = _uniform(0, ranges.most_smear, n, rng).to(brightness)
+        microscope = replace(
+            microscope,
+            noise_strength=noisier,
+            noise_smear=smear,
+            ceiling=ceiling,
+            readout=readout,
+        )
         image = microscope.expose(brightness)  # with neuropil, which has no shape
         if ranges.most_saturated:
             saturated = _uniform(0, ranges.most_saturated, n, rng).to(brightness)
