@@ -7,6 +7,7 @@ model will be judged on.
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +34,43 @@ from tenet.model.store import (
     read_told,
 )
 from tenet.model.tenet import TENET
+from tenet.physics.microscope import Microscope
+from tenet.physics.noise import saturating_gain
 from tenet.physics.optics import psf_fwhm_um
 from tenet.progress import shown
+from tenet.settings.schema import Microscopes
 
 Pair = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
 
-def phantom_images(model: TENET, phantoms: Path, *, noise: bool, seed: int) -> list[Pair]:
-    """Images (Z, Y, X) of every phantom by the model's own PSF and noise, and the true shapes."""
-    with torch.no_grad():
-        microscope = model.microscope()
+def phantom_images(
+    microscope: Microscope, phantoms: Path, microscopes: Microscopes, *, noise: bool, seed: int
+) -> list[Pair]:
+    """Images (Z, Y, X) of every phantom, and the true shapes.
+
+    Where pre-training scales the light until some voxels are saturated, half as many as there at
+    most are saturated here, at a ceiling in the middle of those there. Without that, phantoms of
+    dim objects would be dimmer than all that the network has learned on, and its probabilities
+    would be low.
+
+    Parameters
+    ----------
+    microscope : Microscope
+        Its PSF and noise.
+    phantoms : Path
+        Folder of stored phantoms.
+    microscopes : Microscopes
+        Those of pre-training.
+    noise : bool
+        Whether there is noise.
+    seed : int
+        Of the noise.
+    """
     scale = microscope.scale
+    saturated = torch.full((1, 1, 1, 1, 1), microscopes.most_saturated / 2)
+    microscope = replace(microscope, noise_smear=microscopes.most_smear / 2)
+    if microscopes.most_saturated:
+        microscope = replace(microscope, ceiling=math.sqrt(microscopes.least_ceiling))
     pairs = []
     for index, phantom in enumerate(open_phantoms(phantoms)):
         planes, rows, columns = phantom.zyx_shape
@@ -52,12 +79,17 @@ def phantom_images(model: TENET, phantoms: Path, *, noise: bool, seed: int) -> l
         with torch.no_grad():
             luminance = torch.from_numpy(brightness)[None, None]
             generator = torch.Generator().manual_seed(1_000_003 * seed + index) if noise else None
-            image = microscope.acquire(luminance.to(microscope.psf.device), generator)
+            light = microscope.expose(luminance.to(microscope.psf.device))
+            if microscopes.most_saturated:
+                light = microscope.ceiling * saturating_gain(light, saturated) * light
+            image = microscope.record(light, generator)
         pairs.append((image[0, 0].cpu().numpy(), shape))
     return pairs
 
 
-def calibrate(model: TENET, phantoms: Path, folder: Path, *, seed: int = 0) -> dict[str, Any]:
+def calibrate(
+    model: TENET, phantoms: Path, folder: Path, microscopes: Microscopes, *, seed: int = 0
+) -> dict[str, Any]:
     """Choose the threshold of the shape and the level of the brightest signal; write both.
 
     Parameters
@@ -68,6 +100,8 @@ def calibrate(model: TENET, phantoms: Path, folder: Path, *, seed: int = 0) -> d
         Held-out phantoms.
     folder : Path
         Receives ``threshold.json`` and ``psf.csv``.
+    microscopes : Microscopes
+        Those of pre-training.
     seed : int
         Of the noise.
 
@@ -81,11 +115,13 @@ def calibrate(model: TENET, phantoms: Path, folder: Path, *, seed: int = 0) -> d
         two; a level that has no meaning, as where nothing is seen, is left out. `inside`: what the
         probabilities meant, see `certainty`. `weights`: SHA-256 of the weights in the folder.
     """
+    with torch.no_grad():
+        microscope = model.microscope()
     levels = [
         float(np.percentile(image, BRIGHTEST_PERCENT))
-        for image, _ in phantom_images(model, phantoms, noise=False, seed=seed)
+        for image, _ in phantom_images(microscope, phantoms, microscopes, noise=False, seed=seed)
     ]
-    pairs = phantom_images(model, phantoms, noise=True, seed=seed)
+    pairs = phantom_images(microscope, phantoms, microscopes, noise=True, seed=seed)
     peaks = [deconvolved_peak(model, image) for image, _ in pairs]
     gains = [reconstruction_gain(model, image) for image, _ in pairs]
     counts = Counts()
@@ -127,7 +163,14 @@ def _identity(weights: str, phantoms: Path, seed: int) -> str:
     return digest_of(f"{weights} {phantoms_digest(phantoms)} {seed}")
 
 
-def complete(model: TENET, phantoms: Path | None, folder: Path, *, seed: int = 0) -> None:
+def complete(
+    model: TENET,
+    phantoms: Path | None,
+    folder: Path,
+    microscopes: Microscopes,
+    *,
+    seed: int = 0,
+) -> None:
     """Add to a trained model in a folder what it lacks: calibration and table of the PSF.
 
     Parameters
@@ -137,6 +180,7 @@ def complete(model: TENET, phantoms: Path | None, folder: Path, *, seed: int = 0
     phantoms : Path or None
         Held-out phantoms; None leaves the model without a calibration, or with the one it has.
     folder : Path
+    microscopes : Microscopes
     seed : int
         As for `calibrate`.
     """
@@ -146,7 +190,7 @@ def complete(model: TENET, phantoms: Path | None, folder: Path, *, seed: int = 0
             found = read_calibration(folder)
         wanted = _identity(digest(folder / MODEL), phantoms, seed)
         if found is None or found.identity != wanted:
-            made = calibrate(model, phantoms, folder, seed=seed)
+            made = calibrate(model, phantoms, folder, microscopes, seed=seed)
             best = "of the highest" if model.params.choose_threshold else "fixed, of the"
             print(
                 f"threshold {made['threshold']:g}, {best} mean IoU ({made['iou']:g}) on "

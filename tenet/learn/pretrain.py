@@ -94,6 +94,7 @@ def pretrain(
         identity=identity,
     )
     optimiser_state = train(task, plan)
+    model.freeze_norm = False
     model.eval()
     elastic = task.fisher_information(experiment.train_loop.ewc_batches)
     save_model(
@@ -239,11 +240,20 @@ class Simulator:
             offset=ranges.offset,
             bits=ranges.bits,
         ).to(device)
-        microscope = replace(microscope, noise_strength=noisier, ceiling=ceiling, readout=readout)
+        smear: Tensor | float = 0.0
+        if ranges.most_smear:
+            smear = _uniform(0, ranges.most_smear, n, rng).to(brightness)
+        microscope = replace(
+            microscope,
+            noise_strength=noisier,
+            noise_smear=smear,
+            ceiling=ceiling,
+            readout=readout,
+        )
         image = microscope.expose(brightness)  # with neuropil, which has no shape
         if ranges.most_saturated:
             saturated = _uniform(0, ranges.most_saturated, n, rng).to(brightness)
-            gain = saturating_gain(image, saturated)
+            gain = light * ceiling * saturating_gain(image, saturated)
             image, brightness = gain * image, gain * brightness
         z, y, x = self.margin
         fine = (..., _inner(z), _inner(y), _inner(x))
@@ -446,7 +456,10 @@ class PretrainTask:
         return self.training.draw(self.settings.batch_size, rng)
 
     def training_terms(self, epoch: int, drawn: Drawn, rng: Generator) -> Mapping[str, Tensor]:
-        """Terms on a fresh batch."""
+        """Terms on a fresh batch; the last epochs have frozen norms, as `freezes_norm` says."""
+        if self.model.freeze_norm != self.settings.freezes_norm(epoch):
+            self.model.freeze_norm = not self.model.freeze_norm
+            self.model.train()
         batch = self.batch(self.training, drawn, epoch, rng)
         return supervised_terms(self.model, self.settings, batch)
 

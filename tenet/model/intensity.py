@@ -154,8 +154,11 @@ def model_range(
         return range_
     if not range_.method.startswith("percentile"):
         return range_
-    if range_.saturated and experiment.microscopes.least_ceiling <= SATURATED_LEVEL:
+    microscopes = experiment.microscopes
+    if range_.saturated and microscopes.least_ceiling <= SATURATED_LEVEL:
         return scaled(range_, SATURATED_LEVEL)
+    if range_.saturated and microscopes.most_saturated:
+        return range_  # as the saturated images of pre-training
     window = brightest_window(stack, range_)
     found = _level_before(
         model, window, calibration.deconvolved_level, calibration.signal_level or 1.0

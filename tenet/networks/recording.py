@@ -137,7 +137,8 @@ class Passes:
     Each call whose backward pass is still to come has a recording of its own, at most `MOST_PASSES`
     of them. A call whose backward pass never comes keeps its recording. The next backward pass
     writes its gradients over those of the last one, so each backward pass needs an optimiser step
-    of its own.
+    of its own. A mode has recordings of its own, because norms in evaluation mode compute other
+    things.
 
     Parameters
     ----------
@@ -158,7 +159,8 @@ class Passes:
         """Return what the function returns, by a recording where one can be made."""
         device = tensors[0].device
         half = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
-        key = (device, half, *((tensor.shape, tensor.dtype) for tensor in tensors))
+        modes = tuple(module.training for module in self.network.modules())
+        key = (device, half, modes, *((tensor.shape, tensor.dtype) for tensor in tensors))
         if self.stopped or _off.get():
             return self.function(*tensors)
         known = self.passes.setdefault(key, [])

@@ -35,6 +35,8 @@ class Microscope:
     noise_strength : float or Tensor
         How much stronger the noise is than `noise` says; a Tensor has one number for each image of
         a batch, shape (N, 1, 1, 1, 1).
+    noise_smear : float or Tensor
+        How much of its noise each pixel passes on to the next one on its line; a Tensor likewise.
     ceiling : float or Tensor
         The intensity at which the detector saturates, at most 1; a Tensor likewise.
     readout : Readout
@@ -60,6 +62,7 @@ class Microscope:
     voxel_size_um: VoxelSize
     sampling: PSFSampling = "continuous"
     noise_strength: Tensor | float = 1.0
+    noise_smear: Tensor | float = 0.0
     ceiling: Tensor | float = 1.0
     readout: Readout = field(default_factory=Readout)
 
@@ -124,7 +127,8 @@ class Microscope:
         tensor([0.5000, 0.8000])
         """
         if generator is not None:
-            image = self.noise.sample(image, generator, self.noise_strength, clip=False)
+            strength, smear = self.noise_strength, self.noise_smear
+            image = self.noise.sample(image, generator, strength, smear=smear, clip=False)
         return self.readout(image, self.ceiling, generator)
 
     def acquire(self, luminance: Tensor, generator: torch.Generator | None) -> Tensor:

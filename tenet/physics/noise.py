@@ -65,9 +65,14 @@ class NoiseModel(nn.Module):
         generator: torch.Generator | None = None,
         stronger: Tensor | float = 1.0,
         *,
+        smear: Tensor | float = 0.0,
         clip: bool = True,
     ) -> Tensor:
         """Add noise N(0, 1)·(a·x + σ), times `stronger`, to `image` and clip it to [0, 1].
+
+        With `smear` s, each pixel has s times the noise of the one before it on its line as well,
+        as where a detector is slower than a pixel. The strength of the noise stays, and neighbours
+        have a correlation of s / (1 + s²).
 
         Examples
         --------
@@ -79,6 +84,9 @@ class NoiseModel(nn.Module):
         normal = torch.randn(
             image.shape, generator=generator, device=generator.device if generator else image.device
         ).to(image.device)
+        if _any(smear):
+            spread = (1 + torch.as_tensor(smear).square()).sqrt()
+            normal = (normal + smear * normal.roll(1, -1)) / spread
         noisy: Tensor = image + normal * stronger * (self.a * image + self.sigma)
         return noisy.clamp(0, 1) if clip else noisy
 

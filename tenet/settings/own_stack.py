@@ -74,7 +74,8 @@ def sample_grid(
     """An experiment whose grid and optics are those of a stack. The PSF has the size of `base`.
 
     The scale is the axial step over the lateral step, rounded (halves up). Crops are fitted to the
-    scale, and crops of raw stacks also to the shape of the stack. The check of a header takes
+    scale, and crops of raw stacks also to the shape of the stack. The `fill` of a two-photon `base`
+    is that of its laser: with one photon the pupil is filled evenly. The check of a header takes
     milliseconds.
 
     Parameters
@@ -115,6 +116,7 @@ def sample_grid(
     }
     params = {
         **{key: value for key, value in optics.items() if value is not None},
+        **({"fill": None} if (base.params.photons, photons) == (2, 1) else {}),
         "res_axial": z_um,
         "res_lateral": x_um,
         "scale": _scale(z_um, x_um, where),

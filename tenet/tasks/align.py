@@ -40,4 +40,4 @@ def train_alignment(
         model = align.train_alignment(
             experiment, pretrained, phantoms, out, device=device, seed=seed
         )
-        calibration.complete(model, tuning, out, seed=seed)
+        calibration.complete(model, tuning, out, experiment.microscopes, seed=seed)

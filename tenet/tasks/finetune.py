@@ -91,7 +91,7 @@ def fine_tune(
             device=device,
             seed=seed,
         )
-        calibration.complete(model, tuning, out, seed=seed)
+        calibration.complete(model, tuning, out, experiment.microscopes, seed=seed)
 
 
 def evaluate(

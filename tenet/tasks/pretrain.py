@@ -61,4 +61,4 @@ def pretrain(
     with training(out):
         device = torch.device(device)
         model = pretraining.pretrain(experiment, phantoms, out, device=device, seed=seed)
-        calibration.complete(model, tuning, out, seed=seed)
+        calibration.complete(model, tuning, out, experiment.microscopes, seed=seed)

@@ -100,7 +100,10 @@ def train_baseline(
         forget(out, done["checkpoint"])
         return done
     trained = kind.learn(chosen, data, assumed, out, device=device, seed=seed)
-    pairs = phantom_images(source.network, tuning, noise=True, seed=seed)
+    with torch.no_grad():
+        microscope = source.network.microscope()
+    microscopes = source.experiment.microscopes
+    pairs = phantom_images(microscope, tuning, microscopes, noise=True, seed=seed)
     record = {
         **choose_threshold(trained, pairs),
         "n": len(pairs),

@@ -33,8 +33,11 @@ def tune_rltv(
     seed: int = 0,
 ) -> None:
     """Choose iterations, weight and thresholds of RLTV by IoU on held-out phantoms; see `tune`."""
-    network = TrainedModel.load(model, device=device).network
-    pairs = phantom_images(network, phantoms, noise=True, seed=seed)
+    trained = TrainedModel.load(model, device=device)
+    network, microscopes = trained.network, trained.experiment.microscopes
+    with torch.no_grad():
+        microscope = network.microscope()
+    pairs = phantom_images(microscope, phantoms, microscopes, noise=True, seed=seed)
     psf, params = network.psf().detach(), network.params
     best, table = tune(
         pairs,

@@ -3,7 +3,6 @@
 The threshold of each is chosen on the same held-out phantoms.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,15 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tenet.data.phantoms.store import open_phantoms
 from tenet.enhance.enhance import enhance_array
 from tenet.io.intensities import normalise
 from tenet.io.stack import Stack
+from tenet.learn.calibrate import Pair, phantom_images
 from tenet.metrics.thresholds import best_threshold
 from tenet.model.trained import TrainedModel
 from tenet.paper.baselines.rltv import rltv
 from tenet.paper.baselines.rltv_tuning import tune
-from tenet.physics.microscope import Microscope
 
 #: rltv has the PSF of an evenly filled pupil, rltv_found the PSF that fine-tuning found, rltv_true
 #: the PSF that nobody has; raw is the interpolated stack.
@@ -57,7 +55,7 @@ class Deconvolution:
     def __init__(self, model: TrainedModel, psf: Tensor, phantoms: Path) -> None:
         self.model, self.psf = model, psf
         self.chosen, _ = tune(
-            images_of(replace(model.network.microscope(), psf=psf), phantoms),
+            _images(model, phantoms, psf),
             psf,
             scale=model.params.scale,
             fine_voxel_size_um=model.params.fine_voxel_size_um,
@@ -85,7 +83,7 @@ class Interpolation:
 
     def __init__(self, model: TrainedModel, phantoms: Path) -> None:
         self.model = model
-        pairs = images_of(model.network.microscope(), phantoms)
+        pairs = _images(model, phantoms)
         scores = [(interpolated(image, model.params.scale), truth) for image, truth in pairs]
         self.threshold = float(best_threshold(scores).threshold)
 
@@ -97,6 +95,13 @@ class Interpolation:
 def _shown(stack: Stack, model: TrainedModel) -> Volume:
     """A stack as a model sees it."""
     return normalise(stack.read(), model.intensity_range(stack))
+
+
+def _images(model: TrainedModel, phantoms: Path, psf: Tensor | None = None) -> list[Pair]:
+    """Image and truth of every phantom, taken as the model's own calibration does."""
+    with torch.no_grad():
+        microscope = model.network.microscope(psf)
+    return phantom_images(microscope, phantoms, model.experiment.microscopes, noise=True, seed=0)
 
 
 def interpolated(image: Volume, scale: int) -> Volume:
@@ -112,17 +117,3 @@ def interpolated(image: Volume, scale: int) -> Volume:
         torch.from_numpy(image)[None, None], scale_factor=factors, mode="trilinear"
     )
     return fine[0, 0].numpy()
-
-
-def images_of(microscope: Microscope, phantoms: Path) -> list[tuple[Volume, NDArray[np.uint8]]]:
-    """Image and truth of every phantom of a folder, taken by a microscope."""
-    pairs = []
-    for index, phantom in enumerate(open_phantoms(phantoms)):
-        planes, rows, columns = phantom.zyx_shape
-        z = slice(0, planes // microscope.scale * microscope.scale)
-        shape, brightness = phantom.read(z, slice(0, rows), slice(0, columns))
-        with torch.no_grad():
-            light = torch.from_numpy(brightness * shape)[None, None]
-            image = microscope.acquire(light, torch.Generator().manual_seed(index))
-        pairs.append((image[0, 0].numpy(), shape))
-    return pairs

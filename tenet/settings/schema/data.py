@@ -290,6 +290,11 @@ class Microscopes(Section):
         default=1.0,
         description="Factor by which noise is stronger or weaker than that of params, at most.",
     )
+    most_smear: Fraction = Field(
+        default=0.0,
+        description="Greatest part of its noise that each pixel passes on to the next one on its "
+        "line, as where a detector is slower than a pixel; 1: a correlation of 0.5.",
+    )
     most_contrast: Annotated[float, Field(ge=1, le=100)] = Field(
         default=1.0,
         description="Greatest power that all brightness is raised to, which makes dim objects "
@@ -297,8 +302,8 @@ class Microscopes(Section):
     )
     most_saturated: Annotated[float, Field(ge=0, le=0.2)] = Field(
         default=0.0,
-        description="Greatest share of an image's voxels that are saturated; light is scaled so "
-        "that as many are as is drawn. 0: light is not scaled.",
+        description="Greatest share of an image's voxels that are saturated in full light; light "
+        "is scaled so that as many are as is drawn. 0: light is not scaled.",
     )
     offset: tuple[Offset, Offset] = Field(
         default=(0.0, 0.0),

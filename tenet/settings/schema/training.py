@@ -8,6 +8,7 @@ from tenet.settings.ranges import (
     Blocks,
     Channels,
     Count,
+    Fraction,
     NotNegative,
     Positive,
     PositiveInt,
@@ -95,9 +96,24 @@ class PretrainLoop(Optimisation):
     weight_x: NotNegative = Field(default=1.0, description="Weight of the loss of the shape.")
     weight_z: NotNegative = Field(default=1.0, description="Weight of the loss of the brightness.")
     without_noise: bool = Field(default=False, description="Whether images have no noise.")
+    frozen_norm: Fraction = Field(
+        default=0.0,
+        description="Last share of the epochs, in which batch normalisation keeps its statistics, "
+        "so that the network learns in the mode that it is used in.",
+    )
     is_vibrate: bool = Field(
         default=False, description="Whether the planes of images are shifted, as vibration says."
     )
+
+    def freezes_norm(self, epoch: int) -> bool:
+        """Whether batch normalisation keeps its statistics in an epoch, counted from 0.
+
+        Examples
+        --------
+        >>> [PretrainLoop(n_epochs=3, frozen_norm=0.6).freezes_norm(epoch) for epoch in range(3)]
+        [False, True, True]
+        """
+        return epoch >= round(self.n_epochs * (1 - self.frozen_norm))
 
 
 class MRFWeights(Section):

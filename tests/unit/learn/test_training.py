@@ -599,6 +599,28 @@ def test_pretraining_learns(phantom_folder: Path, tmp_path: Path) -> None:
     assert last < 0.8 * first
 
 
+def test_statistics_of_the_norms_stay_in_the_last_epochs(phantom_folder: Path) -> None:
+    """The network then learns in the mode that it is used in."""
+    experiment = tiny(pretrain_loop={"n_epochs": 4, "frozen_norm": 0.5})
+    model = TENET(experiment.params)
+    task = PretrainTask(model, experiment, open_phantoms(phantom_folder), 0)
+
+    def after(epoch: int) -> Tensor:
+        model.train()  # as at the beginning of each epoch
+        rng = generator_for(0, epoch)
+        terms = task.training_terms(epoch, task.draw(rng), rng)
+        sum(terms.values(), torch.zeros(())).backward()
+        return torch.cat([part for name, part in model.named_buffers() if "running" in name])
+
+    first, second, third, fourth = (after(epoch) for epoch in range(4))
+    assert not torch.equal(first, second)
+    assert torch.equal(second, third)
+    assert torch.equal(second, fourth)
+    for parameter in model.encoder.parameters():
+        assert parameter.grad is not None
+    assert not torch.equal(second, after(0))
+
+
 def test_users_own_phantoms(tmp_path: Path) -> None:
     """A folder of .npz files with shape and brightness serves as it is."""
     folder = tmp_path / "mine"
@@ -812,6 +834,12 @@ def test_stacks_are_brought_to_the_level_of_the_phantoms(
     assert top == pytest.approx(intensity.SATURATED_LEVEL)
     assert not range_.saturated
 
+    # Where light saturates pre-training's images at 1, saturated stacks are shown like those.
+    save_model(calibrated, model, tiny(microscopes={"most_saturated": 0.01}), {})
+    (calibrated / "threshold.json").write_text('{"threshold": 0.3, "deconvolved_level": 0.2}')
+    assert range_for(calibrated, cut) == stack_range(cut, "percentile")
+    assert range_for(calibrated, stack) == range_
+
 
 def test_thin_and_thick_structures_of_one_brightness_get_one_level(pretrained: Path) -> None:
     """Blur dims what is thin; deconvolution tells how bright it is, where it can be told."""
@@ -997,6 +1025,24 @@ def test_images_of_training_are_read_out_as_the_settings_say(phantom_folder: Pat
         gains.append(float(gain.mean()))
     assert max(shares) > 0.01
     assert max(gains) > 1.2 * min(gains)
+    for full, cut in zip(
+        batches(least_ceiling=0.999999, most_saturated=0.1),
+        batches(least_ceiling=0.2, most_saturated=0.1),
+        strict=True,
+    ):  # as many are saturated at any ceiling
+        ceiling = float(cut.image.max())
+        assert 0.2 <= ceiling < 1
+        torch.testing.assert_close(cut.image, ceiling * full.image, rtol=1e-4, atol=1e-5)
+    lit = batches(least_light=0.999999, most_saturated=0.1)
+    dimmed = batches(least_light=0.1, most_saturated=0.1)
+    light = [
+        float(dim.brightness.max() / full.brightness.max())
+        for dim, full in zip(dimmed, lit, strict=True)
+    ]
+    assert 0.1 <= min(light) < 0.3
+    assert 0.5 < max(light) <= 1
+    for dim, full, share in zip(dimmed, lit, light, strict=True):
+        torch.testing.assert_close(dim.brightness, share * full.brightness)
 
 
 def changed(pretrained: Path, model: TENET) -> set[str]:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tenet.errors import TenetError
-from tenet.learn.calibrate import calibrate, complete
+from tenet.learn.calibrate import calibrate, complete, phantom_images
 from tenet.learn.finetune import _elastic_weights
 from tenet.model import store
 from tenet.model.store import (
@@ -38,7 +38,7 @@ from tenet.model.trained import TrainedModel, missing_calibration
 from tenet.model.weights import read_weights
 from tenet.paper.baselines.care import CARE, CARESettings
 from tenet.paper.baselines.neuroclear import FAILED, _Failed
-from tenet.settings.schema import Experiment, parse_experiment
+from tenet.settings.schema import Experiment, Microscopes, parse_experiment
 
 
 def tiny(**params: Any) -> Experiment:
@@ -415,7 +415,7 @@ def test_a_level_that_means_nothing_is_left_out(
     model, _ = load_model(old)
     quantise = model.quantise
     monkeypatch.setattr(model, "quantise", lambda probability: 0 * quantise(probability))
-    record = calibrate(model, phantom_folder, old)
+    record = calibrate(model, phantom_folder, old, Microscopes())
     assert "gain" not in record
     found = read_calibration(old)
     assert found is not None
@@ -423,11 +423,28 @@ def test_a_level_that_means_nothing_is_left_out(
     assert found.signal_level == record["signal_level"] > 0
 
 
+def test_calibration_saturates_as_many_voxels_as_pre_training_on_average(
+    old: Path, phantom_folder: Path
+) -> None:
+    """Else dim phantoms are dimmer than what the network knows."""
+    with torch.no_grad():
+        microscope = load_model(old)[0].microscope()
+    for most, least_ceiling in ((0.0, 1.0), (0.02, 1.0), (0.1, 1.0), (0.02, 0.25), (0.0, 0.25)):
+        ranges = Microscopes(most_saturated=most, least_ceiling=least_ceiling)
+        images = phantom_images(microscope, phantom_folder, ranges, noise=False, seed=0)
+        ceiling = least_ceiling**0.5 if most else 1.0
+        for image, _ in images:
+            assert (image >= ceiling * (1 - 1e-6)).mean() == pytest.approx(most / 2, abs=1e-3)
+            assert image.max() <= ceiling
+
+
 def test_the_threshold_is_that_of_the_settings_unless_they_let_it_be_chosen(
     tmp_path: Path, phantom_folder: Path
 ) -> None:
     fixed, chosen = made(tmp_path / "fixed", 1), made(tmp_path / "chosen", 1, choose_threshold=True)
-    records = [calibrate(load_model(f)[0], phantom_folder, f) for f in (fixed, chosen)]
+    records = [
+        calibrate(load_model(f)[0], phantom_folder, f, Microscopes()) for f in (fixed, chosen)
+    ]
     assert records[0]["threshold"] == 0.5 == TrainedModel.load(fixed).threshold
     assert records[1]["threshold"] == TrainedModel.load(chosen).threshold != 0.5
     assert records[0]["iou"] < records[1]["iou"]
@@ -440,15 +457,15 @@ def test_a_calibration_is_done_again_where_it_is_of_other_weights_or_phantoms(
 ) -> None:
     model, _ = load_model(old)
     shutil.copyfile(new / THRESHOLD, old / THRESHOLD)
-    complete(model, phantom_folder, old)
+    complete(model, phantom_folder, old, Microscopes())
     assert "threshold" in capsys.readouterr().out
     use(old)
-    complete(model, phantom_folder, old)
+    complete(model, phantom_folder, old, Microscopes())
     assert capsys.readouterr().out == ""
     fewer = tmp_path / "fewer"
     shutil.copytree(phantom_folder, fewer)
     sorted(fewer.glob("*.zarr.zip"))[0].unlink()
-    complete(model, fewer, old)
+    complete(model, fewer, old, Microscopes())
     assert "threshold" in capsys.readouterr().out
 
 

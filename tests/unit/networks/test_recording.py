@@ -52,6 +52,15 @@ def test_shapes_and_precisions_have_recordings_of_their_own() -> None:
     assert passes.calls == [0, 1, 0]
 
 
+def test_a_mode_has_recordings_of_its_own() -> None:
+    """Norms that keep their statistics compute other things."""
+    passes, image = Recorded(), torch.ones(2, 1)
+    for mode in (True, False, True):
+        passes.network.train(mode)
+        passes(image)[0].sum().backward()
+    assert passes.calls == [0, 1, 0]
+
+
 def test_what_goes_beyond_the_most_is_computed_as_it_is() -> None:
     passes, image = Recorded(), torch.ones(2, 1)
     kept = [passes(image) for _ in range(MOST_PASSES + 2)]

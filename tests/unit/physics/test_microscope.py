@@ -60,6 +60,25 @@ def test_noise_grows_with_its_strength_and_is_drawn_by_the_generator(
     assert torch.equal(microscope.record(image, None), image)
 
 
+def test_a_slow_detector_passes_noise_on_along_lines(microscope: Microscope) -> None:
+    """The noise is as strong as without; neighbours share s / (1 + s²) of its variance."""
+    image = torch.full((3, 1, 20, 60, 60), 0.5)
+    smears = torch.tensor([0.0, 0.5, 1.0]).view(3, 1, 1, 1, 1)
+    seen = replace(microscope, noise_smear=smears).record(image, generator()).detach()[:, 0]
+    alone = microscope.record(image, generator()).detach()[:, 0]
+    torch.testing.assert_close(seen[0], alone[0])
+    for stack, smear in zip(seen, smears.flatten().tolist(), strict=True):
+        noise = stack - stack.mean()
+        variance = noise.square().mean()
+        assert float(noise.std()) == pytest.approx(0.1 * 0.5 + 0.02, rel=0.02)
+        along, across, deep = (
+            float((noise * noise.roll(1, axis)).mean() / variance) for axis in (2, 1, 0)
+        )
+        assert along == pytest.approx(smear / (1 + smear**2), abs=0.02)
+        assert abs(across) < 0.02
+        assert abs(deep) < 0.02
+
+
 def test_each_detector_saturates_at_its_own_ceiling(
     microscope: Microscope, luminance: torch.Tensor
 ) -> None:

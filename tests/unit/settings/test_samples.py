@@ -95,3 +95,23 @@ def test_what_no_microscope_records_is_refused(
         sample_experiment(base, size_um, where="a.tif", **optics)  # type: ignore[arg-type]
     assert str(error.value).startswith("a.tif: ")
     assert "\n" not in str(error.value)
+
+
+def test_two_photons_come_from_a_beam_that_underfills_the_pupil() -> None:
+    """A laser is told with a fill of 0.7, and a lamp or a camera has an even pupil."""
+    base = load_experiment("sample")
+
+    def fill(base: Experiment, photons: int | None) -> float | None:
+        return sample_experiment(base, (1, 0.25, 0.25), where="a", photons=photons).params.fill
+
+    assert [fill(base, photons) for photons in (None, 2, 1)] == [0.7, 0.7, None]
+    confocal = load_experiment("sample", settings={"params": {"photons": 1, "fill": 1.2}})
+    assert fill(confocal, 1) == 1.2
+
+
+def test_the_fill_of_own_stacks_is_theirs_alone() -> None:
+    for name in ("fig3_beads", "fig4_neurons", "fig5_microglia"):
+        experiment = load_experiment(name, overlays=["demo"])
+        assert experiment.params.fill is None
+        assert experiment.pretrain_loop.frozen_norm == 0
+        assert experiment.microscopes.most_saturated == experiment.microscopes.most_smear == 0
