@@ -1,8 +1,9 @@
 """How much a wrong PSF hurts: IoU on simulated phantoms, for PSFs that are told and not true.
 
-    python benchmarks/psf_mismatch.py MODEL PHANTOMS TUNING [--count N]
+    python benchmarks/psf_mismatch.py MODEL PHANTOMS TUNING [--count N] [--search]
 
-MODEL is a pre-trained folder and is not fine-tuned, so the numbers show the encoder alone. PHANTOMS
+MODEL is a pre-trained folder and is not fine-tuned, so the numbers show the encoder alone; with
+--search also with the PSF that fine-tuning finds in the images, from the one that is told. PHANTOMS
 are acquired once for each true PSF, with the model's optics, noise and light on a grid that holds
 the tails; PSFs of other fill are as long. Then each is enhanced with the PSF that is told. Beside
 TENET: RLTV (accelerated, best iterations and weight of a few) with the same PSF, and thresholds.
@@ -10,7 +11,9 @@ All are chosen on TUNING, where the PSF is right. Prints CSV: true, told, method
 """
 
 import argparse
+import contextlib
 import math
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,10 +22,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tenet.data.crops import windows_of
 from tenet.data.phantoms.store import open_phantoms
 from tenet.data.simulate import focused_psf_volume
 from tenet.learn.calibrate import Pair
+from tenet.learn.microscopes import Candidate, microscope
 from tenet.learn.pretrain import Form, _volume
+from tenet.learn.psf_search import WINDOWS, search_psf
 from tenet.metrics.segmentation import iou
 from tenet.metrics.thresholds import best_threshold
 from tenet.model.store import load_model
@@ -34,6 +40,7 @@ from tenet.physics.noise import NoiseModel
 from tenet.settings.schema import ModelParams
 
 ROOM = {"size_z": 201, "size_y": 41, "size_x": 41}  # of true PSFs
+WINDOW = (15, 96, 96)  # planes, rows and columns of the parts in which a PSF is searched
 LENGTHS = (0.5, 0.7, 0.85, 1.0, 1.15, 1.3, 1.5, 2.0)
 FILLS = (math.inf, 0.7, 0.4)
 SETTINGS = [(n, weight) for n in (15, 30, 60) for weight in (0.003, 0.01)]
@@ -74,6 +81,27 @@ def tenet(model: TENET) -> Method:
     return enhance
 
 
+def searched(
+    folder: Path,
+    images: Sequence[NDArray[np.float32]],
+    length: float,
+    fill: float,
+    threshold: float,
+) -> Tensor:
+    """The PSF that fine-tuning finds in images, from one of another length and fill."""
+    model, experiment = load_model(folder)
+    model.eval().half_precision = experiment.pretrain_loop.half_precision
+    tails = Candidate.tails_of(None if math.isinf(fill) else fill)
+    told = microscope(model.params, Candidate(math.log(length), tails))
+    model.take_microscope(told, np.random.default_rng(0))
+    windows = [image[place] for image in images for place in windows_of(image.shape, WINDOW)]
+    windows.sort(key=lambda window: float(np.square(window).mean()), reverse=True)
+    brightest = [torch.from_numpy(window)[None, None] for window in windows[:WINDOWS]]
+    with contextlib.redirect_stdout(sys.stderr):
+        search_psf(model, brightest, threshold, 0)
+    return model.psf().detach()
+
+
 def deconvolution(params: ModelParams, iterations: int, tv_weight: float) -> Method:
     """RLTV with a PSF that it is told."""
 
@@ -106,6 +134,7 @@ def main() -> None:
     parser.add_argument("phantoms", type=Path)
     parser.add_argument("tuning", type=Path)
     parser.add_argument("--count", type=int, default=3)
+    parser.add_argument("--search", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     model, experiment = load_model(options.model)
@@ -131,6 +160,12 @@ def main() -> None:
         for name, method in methods.items():
             found = [iou(method(im, told) >= cuts[name], shape) for im, shape in images[true]]
             print(f"{true},{length},{fill},{name},{np.mean(found):.3f}", flush=True)
+        if options.search:
+            stacks = [image for image, _ in images[true]]
+            own = searched(options.model, stacks, length, fill, cuts["TENET"])
+            method = methods["TENET"]
+            found = [iou(method(im, own) >= cuts["TENET"], shape) for im, shape in images[true]]
+            print(f"{true},{length},{fill},TENET searched,{np.mean(found):.3f}", flush=True)
 
 
 if __name__ == "__main__":

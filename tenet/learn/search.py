@@ -391,18 +391,25 @@ def _warnings(found: Found, cut: float) -> list[str]:
             "note: no PSF explains the stack better than the one told (or than no structure at "
             f"all) by {SURE:g} standard errors: the PSF as told is kept"
         )
-    for name, value, low, high in zip(
-        ("length (logarithm)", "tails", "spherical"), found.candidate, LEAST, MOST, strict=True
-    ):
-        at_end = value <= low + 1e-3 or value >= high - 1e-3
-        if at_end and found.gain and name != "tails":
-            messages.append(
-                f"warning: the {name} of the PSF found, {value:.2f}, is at the end of what was "
-                f"looked at, {low:.2f} to {high:.2f}: check voxel size, NA and wavelength"
-            )
+    if found.gain and _at_end(found.candidate.length, LEAST.length, MOST.length):
+        times, least, most = (math.exp(place.length) for place in (found.candidate, LEAST, MOST))
+        messages.append(
+            f"warning: the PSF found is {times:.2g} times as long as the one told, the end of what "
+            f"was looked at ({least:.1f} to {most:.1f} times): check voxel size, NA and wavelength"
+        )
+    if found.gain and _at_end(found.candidate.spherical, LEAST.spherical, MOST.spherical):
+        messages.append(
+            f"warning: the spherical aberration found, {found.candidate.spherical:.2f} waves, is "
+            f"the end of what was looked at ({LEAST.spherical:g} to {MOST.spherical:g}): it may be "
+            "stronger"
+        )
     if cut > MOST_SATURATED:
         messages.append(
             f"warning: {100 * cut:.0f} % of the voxels are saturated: neither the brightness there "
             "nor the PSF found can be trusted"
         )
     return messages
+
+
+def _at_end(value: float, least: float, most: float) -> bool:
+    return value <= least + 1e-3 or value >= most - 1e-3

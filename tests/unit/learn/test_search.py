@@ -1,6 +1,7 @@
 """The microscope found in a stack."""
 
 import math
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -164,3 +165,18 @@ def test_a_stack_without_structure_tells_nothing() -> None:
 def test_a_saturated_stack_is_warned_of() -> None:
     found = search_microscope(lambda params: [0.0, 1.0], [1.0, 2.0], TOLD, 0.06)
     assert "6 % of the voxels are saturated" in found.messages[-1]
+
+
+def test_a_psf_at_the_end_of_the_range_is_warned_of() -> None:
+    """With the numbers, and with what to check."""
+    rng = np.random.default_rng(0)
+    own = rng.normal(size=12)
+
+    def longer_is_better(params: ModelParams) -> list[float]:
+        return list(own - np.log(widths(params).axial))
+
+    found = search_microscope(longer_is_better, list(own + 10), TOLD, 0.0)
+    assert any(
+        re.search(r"2\.7 times as long as the one told.*0\.4 to 2\.7 times.*voxel size", message)
+        for message in found.messages
+    )
