@@ -24,7 +24,6 @@ from torch import Tensor
 
 from tenet.data.crops import windows_of
 from tenet.data.phantoms.store import open_phantoms
-from tenet.data.simulate import focused_psf_volume
 from tenet.learn.calibrate import Pair
 from tenet.learn.microscopes import Candidate, microscope
 from tenet.learn.pretrain import Form, _volume
@@ -49,8 +48,6 @@ Method = Callable[[NDArray[np.float32], Tensor], NDArray[np.float32]]
 
 def psf(params: ModelParams, length: float = 1.0, fill: float = math.inf) -> Tensor:
     """A PSF some times as long as that of `params`, of a fill at equal length."""
-    if length == 1 and math.isinf(fill):
-        return torch.from_numpy(focused_psf_volume(params))
     return _volume(params, length**-0.5, Form(1 / fill, 0.0))
 
 
