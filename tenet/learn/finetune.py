@@ -105,7 +105,7 @@ def finetune(
     phantoms : Path or None
         Stored phantoms; needed for the simulation variant and for rehearsal.
     mode : {"all", "encoder", "decoder", "old"}
-        What is trained. ``"decoder"`` is PSF (with `scan_stretch` its length alone) and noise;
+        What is trained. ``"decoder"`` is PSF (with `scan_stretch` found by trying) and noise;
         ``"old"`` is what the paper used: everything that requires a gradient, the same as
         ``"all"``.
     align : bool, optional

@@ -69,10 +69,7 @@ def microscope(told: ModelParams, candidate: Candidate) -> ModelParams:
     The aperture is the one that gives the length, whatever fill and spherical aberration.
     """
     factor = math.exp(candidate.length)
-    if told.blur_mode == "gaussian":
-        widths = {"bet_z": told.bet_z * factor, "bet_xy": told.bet_xy * factor**0.5}
-        return told.model_copy(update=widths)
-    wanted = factor * _length(told.model_copy(update={"spherical": 0.0}))
+    wanted = factor * _length(told)
     most = MOST_NA * min(told.ni, told.ni0)
     own = told.model_copy(update={"fill": candidate.fill, "spherical": candidate.spherical})
     for _ in range(6):  # lengths go with 1/NA², or nearly
@@ -83,8 +80,6 @@ def microscope(told: ModelParams, candidate: Candidate) -> ModelParams:
 
 def _reach_um(params: ModelParams) -> float:
     """Depth beyond which there is a hundredth or so of a line's light."""
-    if params.blur_mode == "gaussian":
-        return 4 * params.bet_z * params.res_axial
     effective = params.NA * min(1.0, params.fill or 1.0)
     return 8 * params.ni * params.wavelength / effective**2
 

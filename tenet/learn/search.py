@@ -84,7 +84,7 @@ class Found(NamedTuple):
         return min(self.tried, key=lambda tried: tried[1])[0]
 
 
-def search(losses_of: Losses, told: Candidate, *, pupil: bool = True) -> Found:
+def search(losses_of: Losses, told: Candidate) -> Found:
     """Find the candidate whose mean loss is least, with few tries.
 
     After a star of tries about the microscope as told, each try is where a smooth surface through
@@ -96,8 +96,6 @@ def search(losses_of: Losses, told: Candidate, *, pupil: bool = True) -> Found:
         Losses of the same parts of a stack, at least two, by a candidate.
     told : Candidate
         The start.
-    pupil : bool
-        Whether tails and spherical aberration are looked for; else length alone.
     """
     seen: dict[Candidate, NDArray[np.float64]] = {}
 
@@ -106,23 +104,19 @@ def search(losses_of: Losses, told: Candidate, *, pupil: bool = True) -> Found:
         if candidate not in seen:
             seen[candidate] = np.asarray(losses_of(candidate), dtype=float)
 
-    axes = [0, 1] if pupil else [0]
-    for candidate in _star(told, pupil):
+    for candidate in _star(told):
         attempt(candidate)
-    _descend(seen, attempt, axes, MOST_EVEN)
-    if pupil:
-        best = _best(seen)
-        for spherical in (-0.12, 0.12):
-            attempt(best._replace(spherical=best.spherical + spherical))
-        axes = [0, 1, 2]
-        _descend(seen, attempt, axes, MOST_TRIED)
+    _descend(seen, attempt, [0, 1], MOST_EVEN)
+    best = _best(seen)
+    for spherical in (-0.12, 0.12):
+        attempt(best._replace(spherical=best.spherical + spherical))
+    axes = [0, 1, 2]
+    _descend(seen, attempt, axes, MOST_TRIED)
     return _found(seen, told, axes)
 
 
-def _star(told: Candidate, pupil: bool) -> list[Candidate]:
+def _star(told: Candidate) -> list[Candidate]:
     lengths = [told, *(told._replace(length=told.length + step) for step in (-0.3, 0.3))]
-    if not pupil:
-        return lengths
     gaussian, between = MOST.tails, 0.55 * MOST.tails
     return [
         *lengths,

@@ -103,6 +103,12 @@ def test_a_candidate_has_the_length_asked_for_whatever_its_fill(fill: float | No
     assert tails == pytest.approx(1, abs=0.1)
 
 
+def test_the_start_of_the_search_is_the_microscope_as_told() -> None:
+    told = TOLD.model_copy(update={"fill": 0.7, "spherical": 0.1})
+    start = microscope(told, Candidate(0.0, Candidate.tails_of(0.7), 0.1))
+    assert (start.NA, start.fill) == pytest.approx((told.NA, 0.7))
+
+
 def test_widths_of_a_gaussian_beam() -> None:
     """Kogelnik & Li: z_R = π w₀² n / λ; two photons see half the maximum at 0.64 z_R."""
     beam = TOLD.model_copy(update={"NA": 0.9, "fill": 0.4})
