@@ -10,8 +10,9 @@ from tenet.paper.real.beams import BEAMS
 from workflow.lib.catalogue import Catalogue
 from workflow.lib.words import repeated
 
-#: The model that meets the structures: that of stacks whose optics are not told otherwise.
-MODEL = "sample"
+#: The model that meets a kind of structure: that of stacks whose optics are not told otherwise, and
+#: of thin structures where a microscopist would know that they are.
+MODELS = {"dendrites": "sample_thin", "vessels": "sample"}
 #: Files of a model that the bench reads.
 FILES = ("model.pt", "experiment.json", "threshold.json", "psf.csv", "optimiser.pt", "fisher.pt")
 #: Files that each kind of structure is read from.
@@ -36,6 +37,11 @@ def results(catalogue: Catalogue) -> list[str]:
     return [
         RESULTS.format(kind=kind, beam=beam) for kind in bench["kinds"] for beam in bench["beams"]
     ]
+
+
+def model_files(kind: str) -> list[str]:
+    """Name the files of the model that meets a kind of structure."""
+    return [f"<results>/models/{MODELS[kind]}/{file}" for file in FILES]
 
 
 def structures(catalogue: Catalogue, kind: str) -> list[str]:

@@ -3,9 +3,9 @@
 
 rule real_condition:
     input:
-        model=[f"<results>/models/{real.MODEL}/{file}" for file in real.FILES],
-        tuning=lambda wildcards: models.training_set(catalogue, real.MODEL, "tuning"),
-        phantoms=lambda wildcards: models.training_set(catalogue, real.MODEL, "phantoms"),
+        model=lambda wildcards: real.model_files(wildcards.kind),
+        tuning=lambda wildcards: models.training_set(catalogue, real.MODELS[wildcards.kind], "tuning"),
+        phantoms=lambda wildcards: models.training_set(catalogue, real.MODELS[wildcards.kind], "phantoms"),
         structures=lambda wildcards: real.structures(catalogue, wildcards.kind),
     output:
         results="<results>/real/{kind}_{beam}/results.csv",
@@ -32,7 +32,7 @@ rule real_condition:
         runtime=480,
     params:
         code=code(ROOT, "real"),
-        settings=lambda wildcards: settings(catalogue, real.MODEL, "finetune"),
+        settings=lambda wildcards: settings(catalogue, real.MODELS[wildcards.kind], "finetune"),
         options=real.options(catalogue),
         out=subpath(output.results, parent=True),
         model=lambda wildcards, input: str(Path(input.model[0]).parent),

@@ -9,6 +9,7 @@ from snakemake.exceptions import WorkflowError
 
 from tenet.paper.real.beams import BEAMS
 from tenet.paper.real.methods import METHODS
+from tenet.settings.load import load_experiment
 from workflow.lib import real
 
 ROOT = Path(__file__).parents[3]
@@ -52,3 +53,17 @@ def test_a_missing_file_is_named_before_anything_runs(tmp_path) -> None:
 def test_options_are_those_of_the_command() -> None:
     words = real.options(catalogue(methods=["tenet", "raw"], seeds=2, folder="there"))
     assert words == ["--data", "there", "--seeds", "2", "--method", "tenet", "--method", "raw"]
+
+
+def test_each_kind_of_structure_meets_a_model_that_the_bench_trains() -> None:
+    made = yaml.safe_load((ROOT / "config/real.yaml").read_text())["pretrained"]
+    assert set(real.MODELS) == set(real.STRUCTURES)
+    assert set(real.MODELS.values()) == set(made)
+
+
+def test_the_model_of_thin_structures_has_seen_no_thick_ones() -> None:
+    usual, thin = (load_experiment(name) for name in ("sample", "sample_thin"))
+    least, most = thin.simulation_data_generation.line_thickness
+    assert 1 <= least < most < usual.simulation_data_generation.line_thickness[1]
+    assert thin.simulation_data_generation.line_fraction == 1  # solids are thick
+    assert thin.params == usual.params
