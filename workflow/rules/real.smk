@@ -4,8 +4,12 @@
 rule real_condition:
     input:
         model=lambda wildcards: real.model_files(wildcards.kind),
-        tuning=lambda wildcards: models.training_set(catalogue, real.MODELS[wildcards.kind], "tuning"),
-        phantoms=lambda wildcards: models.training_set(catalogue, real.MODELS[wildcards.kind], "phantoms"),
+        tuning=lambda wildcards: models.training_set(
+            catalogue, real.MODELS[wildcards.kind], "tuning"
+        ),
+        phantoms=lambda wildcards: models.training_set(
+            catalogue, real.MODELS[wildcards.kind], "phantoms"
+        ),
         structures=lambda wildcards: real.structures(catalogue, wildcards.kind),
     output:
         results="<results>/real/{kind}_{beam}/results.csv",
