@@ -25,8 +25,8 @@ from torch import Tensor
 from tenet.data.crops import windows_of
 from tenet.data.phantoms.store import open_phantoms
 from tenet.learn.calibrate import Pair
+from tenet.learn.drawn_psfs import Form, _volume
 from tenet.learn.microscopes import Candidate, microscope
-from tenet.learn.pretrain import Form, _volume
 from tenet.learn.psf_search import WINDOWS, search_psf
 from tenet.metrics.segmentation import iou
 from tenet.metrics.thresholds import best_threshold

@@ -12,9 +12,10 @@ from tenet.data.phantoms.store import Phantom, open_phantoms
 from tenet.errors import TenetError
 from tenet.io.atomic import copy_file
 from tenet.io.records import regular_file
+from tenet.learn.drawn_psfs import draw_microscope, psfs
 from tenet.learn.loop import ALIGNMENT, Plan, generator_for, train
 from tenet.learn.losses import SHAPE_LOSSES
-from tenet.learn.pretrain import Batch, Drawn, Simulator, draw_microscope, psfs
+from tenet.learn.pretrain import Batch, Drawn, Simulator
 from tenet.model.store import (
     FISHER,
     HISTORY,

@@ -1,6 +1,5 @@
 """Pre-training: the PSF network fitted to its model, the encoder trained on simulated phantoms."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +12,8 @@ from torch import Tensor
 
 from tenet.data.crops import PhantomCrops, mask_boxes
 from tenet.data.phantoms.store import Phantom, import_phantoms, open_phantoms
-from tenet.data.simulate import focused_psf_volume
 from tenet.errors import TenetError
+from tenet.learn.drawn_psfs import draw_microscope, psfs
 from tenet.learn.ewc import ElasticWeights
 from tenet.learn.loop import Plan, generator_for, train
 from tenet.learn.losses import (
@@ -33,7 +32,6 @@ from tenet.settings.schema import (
     Dataset,
     Experiment,
     Microscopes,
-    ModelParams,
     PhantomDataset,
     PretrainLoop,
     Vibration,
@@ -145,13 +143,6 @@ class Batch(NamedTuple):
     blur: StridedBlur
 
 
-class DrawnPSF(NamedTuple):
-    """The PSF that blurs an image, and the nominal PSF, which the network is shown."""
-
-    true: Tensor
-    nominal: Tensor
-
-
 class Simulator:
     """Crops of phantoms as a microscope would show them, made on the fly.
 
@@ -225,7 +216,9 @@ class Simulator:
             What `Batch.blur` blurs by, where it is not the true PSF.
         """
         device, n = microscope.psf.device, len(drawn[0])
-        shape, brightness = (part.to(device) for part in drawn)
+        scale = microscope.scale
+        planes = drawn[0].shape[2] // scale * scale
+        shape, brightness = (part[:, :, :planes].to(device) for part in drawn)
         ranges = self.microscopes
         light = _log_uniform(ranges.least_light, 1, n, rng).to(brightness)
         ceiling = _log_uniform(ranges.least_ceiling, 1, n, rng).to(brightness)
@@ -258,7 +251,7 @@ class Simulator:
         z, y, x = self.margin
         fine = (..., _inner(z), _inner(y), _inner(x))
         shape, brightness = shape[fine], (brightness * shape)[fine]
-        image = still = image[..., _inner(z // self.scale), _inner(y), _inner(x)]
+        image = still = image[..., _inner(z // scale), _inner(y), _inner(x)]
         if self.motion is not None:
             parameters = self.motion.at(epoch)
             image = torch.cat(
@@ -271,10 +264,10 @@ class Simulator:
         if self.noise:
             generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         image = microscope.record(image, generator)
-        masked = mask(self.dataset, self.scale, image, rng)
+        masked = mask(self.dataset, scale, image, rng)
         if nominal_psf is not None:
             microscope = replace(microscope, psf=nominal_psf.to(device))
-        blur = microscope.blur(self.dataset.cropsize)
+        blur = microscope.blur((shape.shape[2], shape.shape[3], shape.shape[4]))
         return Batch(shape, brightness, still, image, masked, blur)
 
 
@@ -291,89 +284,6 @@ def _uniform(low: float, high: float, n: int, rng: Generator) -> Tensor:
 
 def _inner(margin: int) -> slice:
     return slice(margin, -margin or None)
-
-
-def psfs(params: ModelParams, microscopes: Microscopes, rng: Generator) -> list[DrawnPSF]:
-    """Draw the PSFs of pre-training, each in focus, on the fine grid and with sum 1."""
-    drawn = []
-    for _ in range(microscopes.count):
-        factor = 1 + rng.uniform(-1, 1) * microscopes.na_spread
-        depth = rng.uniform(0, 1) * microscopes.depth
-        share = rng.uniform(0, microscopes.most_haze) if microscopes.most_haze else 0.0
-        base = params.model_copy(update={"pZ": params.pZ + depth})
-        own = _form(base, microscopes, rng)
-        mistake = float(microscopes.told_length ** rng.uniform(-0.5, 0.5))
-        towards = rng.uniform(0, microscopes.told_form)
-        other = own if towards == 0 else _form(base, microscopes, rng)
-        told = Form(*(a + towards * (b - a) for a, b in zip(own, other, strict=True)))
-        true = _volume(base, factor, own)
-        nominal = true if (mistake, told) == (1, own) else _volume(base, factor * mistake, told)
-        true = torch.lerp(true, haze(true), share) if share else true
-        drawn.append(DrawnPSF(true, nominal))
-    return drawn
-
-
-class Form(NamedTuple):
-    """The form of a PSF: 1 / fill, and primary spherical aberration in wavelengths."""
-
-    emptiness: float
-    spherical: float
-
-
-def _form(params: ModelParams, microscopes: Microscopes, rng: Generator) -> Form:
-    """Draw the form of a PSF about that of `params`."""
-    emptiness = 1 / (params.fill or math.inf)
-    if microscopes.least_fill is not None:
-        emptiness = rng.uniform(0, 1 / microscopes.least_fill)
-    return Form(emptiness, params.spherical + rng.uniform(-1, 1) * microscopes.most_spherical)
-
-
-def _volume(params: ModelParams, factor: float, form: Form) -> Tensor:
-    """A PSF of a form that is narrower than that of `params` by a factor, shorter by its square."""
-    fill = 1 / form.emptiness if form.emptiness else None
-    wider = (_defocus(fill) / _defocus(params.fill)) ** -0.5
-    update = {
-        "NA": min(params.NA * factor * wider, 0.98 * min(params.ni, params.ni0)),
-        "fill": fill,
-        "spherical": form.spherical,
-        "bet_xy": params.bet_xy / factor,
-        "bet_z": params.bet_z / factor**2,
-    }
-    return torch.from_numpy(focused_psf_volume(params.model_copy(update=update)))
-
-
-def _defocus(fill: float | None) -> float:
-    """Spread (standard deviation) of ρ² over the amplitude in a pupil, exp(-(ρ / fill)²).
-
-    Close to focus, the intensity on the axis falls with the square of it, so a PSF is as long as
-    1 / it.
-    """
-    if fill is None or fill > 10:
-        return 12**-0.5
-    return math.sqrt(fill**4 - 0.25 / math.sinh(0.5 / fill**2) ** 2)
-
-
-def draw_microscope(
-    model: TENET, psfs: Sequence[DrawnPSF], rng: Generator
-) -> tuple[Microscope, Tensor | None]:
-    """The model's microscope with one of some PSFs, and the nominal one; its own if none are."""
-    if not psfs:
-        return model.microscope(), None
-    psf = psfs[int(rng.integers(len(psfs)))]
-    return model.microscope(psf.true), psf.nominal
-
-
-def haze(psf: Tensor) -> Tensor:
-    """Make a Gaussian over the grid of a PSF, a quarter of each axis wide, with sum 1.
-
-    The Gaussian stands for scattered and strongly aberrated light, which no model PSF has.
-    """
-    total = torch.ones_like(psf)
-    for axis, n in enumerate(psf.shape):
-        distance = 4 * (torch.arange(n) - (n - 1) / 2) / n
-        profile = torch.exp(-distance.square() / 2).to(psf)
-        total = total * profile.view(*(n if a == axis else 1 for a in range(psf.ndim)))
-    return total / total.sum()
 
 
 def mask(dataset: Dataset, scale: int, image: Tensor, rng: Generator) -> Tensor:

@@ -14,8 +14,10 @@ from tenet.model.published_weights import published_names
 from tenet.model.weights import check_weights, read_weights
 from tenet.networks.aligner import AlignmentNet
 from tenet.networks.blocks import hill
+from tenet.networks.cells import CellNet
 from tenet.networks.coarse import CoarseNet
 from tenet.networks.convolution import half_precision
+from tenet.networks.encoder import Encoder
 from tenet.networks.jnet import JNet
 from tenet.physics.blur import StridedBlur, centred_planes
 from tenet.physics.microscope import Microscope
@@ -62,7 +64,7 @@ class TENET(nn.Module):
 
     Attributes
     ----------
-    encoder : JNet or CoarseNet
+    encoder : JNet, CoarseNet or CellNet
     aligner : AlignmentNet or None
     psf : NeurIPSF
     noise : NoiseModel
@@ -81,10 +83,12 @@ class TENET(nn.Module):
         self.params = params
         self.half_precision = False
         self.freeze_norm = False
-        network: Callable[..., JNet | CoarseNet] = CoarseNet
-        if params.network == "jnet":
-            network = partial(JNet, attention=params.attn_list)
-        self.encoder = network(
+        networks: dict[str, Callable[..., Encoder]] = {
+            "jnet": partial(JNet, attention=params.attn_list),
+            "coarse": CoarseNet,
+            "cells": CellNet,
+        }
+        self.encoder = networks[params.network](
             params.hidden_channels_list,
             params.scale,
             n_blocks=params.nblocks,

@@ -13,8 +13,8 @@ from tenet.types import Triple
 class Encoded(NamedTuple):
     """Logits on the fine grid, tensors (N, 1, Z·s, Y, X), and the features before the heads.
 
-    `features` are (N, C, Z·s, Y, X) of `JNet` and (N, C, Z, Y, X) of `CoarseNet`. They are empty
-    where passes are recorded.
+    `features` are (N, C, Z·s, Y, X) of `JNet`, (N, C, Z, Y, X) of `CoarseNet`, and (N, C, cells, Y,
+    X) of `CellNet`. They are empty where passes are recorded.
     """
 
     shape_logits: Tensor
@@ -23,7 +23,7 @@ class Encoded(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """Base class of both encoders: it checks sizes and sets the layout in memory.
+    """Base class of the encoders: it checks sizes and sets the layout in memory.
 
     Attributes
     ----------

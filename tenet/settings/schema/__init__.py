@@ -8,6 +8,7 @@ published files. `tenet.settings.load` reads the files.
 
 from tenet.settings.schema.data import (
     Dataset,
+    FreeMicroscopes,
     Microscopes,
     PhantomDataset,
     PhantomSet,
@@ -35,6 +36,7 @@ __all__ = [
     "AlignParams",
     "Dataset",
     "Experiment",
+    "FreeMicroscopes",
     "MRFWeights",
     "Microscopes",
     "ModelParams",

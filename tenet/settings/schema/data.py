@@ -19,6 +19,7 @@ from tenet.settings.sections import Section
 Share = Annotated[float, Field(gt=0, le=1)]
 Offset = Annotated[float, Field(ge=-1, le=1)]
 Brightness = Annotated[float, Field(ge=1e-6, le=1)]
+Ends = tuple[Annotated[float, Field(ge=0.05, le=100)], Annotated[float, Field(ge=0.05, le=100)]]
 
 
 class Dataset(Section):
@@ -237,6 +238,37 @@ class Vibration(Section):
     )
 
 
+class FreeMicroscopes(Section):
+    """`microscopes.free`: microscopes of every kind, for one encoder that serves all of them.
+
+    Only proportions count: those of planes, pixels and PSF, and the NA over the index.
+    """
+
+    scales: Annotated[tuple[Annotated[int, Field(ge=1, le=32)], ...], Field(min_length=1)] = Field(
+        default=(1, 2, 3, 4, 5, 6, 8, 10, 12, 16),
+        description="Fine planes for each recorded one; one is drawn for each PSF.",
+    )
+    apertures: Ends = Field(
+        default=(0.25, 1.1), description="Least and greatest NA; drawn by logarithms."
+    )
+    pixels: Ends = Field(
+        default=(1.5, 6.0),
+        description="Least and greatest width of a PSF (FWHM) across, in pixels.",
+    )
+    planes: Ends = Field(
+        default=(0.8, 16.0), description="Least and greatest length of a PSF (FWHM), in planes."
+    )
+    one_photon: Fraction = Field(default=0.0, description="Share of the PSFs of one photon.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "FreeMicroscopes":
+        for name in ("apertures", "pixels", "planes"):
+            least, most = getattr(self, name)
+            if least > most:
+                raise ValueError(f"{name}: at least {least:g} but at most {most:g}; exchange them")
+        return self
+
+
 class Microscopes(Section):
     """`microscopes`: what pre-training images its phantoms with, so that one encoder serves many.
 
@@ -246,6 +278,11 @@ class Microscopes(Section):
 
     count: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=0, description="PSFs; with 0 all images are blurred by the PSF of params."
+    )
+    free: FreeMicroscopes | None = Field(
+        default=None,
+        description="Ranges of microscopes that are drawn whatever params says; null: PSFs are "
+        "drawn about that of params.",
     )
     na_spread: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0,

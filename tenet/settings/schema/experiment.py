@@ -115,7 +115,24 @@ class Experiment(Section):
             channels = own or params.hidden_channels_list
             check_network("align_params.", channels, self.align_params.nblocks or params.nblocks)
         check_psfs(self.microscopes.count, (params.size_z, params.size_y, params.size_x))
+        self._check_free()
         return self
+
+    def _check_free(self) -> None:
+        """Refuse microscopes of every scale for a network or a PSF of one."""
+        if self.microscopes.free is None:
+            return
+        needed = {"network": "cells", "psf_sampling": "continuous", "blur_mode": "gibsonlanni"}
+        for name, value in needed.items():
+            if getattr(self.params, name) != value:
+                raise ValueError(f'microscopes.free needs params.{name} "{value}"')
+        if not self.params.deconvolution_steps:
+            raise ValueError("microscopes.free needs params.deconvolution_steps of 1 or more")
+        index = min(self.params.ni, self.params.ni0)
+        if self.microscopes.free.apertures[1] > index:
+            raise ValueError(f"microscopes.free.apertures end above the immersion index {index:g}")
+        if self.microscopes.count == 0:
+            raise ValueError("microscopes.free needs a microscopes.count of 1 or more")
 
     def _check_activity(self, section: str, dataset: Dataset) -> None:
         """Refuse crops whose first level no memory holds."""

@@ -28,10 +28,11 @@ class ModelParams(Section):
     """`params`: the network, the microscope and the noise."""
 
     # network
-    network: Literal["jnet", "coarse"] = Field(
+    network: Literal["jnet", "coarse", "cells"] = Field(
         default="jnet",
         description="Encoder: jnet, the published one, which works on the fine grid; coarse, which "
-        "works on the recorded planes first and needs a fraction of the time.",
+        "works on the recorded planes first and needs a fraction of the time; cells, as coarse, "
+        "with the same weights for every scale.",
     )
     hidden_channels_list: Annotated[Channels, Field(max_length=8)] = Field(
         default=(16, 32, 64, 128, 256),
@@ -259,6 +260,8 @@ class ModelParams(Section):
         depth = len(self.hidden_channels_list) - 1
         if self.network == "jnet":
             return math.lcm(2**depth, self.scale), 2**depth, 2**depth
+        if self.network == "cells":
+            return self.scale, 2**depth, 2**depth
         z_levels = sum(2 ** (level + 1) > self.scale for level in range(depth))
         return self.scale * 2**z_levels, 2**depth, 2**depth
 

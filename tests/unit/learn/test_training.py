@@ -21,6 +21,7 @@ from tenet.io.intensities import IntensityRange, normalise
 from tenet.io.open import open_stack
 from tenet.io.stack import Stack
 from tenet.learn.align import alignment_terms, train_alignment
+from tenet.learn.drawn_psfs import _defocus, haze, psfs
 from tenet.learn.finetune import (
     FinetuneTask,
     evaluate,
@@ -35,10 +36,8 @@ from tenet.learn.pretrain import (
     Batch,
     PretrainTask,
     Simulator,
-    _defocus,
-    haze,
     pretrain,
-    psfs,
+    supervised_terms,
 )
 from tenet.model import intensity
 from tenet.model.intensity import brightest_window, deconvolved_peak, stack_range
@@ -56,7 +55,13 @@ from tenet.model.store import (
 from tenet.model.tenet import TENET
 from tenet.model.trained import TrainedModel
 from tenet.physics.optics import psf_fwhm_um
-from tenet.settings.schema import Experiment, Microscopes, Optimisation, parse_experiment
+from tenet.settings.schema import (
+    Experiment,
+    FreeMicroscopes,
+    Microscopes,
+    Optimisation,
+    parse_experiment,
+)
 from tenet.settings.sections import merge
 
 CPU = torch.device("cpu")
@@ -660,7 +665,7 @@ def test_drawn_psfs_span_the_nominal_one_and_are_in_focus() -> None:
         params.fine_voxel_size_um,
     )
     ratios = []
-    for psf, _ in drawn:
+    for psf, *_ in drawn:
         assert float(psf.sum()) == pytest.approx(1, abs=1e-5)
         assert abs(int(psf[:, 10, 10].argmax()) - 30) <= 1
         ratios.append(
@@ -674,7 +679,7 @@ def test_haze_is_light_that_the_network_is_not_told_of() -> None:
     params = tiny(params={"size_z": 31, "size_y": 11, "size_x": 11}).params
     hazy = psfs(params, Microscopes(count=8, most_haze=0.4), np.random.default_rng(0))
     shares = []
-    for true, nominal in hazy:
+    for true, nominal, *_ in hazy:
         assert float(true.sum()) == pytest.approx(1, abs=1e-5)
         assert float(nominal.sum()) == pytest.approx(1, abs=1e-5)
         # Far from the middle there is nothing else.
@@ -690,13 +695,55 @@ def test_told_psfs_are_longer_and_shorter_than_those_of_the_images() -> None:
     params = tiny(params={"size_z": 91, "size_y": 41, "size_x": 41, "bet_z": 3, "bet_xy": 5}).params
     wrong = Microscopes(count=16, told_length=1.5)
     ratios = []
-    for true, told in psfs(params, wrong, np.random.default_rng(0)):
+    for true, told, *_ in psfs(params, wrong, np.random.default_rng(0)):
         widths = [psf_fwhm_um(p.numpy(), params.fine_voxel_size_um) for p in (true, told)]
         ratios.append(widths[1]["axial"] / widths[0]["axial"])
         across = widths[1]["lateral"] / widths[0]["lateral"]
         assert across == pytest.approx(ratios[-1] ** 0.5, rel=0.02)
     assert 1 / 1.52 < min(ratios) < 0.8
     assert 1.25 < max(ratios) < 1.52
+
+
+def test_free_microscopes_have_every_proportion_within_their_ranges() -> None:
+    ranges = FreeMicroscopes(
+        scales=(2, 5, 12), apertures=(0.4, 1.0), pixels=(2, 5), planes=(1, 8), one_photon=0.3
+    )
+    params = tiny(params=TWO_PHOTONS).params
+    drawn = psfs(params, Microscopes(count=40, free=ranges), np.random.default_rng(0))
+    assert {psf.scale for psf in drawn} == {2, 5, 12}
+    apertures, photons = [], set()
+    for psf in drawn:
+        step_um, pixel_um, _ = psf.voxel_size_um
+        assert step_um == pytest.approx(psf.scale * pixel_um)
+        assert float(psf.true.sum()) == pytest.approx(1, abs=1e-5)
+        width = psf_fwhm_um(psf.true.numpy(), (pixel_um,) * 3)
+        assert 1.8 < width["lateral"] / pixel_um < 5.4
+        assert 0.9 < width["axial"] / step_um < 8.6
+        # FWHM along z over that across depends on the aperture alone, two photons or one.
+        apertures.append(3.47 * 1.33 * width["lateral"] / width["axial"])
+        whole = psf.true.sum((1, 2))
+        photons.add(float(whole.min() / whole.max()) > 0.5)  # each plane holds as much light
+    assert 0.38 < min(apertures) < 0.5 < 0.9 < max(apertures) < 1.3
+    assert photons == {True, False}
+
+
+def test_simulated_crops_have_the_planes_of_a_free_microscope(phantom_folder: Path) -> None:
+    settings = tiny(params=TWO_PHOTONS | {"network": "cells", "deconvolution_steps": 2})
+    free = FreeMicroscopes(scales=(2, 4, 5), pixels=(1.5, 2), planes=(0.8, 6))
+    settings = settings.model_copy(update={"microscopes": Microscopes(count=20, free=free)})
+    model = TENET(settings.params)
+    model.initialise(np.random.default_rng(0))
+    task = PretrainTask(model, settings, open_phantoms(phantom_folder), 0)
+    rng, scales = np.random.default_rng(0), set()
+    for _ in range(30):
+        batch = task.batch(task.training, task.draw(rng), 0, rng)
+        scales.add(batch.blur.scale)
+        planes = settings.pretrain_dataset.cropsize[0] // batch.blur.scale
+        assert batch.image.shape[2] == planes
+        assert batch.shape.shape[2] == planes * batch.blur.scale
+        terms = supervised_terms(model, settings.pretrain_loop, batch)
+        assert all(torch.isfinite(term) for term in terms.values())
+    assert scales == {2, 4, 5}
 
 
 TWO_PHOTONS = {
@@ -724,21 +771,21 @@ def test_an_emptier_pupil_has_longer_tails_at_the_same_length() -> None:
     even = psfs(params, Microscopes(count=1), np.random.default_rng(0))[0].true
     width = psf_fwhm_um(even.numpy(), params.fine_voxel_size_um)["axial"]
     filled = psfs(params, Microscopes(count=6, least_fill=0.4), np.random.default_rng(0))
-    for true, told in filled:
+    for true, told, *_ in filled:
         assert told is true
         own = psf_fwhm_um(true.numpy(), params.fine_voxel_size_um)["axial"]
         assert own == pytest.approx(width, rel=0.1)
-    assert max(_tail(true) for true, _ in filled) > 3 * _tail(even)
+    assert max(_tail(true) for true, *_ in filled) > 3 * _tail(even)
 
 
 def test_told_forms_lie_between_two_draws() -> None:
     params = tiny(params=TWO_PHOTONS).params
     forms = Microscopes(count=6, least_fill=0.4, most_spherical=0.3, told_form=1)
     drawn = psfs(params, forms, np.random.default_rng(0))
-    assert all(not torch.equal(true, told) for true, told in drawn)
-    skewed = [float((true - true.flip(0)).abs().sum()) for true, _ in drawn]
+    assert all(not torch.equal(true, told) for true, told, *_ in drawn)
+    skewed = [float((true - true.flip(0)).abs().sum()) for true, *_ in drawn]
     assert max(skewed) > 0.1
-    signs = {np.sign(_tail(told) - _tail(true)) for true, told in drawn}
+    signs = {np.sign(_tail(told) - _tail(true)) for true, told, *_ in drawn}
     assert signs == {-1, 1}
 
 
@@ -763,7 +810,7 @@ def test_focus_is_found_to_a_tenth_of_a_fine_voxel_at_any_depth(depth_um: float)
 def test_gaussian_psfs_follow_the_aperture() -> None:
     """Width goes as 1/NA across and 1/NA² along the axis."""
     params = tiny(params={"size_z": 61, "size_y": 41, "size_x": 41, "bet_z": 3, "bet_xy": 5}).params
-    for psf, _ in psfs(params, Microscopes(count=6, na_spread=0.25), np.random.default_rng(1)):
+    for psf, *_ in psfs(params, Microscopes(count=6, na_spread=0.25), np.random.default_rng(1)):
         width = psf_fwhm_um(psf.numpy(), params.fine_voxel_size_um)
         across = width["lateral"] / (2 * math.sqrt(math.log(2)) * 5 * 0.1)
         along = width["axial"] / (2 * math.sqrt(math.log(2)) * 3 * 0.3)

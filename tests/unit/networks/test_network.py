@@ -12,13 +12,14 @@ from tenet.errors import TenetError
 from tenet.model.tenet import TENET
 from tenet.networks.aligner import AlignmentNet
 from tenet.networks.blocks import Dropout, checkpoint_blocks, hill
+from tenet.networks.cells import CELL, CellNet
 from tenet.networks.coarse import CoarseNet
 from tenet.networks.convolution import half_precision
 from tenet.networks.encoder import Encoder
 from tenet.networks.jnet import JNet
 from tenet.settings.schema import ModelParams, parse_params
 
-NETWORKS = {"jnet": JNet, "coarse": CoarseNet}
+NETWORKS = {"jnet": JNet, "coarse": CoarseNet, "cells": CellNet}
 
 
 def params(**changes: Any) -> ModelParams:
@@ -57,7 +58,12 @@ def test_shapes(network: str, scale: int) -> None:
     fine = (1, 1, stack.shape[2] * scale, *stack.shape[3:])
     assert encoded.shape_logits.shape == fine
     assert encoded.brightness_logits.shape == fine
-    assert encoded.features.shape[2:] == (fine if network == "jnet" else stack.shape)[2:]
+    planes = encoded.features.shape[2]
+    assert encoded.features.shape[3:] == stack.shape[3:]
+    if network == "cells":
+        assert planes * CELL == math.ceil(fine[2] / CELL) * CELL
+    else:
+        assert planes == (fine if network == "jnet" else stack.shape)[2]
     assert not torch.equal(encoded.shape_logits, encoded.brightness_logits)
 
 
@@ -81,8 +87,10 @@ def test_divisors_of_settings_are_those_of_the_network(
         assert logits.shape[2:] == settings.divisor_zyx
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("network", "axis"),
+    [pair for pair in itertools.product(NETWORKS, (0, 1, 2)) if pair != ("cells", 0)],
+)
 def test_size_that_does_not_fit_is_refused(network: str, axis: int) -> None:
     encoder = NETWORKS[network]((2, 2, 2), 3)
     shape = list(image(encoder).shape)
@@ -255,6 +263,37 @@ def test_planes_of_an_estimate_lie_on_those_of_the_image(network: str, estimates
     for number, plane in itertools.product(range(estimates), range(12)):
         channel = 1 + number * scale + plane % scale
         torch.testing.assert_close(inputs[:, channel, plane // scale], estimate[:, number, plane])
+
+
+def test_cells_hold_the_fine_planes_of_image_and_estimate() -> None:
+    """What the first convolution sees, with as many planes more as fill the last cells."""
+    seen: list[torch.Tensor] = []
+    encoder = CellNet([4, 8], 5, estimates=2)
+    encoder.stem.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    image, estimate = torch.rand(1, 1, 4, 8, 8), torch.rand(1, 2, 20, 8, 8)
+    encoder(image, estimate)
+    planes = seen[0].unflatten(1, (3, CELL)).movedim(2, 3).flatten(2, 3)
+    assert planes.shape[2] == 24
+    torch.testing.assert_close(planes[:, 1:, 2:-2], estimate)
+    torch.testing.assert_close(planes[:, 1:, :2], estimate[:, :, :1].expand(1, 2, 2, 8, 8))
+    # Where a recorded plane lies, in the middle of its five fine ones, is what was recorded.
+    torch.testing.assert_close(planes[:, :1, 2:-2][:, :, 2::5], image)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4, 16])
+def test_cells_take_every_scale_with_the_same_weights(scale: int) -> None:
+    """A volume that is the same on the fine grid is the same to the network at every scale."""
+    torch.manual_seed(0)
+    encoder = CellNet([4, 8, 8], 8, estimates=1).eval()
+    other = CellNet([4, 8, 8], scale, estimates=1).eval()
+    other.load_state_dict(encoder.state_dict())
+    estimate, dark = torch.rand(1, 1, 48, 8, 8), torch.zeros(1, 1, 48, 8, 8)
+    with torch.no_grad():
+        expected = encoder(dark[:, :, ::8], estimate).shape_logits
+        torch.testing.assert_close(other(dark[:, :, ::scale], estimate).shape_logits, expected)
+        # The scale is that of what is shown, for networks that learn at many.
+        shown = encoder(dark[:, :, ::scale], estimate).shape_logits
+    torch.testing.assert_close(shown, expected)
 
 
 @pytest.mark.parametrize(

@@ -241,6 +241,36 @@ def test_impossible_params_are_refused(
         assert part in message
 
 
+FREE = {
+    "network": "cells",
+    "psf_sampling": "continuous",
+    "deconvolution_steps": 20,
+    "photons": 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("params", "microscopes", "expected"),
+    [
+        ({"network": "coarse"}, {}, 'needs params.network "cells"'),
+        ({"psf_sampling": "lookup"}, {}, 'needs params.psf_sampling "continuous"'),
+        ({"blur_mode": "gaussian"}, {}, 'needs params.blur_mode "gibsonlanni"'),
+        ({"deconvolution_steps": 0}, {}, "needs params.deconvolution_steps of 1"),
+        ({}, {"count": 0}, "needs a microscopes.count of 1"),
+        ({}, {"free": {"pixels": [6, 2]}}, "pixels: at least 6 but at most 2; exchange them"),
+        ({}, {"free": {"apertures": [0.3, 1.4]}}, "apertures end above the immersion index 1.33"),
+        ({}, {"free": {"scales": []}}, "microscopes.free.scales"),
+        ({}, {"free": {"scales": [0]}}, "microscopes.free.scales"),
+    ],
+)
+def test_free_microscopes_need_a_network_for_every_scale(
+    tmp_path: Path, params: dict[str, Any], microscopes: dict[str, Any], expected: str
+) -> None:
+    settings = {"count": 4, "free": {}} | microscopes
+    message = refusal(tmp_path, {"params": PARAMS | FREE | params, "microscopes": settings})
+    assert expected in message
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("key", ["NA", "wavelength", "ti0", "res_axial", "poisson_weight"])
 def test_numbers_that_are_none_are_refused(tmp_path: Path, key: str, value: float) -> None:
