@@ -71,7 +71,7 @@ def test_tables_are_told_how_methods_were_trained(demo):
     words = figures.budget_options(demo, "fig3")
     assert words[::2] == ["--budget"] * 7
     said = dict(word.split("=", 1) for word in words[1::2])
-    assert said["care"] == "trained for 160 steps of 8"
+    assert said["care"] == "trained for 120 steps of 8"
     assert said["tenet"].startswith(said["pretrained"])
     assert said["rltv"].startswith(f"{demo.config['rltv']['iterations']} iterations")
     assert figures.acquisition_option(demo, "fig3") == [
