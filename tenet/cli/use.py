@@ -25,6 +25,9 @@ from tenet.cli.options import (
     picked,
 )
 
+#: Panel of help with the options of models that serve every microscope.
+MICROSCOPE = "Microscope, for a model of every microscope"
+
 
 def enhance(
     stacks: Annotated[
@@ -33,6 +36,31 @@ def enhance(
     model: ModelFolder,
     out: Out,
     name: Annotated[str | None, typer.Option(help="Name of the result of a single file.")] = None,
+    na: Annotated[
+        float | None,
+        typer.Option(
+            help="Numerical aperture, for a model of every microscope.", rich_help_panel=MICROSCOPE
+        ),
+    ] = None,
+    wavelength: Annotated[
+        float | None, typer.Option(help="Excitation wavelength in µm.", rich_help_panel=MICROSCOPE)
+    ] = None,
+    immersion: Annotated[
+        float | None,
+        typer.Option(help="Refractive index of the immersion medium.", rich_help_panel=MICROSCOPE),
+    ] = None,
+    photons: Annotated[
+        int | None,
+        typer.Option(min=1, max=2, help="Photons of one excitation.", rich_help_panel=MICROSCOPE),
+    ] = None,
+    find_psf: Annotated[
+        bool,
+        typer.Option(
+            "--find-psf/--psf-as-told",
+            help="Look for the PSF in the stack.",
+            rich_help_panel=MICROSCOPE,
+        ),
+    ] = True,
     sheet: Annotated[
         bool, typer.Option("--sheet", help="Also draw a PNG sheet, before and after.")
     ] = False,
@@ -64,6 +92,7 @@ def enhance(
     Results of a folder are laid out as the folder is, with the threshold in settings.json. Each
     channel and time point is a result of its own, as cells_c0_t003.ome.tif.
     """
+    from tenet.learn.serve import Optics
     from tenet.tasks.enhance import Reading
     from tenet.tasks.enhance import enhance as enhanced
 
@@ -80,6 +109,8 @@ def enhance(
         model,
         out,
         name=name,
+        optics=Optics(na, wavelength, immersion, photons),
+        find_psf=find_psf,
         normalisation=normalisation,
         align=align,
         tile_zyx_shape=tile,

@@ -6,6 +6,7 @@ model will be judged on.
 
 import contextlib
 import math
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from tenet.model.store import (
     MOST_LEVEL,
     PSF_TABLE,
     THRESHOLD,
+    TUNING,
     digest,
     digest_of,
     phantoms_digest,
@@ -115,6 +117,19 @@ def calibrate(
         two; a level that has no meaning, as where nothing is seen, is left out. `inside`: what the
         probabilities meant, see `certainty`. `weights`: SHA-256 of the weights in the folder.
     """
+    record = measured(model, phantoms, microscopes, seed=seed)
+    weights = folder / MODEL
+    if weights.exists():
+        own = digest(weights)
+        record |= {"weights": own, "identity": _identity(own, phantoms, seed)}
+    save_json(folder / THRESHOLD, record)
+    return record
+
+
+def measured(
+    model: TENET, phantoms: Path, microscopes: Microscopes, *, seed: int = 0
+) -> dict[str, Any]:
+    """What `calibrate` finds, without the digests of the weights."""
     with torch.no_grad():
         microscope = model.microscope()
     levels = [
@@ -135,7 +150,7 @@ def calibrate(
                 meter(done, len(pairs))
 
         choice = best_threshold(counts.seen(scores()), thresholds)
-    record = {
+    return {
         "threshold": round(float(choice.threshold), 4),
         "iou": round(float(choice.iou), 4),
         "n": len(pairs),
@@ -144,12 +159,6 @@ def calibrate(
         "how": ("highest mean IoU" if chosen else "fixed by the settings, with its mean IoU")
         + " on held-out phantoms blurred by the model's own PSF and noise",
     }
-    weights = folder / MODEL
-    if weights.exists():
-        own = digest(weights)
-        record |= {"weights": own, "identity": _identity(own, phantoms, seed)}
-    save_json(folder / THRESHOLD, record)
-    return record
 
 
 def _known(found: Mapping[str, Sequence[float]]) -> dict[str, float]:
@@ -196,6 +205,8 @@ def complete(
                 f"threshold {made['threshold']:g}, {best} mean IoU ({made['iou']:g}) on "
                 f"{made['n']} tuning phantoms"
             )
+        if microscopes.free is not None:
+            shutil.copytree(phantoms, folder / TUNING, dirs_exist_ok=True)
     if not (folder / PSF_TABLE).exists():
         write_psf_table(model, folder)
 

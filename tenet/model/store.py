@@ -36,6 +36,8 @@ MODEL, OPTIMISER, FISHER = "model.pt", "optimiser.pt", "fisher.pt"
 EXPERIMENT, PROVENANCE, HISTORY = "experiment.json", "provenance.json", "history.csv"
 THRESHOLD, PSF_TABLE, LOSSES = "threshold.json", "psf.csv", "losses.json"
 PSF_SEARCH = "psf_search.json"
+#: Phantoms on which a model of every microscope is calibrated, for each one anew.
+TUNING = "tuning"
 #: Files that describe the weights of a folder.
 DESCRIPTIONS = (THRESHOLD, PSF_TABLE, LOSSES, PROVENANCE, EXPERIMENT, OPTIMISER, FISHER)
 #: Kind of input beside the image. With another kind of input a network would give wrong results

@@ -302,6 +302,28 @@ class TENET(nn.Module):
         other.psf.requires_grad_(next(self.psf.parameters()).requires_grad)
         self.params, self.psf, self.initial_psf = params, other.psf, other.initial_psf
 
+    def for_microscope(self, params: ModelParams) -> "TENET":
+        """The same encoder and noise behind other optics, planes and pixels.
+
+        Parameters
+        ----------
+        params : ModelParams
+            Of the other microscope. The network must be the same, one for every scale if the scale
+            is another.
+
+        Raises
+        ------
+        TenetError
+            If the weights do not fit.
+        """
+        other = TENET(params).to(self.initial_psf.device)
+        for part in ("encoder", "noise"):
+            state = getattr(self, part).state_dict()
+            check_weights(getattr(other, part).state_dict(), state, where=f"the {part}")
+            getattr(other, part).load_state_dict(state)
+        other.half_precision = self.half_precision
+        return other.train(self.training)
+
     def psf_loss(self) -> Tensor:
         """ℒ_PSF of the present PSF."""
         return psf_loss(self.psf.radial(), self.initial_psf)

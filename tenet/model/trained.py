@@ -45,6 +45,9 @@ class TrainedModel:
     calibration_note : str or None
         One line on the values that replace a missing calibration, or on a calibration that does not
         name its weights.
+    as_told : ModelParams or None
+        The microscope as it was told, of a model that serves every microscope and has found this
+        one.
 
     Examples
     --------
@@ -59,6 +62,7 @@ class TrainedModel:
     experiment: Experiment
     calibration: Calibration | None = None
     calibration_note: str | None = None
+    as_told: ModelParams | None = None
 
     @classmethod
     def load(
@@ -151,7 +155,19 @@ class TrainedModel:
         >>> model.told.NA == model.params.NA
         True
         """
-        return read_told(self.folder, self.params)
+        return self.as_told or read_told(self.folder, self.params)
+
+    @property
+    def serves_all(self) -> bool:
+        """Whether the model learned with microscopes of every kind, and so serves every stack.
+
+        Examples
+        --------
+        >>> import tenet
+        >>> tenet.TrainedModel.load("models/mine").serves_all
+        False
+        """
+        return self.experiment.microscopes.free is not None
 
     @property
     def device(self) -> torch.device:

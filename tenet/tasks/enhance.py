@@ -18,6 +18,8 @@ from tenet.io.ome_zarr import is_zarr
 from tenet.io.outputs import check_outputs, plain_name
 from tenet.io.picks import Parts, Picks
 from tenet.io.stack import Stack
+from tenet.learn.serve import Optics, serve
+from tenet.model.store import software
 from tenet.model.trained import TrainedModel
 from tenet.progress import shown
 from tenet.tasks.notes import note, warn, warn_of_voxels
@@ -117,6 +119,8 @@ def enhance(
     out: Path,
     *,
     name: str | None = None,
+    optics: Optics | None = None,
+    find_psf: bool = True,
     normalisation: str | None = None,
     align: bool | None = None,
     tile_zyx_shape: Triple | None = None,
@@ -140,6 +144,11 @@ def enhance(
         ``settings.json`` holds the threshold of the model.
     name : str, optional
         Name of the result of a single stack.
+    optics : Optics, optional
+        The microscope of the stacks, for a model of every microscope. Such a model is fitted to
+        each stack, and what was found is written beside the result, as ``NAME.json``.
+    find_psf : bool
+        Whether such a model looks for the PSF in each stack; else the PSF is as told.
     normalisation : str, optional
         As in `TrainedModel.intensity_range`; by default that of the model.
     align : bool, optional
@@ -158,7 +167,7 @@ def enhance(
     Yields
     ------
     Path
-        File of a result or of a sheet.
+        File of a result, of what was found, or of a sheet.
 
     Raises
     ------
@@ -168,14 +177,27 @@ def enhance(
     """
     pairs = reading.open(out, name, "ome.zarr" if as_zarr else "ome.tif")
     sheets = {path: path.with_name(f"{_stem(path)}.png") for _, path in pairs if sheet}
-    record = [out / SETTINGS] if reading.folders() else []
+    settings = [out / SETTINGS] if reading.folders() else []
     results = [path for _, path in pairs]
-    check_outputs([stack.path for stack, _ in pairs], [*results, *sheets.values(), *record])
+    records = {}
+    if TrainedModel.settings_of(model).microscopes.free is not None:
+        records = {path: path.with_name(f"{_stem(path)}.json") for path in results}
+    elif optics:
+        raise TenetError(
+            f"{model} was trained for one microscope: leave --na, --wavelength, --immersion and "
+            "--photons out"
+        )
+    written = [*results, *sheets.values(), *records.values(), *settings]
+    check_outputs([stack.path for stack, _ in pairs], written)
     sizes_um = [reading.voxel_size(stack) for stack, _ in pairs]
-    trained = TrainedModel.load(model, device=device, align=align)
-    note(trained.calibration_note)
+    loaded = trained = TrainedModel.load(model, device=device, align=align)
+    if not loaded.serves_all:
+        note(loaded.calibration_note)
     for (stack, path), known_um in zip(pairs, sizes_um, strict=True):
-        size_um = known_um or trained.params.coarse_voxel_size_um
+        size_um = known_um or loaded.params.coarse_voxel_size_um
+        found = None
+        if loaded.serves_all:
+            trained, found = serve(loaded, stack, size_um, optics or Optics(), find_psf=find_psf)
         warn_of_voxels(stack, size_um, trained.experiment)
         range_ = trained.intensity_range(stack, normalisation)
         print(f"{stack.label}: {range_.describe()}", file=sys.stderr)
@@ -195,13 +217,17 @@ def enhance(
         for warning in warnings_of(range_, segmented_share(path, trained.threshold)):
             warn(stack, warning)
         yield path
+        if found is not None:
+            record = {"model": str(model), "intensities": range_.to_dict(), **found}
+            save_json(records[path], record | software())
+            yield records[path]
         if sheet:
             from tenet.enhance.pictures import enhanced_sheet  # needs Matplotlib
 
             enhanced_sheet(sheets[path], trained, stack, path, voxel_size_um=size_um)
             yield sheets[path]
-    for settings in record:
-        save_json(settings, {"threshold": trained.threshold, "model": str(model)})
+    for file in settings:
+        save_json(file, {"threshold": trained.threshold, "model": str(model)})
 
 
 def _stem(result: Path) -> str:

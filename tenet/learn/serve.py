@@ -1,0 +1,187 @@
+"""A model of every microscope, fitted to the microscope of a stack: nothing is trained."""
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from tenet.errors import TenetError
+from tenet.io.stack import Stack
+from tenet.learn.calibrate import measured
+from tenet.learn.images import Crops, RawCrops, RawData
+from tenet.learn.loop import generator_for
+from tenet.learn.losses import fitted as scaled_to
+from tenet.learn.losses import one_sided
+from tenet.learn.psf_search import WINDOWS, scan_stretch, search_psf
+from tenet.model.store import TUNING, Calibration
+from tenet.model.tenet import TENET, Enhanced
+from tenet.model.trained import TrainedModel
+from tenet.settings.own_stack import sample_experiment
+from tenet.settings.schema import Experiment, ModelParams
+from tenet.types import VoxelSize
+
+#: Where the NA is not told, the PSF is taken to be so many pixels wide (FWHM), within these.
+PIXELS, LEAST_NA, MOST_NA = 3.5, 0.3, 1.0
+
+
+@dataclass(frozen=True)
+class Optics:
+    """What is told of a microscope; None: not told.
+
+    Attributes
+    ----------
+    na, wavelength_um, immersion_index : float, optional
+    photons : int, optional
+    """
+
+    na: float | None = None
+    wavelength_um: float | None = None
+    immersion_index: float | None = None
+    photons: int | None = None
+
+    def __bool__(self) -> bool:
+        """Whether anything is told."""
+        told = (self.na, self.wavelength_um, self.immersion_index, self.photons)
+        return any(value is not None for value in told)
+
+
+class Served(NamedTuple):
+    """A model that is ready for one stack, and what was found on the way.
+
+    Attributes
+    ----------
+    model : TrainedModel
+    found : dict
+        `told` and `found`, the microscope before and after; `psf`, the record of the search (null
+        where nothing was looked for); `calibration`.
+    """
+
+    model: TrainedModel
+    found: dict[str, Any]
+
+
+def serve(
+    model: TrainedModel,
+    stack: Stack,
+    voxel_size_um: VoxelSize,
+    optics: Optics,
+    *,
+    find_psf: bool = True,
+    seed: int = 0,
+) -> Served:
+    """Fit a model of every microscope to a stack: its planes and pixels, its PSF, its brightness.
+
+    Parameters
+    ----------
+    model : TrainedModel
+        One that `serves_all`.
+    stack : Stack
+    voxel_size_um : tuple of float
+        Of the stack along z, y and x.
+    optics : Optics
+        What is known. A missing NA is guessed from the pixels; the rest is as in the settings of
+        the model.
+    find_psf : bool
+        Whether the PSF is looked for in the stack; else it is as told.
+    seed : int
+        Of the choice of windows and of the noise on phantoms.
+
+    Raises
+    ------
+    TenetError
+        If planes are farther apart than the model has learned, the optics are impossible, or the
+        model has no phantoms.
+    """
+    base = model.experiment
+    assert base.microscopes.free is not None
+    optics = replace(optics, na=optics.na or guessed_na(base.params, voxel_size_um, optics))
+    experiment = sample_experiment(
+        base,
+        voxel_size_um,
+        where=stack.label,
+        zyx_shape=stack.zyx_shape,
+        na=optics.na,
+        wavelength_um=optics.wavelength_um,
+        immersion_index=optics.immersion_index,
+        photons=optics.photons,
+    )
+    told, most = experiment.params, max(base.microscopes.free.scales)
+    if told.scale > most:
+        raise TenetError(
+            f"{stack.label}: planes are {told.scale} pixels apart, and {model.folder} has learned "
+            f"with at most {most}: bin the pixels, or train a model for this microscope"
+        )
+    network = model.network.for_microscope(told)
+    psf = None
+    if find_psf:
+        with contextlib.redirect_stdout(sys.stderr):
+            psf = _find_psf(network, experiment, stack, model.threshold, seed)
+        experiment = experiment.model_copy(update={"params": network.params})
+    phantoms = model.folder / TUNING
+    if not phantoms.is_dir():
+        raise TenetError(f"{model.folder} has no folder {TUNING}: pre-train with --tuning again")
+    record = measured(network, phantoms, experiment.microscopes, seed=seed)
+    calibration = Calibration(**{k: v for k, v in record.items() if k in Calibration.model_fields})
+    served = replace(
+        model, network=network, experiment=experiment, calibration=calibration,
+        calibration_note=None, as_told=told,
+    )  # fmt: skip
+    found = {
+        "voxel_size_um": list(voxel_size_um),
+        "fine_voxel_size_um": list(network.params.fine_voxel_size_um),
+        "told": _microscope(told),
+        "found": _microscope(network.params),
+        "psf": psf,
+        "calibration": {key: value for key, value in record.items() if key != "inside"},
+    }
+    return Served(served, found)
+
+
+def guessed_na(params: ModelParams, voxel_size_um: VoxelSize, optics: Optics) -> float:
+    """NA at which a two-photon PSF, 0.36 λ / NA wide, is `PIXELS` pixels wide.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> params = tenet.load_experiment("sample").params
+    >>> round(guessed_na(params, (1.0, 0.12, 0.12), Optics(wavelength_um=0.92)), 2)
+    0.79
+    """
+    wavelength_um = optics.wavelength_um or params.wavelength
+    na = 0.36 * wavelength_um / (PIXELS * voxel_size_um[2])
+    index = optics.immersion_index or min(params.ni, params.ni0)
+    return min(max(na, LEAST_NA), MOST_NA, 0.75 * index)
+
+
+def _microscope(params: ModelParams) -> dict[str, Any]:
+    names = ("NA", "wavelength", "ni", "photons", "fill", "spherical", "scale")
+    return params.model_dump(include=set(names))
+
+
+def _find_psf(
+    network: TENET, experiment: Experiment, stack: Stack, threshold: float, seed: int
+) -> dict[str, Any]:
+    """Leave the network with the PSF that explains a stack best, and say what was found."""
+    data = RawData.prepare([stack], [stack], experiment.train_dataset.normalisation)
+    images = RawCrops(network, experiment, data)
+    if network.params.searches_form:
+        windows: Sequence[Tensor] = images.windows(WINDOWS, generator_for(seed, 4))
+        return search_psf(network, windows, threshold, seed).record
+    return scan_stretch(_Stretched(network, images), seed)
+
+
+@dataclass
+class _Stretched:
+    """What `scan_stretch` knows of a model and of a stack."""
+
+    model: TENET
+    images: Crops
+
+    def reconstruct(self, enhanced: Enhanced, image: Tensor) -> Tensor:
+        """What the microscope would see of an enhanced image, of the best brightness."""
+        shape = self.model.quantise(enhanced["shape_probability"])
+        seen = self.model.decode(shape, enhanced["brightness"])
+        return one_sided(scaled_to(seen, image), image)
