@@ -9,7 +9,7 @@ from tenet.data.phantoms.kinds import (
     BeadsPhantomSettings,
     TrainingPhantomSettings,
 )
-from tenet.data.phantoms.mixture import MixturePhantomSettings
+from tenet.data.phantoms.mixture import MixturePhantomSettings, WorldsPhantomSettings
 from tenet.data.phantoms.objects import PhantomSettings
 from tenet.data.phantoms.sets import generate_set
 from tenet.progress import shown
@@ -29,8 +29,15 @@ def training_set(
 
 def training_phantoms(
     section: PhantomSet, voxel_size_um: VoxelSize
-) -> TrainingPhantomSettings | MixturePhantomSettings:
+) -> TrainingPhantomSettings | MixturePhantomSettings | WorldsPhantomSettings:
     """The phantoms that an experiment is pre-trained on, with the voxel size of its fine grid."""
+    worlds = [_one_world(world, voxel_size_um) for world in section.each()]
+    return worlds[0] if len(worlds) == 1 else WorldsPhantomSettings(tuple(worlds))
+
+
+def _one_world(
+    section: PhantomSet, voxel_size_um: VoxelSize
+) -> TrainingPhantomSettings | MixturePhantomSettings:
     base, scale = TrainingPhantomSettings(), section.object_scale
     published = TrainingPhantomSettings(
         zyx_shape=section.image_size,

@@ -171,3 +171,44 @@ class MixturePhantomSettings:
         seen = np.all((tips >= 0) & (tips <= np.subtract(self.zyx_shape, 1)), axis=1)
         found: list[list[float]] = tips[seen].round(2).tolist()
         return found
+
+
+@dataclass(frozen=True)
+class WorldsPhantomSettings:
+    """Volumes of several worlds: each volume is of one of them, drawn at random.
+
+    Attributes
+    ----------
+    worlds
+        What is drawn in each; all volumes have the same size.
+
+    Raises
+    ------
+    TenetError
+        If there is none, or the sizes differ.
+
+    Examples
+    --------
+    >>> thin = TrainingPhantomSettings(zyx_shape=(40, 40, 40), n_objects=(2, 2))
+    >>> dendrites = MixturePhantomSettings(thin, (0.125, 0.12, 0.12), {"dendrite": 1.0})
+    >>> both = WorldsPhantomSettings((thin, dendrites))
+    >>> [both.draw(np.random.default_rng(seed)).attributes["world"] for seed in range(3)]
+    [1, 0, 1]
+    """
+
+    worlds: tuple[TrainingPhantomSettings | MixturePhantomSettings, ...]
+
+    def __post_init__(self) -> None:
+        if len({world.zyx_shape for world in self.worlds}) != 1:
+            raise TenetError("phantom setting worlds: give one or more, all of the same size")
+
+    @property
+    def zyx_shape(self) -> Triple:
+        """Size of the volume in voxels."""
+        return self.worlds[0].zyx_shape
+
+    def draw(self, rng: np.random.Generator) -> DrawnPhantom:
+        """Draw a world, and a volume of this world; the attribute ``world`` is its number."""
+        number = int(rng.integers(len(self.worlds)))
+        drawn = self.worlds[number].draw(rng)
+        return drawn._replace(attributes={**drawn.attributes, "world": number})

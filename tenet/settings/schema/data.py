@@ -1,6 +1,6 @@
 """Data of a training: phantoms, crops of phantoms and of raw stacks, motion and microscopes."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -14,7 +14,7 @@ from tenet.settings.ranges import (
     Seed,
     check_volume,
 )
-from tenet.settings.sections import Section
+from tenet.settings.sections import Section, validated
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Offset = Annotated[float, Field(ge=-1, le=1)]
@@ -183,6 +183,19 @@ class PhantomSet(Section):
         default=(0.003, 0.03),
         description="Least and greatest brightness of a dim neurite, drawn log-uniformly.",
     )
+    worlds: tuple[dict[str, Any], ...] = Field(
+        default=(),
+        examples=["[]"],
+        description="Keys of this section that differ from volume to volume: each volume is of one "
+        "of these, drawn at random. none: all volumes are of one kind.",
+    )
+
+    def each(self) -> "tuple[PhantomSet, ...]":
+        """The settings of each world; of the only one if there are none."""
+        if not self.worlds:
+            return (self,)
+        own = self.model_dump(exclude={"worlds"})
+        return tuple(validated(PhantomSet, own | world, "worlds") for world in self.worlds)
 
     @property
     def is_published(self) -> bool:
@@ -200,6 +213,10 @@ class PhantomSet(Section):
             if least > most:
                 raise ValueError(f"{name}: at least {least:g} but at most {most:g}; exchange them")
         check_volume(self.image_size)
+        for number, world in enumerate(self.worlds):
+            if fixed := {"worlds", "image_size", "train_num", "valid_num"} & set(world):
+                raise ValueError(f"worlds: {min(fixed)} is one for all; take it out of {number}")
+        self.each()  # refuses a world that cannot be
         return self
 
 

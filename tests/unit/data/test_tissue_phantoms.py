@@ -1,6 +1,7 @@
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from tenet.data.phantoms.tubes import (
     tube_voxels,
 )
 from tenet.errors import TenetError
-from tenet.settings.schema import PhantomSet
+from tenet.settings.schema import PhantomSet, validated
 from tenet.tasks.phantoms import training_phantoms
 
 FINE = (0.125, 0.12, 0.12)
@@ -382,3 +383,33 @@ def test_a_dark_nucleus_is_inside_of_its_soma():
     (nucleus,) = soma.lumen
     np.testing.assert_array_equal(nucleus.points_um, soma.tubes[0].points_um)
     assert nucleus.radii_um[0] < 0.8 * soma.tubes[0].radii_um[0]
+
+
+def test_volumes_are_of_one_world_or_another() -> None:
+    section = PhantomSet(
+        image_size=(40, 60, 60), train_object_num_min=3, train_object_num_max=3, object_scale=0.3,
+        worlds=({"line_fraction": 0.0}, {"line_fraction": 1.0, "line_thickness": [1.5, 2]}),
+    )  # fmt: skip
+    settings = training_phantoms(section, FINE)
+    assert settings.zyx_shape == (40, 60, 60)
+    shares: dict[int, list[float]] = {0: [], 1: []}
+    for seed in range(12):
+        drawn = settings.draw(np.random.default_rng(seed))
+        shares[drawn.attributes["world"]].append(float(drawn.shape.mean()))
+    # Solids of 3 to 9 voxels about their centre, and lines of 1.5 to 2.
+    assert min(shares[1]) > 0
+    assert np.mean(shares[0]) > 3 * np.mean(shares[1])
+
+
+@pytest.mark.parametrize(
+    ("world", "expected"),
+    [
+        ({"image_size": [10, 10, 10]}, "image_size is one for all"),
+        ({"line_fracton": 1}, "did you mean 'line_fraction'"),
+        ({"line_thickness": [7, 2]}, "line_thickness: at least 7 but at most 2"),
+        ({"worlds": [{}]}, "worlds is one for all"),
+    ],
+)
+def test_a_world_that_cannot_be_is_refused(world: dict[str, Any], expected: str) -> None:
+    with pytest.raises(TenetError, match=expected):
+        validated(PhantomSet, {"worlds": [{}, world]}, "mine.json")
