@@ -2,10 +2,10 @@
 
 import contextlib
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from tenet.errors import TenetError
@@ -15,16 +15,19 @@ from tenet.learn.images import Crops, RawCrops, RawData
 from tenet.learn.loop import generator_for
 from tenet.learn.losses import fitted as scaled_to
 from tenet.learn.losses import one_sided
+from tenet.learn.microscopes import widths
 from tenet.learn.psf_search import WINDOWS, scan_stretch, search_psf
 from tenet.model.store import TUNING, Calibration
 from tenet.model.tenet import TENET, Enhanced
 from tenet.model.trained import TrainedModel
-from tenet.settings.own_stack import sample_experiment
+from tenet.settings.own_stack import psf_shape, sample_experiment
 from tenet.settings.schema import Experiment, ModelParams
-from tenet.types import VoxelSize
+from tenet.types import Triple, VoxelSize
 
 #: Where the NA is not told, the PSF is taken to be so many pixels wide (FWHM), within these.
 PIXELS, LEAST_NA, MOST_NA = 3.5, 0.3, 1.0
+#: Width of a PSF (FWHM) in pixels that suffices to tell its form, and least rows and columns.
+SEARCHED, LEAST_SEARCHED = 2.1, 48
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ def serve(
     psf = None
     if find_psf:
         with contextlib.redirect_stdout(sys.stderr):
-            psf = _find_psf(network, experiment, stack, model.threshold, seed)
+            psf = _find_psf(network, model, experiment, stack, seed)
         experiment = experiment.model_copy(update={"params": network.params})
     phantoms = model.folder / TUNING
     if not phantoms.is_dir():
@@ -162,15 +165,60 @@ def _microscope(params: ModelParams) -> dict[str, Any]:
 
 
 def _find_psf(
-    network: TENET, experiment: Experiment, stack: Stack, threshold: float, seed: int
+    network: TENET, model: TrainedModel, experiment: Experiment, stack: Stack, seed: int
 ) -> dict[str, Any]:
-    """Leave the network with the PSF that explains a stack best, and say what was found."""
+    """Leave the network with the PSF that explains a stack best, and say what was found.
+
+    Two-photon PSFs are looked for with pixels as large as the PSF allows, which takes a fraction of
+    the time.
+    """
     data = RawData.prepare([stack], [stack], experiment.train_dataset.normalisation)
     images = RawCrops(network, experiment, data)
-    if network.params.searches_form:
-        windows: Sequence[Tensor] = images.windows(WINDOWS, generator_for(seed, 4))
-        return search_psf(network, windows, threshold, seed).record
-    return scan_stretch(_Stretched(network, images), seed)
+    if not network.params.searches_form:
+        return scan_stretch(_Stretched(network, images), seed)
+    windows = images.windows(WINDOWS, generator_for(seed, 4))
+    times = min(binning(network.params), max(1, min(stack.zyx_shape[1:]) // LEAST_SEARCHED))
+    params = coarser(network.params, times)
+    divisor = params.coarse_divisor_zyx
+    binned = [_binned(window, times, divisor) for window in windows]
+    found = search_psf(model.network.for_microscope(params), binned, model.threshold, seed)
+    if found.record["gain"]:
+        form = {name: getattr(found.params, name) for name in ("NA", "fill", "spherical")}
+        own = network.params.model_copy(update=form)
+        sizes = dict(zip(("size_z", "size_y", "size_x"), psf_shape(own), strict=True))
+        network.take_microscope(own.model_copy(update=sizes), generator_for(seed, 5))
+    return found.record | {"binning": times}
+
+
+def binning(params: ModelParams) -> int:
+    """How many pixels become one where the PSF is looked for: it stays `SEARCHED` pixels wide.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> settings = {"NA": 0.8, "fill": 0.7, "res_lateral": 0.12, "res_axial": 1.0}
+    >>> binning(tenet.load_experiment("sample").params.model_copy(update=settings))
+    2
+    """
+    return max(1, int(widths(params).lateral / params.res_lateral / SEARCHED))
+
+
+def coarser(params: ModelParams, times: int) -> ModelParams:
+    """The same microscope with pixels so many times as large, and as many fine planes fewer."""
+    pixel_um = times * params.res_lateral
+    scale = max(round(params.res_axial / pixel_um), 1)
+    binned = params.model_copy(update={"res_lateral": pixel_um, "scale": scale})
+    sizes = dict(zip(("size_z", "size_y", "size_x"), psf_shape(binned), strict=True))
+    return binned.model_copy(update=sizes)
+
+
+def _binned(window: Tensor, times: int, divisor_zyx: Triple) -> Tensor:
+    """Means of so many pixels along y and x, of as many as the network takes."""
+    _, *divisors = divisor_zyx
+    rows, columns = (
+        n // (times * d) * times * d for n, d in zip(window.shape[-2:], divisors, strict=True)
+    )
+    return torch.nn.functional.avg_pool3d(window[..., :rows, :columns], (1, times, times))
 
 
 @dataclass
