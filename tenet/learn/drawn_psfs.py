@@ -11,15 +11,18 @@ from numpy.random import Generator
 from torch import Tensor
 
 from tenet.data.simulate import focused_psf_volume
+from tenet.errors import TenetError
 from tenet.metrics.widths import fwhm
 from tenet.model.tenet import TENET
 from tenet.physics.microscope import Microscope
+from tenet.settings.ranges import MOST_FREE
 from tenet.settings.schema import FreeMicroscopes, Microscopes, ModelParams
 from tenet.types import VoxelSize
 
-#: How far the grid of a PSF of `microscopes.free` reaches along z, in full widths at half maximum,
-#: and the largest grid.
-HELD_WIDTHS, MOST_FREE = 2.5, (201, 61, 61)
+#: How far the grid of a PSF of `microscopes.free` reaches along z, in full widths at half maximum.
+HELD_WIDTHS = 2.5
+#: Draws of a microscope after which its ranges are taken to exclude one another.
+MOST_DRAWS = 2000
 
 
 class DrawnPSF(NamedTuple):
@@ -59,7 +62,7 @@ def psfs(params: ModelParams, microscopes: Microscopes, rng: Generator) -> list[
 
 def _free(params: ModelParams, ranges: FreeMicroscopes, rng: Generator) -> ModelParams:
     """Draw aperture, pixels, planes and photons, and a grid that holds most of the PSF."""
-    while True:
+    for _ in range(MOST_DRAWS):
         na = float(np.exp(rng.uniform(*np.log(ranges.apertures))))
         photons = 1 if rng.random() < ranges.one_photon else 2
         optics = params.model_copy(
@@ -70,6 +73,11 @@ def _free(params: ModelParams, ranges: FreeMicroscopes, rng: Generator) -> Model
         scale = int(rng.choice(ranges.scales))
         if ranges.planes[0] <= axial_um / (scale * pixel_um) <= ranges.planes[1]:
             break
+    else:
+        raise TenetError(
+            f"microscopes.free: no PSF of {ranges.pixels} pixels across is {ranges.planes} planes "
+            f"long at scales {ranges.scales}: widen pixels, planes or scales"
+        )
     most_z, _, most_x = (n // 2 for n in MOST_FREE)
     half_z = min(math.ceil(HELD_WIDTHS * axial_um / pixel_um), most_z)
     cone = half_z * math.tan(math.asin(na / optics.ni))

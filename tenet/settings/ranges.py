@@ -35,6 +35,8 @@ ZYX = tuple[PositiveInt, PositiveInt, PositiveInt]
 #: of a network.
 MOST_VOXELS = 2**33
 MOST_PSF_VOXELS, MOST_PSF_NUMBERS = 2**26, 2**28
+#: Largest grid of a PSF of `microscopes.free`; all odd.
+MOST_FREE = (201, 61, 61)
 MOST_ACTIVITY = 2**33
 MOST_WEIGHTS = 2**30
 

@@ -11,7 +11,7 @@ from tenet.settings.published import (
     PublishedParams,
     without_published,
 )
-from tenet.settings.ranges import check_activity, check_network, check_psfs
+from tenet.settings.ranges import MOST_FREE, check_activity, check_network, check_psfs
 from tenet.settings.schema.data import (
     Dataset,
     Microscopes,
@@ -114,7 +114,8 @@ class Experiment(Section):
         if self.align_params:
             channels = own or params.hidden_channels_list
             check_network("align_params.", channels, self.align_params.nblocks or params.nblocks)
-        check_psfs(self.microscopes.count, (params.size_z, params.size_y, params.size_x))
+        sizes = (params.size_z, params.size_y, params.size_x)
+        check_psfs(self.microscopes.count, MOST_FREE if self.microscopes.free else sizes)
         self._check_free()
         return self
 
@@ -129,8 +130,20 @@ class Experiment(Section):
         if not self.params.deconvolution_steps:
             raise ValueError("microscopes.free needs params.deconvolution_steps of 1 or more")
         index = min(self.params.ni, self.params.ni0)
-        if self.microscopes.free.apertures[1] > index:
-            raise ValueError(f"microscopes.free.apertures end above the immersion index {index:g}")
+        if self.microscopes.free.apertures[1] >= index:
+            raise ValueError(
+                f"microscopes.free.apertures must end below the immersion index {index:g}"
+            )
+        most = max(self.microscopes.free.scales)
+        for section in ("pretrain_dataset", "pretrain_val_dataset"):
+            dataset: PhantomDataset = getattr(self, section)
+            if dataset.margin[0]:
+                raise ValueError(f"microscopes.free needs a margin of 0 along z in {section}")
+            if dataset.cropsize[0] < most:
+                raise ValueError(
+                    f"{section}.cropsize has {dataset.cropsize[0]} fine planes, and "
+                    f"microscopes.free.scales reach to {most}"
+                )
         if self.microscopes.count == 0:
             raise ValueError("microscopes.free needs a microscopes.count of 1 or more")
 

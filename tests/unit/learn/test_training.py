@@ -727,6 +727,16 @@ def test_free_microscopes_have_every_proportion_within_their_ranges() -> None:
     assert photons == {True, False}
 
 
+def test_ranges_of_free_microscopes_that_exclude_one_another_are_refused() -> None:
+    never = FreeMicroscopes(scales=(1,), pixels=(1.5, 1.6), planes=(90, 100), apertures=(1, 1.1))
+    with pytest.raises(TenetError, match=r"widen pixels, planes or scales"):
+        psfs(
+            tiny(params=TWO_PHOTONS).params,
+            Microscopes(count=1, free=never),
+            np.random.default_rng(0),
+        )
+
+
 def test_simulated_crops_have_the_planes_of_a_free_microscope(phantom_folder: Path) -> None:
     settings = tiny(params=TWO_PHOTONS | {"network": "cells", "deconvolution_steps": 2})
     free = FreeMicroscopes(scales=(2, 4, 5), pixels=(1.5, 2), planes=(0.8, 6))

@@ -258,7 +258,13 @@ FREE = {
         ({"deconvolution_steps": 0}, {}, "needs params.deconvolution_steps of 1"),
         ({}, {"count": 0}, "needs a microscopes.count of 1"),
         ({}, {"free": {"pixels": [6, 2]}}, "pixels: at least 6 but at most 2; exchange them"),
-        ({}, {"free": {"apertures": [0.3, 1.4]}}, "apertures end above the immersion index 1.33"),
+        (
+            {},
+            {"free": {"apertures": [0.3, 1.4]}},
+            "apertures must end below the immersion index 1.33",
+        ),
+        ({}, {"free": {"apertures": [0.3, 1.33]}}, "must end below the immersion index 1.33"),
+        ({}, {"count": 1000}, "voxels of all PSFs are 1000 x 201 x 61 x 61"),
         ({}, {"free": {"scales": []}}, "microscopes.free.scales"),
         ({}, {"free": {"scales": [0]}}, "microscopes.free.scales"),
     ],
@@ -269,6 +275,20 @@ def test_free_microscopes_need_a_network_for_every_scale(
     settings = {"count": 4, "free": {}} | microscopes
     message = refusal(tmp_path, {"params": PARAMS | FREE | params, "microscopes": settings})
     assert expected in message
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({"margin": [8, 0, 0]}, "needs a margin of 0 along z in pretrain_dataset"),
+        ({"cropsize": [8, 112, 112]}, "cropsize has 8 fine planes, and microscopes.free.scales"),
+    ],
+)
+def test_crops_hold_every_scale_of_free_microscopes(
+    tmp_path: Path, section: dict[str, Any], expected: str
+) -> None:
+    settings = {"params": PARAMS | FREE | {"scale": 4}, "pretrain_dataset": section}
+    assert expected in refusal(tmp_path, settings | {"microscopes": {"count": 4, "free": {}}})
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
