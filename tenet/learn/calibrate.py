@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tenet.data.phantoms.store import open_phantoms
 from tenet.enhance.enhance import enhance_array, psf_before_and_after
 from tenet.errors import TenetError
-from tenet.io.atomic import save_json, save_table
+from tenet.io.atomic import save_json, save_table, writing
 from tenet.metrics.thresholds import best_threshold, threshold_grid
 from tenet.model.certainty import Counts
 from tenet.model.intensity import BRIGHTEST_PERCENT, deconvolved_peak, reconstruction_gain
@@ -205,8 +205,10 @@ def complete(
                 f"threshold {made['threshold']:g}, {best} mean IoU ({made['iou']:g}) on "
                 f"{made['n']} tuning phantoms"
             )
-        if microscopes.free is not None:
-            shutil.copytree(phantoms, folder / TUNING, dirs_exist_ok=True)
+        if microscopes.free is not None and phantoms.resolve() != (folder / TUNING).resolve():
+            with writing(folder / TUNING):
+                shutil.rmtree(folder / TUNING, ignore_errors=True)
+                shutil.copytree(phantoms, folder / TUNING)
     if not (folder / PSF_TABLE).exists():
         write_psf_table(model, folder)
 

@@ -11,7 +11,7 @@ from scipy.interpolate import RBFInterpolator
 from scipy.spatial.distance import cdist
 
 from tenet.learn.microscopes import Candidate, Widths, microscope, widths
-from tenet.settings.own_stack import psf_shape
+from tenet.settings.own_stack import with_psf_grid
 from tenet.settings.schema import ModelParams
 
 #: Ranges of a `Candidate`. Lengths are from 0.4 to 2.7 times that told, fills from 0.45 up.
@@ -314,8 +314,7 @@ def _result(
 ) -> Result:
     params = microscope(told, found.candidate) if found.gain else told
     if found.gain:
-        names = ("size_z", "size_y", "size_x")
-        params = params.model_copy(update=dict(zip(names, psf_shape(params), strict=True)))
+        params = with_psf_grid(params)
     own = widths(params)
     estimates = _estimates(found, own, tried)
     messages = [_sentence(params, estimates), *_warnings(found, cut)]

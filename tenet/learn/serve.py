@@ -20,7 +20,7 @@ from tenet.learn.psf_search import WINDOWS, scan_stretch, search_psf
 from tenet.model.store import TUNING, Calibration
 from tenet.model.tenet import TENET, Enhanced
 from tenet.model.trained import TrainedModel
-from tenet.settings.own_stack import psf_shape, sample_experiment
+from tenet.settings.own_stack import sample_experiment, with_psf_grid
 from tenet.settings.schema import Experiment, ModelParams
 from tenet.types import Triple, VoxelSize
 
@@ -31,7 +31,7 @@ SEARCHED, LEAST_SEARCHED = 2.1, 48
 
 
 @dataclass(frozen=True)
-class Optics:
+class ToldOptics:
     """What is told of a microscope; None: not told.
 
     Attributes
@@ -70,7 +70,7 @@ def serve(
     model: TrainedModel,
     stack: Stack,
     voxel_size_um: VoxelSize,
-    optics: Optics,
+    optics: ToldOptics,
     *,
     find_psf: bool = True,
     seed: int = 0,
@@ -84,7 +84,7 @@ def serve(
     stack : Stack
     voxel_size_um : tuple of float
         Of the stack along z, y and x.
-    optics : Optics
+    optics : ToldOptics
         What is known. A missing NA is guessed from the pixels; the rest is as in the settings of
         the model.
     find_psf : bool
@@ -143,14 +143,14 @@ def serve(
     return Served(served, found)
 
 
-def guessed_na(params: ModelParams, voxel_size_um: VoxelSize, optics: Optics) -> float:
+def guessed_na(params: ModelParams, voxel_size_um: VoxelSize, optics: ToldOptics) -> float:
     """NA at which a two-photon PSF, 0.36 λ / NA wide, is `PIXELS` pixels wide.
 
     Examples
     --------
     >>> import tenet
     >>> params = tenet.load_experiment("sample").params
-    >>> round(guessed_na(params, (1.0, 0.12, 0.12), Optics(wavelength_um=0.92)), 2)
+    >>> round(guessed_na(params, (1.0, 0.12, 0.12), ToldOptics(wavelength_um=0.92)), 2)
     0.79
     """
     wavelength_um = optics.wavelength_um or params.wavelength
@@ -184,9 +184,8 @@ def _find_psf(
     found = search_psf(model.network.for_microscope(params), binned, model.threshold, seed)
     if found.record["gain"]:
         form = {name: getattr(found.params, name) for name in ("NA", "fill", "spherical")}
-        own = network.params.model_copy(update=form)
-        sizes = dict(zip(("size_z", "size_y", "size_x"), psf_shape(own), strict=True))
-        network.take_microscope(own.model_copy(update=sizes), generator_for(seed, 5))
+        own = with_psf_grid(network.params.model_copy(update=form))
+        network.take_microscope(own, generator_for(seed, 5))
     return found.record | {"binning": times}
 
 
@@ -207,9 +206,7 @@ def coarser(params: ModelParams, times: int) -> ModelParams:
     """The same microscope with pixels so many times as large, and as many fine planes fewer."""
     pixel_um = times * params.res_lateral
     scale = max(round(params.res_axial / pixel_um), 1)
-    binned = params.model_copy(update={"res_lateral": pixel_um, "scale": scale})
-    sizes = dict(zip(("size_z", "size_y", "size_x"), psf_shape(binned), strict=True))
-    return binned.model_copy(update=sizes)
+    return with_psf_grid(params.model_copy(update={"res_lateral": pixel_um, "scale": scale}))
 
 
 def _binned(window: Tensor, times: int, divisor_zyx: Triple) -> Tensor:

@@ -303,7 +303,7 @@ class TENET(nn.Module):
         self.params, self.psf, self.initial_psf = params, other.psf, other.initial_psf
 
     def for_microscope(self, params: ModelParams) -> "TENET":
-        """The same encoder and noise behind other optics, planes and pixels.
+        """The same encoder, noise and alignment behind other optics, planes and pixels.
 
         Parameters
         ----------
@@ -321,6 +321,7 @@ class TENET(nn.Module):
             state = getattr(self, part).state_dict()
             check_weights(getattr(other, part).state_dict(), state, where=f"the {part}")
             getattr(other, part).load_state_dict(state)
+        other.aligner = self.aligner
         other.half_precision = self.half_precision
         return other.train(self.training)
 

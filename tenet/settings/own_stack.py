@@ -219,6 +219,12 @@ def psf_shape(params: ModelParams) -> Triple:
     return _odd(5 * width["axial"] / step_z, 301), columns, columns
 
 
+def with_psf_grid(params: ModelParams) -> ModelParams:
+    """The same microscope with a PSF grid of `psf_shape`."""
+    sizes = dict(zip(("size_z", "size_y", "size_x"), psf_shape(params), strict=True))
+    return params.model_copy(update=sizes)
+
+
 def _extent(params: ModelParams, share: float) -> Extent:
     return line_extent(params.model_psf(), params.fine_voxel_size_um, share)
 

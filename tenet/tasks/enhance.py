@@ -18,7 +18,7 @@ from tenet.io.ome_zarr import is_zarr
 from tenet.io.outputs import check_outputs, plain_name
 from tenet.io.picks import Parts, Picks
 from tenet.io.stack import Stack
-from tenet.learn.serve import Optics, serve
+from tenet.learn.serve import ToldOptics, serve
 from tenet.model.store import software
 from tenet.model.trained import TrainedModel
 from tenet.progress import shown
@@ -119,7 +119,7 @@ def enhance(
     out: Path,
     *,
     name: str | None = None,
-    optics: Optics | None = None,
+    optics: ToldOptics | None = None,
     find_psf: bool = True,
     normalisation: str | None = None,
     align: bool | None = None,
@@ -144,7 +144,7 @@ def enhance(
         ``settings.json`` holds the threshold of the model.
     name : str, optional
         Name of the result of a single stack.
-    optics : Optics, optional
+    optics : ToldOptics, optional
         The microscope of the stacks, for a model of every microscope. Such a model is fitted to
         each stack, and what was found is written beside the result, as ``NAME.json``.
     find_psf : bool
@@ -182,10 +182,10 @@ def enhance(
     records = {}
     if TrainedModel.settings_of(model).microscopes.free is not None:
         records = {path: path.with_name(f"{_stem(path)}.json") for path in results}
-    elif optics:
+    elif optics or not find_psf:
         raise TenetError(
-            f"{model} was trained for one microscope: leave --na, --wavelength, --immersion and "
-            "--photons out"
+            f"{model} was trained for one microscope: leave --na, --wavelength, --immersion, "
+            "--photons and --psf-as-told out"
         )
     written = [*results, *sheets.values(), *records.values(), *settings]
     check_outputs([stack.path for stack, _ in pairs], written)
@@ -197,7 +197,12 @@ def enhance(
         size_um = known_um or loaded.params.coarse_voxel_size_um
         found = None
         if loaded.serves_all:
-            trained, found = serve(loaded, stack, size_um, optics or Optics(), find_psf=find_psf)
+            trained, found = serve(
+                loaded, stack, size_um, optics or ToldOptics(), find_psf=find_psf
+            )
+            if optics is None or optics.na is None:
+                guess = f"NA {found['told']['NA']:.2f} is guessed from the pixels: give --na"
+                note(f"{stack.label}: {guess}")
         warn_of_voxels(stack, size_um, trained.experiment)
         range_ = trained.intensity_range(stack, normalisation)
         print(f"{stack.label}: {range_.describe()}", file=sys.stderr)

@@ -108,7 +108,7 @@ class Rates:
         half = 1.0
         if precision == "float32":
             half = self.seconds[f"{row}_float32"] / self.seconds[row]
-        return self.seconds[f"{row}_coarse" if params.network == "coarse" else row] * half
+        return self.seconds[f"{row}_coarse" if params.network != "jnet" else row] * half
 
     def deconvolution(self, steps: float, voxels: float) -> float:
         """So many steps of deconvolution of a crop."""
