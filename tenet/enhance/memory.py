@@ -8,8 +8,7 @@ import torch
 
 from tenet.enhance.tiles import round_up
 from tenet.model.tenet import TENET
-from tenet.networks.cells import CELL, CellNet
-from tenet.networks.coarse import CoarseNet
+from tenet.networks.coarse import PlanesNet
 from tenet.settings.schema import ModelParams
 from tenet.types import Triple
 
@@ -67,10 +66,8 @@ def context_of(params: ModelParams) -> Triple:
 def bytes_per_voxel(model: TENET) -> float:
     """Bytes of a forward pass per fine voxel, for the features that are alive at its peak."""
     channels = model.params.hidden_channels_list[0]
-    if isinstance(model.encoder, CellNet):
-        return COARSE_BYTES + COARSE_BYTES_PER_CHANNEL * channels / CELL
-    if isinstance(model.encoder, CoarseNet):
-        return COARSE_BYTES + COARSE_BYTES_PER_CHANNEL * channels / model.params.scale
+    if isinstance(model.encoder, PlanesNet):
+        return COARSE_BYTES + COARSE_BYTES_PER_CHANNEL * channels / model.encoder.planes
     return float(BYTES_PER_VOXEL_AND_CHANNEL * channels)
 
 

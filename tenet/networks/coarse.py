@@ -12,14 +12,67 @@ from tenet.networks.encoder import Encoded, Encoder
 from tenet.types import Triple
 
 
-class CoarseNet(Encoder):
+class PlanesNet(Encoder):
+    """A U-Net whose voxels hold some fine planes, which are channels of its input and its output.
+
+    Residual blocks convolve in planes and along z in turns, which takes a fifth of the operations
+    of 3³ convolutions. Levels halve z only once voxels are as coarse laterally as axially.
+
+    Parameters
+    ----------
+    channels, n_blocks, dropout
+        As for `JNet`.
+    planes : int
+        Fine planes of a voxel.
+    inputs : int
+        Channels of the input.
+    kernel : int or tuple of int
+        Size of the first convolution.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        planes: int,
+        inputs: int,
+        kernel: int | Triple,
+        *,
+        n_blocks: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        first, depth = channels[0], len(channels) - 1
+        pools: list[Triple] = [(1 if 2 ** (i + 1) <= planes else 2, 2, 2) for i in range(depth)]
+        self.planes = planes
+        #: Fine planes of the lowest level's voxels.
+        self.lowest_planes = planes * math.prod(pool[0] for pool in pools)
+        self.stem = Conv(inputs, first, kernel)
+        self.stem_blocks = blocks(first, n_blocks, dropout, flat=True)
+        self.level = (
+            Level(channels, pools, n_blocks, dropout, flat=True) if depth else nn.Identity()
+        )
+        self.last_blocks = blocks(first, n_blocks, dropout, flat=True)
+        self.head = Conv(first, 2 * planes, 3)
+        self._finish()
+
+    def to_channels(self, fine: Tensor) -> Tensor:
+        """(N, C, Z·planes, Y, X) -> (N, C·planes, Z, Y, X): planes of a voxel become channels."""
+        return fine.unflatten(2, (-1, self.planes)).movedim(3, 2).flatten(1, 2)
+
+    def encode_voxels(self, voxels: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (N, C, Z, Y, X), and logits (N, 2, Z·planes, Y, X) of shape and brightness."""
+        voxels = voxels.contiguous(memory_format=torch.channels_last_3d)
+        features = self.last_blocks(self.level(self.stem_blocks(self.stem(voxels))))
+        logits = self.head(features).unflatten(1, (2, self.planes)).movedim(2, 3).flatten(2, 3)
+        return features, logits
+
+
+class CoarseNet(PlanesNet):
     """An encoder that works on the coarse grid and super-resolves last.
 
     The U-Net runs on the coarse grid, because an interpolated stack holds no more than the stack
     itself. That takes s times fewer operations. The last convolution makes s fine planes of each
-    coarse plane. Residual blocks convolve in planes and along z in turns, which takes a fifth of
-    the operations of 3³ convolutions. Levels halve z only once voxels are as coarse laterally as
-    axially.
+    coarse plane.
 
     Parameters
     ----------
@@ -36,29 +89,14 @@ class CoarseNet(Encoder):
         dropout: float = 0.5,
         estimates: int = 0,
     ) -> None:
-        super().__init__()
-        first, depth = channels[0], len(channels) - 1
-        pools: list[Triple] = [(1 if 2 ** (i + 1) <= scale else 2, 2, 2) for i in range(depth)]
+        inputs = 1 + scale * estimates
+        super().__init__(channels, scale, inputs, 5, n_blocks=n_blocks, dropout=dropout)
+        depth = len(channels) - 1
         self.scale = scale
-        self.divisor_zyx = (scale * math.prod(pool[0] for pool in pools), 2**depth, 2**depth)
-        self.stem = Conv(1 + scale * estimates, first, 5)
-        self.stem_blocks = blocks(first, n_blocks, dropout, flat=True)
-        self.level = (
-            Level(channels, pools, n_blocks, dropout, flat=True) if depth else nn.Identity()
-        )
-        self.last_blocks = blocks(first, n_blocks, dropout, flat=True)
-        self.head = Conv(first, 2 * scale, 3)
-        self._finish()
+        self.divisor_zyx = (self.lowest_planes, 2**depth, 2**depth)
 
     def encode(self, image: Tensor, estimate: Tensor | None = None) -> Encoded:  # noqa: D102
         if estimate is not None:
-            # (N, C, Z·s, Y, X) -> (N, C·s, Z, Y, X): the s planes of a coarse one become channels
-            planes = estimate.unflatten(2, (image.shape[2], self.scale)).movedim(3, 2).flatten(1, 2)
-            image = torch.cat([image, planes], dim=1)
-        image = image.contiguous(memory_format=torch.channels_last_3d)
-        coarse = self.level(self.stem_blocks(self.stem(image)))
-        coarse = self.last_blocks(coarse)
-        planes = self.head(coarse)
-        # (N, 2·s, Z, Y, X) -> (N, 2, Z·s, Y, X): s channels become neighbouring planes
-        logits = planes.unflatten(1, (2, self.scale)).movedim(2, 3).flatten(2, 3)
-        return Encoded(logits[:, :1], logits[:, 1:], coarse)
+            image = torch.cat([image, self.to_channels(estimate)], dim=1)
+        features, logits = self.encode_voxels(image)
+        return Encoded(logits[:, :1], logits[:, 1:], features)

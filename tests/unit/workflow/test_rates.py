@@ -38,6 +38,7 @@ def test_a_step_is_that_of_its_network_and_precision(params):
     step = on("cuda").training_step
     light, published = changed(params, network="coarse"), changed(params, network="jnet")
     assert step(light, "bfloat16", GPU_CROP) == 0.1
+    assert step(changed(params, network="cells"), "bfloat16", GPU_CROP) == 0.1
     assert step(published, "bfloat16", GPU_CROP) == 0.5
     assert step(published, "float32", GPU_CROP) == 1.0
     assert step(light, "float32", GPU_CROP) == pytest.approx(0.2)
