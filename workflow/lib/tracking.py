@@ -69,6 +69,8 @@ NUMBERS = ("pretrain", "align", "finetune", "rltv", "care", "neuroclear", "predi
 #: Further modules that a step leaves out.
 WITHOUT = {
     **dict.fromkeys(NUMBERS, PICTURES),
+    # Models of the figures are trained for their microscope; only samples take one that is not.
+    "predict": (*PICTURES, "tenet.learn.serve"),
     # How files come is not what is in them.
     "source": ("workflow.lib.archives", "workflow.lib.zenodo"),
     "real": (*PICTURES, "tenet.paper.figures.real"),
