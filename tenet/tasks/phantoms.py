@@ -96,7 +96,7 @@ def bead_set(
 
 
 def draw_set(
-    settings: PhantomSettings,
+    settings: PhantomSettings | WorldsPhantomSettings,
     out: Path,
     *,
     count: int,

@@ -175,7 +175,7 @@ class MixturePhantomSettings:
 
 @dataclass(frozen=True)
 class WorldsPhantomSettings:
-    """Volumes of several worlds: each volume is of one of them, drawn at random.
+    """Volumes of several worlds, which take turns.
 
     Attributes
     ----------
@@ -192,8 +192,9 @@ class WorldsPhantomSettings:
     >>> thin = TrainingPhantomSettings(zyx_shape=(40, 40, 40), n_objects=(2, 2))
     >>> dendrites = MixturePhantomSettings(thin, (0.125, 0.12, 0.12), {"dendrite": 1.0})
     >>> both = WorldsPhantomSettings((thin, dendrites))
-    >>> [both.draw(np.random.default_rng(seed)).attributes["world"] for seed in range(3)]
-    [1, 0, 1]
+    >>> rng = np.random.default_rng(0)
+    >>> [both.draw(rng, number).attributes["world"] for number in range(3)]
+    [0, 1, 0]
     """
 
     worlds: tuple[TrainingPhantomSettings | MixturePhantomSettings, ...]
@@ -207,8 +208,8 @@ class WorldsPhantomSettings:
         """Size of the volume in voxels."""
         return self.worlds[0].zyx_shape
 
-    def draw(self, rng: np.random.Generator) -> DrawnPhantom:
-        """Draw a world, and a volume of this world; the attribute ``world`` is its number."""
-        number = int(rng.integers(len(self.worlds)))
-        drawn = self.worlds[number].draw(rng)
-        return drawn._replace(attributes={**drawn.attributes, "world": number})
+    def draw(self, rng: np.random.Generator, number: int) -> DrawnPhantom:
+        """Draw volume `number`; the attribute ``world`` is the number of its world."""
+        world = number % len(self.worlds)
+        drawn = self.worlds[world].draw(rng)
+        return drawn._replace(attributes={**drawn.attributes, "world": world})

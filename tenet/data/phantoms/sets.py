@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tenet.data.phantoms.mixture import WorldsPhantomSettings
 from tenet.data.phantoms.objects import PhantomSettings
 from tenet.data.phantoms.store import SUFFIX, Phantom, open_phantom, phantom_files, save_phantom
 from tenet.errors import TenetError
@@ -25,7 +26,7 @@ SET_FILE = "phantoms.json"
 
 
 def generate_set(
-    settings: PhantomSettings,
+    settings: PhantomSettings | WorldsPhantomSettings,
     out_folder: Path | str,
     *,
     count: int,
@@ -142,8 +143,14 @@ def generate_set(
     return phantoms
 
 
-def _generate(settings: PhantomSettings, path: Path, seed: int, number: int) -> None:
-    drawn = settings.draw(np.random.default_rng([seed, number]))
+def _generate(
+    settings: PhantomSettings | WorldsPhantomSettings, path: Path, seed: int, number: int
+) -> None:
+    rng = np.random.default_rng([seed, number])
+    if isinstance(settings, WorldsPhantomSettings):
+        drawn = settings.draw(rng, number)
+    else:
+        drawn = settings.draw(rng)
     save_phantom(
         path,
         drawn.shape,

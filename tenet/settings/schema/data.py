@@ -187,7 +187,7 @@ class PhantomSet(Section):
         default=(),
         examples=["[]"],
         description="Keys of this section that differ from volume to volume: each volume is of one "
-        "of these, drawn at random. none: all volumes are of one kind.",
+        "of these, in turn. none: all volumes are of one kind.",
     )
 
     def each(self) -> "tuple[PhantomSet, ...]":

@@ -385,7 +385,7 @@ def test_a_dark_nucleus_is_inside_of_its_soma():
     assert nucleus.radii_um[0] < 0.8 * soma.tubes[0].radii_um[0]
 
 
-def test_volumes_are_of_one_world_or_another() -> None:
+def test_worlds_take_turns() -> None:
     section = PhantomSet(
         image_size=(40, 60, 60), train_object_num_min=3, train_object_num_max=3, object_scale=0.3,
         worlds=({"line_fraction": 0.0}, {"line_fraction": 1.0, "line_thickness": [1.5, 2]}),
@@ -393,9 +393,10 @@ def test_volumes_are_of_one_world_or_another() -> None:
     settings = training_phantoms(section, FINE)
     assert settings.zyx_shape == (40, 60, 60)
     shares: dict[int, list[float]] = {0: [], 1: []}
-    for seed in range(12):
-        drawn = settings.draw(np.random.default_rng(seed))
+    for number in range(12):
+        drawn = settings.draw(np.random.default_rng(number), number)
         shares[drawn.attributes["world"]].append(float(drawn.shape.mean()))
+    assert len(shares[0]) == len(shares[1]) == 6
     # Solids of 3 to 9 voxels about their centre, and lines of 1.5 to 2.
     assert min(shares[1]) > 0
     assert np.mean(shares[0]) > 3 * np.mean(shares[1])
