@@ -61,6 +61,10 @@ PlanesAre = Annotated[
     typer.Option("--planes-are", help="Planes are recorded as channels (C) or as time points (T)."),
 ]
 ModelFolder = Annotated[Path, typer.Option("--model", help="Folder of a trained model.")]
+AnyModel = Annotated[
+    Path | None,
+    typer.Option("--model", help="Folder of a trained model; by default that of every microscope."),
+]
 Rois = Annotated[
     Path | None,
     typer.Option("--rois", help="Table of regions: roi, image, z, y, x, fold (CSV)."),

@@ -8,6 +8,7 @@ import typer
 from tenet.cli.device import choose_device
 from tenet.cli.options import (
     Align,
+    AnyModel,
     Channel,
     Channels,
     Data,
@@ -33,8 +34,8 @@ def enhance(
     stacks: Annotated[
         list[Path], typer.Argument(metavar="STACK...", help="Raw stacks, or folders of them.")
     ],
-    model: ModelFolder,
-    out: Out,
+    model: AnyModel = None,
+    out: Out = Path("enhanced"),
     name: Annotated[str | None, typer.Option(help="Name of the result of a single file.")] = None,
     na: Annotated[
         float | None,
@@ -62,8 +63,8 @@ def enhance(
         ),
     ] = True,
     sheet: Annotated[
-        bool, typer.Option("--sheet", help="Also draw a PNG sheet, before and after.")
-    ] = False,
+        bool, typer.Option("--sheet/--no-sheet", help="Draw a PNG sheet, before and after.")
+    ] = True,
     tile: Annotated[
         tuple[int, int, int] | None,
         typer.Option(metavar="Z Y X", help="Most voxels of a tile; by default by free memory."),
@@ -89,10 +90,14 @@ def enhance(
 ) -> None:
     """Deblur, super-resolve and segment stacks: OME-TIFF with channels shape and brightness.
 
+    Without --model nothing is trained: the model of every microscope is fitted to each stack, and
+    what was found is in NAME.json.
+
     Results of a folder are laid out as the folder is, with the threshold in settings.json. Each
     channel and time point is a result of its own, as cells_c0_t003.ome.tif.
     """
     from tenet.learn.serve import ToldOptics
+    from tenet.model.shipped import shipped_model
     from tenet.tasks.enhance import Reading
     from tenet.tasks.enhance import enhance as enhanced
 
@@ -106,7 +111,7 @@ def enhance(
             voxel_size,
             time=picked("--time", time),
         ),
-        model,
+        model or shipped_model(),
         out,
         name=name,
         optics=ToldOptics(na, wavelength, immersion, photons),

@@ -1,0 +1,34 @@
+"""Where the models that need no training are: those of the package, or those of a folder."""
+
+import os
+from pathlib import Path
+
+from tenet.errors import TenetError
+from tenet.model.store import EXPERIMENT
+
+#: Environment variable with a folder of models, which takes the place of the package's own.
+TENET_MODELS = "TENET_MODELS"
+#: The model of every microscope.
+BOX = "box"
+_OWN = Path(__file__).parents[1] / "models"
+
+
+def shipped_model(name: str = BOX) -> Path:
+    """Find the folder of a model that comes with the package, or lies in ``$TENET_MODELS``.
+
+    Raises
+    ------
+    TenetError
+        If there is none of this name.
+
+    Examples
+    --------
+    >>> shipped_model().name
+    'box'
+    """
+    chosen = os.environ.get(TENET_MODELS)
+    folder = (Path(chosen) if chosen else _OWN) / name
+    if not (folder / EXPERIMENT).is_file():
+        where = f"{TENET_MODELS} is {chosen}, and there is" if chosen else "the package has"
+        raise TenetError(f"{where} no model {folder}: give --model with the folder of a model")
+    return folder
