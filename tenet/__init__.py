@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tenet.enhance.arrays import enhance
     from tenet.io.open import open_stack
     from tenet.model.trained import TrainedModel
     from tenet.settings.load import load_experiment
+    from tenet.tasks.arrays import enhance
     from tenet.tasks.finetune import fine_tune
     from tenet.tasks.pretrain import pretrain
 

@@ -1,30 +1,26 @@
 """A model applied to stacks of any size.
 
-The package can be called: ``tenet.enhance(stack, model)`` is `tenet.enhance.arrays.enhance`,
-because Python has one name for the package and the function.
+The package can be called: ``tenet.enhance(stack)`` is `tenet.tasks.arrays.enhance`, because Python
+has one name for the package and the function. The function is found by its name when it is called,
+as `tenet` finds its own.
 """
 
 import sys
 from importlib import import_module
 from inspect import Signature, signature
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from tenet.enhance.arrays import EnhancedStack
+_ARRAYS = "tenet.tasks.arrays"
 
 
 class _Enhance(ModuleType):
-    def __call__(self, *args: Any, **kwargs: Any) -> "EnhancedStack":
-        from tenet.enhance.arrays import enhance
-
-        return enhance(*args, **kwargs)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return import_module(_ARRAYS).enhance(*args, **kwargs)
 
     @property
     def __signature__(self) -> Signature:
-        from tenet.enhance.arrays import enhance
-
-        return signature(enhance)
+        return signature(import_module(_ARRAYS).enhance)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A module cannot be sent to another process; by its name it can.

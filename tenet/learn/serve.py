@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from tenet.errors import TenetError
+from tenet.io.intensities import IntensityRange
 from tenet.io.stack import Stack
 from tenet.learn.calibrate import measured
 from tenet.learn.images import Crops, RawCrops, RawData
+from tenet.learn.likeness import likeness
 from tenet.learn.loop import generator_for
 from tenet.learn.losses import fitted as scaled_to
 from tenet.learn.losses import one_sided
@@ -57,12 +59,15 @@ class Served(NamedTuple):
     Attributes
     ----------
     model : TrainedModel
+    range_ : IntensityRange
+        The raw intensities that become 0 and 1.
     found : dict
         `told` and `found`, the microscope before and after; `psf`, the record of the search (null
-        where nothing was looked for); `calibration`.
+        where nothing was looked for); `calibration`; `likeness`, as in `tenet.learn.likeness`.
     """
 
     model: TrainedModel
+    range_: IntensityRange
     found: dict[str, Any]
 
 
@@ -73,6 +78,7 @@ def serve(
     optics: ToldOptics,
     *,
     find_psf: bool = True,
+    normalisation: str | None = None,
     seed: int = 0,
 ) -> Served:
     """Fit a model of every microscope to a stack: its planes and pixels, its PSF, its brightness.
@@ -89,6 +95,8 @@ def serve(
         the model.
     find_psf : bool
         Whether the PSF is looked for in the stack; else it is as told.
+    normalisation : str, optional
+        As in `TrainedModel.intensity_range`.
     seed : int
         Of the choice of windows and of the noise on phantoms.
 
@@ -132,6 +140,9 @@ def serve(
         model, network=network, experiment=experiment, calibration=calibration,
         calibration_note=None, as_told=told,
     )  # fmt: skip
+    range_ = served.intensity_range(stack, normalisation)
+    crops = RawCrops(network, experiment, RawData([stack], [stack], {stack: range_}))
+    like = likeness(served, crops.windows(WINDOWS, generator_for(seed, 4)))
     found = {
         "voxel_size_um": list(voxel_size_um),
         "fine_voxel_size_um": list(network.params.fine_voxel_size_um),
@@ -139,8 +150,9 @@ def serve(
         "found": _microscope(network.params),
         "psf": psf,
         "calibration": {key: value for key, value in record.items() if key != "inside"},
+        "likeness": {**like._asdict(), "warnings": like.warnings()},
     }
-    return Served(served, found)
+    return Served(served, range_, found)
 
 
 def guessed_na(params: ModelParams, voxel_size_um: VoxelSize, optics: ToldOptics) -> float:

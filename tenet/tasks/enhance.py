@@ -197,14 +197,18 @@ def enhance(
         size_um = known_um or loaded.params.coarse_voxel_size_um
         found = None
         if loaded.serves_all:
-            trained, found = serve(
-                loaded, stack, size_um, optics or ToldOptics(), find_psf=find_psf
-            )
+            trained, range_, found = serve(
+                loaded, stack, size_um, optics or ToldOptics(),
+                find_psf=find_psf, normalisation=normalisation,
+            )  # fmt: skip
             if optics is None or optics.na is None:
                 guess = f"NA {found['told']['NA']:.2f} is guessed from the pixels: give --na"
                 note(f"{stack.label}: {guess}")
+            for warning in found["likeness"]["warnings"]:
+                warn(stack, warning)
+        else:
+            range_ = trained.intensity_range(stack, normalisation)
         warn_of_voxels(stack, size_um, trained.experiment)
-        range_ = trained.intensity_range(stack, normalisation)
         print(f"{stack.label}: {range_.describe()}", file=sys.stderr)
         with shown(f"enhancing {stack.name}") as meter:
             enhance_stack(

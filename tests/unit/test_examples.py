@@ -40,7 +40,7 @@ _MINE: dict[str, Any] = {
 }  # fmt: skip
 #: What a user calls: where it is, and the names in it. Public methods count as well.
 CALLED = {
-    "tenet.enhance.arrays": ["enhance"],
+    "tenet.tasks.arrays": ["enhance"],
     "tenet.enhance.enhance": ["enhance_stack", "enhance_array"],
     "tenet.enhance.restore": ["restore_stack", "restore_array"],
     "tenet.enhance.tiles": ["Span", "tile_plan", "weigh", "halves", "round_up"],
@@ -147,7 +147,7 @@ def test_what_a_user_calls_has_an_example(module: str) -> None:
 
 @pytest.mark.parametrize("name", sorted({*tenet.__all__} - {"__version__", "TrainedModel"}))
 def test_public_functions_have_examples(name: str) -> None:
-    function = getattr(import_module(tenet._HOMES.get(name, "tenet.enhance.arrays")), name)
+    function = getattr(import_module(tenet._HOMES.get(name, "tenet.tasks.arrays")), name)
     assert f">>> tenet.{name}(" in function.__doc__ or f"= tenet.{name}(" in function.__doc__
 
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import tenet
-from tenet.enhance.arrays import enhance
 from tenet.enhance.enhance import enhance_array
 from tenet.errors import TenetError
 from tenet.io.intensities import normalise
@@ -23,6 +22,7 @@ from tenet.model.tenet import TENET
 from tenet.model.trained import TrainedModel
 from tenet.settings.load import PACKAGED, load_experiment
 from tenet.settings.schema import Experiment
+from tenet.tasks.arrays import enhance
 
 VOXELS = (1.0, 0.31, 0.31)
 

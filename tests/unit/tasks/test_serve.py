@@ -1,6 +1,7 @@
 """A model of every microscope: fitted to a stack, and what is said of it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,16 @@ import pytest
 import tifffile
 import torch
 
+import tenet
 from tenet.errors import TenetError
 from tenet.io.open import open_stack
+from tenet.learn.likeness import likeness, noise_variance
 from tenet.learn.microscopes import widths
 from tenet.learn.serve import Served, ToldOptics, _binned, coarser, serve
 from tenet.metrics.widths import fwhm
+from tenet.model.shipped import BOX, TENET_MODELS, shipped_model
 from tenet.model.store import TUNING
+from tenet.model.tenet import TENET
 from tenet.model.trained import TrainedModel
 from tenet.settings.schema import parse_experiment
 from tenet.tasks.enhance import Reading, enhance
@@ -69,7 +74,7 @@ def served(folder: Path, raw: Path, step_um: float, optics: ToldOptics | None = 
 def test_a_model_takes_planes_pixels_and_optics_of_a_stack(
     folder: Path, raw: Path, step_um: float, scale: int
 ) -> None:
-    model, found = served(folder, raw, step_um, ToldOptics(0.6, 0.8, 1.4, 2))
+    model, _, found = served(folder, raw, step_um, ToldOptics(0.6, 0.8, 1.4, 2))
     params = model.params
     assert params.scale == scale
     assert params.coarse_voxel_size_um == (step_um, 0.2, 0.2)
@@ -92,7 +97,7 @@ def test_a_model_takes_planes_pixels_and_optics_of_a_stack(
 def test_a_numerical_aperture_that_is_not_told_is_guessed_from_the_pixels(
     folder: Path, raw: Path
 ) -> None:
-    model, found = served(folder, raw, 0.8)
+    model, _, found = served(folder, raw, 0.8)
     # Two-photon PSFs are 0.36 λ / NA wide, and pixels a third to a quarter of that.
     assert found["told"]["NA"] == pytest.approx(0.36 * 0.92 / (3.5 * 0.2))
     assert found["told"]["NA"] == model.told.NA
@@ -100,8 +105,8 @@ def test_a_numerical_aperture_that_is_not_told_is_guessed_from_the_pixels(
 
 
 def test_a_model_is_calibrated_for_each_microscope(folder: Path, raw: Path) -> None:
-    sharp, _ = served(folder, raw, 0.4, ToldOptics(1.0))
-    blurred, _ = served(folder, raw, 0.4, ToldOptics(0.4))
+    sharp, *_ = served(folder, raw, 0.4, ToldOptics(1.0))
+    blurred, *_ = served(folder, raw, 0.4, ToldOptics(0.4))
     assert sharp.calibration is not None
     assert blurred.calibration is not None
     # The blur dims what is thin.
@@ -137,6 +142,8 @@ def test_what_was_found_lies_beside_the_result(folder: Path, raw: Path, tmp_path
     assert found["psf"]["messages"]
     assert 0 <= found["calibration"]["threshold"] <= 1
     assert found["intensities"]["high"] > found["intensities"]["low"]
+    assert 0 <= found["likeness"]["explained"] <= 1
+    assert 0 <= found["likeness"]["wrong"] <= 1
 
 
 def test_a_guess_of_the_aperture_is_said(
@@ -167,3 +174,79 @@ def test_optics_of_a_model_of_one_microscope_are_refused(
         with pytest.raises(TenetError, match="was trained for one microscope: leave --na"):
             list(enhance(reading, tmp_path / "one", tmp_path, device=CPU, **asked))
     assert list(tmp_path.glob("cells*")) == []
+
+
+def test_python_gives_arrays_and_findings(
+    folder: Path, raw: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / BOX).symlink_to(folder)
+    monkeypatch.setenv(TENET_MODELS, str(tmp_path))
+    enhanced = tenet.enhance(raw, voxel_size_um=(0.8, 0.2, 0.2), na=0.6, find_psf=False)
+    shape, brightness = enhanced
+    assert shape.shape == brightness.shape == (40, 32, 28)
+    assert enhanced.voxel_size_um == pytest.approx((0.2, 0.2, 0.2))
+    assert enhanced.found["told"]["NA"] == 0.6
+    assert enhanced.threshold == enhanced.found["calibration"]["threshold"]
+    # As the command does.
+    reading = Reading([raw], voxel_size_um=(0.8, 0.2, 0.2))
+    optics = ToldOptics(0.6)
+    path, _ = enhance(reading, folder, tmp_path, optics=optics, find_psf=False, device=CPU)
+    np.testing.assert_allclose(open_stack(path, channel=0).read(), shape, atol=1e-4)
+
+
+def test_a_folder_without_the_model_of_every_microscope_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(TENET_MODELS, str(tmp_path))
+    with pytest.raises(TenetError, match=r"TENET_MODELS is .*, and there is no model .*box: give"):
+        shipped_model()
+
+
+def test_what_is_explained_is_told_from_what_is_not(folder: Path, raw: Path) -> None:
+    """An image that the PSF made of structure, and one that no PSF makes: noise between rows."""
+    model, *_ = served(folder, raw, 0.8)
+    scale = model.params.scale
+    shape = torch.zeros(1, 1, 10 * scale, 32, 32)
+    shape[..., 18:22, 14:17, :] = 1
+    with torch.no_grad():
+        image = model.network.decode(shape, shape)
+    calibration = model.calibration.model_copy(update={"threshold": 0.5})
+    truth = replace(model, network=_Knows(model.network, shape), calibration=calibration)
+    like = likeness(truth, [image / image.max()])
+    assert like.explained > 0.95
+    assert like.segmented == pytest.approx(float(shape.mean()))
+    assert like.warnings() == [] or like.wrong > 0.35
+    stripes = image.flip(-2)
+    stripes[:, :, ::2] = 0.1
+    other = likeness(truth, [stripes])
+    assert other.explained < 0.5
+    assert any("explains" in warning for warning in other.warnings())
+    nothing = likeness(replace(truth, network=_Knows(model.network, 0 * shape)), [image])
+    assert nothing.segmented == 0
+    assert "nothing is segmented" in nothing.warnings()[0]
+
+
+class _Knows:
+    """A network that answers with a known shape; its physics is that of the real one."""
+
+    def __init__(self, network: TENET, shape: torch.Tensor) -> None:
+        self.network, self.shape = network, shape
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.network, name)
+
+    def eval(self) -> "_Knows":
+        return self
+
+    def enhance(self, image: torch.Tensor, blur: Any = None) -> dict[str, torch.Tensor]:
+        return {"shape_probability": self.shape, "brightness": self.shape.clamp_min(1e-3)}
+
+
+def test_noise_is_told_from_structure() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = 0.05 * torch.randn(1, 1, 8, 96, 96, generator=generator)
+    z, y, x = torch.meshgrid(torch.arange(8), torch.arange(96), torch.arange(96), indexing="ij")
+    blurred = torch.exp(-((y - 48) ** 2) / (2 * 5**2)) + 0 * (x + z)
+    assert noise_variance(noise) == pytest.approx(0.0025, rel=0.03)
+    assert noise_variance(noise + blurred) == pytest.approx(0.0025, rel=0.1)
+    assert noise_variance(torch.zeros(1, 1, 1, 2, 5)) == 0

@@ -2,8 +2,10 @@
 
 import os
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,13 +17,16 @@ from tenet.io.array import stack_in_memory
 from tenet.io.folders import voxel_size_of
 from tenet.io.intensities import normalise
 from tenet.io.open import open_stack
+from tenet.learn.serve import ToldOptics, serve
+from tenet.model.shipped import shipped_model
 from tenet.model.trained import TrainedModel
 from tenet.settings.own_stack import voxel_size_mismatch
 from tenet.types import Progress, VoxelSize
 
 
-class EnhancedStack(NamedTuple):
-    """Result of `enhance`.
+@dataclass(frozen=True, eq=False)
+class EnhancedStack:
+    """Result of `enhance`; as a pair, it is shape and brightness.
 
     Attributes
     ----------
@@ -29,6 +34,13 @@ class EnhancedStack(NamedTuple):
         Probability from 0 to 1 that a voxel lies in a structure.
     brightness : ndarray of float32, shape (Z·s, Y, X)
         Brightness of the structures, from 0 to 1.
+    threshold : float
+        Probability from which on a voxel belongs to the shape.
+    voxel_size_um : tuple of float
+        Voxel size of both along z, y and x in µm.
+    found : dict
+        What was found about the stack and its microscope, as in the file that `tenet enhance`
+        writes beside a result. Empty for a model of one microscope.
 
     Examples
     --------
@@ -40,13 +52,24 @@ class EnhancedStack(NamedTuple):
 
     shape: NDArray[np.float32]
     brightness: NDArray[np.float32]
+    threshold: float
+    voxel_size_um: VoxelSize
+    found: dict[str, Any]
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        return iter((self.shape, self.brightness))
 
 
 def enhance(
     stack: ArrayLike | str | os.PathLike[str],
-    model: str | os.PathLike[str] | TrainedModel,
+    model: str | os.PathLike[str] | TrainedModel | None = None,
     *,
     voxel_size_um: VoxelSize | None = None,
+    na: float | None = None,
+    wavelength_um: float | None = None,
+    immersion_index: float | None = None,
+    photons: int | None = None,
+    find_psf: bool = True,
     channel: int | None = None,
     time: int | None = None,
     planes_are: Literal["C", "T"] | None = None,
@@ -63,11 +86,15 @@ def enhance(
     ----------
     stack : array or path
         Raw intensities, shape (Z, Y, X), or a file that `tenet.open_stack` reads.
-    model : path or TrainedModel
+    model : path or TrainedModel, optional
         Folder of a trained model, or a model that is loaded already. For many stacks, load the
-        model once.
+        model once. By default the model of every microscope, which is fitted to the stack.
     voxel_size_um : tuple of float, optional
         Voxel size of the stack along z, y and x in µm; needed if the file does not give it.
+    na, wavelength_um, immersion_index, photons : optional
+        The microscope, for a model of every microscope; a missing NA is guessed from the pixels.
+    find_psf : bool
+        Whether such a model looks for the PSF in the stack; else the PSF is as told.
     channel, time : int, optional
         Channel and time point of a file with several, from 0.
     planes_are : {"C", "T"}, optional
@@ -86,12 +113,14 @@ def enhance(
     -------
     EnhancedStack
         Shape and brightness, each (Z·s, Y, X) with the scale s of the model. The voxel size along z
-        is the stack's voxel size along z, divided by s.
+        is the stack's voxel size along z, divided by s. A model of every microscope takes s that
+        makes voxels as near to cubes as whole numbers can.
 
     Raises
     ------
     TenetError
-        If the stack or the model cannot be read, or the voxel size is not known.
+        If the stack or the model cannot be read, the voxel size is not known, or optics are given
+        with a model of one microscope.
 
     Warns
     -----
@@ -124,11 +153,24 @@ def enhance(
     if not isinstance(model, TrainedModel):
         if str(device) == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = TrainedModel.load(Path(model), device=device, align=align)
+        folder = shipped_model() if model is None else Path(model)
+        model = TrainedModel.load(folder, device=device, align=align)
     elif align is not None:
         raise TenetError("align is for the folder of a model: give align to TrainedModel.load")
-    mismatch = voxel_size_mismatch(model.params, size_um)
-    if mismatch:
+    optics = ToldOptics(na, wavelength_um, immersion_index, photons)
+    found: dict[str, Any] = {}
+    if model.serves_all:
+        model, range_, found = serve(model, opened, size_um, optics, find_psf=find_psf)
+    elif optics or not find_psf:
+        raise TenetError(
+            f"{model.folder} was trained for one microscope: leave na, wavelength_um, "
+            "immersion_index, photons and find_psf out"
+        )
+    else:
+        range_ = model.intensity_range(opened)
+    if mismatch := voxel_size_mismatch(model.params, size_um):
         warnings.warn(f"{opened.path}: {mismatch}", stacklevel=2)
-    image = normalise(opened.read(), model.intensity_range(opened))
-    return EnhancedStack(*enhance_array(model.network, image, progress=progress))
+    image = normalise(opened.read(), range_)
+    shape, brightness = enhance_array(model.network, image, progress=progress)
+    fine_um = (size_um[0] / model.params.scale, size_um[1], size_um[2])
+    return EnhancedStack(shape, brightness, model.threshold, fine_um, found)
