@@ -16,7 +16,7 @@ from tenet.cli.evaluate import evaluate_app
 from tenet.cli.phantoms import phantoms_app, simulate
 from tenet.cli.samples import samples_app
 from tenet.cli.tables import bench, published_table, table
-from tenet.cli.train import align, finetune, import_weights, pretrain
+from tenet.cli.train import align, finetune, import_weights, learn, pretrain
 from tenet.cli.use import enhance, predict, register
 from tenet.errors import TenetError, one_line, printable
 from tenet.interruption import end_on_signals, hold_if_ending
@@ -35,6 +35,7 @@ PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "pretrain": pretrain,
         "align": align,
         "finetune": finetune,
+        "learn": learn,
         "import-weights": import_weights,
         "config": config_app,
     },
@@ -62,7 +63,7 @@ OF_PAPER = ("pystackreg", "seaborn")
 #: Advice after a signal, and the commands that continue an interrupted training.
 RESUMED = "the same command goes on after the last whole epoch"
 AGAIN = "what was not finished is removed: run the command again"
-TRAININGS = (["pretrain"], ["align"], ["finetune"], ["baseline", "train"])
+TRAININGS = (["pretrain"], ["align"], ["finetune"], ["learn"], ["baseline", "train"])
 
 
 def _print_version(wanted: bool) -> None:

@@ -65,6 +65,29 @@ AnyModel = Annotated[
     Path | None,
     typer.Option("--model", help="Folder of a trained model; by default that of every microscope."),
 ]
+#: Panel of help with the options of models that serve every microscope.
+MICROSCOPE = "Microscope, for a model of every microscope"
+NA = Annotated[
+    float | None, typer.Option("--na", help="Numerical aperture.", rich_help_panel=MICROSCOPE)
+]
+Wavelength = Annotated[
+    float | None,
+    typer.Option("--wavelength", help="Excitation wavelength in µm.", rich_help_panel=MICROSCOPE),
+]
+Immersion = Annotated[
+    float | None,
+    typer.Option(
+        "--immersion",
+        help="Refractive index of the immersion medium.",
+        rich_help_panel=MICROSCOPE,
+    ),
+]
+Photons = Annotated[
+    int | None,
+    typer.Option(
+        "--photons", min=1, max=2, help="Photons of one excitation.", rich_help_panel=MICROSCOPE
+    ),
+]
 Rois = Annotated[
     Path | None,
     typer.Option("--rois", help="Table of regions: roi, image, z, y, x, fold (CSV)."),

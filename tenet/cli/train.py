@@ -1,4 +1,4 @@
-"""`tenet pretrain`, `align`, `finetune` and `import-weights`."""
+"""`tenet pretrain`, `align`, `finetune`, `learn` and `import-weights`."""
 
 import json
 from pathlib import Path
@@ -9,15 +9,19 @@ import typer
 from tenet.cli.device import choose_device
 from tenet.cli.options import (
     EXPERIMENTS,
+    NA,
     Align,
+    AnyModel,
     Channels,
     Device,
     ExperimentName,
     ExperimentsFolder,
     Fold,
+    Immersion,
     Out,
     Overlays,
     Phantoms,
+    Photons,
     PlanesAre,
     Rois,
     Seed,
@@ -26,6 +30,8 @@ from tenet.cli.options import (
     Times,
     Tuning,
     VoxelSizeUm,
+    Wavelength,
+    nested,
     picked,
     read_experiment,
 )
@@ -141,6 +147,51 @@ def finetune(
         mode=train,
         align=align,
         device=where,
+        seed=seed,
+    )
+
+
+def learn(
+    stacks: Annotated[
+        list[Path], typer.Argument(metavar="STACK...", help="Raw stacks, or folders of them.")
+    ],
+    out: Out,
+    model: AnyModel = None,
+    what: Annotated[
+        Literal["psf", "all"],
+        typer.Option("--train", help="What is learned: PSF and noise, or the encoder as well."),
+    ] = "psf",
+    na: NA = None,
+    wavelength: Wavelength = None,
+    immersion: Immersion = None,
+    photons: Photons = None,
+    voxel_size: VoxelSizeUm = None,
+    channel: Channels = None,
+    time: Times = None,
+    planes_are: PlanesAre = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = None,
+    settings: Settings = None,
+) -> None:
+    """Fit the model of every microscope to your microscope, once for many stacks.
+
+    Give the result to `tenet enhance --model`.
+    """
+    from tenet.learn.serve import ToldOptics
+    from tenet.model.shipped import shipped_model
+    from tenet.tasks import learn as tasks
+    from tenet.tasks.raw_stacks import RawStacks
+
+    channels, times = picked("--channel", channel), picked("--time", time)
+    tasks.learn(
+        RawStacks(stacks, None, None, channels, planes_are, voxel_size, times),
+        model or shipped_model(),
+        out,
+        ToldOptics(na, wavelength, immersion, photons),
+        what=what,
+        settings=nested(settings),
+        device=choose_device(device, threads),
         seed=seed,
     )
 

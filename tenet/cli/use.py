@@ -7,6 +7,8 @@ import typer
 
 from tenet.cli.device import choose_device
 from tenet.cli.options import (
+    MICROSCOPE,
+    NA,
     Align,
     AnyModel,
     Channel,
@@ -14,20 +16,20 @@ from tenet.cli.options import (
     Data,
     Device,
     Fold,
+    Immersion,
     Levels,
     ModelFolder,
     Normalisation,
     Out,
+    Photons,
     PlanesAre,
     Rois,
     Threads,
     Times,
     VoxelSizeUm,
+    Wavelength,
     picked,
 )
-
-#: Panel of help with the options of models that serve every microscope.
-MICROSCOPE = "Microscope, for a model of every microscope"
 
 
 def enhance(
@@ -37,23 +39,10 @@ def enhance(
     model: AnyModel = None,
     out: Out = Path("enhanced"),
     name: Annotated[str | None, typer.Option(help="Name of the result of a single file.")] = None,
-    na: Annotated[
-        float | None,
-        typer.Option(
-            help="Numerical aperture, for a model of every microscope.", rich_help_panel=MICROSCOPE
-        ),
-    ] = None,
-    wavelength: Annotated[
-        float | None, typer.Option(help="Excitation wavelength in µm.", rich_help_panel=MICROSCOPE)
-    ] = None,
-    immersion: Annotated[
-        float | None,
-        typer.Option(help="Refractive index of the immersion medium.", rich_help_panel=MICROSCOPE),
-    ] = None,
-    photons: Annotated[
-        int | None,
-        typer.Option(min=1, max=2, help="Photons of one excitation.", rich_help_panel=MICROSCOPE),
-    ] = None,
+    na: NA = None,
+    wavelength: Wavelength = None,
+    immersion: Immersion = None,
+    photons: Photons = None,
     find_psf: Annotated[
         bool,
         typer.Option(

@@ -1,0 +1,79 @@
+"""A model of every microscope that learns one of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from tenet.errors import TenetError
+from tenet.learn.serve import ToldOptics
+from tenet.model.trained import TrainedModel
+from tenet.settings.schema import parse_experiment
+from tenet.tasks.enhance import Reading, enhance
+from tenet.tasks.learn import learn
+from tenet.tasks.pretrain import pretrain
+from tenet.tasks.raw_stacks import RawStacks
+from tests.unit.tasks.test_serve import SETTINGS
+
+CPU = torch.device("cpu")
+VOXEL_UM = (0.6, 0.2, 0.2)
+QUICK = {
+    "train_dataset": {"cropsize": [12, 16, 16], "I": 2},
+    "val_dataset": {"cropsize": [12, 16, 16], "I": 1},
+    "train_loop": {"n_epochs": 1, "scan_stretch": False},
+}
+
+
+@pytest.fixture(scope="module")
+def every(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("learn") / "every"
+    pretrain(parse_experiment(SETTINGS), phantom_folder, folder, tuning=phantom_folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    counts = np.random.default_rng(0).poisson(20, (10, 32, 28)).astype(np.uint16)
+    counts[4:6, 15:18] += 400
+    path = tmp_path_factory.mktemp("raw") / "cells.tif"
+    tifffile.imwrite(path, counts)
+    return path
+
+
+@pytest.mark.parametrize("what", ["psf", "all"])
+def test_learning_makes_a_model_of_one_microscope(
+    every: Path, raw: Path, tmp_path: Path, what: str
+) -> None:
+    stacks = RawStacks([raw], voxel_size_um=VOXEL_UM)
+    optics = ToldOptics(0.6, 0.8, 1.4, 2)
+    learn(stacks, every, tmp_path / "own", optics, what=what, settings=QUICK, device=CPU)
+    own = TrainedModel.load(tmp_path / "own")
+    assert not own.serves_all
+    params = own.params
+    assert (params.NA, params.wavelength, params.ni, params.scale) == (0.6, 0.8, 1.4, 3)
+    assert own.calibration is not None
+    before, after = (
+        model.network.encoder.state_dict() for model in (TrainedModel.load(every), own)
+    )
+    same = all(torch.equal(before[name], after[name]) for name in before)
+    assert same is (what == "psf")
+    # It enhances as any other model, without its optics.
+    reading = Reading([raw], voxel_size_um=VOXEL_UM)
+    (path,) = enhance(reading, tmp_path / "own", tmp_path, device=CPU)
+    assert tifffile.imread(path).shape == (2, 30, 32, 28)
+
+
+def test_what_cannot_be_learned_is_refused(every: Path, raw: Path, tmp_path: Path) -> None:
+    stacks = RawStacks([raw], voxel_size_um=VOXEL_UM)
+    start = every.parent / "one"
+    one = SETTINGS | {"microscopes": {"count": 0}}
+    pretrain(parse_experiment(one), every / "tuning", start)
+    with pytest.raises(TenetError, match="was trained for one microscope: `tenet finetune`"):
+        learn(stacks, start, tmp_path / "own", ToldOptics(), device=CPU)
+    with pytest.raises(TenetError, match="choose another folder for --out"):
+        learn(stacks, every, every, ToldOptics(), device=CPU)
+    with pytest.raises(TenetError, match="does not say its voxel size"):
+        learn(RawStacks([raw]), every, tmp_path / "own", ToldOptics(), device=CPU)
+    assert not (tmp_path / "own").exists()
