@@ -92,7 +92,7 @@ def enhance(
     Results of a folder are laid out as the folder is, with the threshold in settings.json. Each
     channel and time point is a result of its own, as cells_c0_t003.ome.tif.
     """
-    from tenet.learn.serve import ToldOptics
+    from tenet.io.optics import Optics
     from tenet.tasks.enhance import Reading
     from tenet.tasks.enhance import enhance as enhanced
 
@@ -109,7 +109,7 @@ def enhance(
         model,
         out,
         name=name,
-        optics=ToldOptics(na, wavelength, immersion, photons),
+        optics=Optics(na, wavelength, immersion, photons),
         find_psf=find_psf,
         normalisation=normalisation,
         align=align,

@@ -11,8 +11,9 @@ import torch
 
 from tenet.errors import TenetError
 from tenet.io.open import open_stack
+from tenet.io.optics import Optics
 from tenet.learn.microscopes import widths
-from tenet.learn.serve import Served, ToldOptics, _binned, coarser, serve
+from tenet.learn.serve import Served, _binned, coarser, serve
 from tenet.metrics.widths import fwhm
 from tenet.model.store import TUNING
 from tenet.model.trained import TrainedModel
@@ -59,17 +60,17 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def served(folder: Path, raw: Path, step_um: float, optics: ToldOptics | None = None) -> Served:
+def served(folder: Path, raw: Path, step_um: float, optics: Optics | None = None) -> Served:
     """Fit the model to pixels of 0.2 µm, with the PSF as told."""
     model, stack = TrainedModel.load(folder), open_stack(raw)
-    return serve(model, stack, (step_um, 0.2, 0.2), optics or ToldOptics(), find_psf=False)
+    return serve(model, stack, (step_um, 0.2, 0.2), optics or Optics(), find_psf=False)
 
 
 @pytest.mark.parametrize(("step_um", "scale"), [(0.2, 1), (0.5, 3), (0.8, 4), (1.2, 6)])
 def test_a_model_takes_planes_pixels_and_optics_of_a_stack(
     folder: Path, raw: Path, step_um: float, scale: int
 ) -> None:
-    model, found = served(folder, raw, step_um, ToldOptics(0.6, 0.8, 1.4, 2))
+    model, found = served(folder, raw, step_um, Optics(0.6, 0.8, 1.4, 2))
     params = model.params
     assert params.scale == scale
     assert params.coarse_voxel_size_um == (step_um, 0.2, 0.2)
@@ -100,8 +101,8 @@ def test_a_numerical_aperture_that_is_not_told_is_guessed_from_the_pixels(
 
 
 def test_a_model_is_calibrated_for_each_microscope(folder: Path, raw: Path) -> None:
-    sharp, _ = served(folder, raw, 0.4, ToldOptics(1.0))
-    blurred, _ = served(folder, raw, 0.4, ToldOptics(0.4))
+    sharp, _ = served(folder, raw, 0.4, Optics(1.0))
+    blurred, _ = served(folder, raw, 0.4, Optics(0.4))
     assert sharp.calibration is not None
     assert blurred.calibration is not None
     # The blur dims what is thin.
@@ -126,7 +127,7 @@ def test_a_model_without_its_phantoms_is_refused(folder: Path, raw: Path, tmp_pa
 
 def test_what_was_found_lies_beside_the_result(folder: Path, raw: Path, tmp_path: Path) -> None:
     reading = Reading([raw], voxel_size_um=(0.8, 0.2, 0.2))
-    written = list(enhance(reading, folder, tmp_path, optics=ToldOptics(0.6), device=CPU))
+    written = list(enhance(reading, folder, tmp_path, optics=Optics(0.6), device=CPU))
     assert [path.name for path in written] == ["cells.ome.tif", "cells.json"]
     result = open_stack(written[0], channel=0)
     assert result.zyx_shape == (40, 32, 28)
@@ -148,7 +149,7 @@ def test_a_guess_of_the_aperture_is_said(
 
 
 def test_larger_pixels_leave_the_microscope_as_it_is(folder: Path, raw: Path) -> None:
-    params = served(folder, raw, 1.2, ToldOptics(0.6)).model.params
+    params = served(folder, raw, 1.2, Optics(0.6)).model.params
     binned = coarser(params, 2)
     assert binned.coarse_voxel_size_um == pytest.approx((1.2, 0.4, 0.4))
     assert (params.scale, binned.scale) == (6, 3)
@@ -163,7 +164,7 @@ def test_optics_of_a_model_of_one_microscope_are_refused(
     one = SETTINGS | {"microscopes": {"count": 0}, "pretrain_loop": {"n_epochs": 1}}
     pretrain(parse_experiment(one), phantom_folder, tmp_path / "one")
     reading = Reading([raw], voxel_size_um=(0.36, 0.12, 0.12))
-    for asked in ({"optics": ToldOptics(0.6)}, {"find_psf": False}):
+    for asked in ({"optics": Optics(0.6)}, {"find_psf": False}):
         with pytest.raises(TenetError, match="was trained for one microscope: leave --na"):
             list(enhance(reading, tmp_path / "one", tmp_path, device=CPU, **asked))
     assert list(tmp_path.glob("cells*")) == []
