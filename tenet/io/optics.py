@@ -140,8 +140,8 @@ class KnownOptics:
 
         Examples
         --------
-        >>> Optics(na=0.6).over(Optics(na=0.8), Optics(photons=2)).note
-        'NA 0.6 is that of the options (the file says 0.8); number of photons 2 is that of the model'
+        >>> Optics(na=0.6).over(Optics(0.8, 0.92), Optics()).note
+        'wavelength 0.92 µm is that of the file; NA 0.6 is that of the options (the file says 0.8)'
         """
         parts = []
         for source in ("file", "options", "model"):

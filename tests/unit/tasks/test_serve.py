@@ -145,7 +145,78 @@ def test_a_guess_of_the_aperture_is_said(
 ) -> None:
     reading = Reading([raw], voxel_size_um=(0.8, 0.2, 0.2))
     list(enhance(reading, folder, tmp_path, find_psf=False, device=CPU))
-    assert "cells.tif: NA 0.47 is guessed from the pixels: give --na" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "cells.tif: NA 0.47 is guessed from the pixels: give --na" in said
+    assert (
+        "cells.tif: wavelength 0.92 µm, immersion index 1.33 and number of photons 2 are those of "
+        "the model" in said
+    )
+    assert json.loads((tmp_path / "cells.json").read_text())["sources"]["na"] == "guess"
+
+
+@pytest.fixture
+def described(raw: Path, tmp_path: Path) -> Path:
+    """The stack with an objective, a wavelength and voxels in its OME-XML."""
+    path = tmp_path / "cells.ome.tif"
+    size = {"PhysicalSizeX": 0.2, "PhysicalSizeY": 0.2, "PhysicalSizeZ": 0.8}
+    channel = {"ExcitationWavelength": 1040, "AcquisitionMode": "MultiPhotonMicroscopy"}
+    metadata = {"axes": "ZYX", "Channel": channel} | size
+    tifffile.imwrite(path, tifffile.imread(raw), metadata=metadata)
+    xml = tifffile.tiffcomment(path)
+    assert isinstance(xml, str)
+    lens = '<Instrument ID="I:0"><Objective ID="O:0" LensNA="0.8" Immersion="Oil"/></Instrument>'
+    tifffile.tiffcomment(path, xml.replace("<Image ", f"{lens}<Image ", 1).encode())
+    return path
+
+
+def test_optics_come_from_the_file_and_options_go_before(
+    folder: Path, described: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    optics = Optics(immersion_index=1.33)
+    out = tmp_path / "out"
+    list(enhance(Reading([described]), folder, out, optics=optics, find_psf=False, device=CPU))
+    said = capsys.readouterr().err
+    assert (
+        "cells.ome.tif: NA 0.8, wavelength 1.04 µm and number of photons 2 are those of the file; "
+        "immersion index 1.33 is that of the options (the file says 1.515)" in said
+    )
+    assert "guessed" not in said
+    found = json.loads((out / "cells.json").read_text())
+    assert found["sources"] == {
+        "na": "file", "wavelength_um": "file", "immersion_index": "options", "photons": "file",
+    }  # fmt: skip
+    assert found["file_says"] == {
+        "na": 0.8, "wavelength_um": 1.04, "immersion_index": 1.515, "photons": 2,
+    }  # fmt: skip
+    told = found["told"]
+    assert (told["NA"], told["wavelength"], told["ni"], told["photons"]) == (0.8, 1.04, 1.33, 2)
+
+
+def test_an_aperture_that_the_medium_does_not_allow_is_refused(folder: Path, raw: Path) -> None:
+    said = (
+        r"cells.tif: no objective of NA 1.4 \(from the options\) works with immersion index 1.33 "
+        r"\(from the model\): give --na or --immersion"
+    )
+    with pytest.raises(TenetError, match=said):
+        served(folder, raw, 0.8, Optics(1.4))
+    with pytest.raises(TenetError, match="NA"):
+        served(folder, raw, 0.8, Optics(0.0))
+
+
+def test_what_a_user_can_do_about_planes_is_said(folder: Path, raw: Path, tmp_path: Path) -> None:
+    def asked(*size_um: float) -> None:
+        size = (size_um[0], size_um[1], size_um[2]) if size_um else None
+        list(enhance(Reading([raw], voxel_size_um=size), folder, tmp_path, device=CPU))
+
+    with pytest.raises(TenetError, match=r"finer than its pixels.*or keep one plane in 3"):
+        asked(0.1, 0.3, 0.3)
+    with pytest.raises(TenetError, match=r"10 pixels apart.*: bin the pixels 2 × 2, or train"):
+        asked(2.0, 0.2, 0.2)
+    with pytest.raises(TenetError, match="at most 32 can be filled in; bin the pixels"):
+        asked(20.0, 0.2, 0.2)
+    with pytest.raises(TenetError, match="give --voxel-size Z Y X"):
+        asked()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_larger_pixels_leave_the_microscope_as_it_is(folder: Path, raw: Path) -> None:
