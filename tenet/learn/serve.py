@@ -39,16 +39,14 @@ class Served(NamedTuple):
     ----------
     model : TrainedModel
     found : dict
-        `sources`, where each of the optics comes from, and `file_says`, the optics in the file;
+        `sources`, where each of the optics comes from, `note`, the same in words, and `file_says`,
+        the optics in the file;
         `told` and `found`, the microscope before and after; `psf`, the record of the search (null
         where nothing was looked for); `calibration`.
-    note : str
-        `sources` in words.
     """
 
     model: TrainedModel
     found: dict[str, Any]
-    note: str
 
 
 def serve(
@@ -127,13 +125,14 @@ def serve(
         "voxel_size_um": list(voxel_size_um),
         "fine_voxel_size_um": list(network.params.fine_voxel_size_um),
         "sources": known.sources,
+        "note": known.note,
         "file_says": {k: v for k, v in asdict(known.read).items() if v is not None},
         "told": _microscope(told),
         "found": _microscope(network.params),
         "psf": psf,
         "calibration": {key: value for key, value in record.items() if key != "inside"},
     }
-    return Served(served, found, known.note)
+    return Served(served, found)
 
 
 def _known(

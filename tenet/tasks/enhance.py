@@ -199,10 +199,8 @@ def enhance(
         size_um = known_um or loaded.params.coarse_voxel_size_um
         found = None
         if loaded.serves_all:
-            trained, found, said = serve(
-                loaded, stack, size_um, optics or Optics(), find_psf=find_psf
-            )
-            note(f"{stack.label}: {said}")
+            trained, found = serve(loaded, stack, size_um, optics or Optics(), find_psf=find_psf)
+            note(f"{stack.label}: {found['note']}")
             if found["sources"]["na"] == "guess":
                 guess = f"NA {found['told']['NA']:.2f} is guessed from the pixels: give --na"
                 note(f"{stack.label}: {guess}")

@@ -230,4 +230,4 @@ def test_the_wavelength_of_a_dye_is_not_that_of_two_photons(
 ) -> None:
     known = told.over(read, MODEL)
     assert known.optics.wavelength_um == wavelength_um
-    assert ("the file says" in known.note) == (wavelength_um != read.wavelength_um)
+    assert ("0.488 µm)" in known.note) == (wavelength_um != read.wavelength_um)
