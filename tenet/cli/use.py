@@ -26,7 +26,7 @@ from tenet.cli.options import (
 )
 
 #: Panel of help with the options of models that serve every microscope.
-MICROSCOPE = "Microscope, for a model of every microscope"
+MICROSCOPE = "Microscope, for a model of every microscope; by default that of the file"
 
 
 def enhance(
@@ -38,9 +38,7 @@ def enhance(
     name: Annotated[str | None, typer.Option(help="Name of the result of a single file.")] = None,
     na: Annotated[
         float | None,
-        typer.Option(
-            help="Numerical aperture, for a model of every microscope.", rich_help_panel=MICROSCOPE
-        ),
+        typer.Option(help="Numerical aperture.", rich_help_panel=MICROSCOPE),
     ] = None,
     wavelength: Annotated[
         float | None, typer.Option(help="Excitation wavelength in µm.", rich_help_panel=MICROSCOPE)
