@@ -66,7 +66,7 @@ AnyModel = Annotated[
     typer.Option("--model", help="Folder of a trained model; by default that of every microscope."),
 ]
 #: Panel of help with the options of models that serve every microscope.
-MICROSCOPE = "Microscope, for a model of every microscope"
+MICROSCOPE = "Microscope, for a model of every microscope; by default that of the file"
 NA = Annotated[
     float | None, typer.Option("--na", help="Numerical aperture.", rich_help_panel=MICROSCOPE)
 ]

@@ -178,7 +178,7 @@ def learn(
 
     Give the result to `tenet enhance --model`.
     """
-    from tenet.learn.serve import ToldOptics
+    from tenet.io.optics import Optics
     from tenet.model.shipped import shipped_model
     from tenet.tasks import learn as tasks
     from tenet.tasks.raw_stacks import RawStacks
@@ -188,7 +188,7 @@ def learn(
         RawStacks(stacks, None, None, channels, planes_are, voxel_size, times),
         model or shipped_model(),
         out,
-        ToldOptics(na, wavelength, immersion, photons),
+        Optics(na, wavelength, immersion, photons),
         what=what,
         settings=nested(settings),
         device=choose_device(device, threads),

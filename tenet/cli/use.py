@@ -85,7 +85,7 @@ def enhance(
     Results of a folder are laid out as the folder is, with the threshold in settings.json. Each
     channel and time point is a result of its own, as cells_c0_t003.ome.tif.
     """
-    from tenet.learn.serve import ToldOptics
+    from tenet.io.optics import Optics
     from tenet.model.shipped import shipped_model
     from tenet.tasks.enhance import Reading
     from tenet.tasks.enhance import enhance as enhanced
@@ -103,7 +103,7 @@ def enhance(
         model or shipped_model(),
         out,
         name=name,
-        optics=ToldOptics(na, wavelength, immersion, photons),
+        optics=Optics(na, wavelength, immersion, photons),
         find_psf=find_psf,
         normalisation=normalisation,
         align=align,

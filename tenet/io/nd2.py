@@ -13,7 +13,14 @@ import numpy.typing as npt
 from tenet.errors import TenetError, one_line
 from tenet.io.axes import axes_with_planes, find_layout
 from tenet.io.calibration import Calibration
-from tenet.io.stack import Stack, check_dtype
+from tenet.io.optics import Optics
+from tenet.io.stack import Stack, check_dtype, micrometres
+
+#: Modalities with one photon, unless "multiphoton" is named too.
+_ONE_PHOTON = {
+    "camera", "laserScanConfocal", "spinningDiskConfocal", "sweptFieldConfocalSlit",
+    "sweptFieldConfocalPinhole", "dsdConfocal",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ def open_nd2(
             axes, shape = "".join(file.sizes), tuple(file.sizes.values())
             dtype = np.dtype(file.dtype)
             frames = int(file.attributes.sequenceCount)
-            volume = _nd2_volume(file)
+            described = _nd2_channels(file)
     # On a damaged file the parser of the package raises many kinds of errors.
     except Exception as error:
         raise TenetError(
@@ -69,22 +76,22 @@ def open_nd2(
             f"{path}: only {frames} of {planes} planes were recorded; "
             "export the complete planes as a TIFF"
         )
-    found = _nd2_calibration(volume) if volume else Calibration()
+    found = _nd2_calibration(described[0].volume) if described else Calibration()
     lengths = tuple(loops.values())
     reader = _Nd2Reader(path, "".join(loops), lengths, channel or 0, time or 0)
     return Stack(
         path, sizes.zyx_shape, dtype, found.voxel_size_um, reader, found.note,
         sizes.channels, sizes.times,
+        channel_optics=tuple(map(_nd2_optics, described)), channel=channel or 0,
     )  # fmt: skip
 
 
-def _nd2_volume(file: nd2.ND2File) -> Any:
-    """Return the calibration, or None where the metadata lack it or cannot be parsed."""
+def _nd2_channels(file: nd2.ND2File) -> list[Any]:
+    """Return the metadata of the channels; none where they are missing or cannot be parsed."""
     # The parser of nd2 stops at channels without a probe; their planes are sound nonetheless.
     with contextlib.suppress(Exception):
-        channels = getattr(file.metadata, "channels", None)
-        return channels[0].volume if channels else None
-    return None
+        return list(getattr(file.metadata, "channels", None) or [])
+    return []
 
 
 def _nd2_calibration(volume: Any) -> Calibration:
@@ -94,3 +101,15 @@ def _nd2_calibration(volume: Any) -> Calibration:
         for size, sure in zip(volume.axesCalibration, volume.axesCalibrated, strict=True)
     )
     return Calibration(z, y, x)
+
+
+def _nd2_optics(described: Any) -> Optics:
+    """Return the optics of a channel (its wavelength in nm there)."""
+    scope = described.microscope
+    modes = set(scope.modalityFlags)
+    return Optics.read(
+        na=scope.objectiveNumericalAperture,
+        wavelength_um=micrometres(described.channel.excitationLambdaNm, "nm"),
+        immersion_indices=(scope.immersionRefractiveIndex,),
+        photons=2 if "multiphoton" in modes else 1 if modes & _ONE_PHOTON else None,
+    )

@@ -9,12 +9,18 @@ from xml.etree.ElementTree import Element
 
 from tenet.errors import TenetError, one_line
 from tenet.io.calibration import Calibration, calibration
+from tenet.io.optics import Optics
+from tenet.io.stack import micrometres
 from tenet.io.tiff_structure import MOST_PAGES, TiffStructure, check_tiff_structure
 
 #: Elements of a description, at most.
 _MOST_ELEMENTS = 4 * MOST_PAGES
 #: Key of the annotation with the intensity that a count of 1 stands for; see `tenet.io.levels`.
 STEP = "tenet_step"
+#: Refractive indices of the media that OME-XML names.
+_MEDIA = {"air": 1.0, "water": 1.33, "waterdipping": 1.33, "glycerol": 1.47, "oil": 1.515}
+#: Photons of one excitation by parts of the names of modes.
+_PHOTONS = {"multiphoton": 2, "twophoton": 2, "confocal": 1, "widefield": 1}
 _PLACES = ("IFD", "PlaneCount", "NumPlanes", "FirstZ", "FirstC", "FirstT")
 
 
@@ -164,6 +170,48 @@ def ome_calibration(path: Path, ome: Element) -> Calibration:
     if len(found) > 1:
         return Calibration(trouble="holds images of different voxel sizes")
     return found.pop() if found else Calibration()
+
+
+def ome_optics(path: Path, ome: Element) -> tuple[Optics, ...]:
+    """Return the optics of each channel of the stack in OME-XML.
+
+    Parameters
+    ----------
+    path : Path
+    ome : Element
+        OME-XML that `check_ome` has passed.
+    """
+    images = [(image, p) for image in _elements(ome, "Image") for p in _elements(image, "Pixels")]
+    stacks = [(image, pixels) for image, pixels in images if _declared_planes(path, pixels) > 1]
+    if not images:
+        return ()
+    image, pixels = (stacks or images)[0]
+    objectives = list(_elements(ome, "Objective"))
+    settings = next(_elements(image, "ObjectiveSettings", "ObjectiveRef"), Element("none"))
+    if settings.get("ID") is not None:
+        objectives = [lens for lens in objectives if lens.get("ID") == settings.get("ID")]
+    lens = objectives[0] if len(objectives) == 1 else Element("none")
+    media = [settings.get("Medium", ""), lens.get("Immersion", "")]
+    indices = (settings.get("RefractiveIndex"), *(_MEDIA.get(name.lower()) for name in media))
+    channels = list(_elements(pixels, "Channel"))
+    channels += [Element("none")] * (_count(path, pixels, "SizeC", 1) - len(channels))
+    return tuple(
+        Optics.read(
+            na=lens.get("LensNA"),
+            # nm is the schema's default unit.
+            wavelength_um=micrometres(
+                channel.get("ExcitationWavelength"), channel.get("ExcitationWavelengthUnit", "nm")
+            ),
+            immersion_indices=indices,
+            photons=_photons(channel.get("AcquisitionMode", "")),
+        )
+        for channel in channels
+    )
+
+
+def _photons(mode: str) -> int | None:
+    mode = mode.lower().replace("-", "")
+    return next((photons for part, photons in _PHOTONS.items() if part in mode), None)
 
 
 def ome_step(path: Path, ome: Element) -> float:

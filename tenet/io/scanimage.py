@@ -20,6 +20,9 @@ from tenet.io.calibration import Calibration
 from tenet.io.records import parse_json
 from tenet.io.stack import Reader
 
+#: ScanImage drives microscopes of two photons. Its headers give neither the wavelength nor the NA.
+PHOTONS = 2
+
 # Spaces are removed afterwards, because a pattern that removes spaces takes quadratic time.
 _ENTRY = re.compile(r"^[ \t]*(?:scanimage\.)?((?:SI\d?|state)\.[\w.]+)[ \t]*=(.*)$", re.M)
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|\.\d+|inf\b|nan\b)|\btrue\b|\bfalse\b", re.I)

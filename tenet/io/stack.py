@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from tenet.errors import TenetError, one_line
 from tenet.io.axes import Layout
+from tenet.io.optics import Optics
 from tenet.types import Triple, VoxelSize
 
 WHOLE = slice(None)
@@ -76,6 +77,10 @@ class Stack:
         told apart.
     step : float
         Intensity that a count of 1 in the file stands for: 1, unless `tenet.io.levels` wrote it.
+    channel_optics : tuple of Optics
+        Optics of each channel, as far as the file says; `optics` are those of the stack.
+    channel : int
+        Which channel of the file the stack is.
 
     Examples
     --------
@@ -95,6 +100,21 @@ class Stack:
     times: int = 1
     part: str = ""
     step: float = 1.0
+    channel_optics: tuple[Optics, ...] = ()
+    channel: int = 0
+
+    @property
+    def optics(self) -> Optics:
+        """What the file says of the optics of the stack.
+
+        Examples
+        --------
+        >>> import tenet
+        >>> tenet.open_stack("stack.tif").optics.na is None  # a plain TIFF says nothing
+        True
+        """
+        known = self.channel < len(self.channel_optics)
+        return self.channel_optics[self.channel] if known else Optics()
 
     @property
     def name(self) -> str:
@@ -136,7 +156,7 @@ class Stack:
         >>> tenet.open_stack("stack.tif").at(0, 0, "_c0").label
         'stack.tif c0'
         """
-        return replace(self, _reader=self._reader.at(channel, time), part=part)
+        return replace(self, _reader=self._reader.at(channel, time), part=part, channel=channel)
 
     @functools.cached_property
     def offset(self) -> float:
@@ -316,7 +336,8 @@ def check_voxel_size(zyx_um: VoxelSize, where: str) -> None:
     if z < x:
         raise TenetError(
             f"{where}: its planes are {z:g} µm apart, finer than its pixels of {x:g} µm: axial "
-            "super-resolution has nothing to do; check the order Z Y X"
+            "super-resolution has nothing to do; check the order Z Y X, or keep one "
+            f"plane in {math.ceil(x / z)}"
         )
 
 

@@ -17,8 +17,10 @@ from tenet.errors import TenetError, one_line
 from tenet.io.axes import Layout, axes_with_planes, find_layout
 from tenet.io.calibration import Calibration
 from tenet.io.imagej import check_imagej_counts, imagej_calibration
-from tenet.io.ome_tiff import check_ome, ome_calibration, ome_step, parse_ome
+from tenet.io.ome_tiff import check_ome, ome_calibration, ome_optics, ome_step, parse_ome
+from tenet.io.optics import Optics
 from tenet.io.scanimage import (
+    PHOTONS,
     Header,
     ScanImageReader,
     check_one_region,
@@ -109,7 +111,7 @@ def _open_series(
     time: int | None,
 ) -> Stack:
     """Open a TIFF whose axes are named by ImageJ, OME or tifffile, or have no names."""
-    found, declared, step = _read_calibration(path, tiff, structure)
+    found, declared, step, optics = _read_calibration(path, tiff, structure)
     pixels = _find_pixels(path, tiff)
     # ImageJ writes large stacks as one page and a number; a short file then looks like one plane.
     if declared > math.prod(pixels.shape[:-2]):
@@ -121,7 +123,7 @@ def _open_series(
     reader = _reader(path, pixels, sizes.layout)
     return Stack(
         path, sizes.zyx_shape, pixels.dtype, found.voxel_size_um, reader, found.note,
-        sizes.channels, sizes.times, step=step,
+        sizes.channels, sizes.times, step=step, channel_optics=optics, channel=channel or 0,
     )  # fmt: skip
 
 
@@ -150,14 +152,15 @@ def _open_scanimage(
     if recording.frames > 1:  # a mean has fractions; sums of 16 bits and more need float64
         dtype = np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
     return Stack(
-        path, sizes.zyx_shape, dtype, found.voxel_size_um, reader, found.note, sizes.channels
-    )
+        path, sizes.zyx_shape, dtype, found.voxel_size_um, reader, found.note, sizes.channels,
+        channel_optics=(Optics(photons=PHOTONS),) * sizes.channels, channel=channel or 0,
+    )  # fmt: skip
 
 
 def _read_calibration(
     path: Path, tiff: tifffile.TiffFile, structure: TiffStructure
-) -> tuple[Calibration, int, float]:
-    """Return the voxel size of an OME or ImageJ TIFF, the planes that it declares, and its step.
+) -> tuple[Calibration, int, float, tuple[Optics, ...]]:
+    """Return the voxel size of an OME or ImageJ TIFF, its declared planes, its step, its optics.
 
     The resolution of a TIFF alone is no voxel size, because the resolution is in dots per inch or
     without a unit, and has no z.
@@ -172,10 +175,10 @@ def _read_calibration(
         if not tiff.is_ome:  # tifffile would take the pages for planes, against the XML
             raise TenetError(f"{path}: its OME-XML does not end with </OME>; export it again")
         check_ome(path, ome, structure)
-        return ome_calibration(path, ome), 0, ome_step(path, ome)
+        return ome_calibration(path, ome), 0, ome_step(path, ome), ome_optics(path, ome)
     if metadata:
-        return imagej_calibration(metadata, x, y), check_imagej_counts(path, metadata), 1.0
-    return Calibration(), 0, 1.0
+        return imagej_calibration(metadata, x, y), check_imagej_counts(path, metadata), 1.0, ()
+    return Calibration(), 0, 1.0, ()
 
 
 def _find_pixels(path: Path, tiff: tifffile.TiffFile) -> _Pixels:

@@ -1,8 +1,9 @@
 """A model of every microscope, fitted to the microscope of a stack: nothing is trained."""
 
 import contextlib
+import math
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from tenet.errors import TenetError
 from tenet.io.intensities import IntensityRange
+from tenet.io.optics import KnownOptics, Optics
 from tenet.io.stack import Stack
 from tenet.learn.calibrate import measured
 from tenet.learn.images import Crops, RawCrops, RawData
@@ -32,27 +34,6 @@ PIXELS, LEAST_NA, MOST_NA = 3.5, 0.3, 1.0
 SEARCHED, LEAST_SEARCHED = 2.1, 48
 
 
-@dataclass(frozen=True)
-class ToldOptics:
-    """What is told of a microscope; None: not told.
-
-    Attributes
-    ----------
-    na, wavelength_um, immersion_index : float, optional
-    photons : int, optional
-    """
-
-    na: float | None = None
-    wavelength_um: float | None = None
-    immersion_index: float | None = None
-    photons: int | None = None
-
-    def __bool__(self) -> bool:
-        """Whether anything is told."""
-        told = (self.na, self.wavelength_um, self.immersion_index, self.photons)
-        return any(value is not None for value in told)
-
-
 class Served(NamedTuple):
     """A model that is ready for one stack, and what was found on the way.
 
@@ -62,6 +43,8 @@ class Served(NamedTuple):
     range_ : IntensityRange
         The raw intensities that become 0 and 1.
     found : dict
+        `sources`, where each of the optics comes from, `note`, the same in words, and `file_says`,
+        the optics in the file;
         `told` and `found`, the microscope before and after; `psf`, the record of the search (null
         where nothing was looked for); `calibration`; `likeness`, as in `tenet.learn.likeness`.
     """
@@ -75,7 +58,7 @@ def serve(
     model: TrainedModel,
     stack: Stack,
     voxel_size_um: VoxelSize,
-    optics: ToldOptics,
+    optics: Optics,
     *,
     find_psf: bool = True,
     normalisation: str | None = None,
@@ -90,9 +73,9 @@ def serve(
     stack : Stack
     voxel_size_um : tuple of float
         Of the stack along z, y and x.
-    optics : ToldOptics
-        What is known. A missing NA is guessed from the pixels; the rest is as in the settings of
-        the model.
+    optics : Optics
+        What is told, which goes before what the file says. An NA that neither gives is guessed from
+        the pixels; the rest is as in the settings of the model.
     find_psf : bool
         Whether the PSF is looked for in the stack; else it is as told.
     normalisation : str, optional
@@ -108,7 +91,8 @@ def serve(
     """
     base = model.experiment
     assert base.microscopes.free is not None
-    optics = replace(optics, na=optics.na or guessed_na(base.params, voxel_size_um, optics))
+    known = _known(optics, stack, base.params, voxel_size_um)
+    optics = known.optics
     experiment = sample_experiment(
         base,
         voxel_size_um,
@@ -116,14 +100,19 @@ def serve(
         zyx_shape=stack.zyx_shape,
         na=optics.na,
         wavelength_um=optics.wavelength_um,
-        immersion_index=optics.immersion_index,
+        # A model may have two indices, one of them that its objective is made for.
+        immersion_index=(
+            None if known.sources["immersion_index"] == "model" else optics.immersion_index
+        ),
         photons=optics.photons,
     )
     told, most = experiment.params, max(base.microscopes.free.scales)
     if told.scale > most:
+        bins = math.ceil(told.scale / most)
         raise TenetError(
             f"{stack.label}: planes are {told.scale} pixels apart, and {model.folder} has learned "
-            f"with at most {most}: bin the pixels, or train a model for this microscope"
+            f"with at most {most}: bin the pixels {bins} × {bins}, or train a model for "
+            "this microscope"
         )
     network = model.network.for_microscope(told)
     psf = None
@@ -146,6 +135,9 @@ def serve(
     found = {
         "voxel_size_um": list(voxel_size_um),
         "fine_voxel_size_um": list(network.params.fine_voxel_size_um),
+        "sources": known.sources,
+        "note": known.note,
+        "file_says": {k: v for k, v in asdict(known.read).items() if v is not None},
         "told": _microscope(told),
         "found": _microscope(network.params),
         "psf": psf,
@@ -155,14 +147,32 @@ def serve(
     return Served(served, range_, found)
 
 
-def guessed_na(params: ModelParams, voxel_size_um: VoxelSize, optics: ToldOptics) -> float:
+def _known(
+    told: Optics, stack: Stack, params: ModelParams, voxel_size_um: VoxelSize
+) -> KnownOptics:
+    """Return the optics of a stack, with an NA that its medium allows."""
+    model = Optics(None, params.wavelength, min(params.ni, params.ni0), params.photons)
+    known = told.over(stack.optics, model)
+    na, index = known.optics.na, known.optics.immersion_index
+    if na is None:
+        return known.guessed(guessed_na(params, voxel_size_um, known.optics))
+    if index is not None and na >= index:
+        raise TenetError(
+            f"{stack.label}: no objective of NA {na:g} (from the {known.sources['na']}) works with "
+            f"immersion index {index:g} (from the {known.sources['immersion_index']}): give --na "
+            "or --immersion"
+        )
+    return known
+
+
+def guessed_na(params: ModelParams, voxel_size_um: VoxelSize, optics: Optics) -> float:
     """NA at which a two-photon PSF, 0.36 λ / NA wide, is `PIXELS` pixels wide.
 
     Examples
     --------
     >>> import tenet
     >>> params = tenet.load_experiment("sample").params
-    >>> round(guessed_na(params, (1.0, 0.12, 0.12), ToldOptics(wavelength_um=0.92)), 2)
+    >>> round(guessed_na(params, (1.0, 0.12, 0.12), Optics(wavelength_um=0.92)), 2)
     0.79
     """
     wavelength_um = optics.wavelength_um or params.wavelength

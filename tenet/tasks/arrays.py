@@ -17,7 +17,8 @@ from tenet.io.array import stack_in_memory
 from tenet.io.folders import voxel_size_of
 from tenet.io.intensities import normalise
 from tenet.io.open import open_stack
-from tenet.learn.serve import ToldOptics, serve
+from tenet.io.optics import Optics
+from tenet.learn.serve import serve
 from tenet.model.shipped import shipped_model
 from tenet.model.trained import TrainedModel
 from tenet.settings.own_stack import voxel_size_mismatch
@@ -157,7 +158,7 @@ def enhance(
         model = TrainedModel.load(folder, device=device, align=align)
     elif align is not None:
         raise TenetError("align is for the folder of a model: give align to TrainedModel.load")
-    optics = ToldOptics(na, wavelength_um, immersion_index, photons)
+    optics = Optics(na, wavelength_um, immersion_index, photons)
     found: dict[str, Any] = {}
     if model.serves_all:
         model, range_, found = serve(model, opened, size_um, optics, find_psf=find_psf)

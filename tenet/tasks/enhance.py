@@ -15,10 +15,11 @@ from tenet.io.atomic import save_json
 from tenet.io.folders import stack_name, voxel_size_of
 from tenet.io.intensities import warnings_of
 from tenet.io.ome_zarr import is_zarr
+from tenet.io.optics import Optics
 from tenet.io.outputs import check_outputs, plain_name
 from tenet.io.picks import Parts, Picks
 from tenet.io.stack import Stack
-from tenet.learn.serve import ToldOptics, serve
+from tenet.learn.serve import serve
 from tenet.model.store import software
 from tenet.model.trained import TrainedModel
 from tenet.progress import shown
@@ -119,7 +120,7 @@ def enhance(
     out: Path,
     *,
     name: str | None = None,
-    optics: ToldOptics | None = None,
+    optics: Optics | None = None,
     find_psf: bool = True,
     normalisation: str | None = None,
     align: bool | None = None,
@@ -144,9 +145,10 @@ def enhance(
         ``settings.json`` holds the threshold of the model.
     name : str, optional
         Name of the result of a single stack.
-    optics : ToldOptics, optional
-        The microscope of the stacks, for a model of every microscope. Such a model is fitted to
-        each stack, and what was found is written beside the result, as ``NAME.json``.
+    optics : Optics, optional
+        The microscope of the stacks, for a model of every microscope. By default it is what the
+        file of each stack says, then that of the model. Such a model is fitted to each stack, and
+        what was found is written beside the result, as ``NAME.json``.
     find_psf : bool
         Whether such a model looks for the PSF in each stack; else the PSF is as told.
     normalisation : str, optional
@@ -198,10 +200,11 @@ def enhance(
         found = None
         if loaded.serves_all:
             trained, range_, found = serve(
-                loaded, stack, size_um, optics or ToldOptics(),
+                loaded, stack, size_um, optics or Optics(),
                 find_psf=find_psf, normalisation=normalisation,
             )  # fmt: skip
-            if optics is None or optics.na is None:
+            note(f"{stack.label}: {found['note']}")
+            if found["sources"]["na"] == "guess":
                 guess = f"NA {found['told']['NA']:.2f} is guessed from the pixels: give --na"
                 note(f"{stack.label}: {guess}")
             for warning in found["likeness"]["warnings"]:

@@ -9,7 +9,8 @@ import torch
 from tenet.errors import TenetError
 from tenet.io.atomic import save_json
 from tenet.io.folders import voxel_size_of
-from tenet.learn.serve import ToldOptics, serve
+from tenet.io.optics import Optics
+from tenet.learn.serve import serve
 from tenet.model.store import (
     FISHER,
     MODEL,
@@ -41,7 +42,7 @@ def learn(
     raw: RawStacks,
     model: Path,
     out: Path,
-    optics: ToldOptics,
+    optics: Optics,
     *,
     what: Literal["psf", "all"] = "psf",
     settings: Mapping[str, Any] | None = None,
@@ -60,7 +61,7 @@ def learn(
         Folder of a model of every microscope.
     out : Path
         Folder for the model of this microscope. It is used and fine-tuned as any other.
-    optics : ToldOptics
+    optics : Optics
         What is known of the microscope.
     what : {"psf", "all"}
         What is learned: the PSF and the noise, or the encoder as well.

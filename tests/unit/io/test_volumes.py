@@ -8,7 +8,7 @@ import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -210,8 +210,13 @@ def write_nd2(
     voxel_size_um: tuple[float, float, float],
     frames: int,
     times: int = 1,
+    optics: dict[str, Any] | None = None,
+    planes_of_channels: Sequence[dict[str, Any]] = (),
 ) -> None:
-    """Write an ND2 of one stack, or of several whose planes follow one another in `czyx`."""
+    """Write an ND2 of one stack, or of several whose planes follow one another in `czyx`.
+
+    `optics` are entries of the picture, and `planes_of_channels` entries of each of its channels.
+    """
     channels, planes, rows, columns = czyx.shape
     attributes = {
         "uiWidth": columns, "uiWidthBytes": columns * channels * 2, "uiHeight": rows,
@@ -221,6 +226,7 @@ def write_nd2(
     picture = {
         "dCalibration": voxel_size_um[1],
         "bCalibrated": voxel_size_um[1] > 0,
+        **(optics or {}),
         "sPicturePlanes": {
             "uiCount": channels,
             "uiCompCount": channels,
@@ -229,6 +235,7 @@ def write_nd2(
                     "uiCompCount": 1,
                     "uiModalityMask": 1,
                     "pFluorescentProbe": {"uiColor": 255},
+                    **(planes_of_channels[c] if planes_of_channels else {}),
                 }
                 for c in range(channels)
             },

@@ -8,7 +8,7 @@ import tifffile
 import torch
 
 from tenet.errors import TenetError
-from tenet.learn.serve import ToldOptics
+from tenet.io.optics import Optics
 from tenet.model.trained import TrainedModel
 from tenet.settings.schema import parse_experiment
 from tenet.tasks.enhance import Reading, enhance
@@ -47,7 +47,7 @@ def test_learning_makes_a_model_of_one_microscope(
     every: Path, raw: Path, tmp_path: Path, what: str
 ) -> None:
     stacks = RawStacks([raw], voxel_size_um=VOXEL_UM)
-    optics = ToldOptics(0.6, 0.8, 1.4, 2)
+    optics = Optics(0.6, 0.8, 1.4, 2)
     learn(stacks, every, tmp_path / "own", optics, what=what, settings=QUICK, device=CPU)
     own = TrainedModel.load(tmp_path / "own")
     assert not own.serves_all
@@ -71,9 +71,9 @@ def test_what_cannot_be_learned_is_refused(every: Path, raw: Path, tmp_path: Pat
     one = SETTINGS | {"microscopes": {"count": 0}}
     pretrain(parse_experiment(one), every / "tuning", start)
     with pytest.raises(TenetError, match="was trained for one microscope: `tenet finetune`"):
-        learn(stacks, start, tmp_path / "own", ToldOptics(), device=CPU)
+        learn(stacks, start, tmp_path / "own", Optics(), device=CPU)
     with pytest.raises(TenetError, match="choose another folder for --out"):
-        learn(stacks, every, every, ToldOptics(), device=CPU)
+        learn(stacks, every, every, Optics(), device=CPU)
     with pytest.raises(TenetError, match="does not say its voxel size"):
-        learn(RawStacks([raw]), every, tmp_path / "own", ToldOptics(), device=CPU)
+        learn(RawStacks([raw]), every, tmp_path / "own", Optics(), device=CPU)
     assert not (tmp_path / "own").exists()

@@ -13,9 +13,10 @@ import torch
 import tenet
 from tenet.errors import TenetError
 from tenet.io.open import open_stack
+from tenet.io.optics import Optics
 from tenet.learn.likeness import likeness, noise_variance
 from tenet.learn.microscopes import widths
-from tenet.learn.serve import Served, ToldOptics, _binned, coarser, serve
+from tenet.learn.serve import Served, _binned, coarser, serve
 from tenet.metrics.widths import fwhm
 from tenet.model.shipped import BOX, TENET_MODELS, shipped_model
 from tenet.model.store import TUNING
@@ -64,17 +65,17 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def served(folder: Path, raw: Path, step_um: float, optics: ToldOptics | None = None) -> Served:
+def served(folder: Path, raw: Path, step_um: float, optics: Optics | None = None) -> Served:
     """Fit the model to pixels of 0.2 µm, with the PSF as told."""
     model, stack = TrainedModel.load(folder), open_stack(raw)
-    return serve(model, stack, (step_um, 0.2, 0.2), optics or ToldOptics(), find_psf=False)
+    return serve(model, stack, (step_um, 0.2, 0.2), optics or Optics(), find_psf=False)
 
 
 @pytest.mark.parametrize(("step_um", "scale"), [(0.2, 1), (0.5, 3), (0.8, 4), (1.2, 6)])
 def test_a_model_takes_planes_pixels_and_optics_of_a_stack(
     folder: Path, raw: Path, step_um: float, scale: int
 ) -> None:
-    model, _, found = served(folder, raw, step_um, ToldOptics(0.6, 0.8, 1.4, 2))
+    model, _, found = served(folder, raw, step_um, Optics(0.6, 0.8, 1.4, 2))
     params = model.params
     assert params.scale == scale
     assert params.coarse_voxel_size_um == (step_um, 0.2, 0.2)
@@ -105,8 +106,8 @@ def test_a_numerical_aperture_that_is_not_told_is_guessed_from_the_pixels(
 
 
 def test_a_model_is_calibrated_for_each_microscope(folder: Path, raw: Path) -> None:
-    sharp, *_ = served(folder, raw, 0.4, ToldOptics(1.0))
-    blurred, *_ = served(folder, raw, 0.4, ToldOptics(0.4))
+    sharp, *_ = served(folder, raw, 0.4, Optics(1.0))
+    blurred, *_ = served(folder, raw, 0.4, Optics(0.4))
     assert sharp.calibration is not None
     assert blurred.calibration is not None
     # The blur dims what is thin.
@@ -131,7 +132,7 @@ def test_a_model_without_its_phantoms_is_refused(folder: Path, raw: Path, tmp_pa
 
 def test_what_was_found_lies_beside_the_result(folder: Path, raw: Path, tmp_path: Path) -> None:
     reading = Reading([raw], voxel_size_um=(0.8, 0.2, 0.2))
-    written = list(enhance(reading, folder, tmp_path, optics=ToldOptics(0.6), device=CPU))
+    written = list(enhance(reading, folder, tmp_path, optics=Optics(0.6), device=CPU))
     assert [path.name for path in written] == ["cells.ome.tif", "cells.json"]
     result = open_stack(written[0], channel=0)
     assert result.zyx_shape == (40, 32, 28)
@@ -151,11 +152,82 @@ def test_a_guess_of_the_aperture_is_said(
 ) -> None:
     reading = Reading([raw], voxel_size_um=(0.8, 0.2, 0.2))
     list(enhance(reading, folder, tmp_path, find_psf=False, device=CPU))
-    assert "cells.tif: NA 0.47 is guessed from the pixels: give --na" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "cells.tif: NA 0.47 is guessed from the pixels: give --na" in said
+    assert (
+        "cells.tif: wavelength 0.92 µm, immersion index 1.33 and number of photons 2 are those of "
+        "the model" in said
+    )
+    assert json.loads((tmp_path / "cells.json").read_text())["sources"]["na"] == "guess"
+
+
+@pytest.fixture
+def described(raw: Path, tmp_path: Path) -> Path:
+    """The stack with an objective, a wavelength and voxels in its OME-XML."""
+    path = tmp_path / "cells.ome.tif"
+    size = {"PhysicalSizeX": 0.2, "PhysicalSizeY": 0.2, "PhysicalSizeZ": 0.8}
+    channel = {"ExcitationWavelength": 1040, "AcquisitionMode": "MultiPhotonMicroscopy"}
+    metadata = {"axes": "ZYX", "Channel": channel} | size
+    tifffile.imwrite(path, tifffile.imread(raw), metadata=metadata)
+    xml = tifffile.tiffcomment(path)
+    assert isinstance(xml, str)
+    lens = '<Instrument ID="I:0"><Objective ID="O:0" LensNA="0.8" Immersion="Oil"/></Instrument>'
+    tifffile.tiffcomment(path, xml.replace("<Image ", f"{lens}<Image ", 1).encode())
+    return path
+
+
+def test_optics_come_from_the_file_and_options_go_before(
+    folder: Path, described: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    optics = Optics(immersion_index=1.33)
+    out = tmp_path / "out"
+    list(enhance(Reading([described]), folder, out, optics=optics, find_psf=False, device=CPU))
+    said = capsys.readouterr().err
+    assert (
+        "cells.ome.tif: NA 0.8, wavelength 1.04 µm and number of photons 2 are those of the file; "
+        "immersion index 1.33 is that of the options (the file says 1.515)" in said
+    )
+    assert "guessed" not in said
+    found = json.loads((out / "cells.json").read_text())
+    assert found["sources"] == {
+        "na": "file", "wavelength_um": "file", "immersion_index": "options", "photons": "file",
+    }  # fmt: skip
+    assert found["file_says"] == {
+        "na": 0.8, "wavelength_um": 1.04, "immersion_index": 1.515, "photons": 2,
+    }  # fmt: skip
+    told = found["told"]
+    assert (told["NA"], told["wavelength"], told["ni"], told["photons"]) == (0.8, 1.04, 1.33, 2)
+
+
+def test_an_aperture_that_the_medium_does_not_allow_is_refused(folder: Path, raw: Path) -> None:
+    said = (
+        r"cells.tif: no objective of NA 1.4 \(from the options\) works with immersion index 1.33 "
+        r"\(from the model\): give --na or --immersion"
+    )
+    with pytest.raises(TenetError, match=said):
+        served(folder, raw, 0.8, Optics(1.4))
+    with pytest.raises(TenetError, match="NA"):
+        served(folder, raw, 0.8, Optics(0.0))
+
+
+def test_what_a_user_can_do_about_planes_is_said(folder: Path, raw: Path, tmp_path: Path) -> None:
+    def asked(*size_um: float) -> None:
+        size = (size_um[0], size_um[1], size_um[2]) if size_um else None
+        list(enhance(Reading([raw], voxel_size_um=size), folder, tmp_path, device=CPU))
+
+    with pytest.raises(TenetError, match=r"finer than its pixels.*or keep one plane in 3"):
+        asked(0.1, 0.3, 0.3)
+    with pytest.raises(TenetError, match=r"10 pixels apart.*: bin the pixels 2 × 2, or train"):
+        asked(2.0, 0.2, 0.2)
+    with pytest.raises(TenetError, match="at most 32 can be filled in; bin the pixels"):
+        asked(20.0, 0.2, 0.2)
+    with pytest.raises(TenetError, match="give --voxel-size Z Y X"):
+        asked()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_larger_pixels_leave_the_microscope_as_it_is(folder: Path, raw: Path) -> None:
-    params = served(folder, raw, 1.2, ToldOptics(0.6)).model.params
+    params = served(folder, raw, 1.2, Optics(0.6)).model.params
     binned = coarser(params, 2)
     assert binned.coarse_voxel_size_um == pytest.approx((1.2, 0.4, 0.4))
     assert (params.scale, binned.scale) == (6, 3)
@@ -170,7 +242,7 @@ def test_optics_of_a_model_of_one_microscope_are_refused(
     one = SETTINGS | {"microscopes": {"count": 0}, "pretrain_loop": {"n_epochs": 1}}
     pretrain(parse_experiment(one), phantom_folder, tmp_path / "one")
     reading = Reading([raw], voxel_size_um=(0.36, 0.12, 0.12))
-    for asked in ({"optics": ToldOptics(0.6)}, {"find_psf": False}):
+    for asked in ({"optics": Optics(0.6)}, {"find_psf": False}):
         with pytest.raises(TenetError, match="was trained for one microscope: leave --na"):
             list(enhance(reading, tmp_path / "one", tmp_path, device=CPU, **asked))
     assert list(tmp_path.glob("cells*")) == []
@@ -189,7 +261,7 @@ def test_python_gives_arrays_and_findings(
     assert enhanced.threshold == enhanced.found["calibration"]["threshold"]
     # As the command does.
     reading = Reading([raw], voxel_size_um=(0.8, 0.2, 0.2))
-    optics = ToldOptics(0.6)
+    optics = Optics(0.6)
     path, _ = enhance(reading, folder, tmp_path, optics=optics, find_psf=False, device=CPU)
     np.testing.assert_allclose(open_stack(path, channel=0).read(), shape, atol=1e-4)
 
