@@ -28,7 +28,7 @@ from tenet.enhance.views import (
     save,
     show_view,
 )
-from tenet.errors import TenetError
+from tenet.errors import TenetError, printable
 from tenet.io.stack import Stack
 from tenet.metrics.widths import fwhm
 from tenet.model.trained import TrainedModel
@@ -186,7 +186,8 @@ def sheet(
         title="shape × brightness",
     )
     psf_panels(figure, rows[1], psf_before, psf_after, psf_voxel_size_um)
-    figure.suptitle(f"{title}\nmaximum-intensity projections: xy, xz below, yz right".strip())
+    words = f"{title}\nmaximum-intensity projections: xy, xz below, yz right".strip()
+    figure.suptitle(words, parse_math=False)  # a name may hold $
     return save(figure, out)
 
 
@@ -304,5 +305,5 @@ def enhanced_sheet(
         psf_before=before,
         psf_after=after,
         psf_voxel_size_um=psf_size_um,
-        title=title or stack.name,
+        title=title or printable(stack.name),
     )

@@ -166,7 +166,7 @@ def _known(
 
 
 def guessed_na(params: ModelParams, voxel_size_um: VoxelSize, optics: Optics) -> float:
-    """NA at which a two-photon PSF, 0.36 λ / NA wide, is `PIXELS` pixels wide.
+    """NA at which a PSF (FWHM 0.51 λ / NA, with two photons 0.36 λ / NA) is `PIXELS` pixels wide.
 
     Examples
     --------
@@ -176,7 +176,8 @@ def guessed_na(params: ModelParams, voxel_size_um: VoxelSize, optics: Optics) ->
     0.79
     """
     wavelength_um = optics.wavelength_um or params.wavelength
-    na = 0.36 * wavelength_um / (PIXELS * voxel_size_um[2])
+    share = 0.36 if (optics.photons or params.photons) == 2 else 0.51
+    na = share * wavelength_um / (PIXELS * voxel_size_um[2])
     index = optics.immersion_index or min(params.ni, params.ni0)
     return min(max(na, LEAST_NA), MOST_NA, 0.75 * index)
 

@@ -261,7 +261,7 @@ def test_a_folder_is_enhanced_as_its_stacks_are(
         (data / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(stack, data / f"{name}.ome.tif")
     words = ("--model", model, "--device", "cpu", "--out")
-    assert not run(monkeypatch, "enhance", data, *words, tmp_path / "folder")
+    assert not run(monkeypatch, "enhance", data, "--no-sheet", *words, tmp_path / "folder")
     printed = capsys.readouterr()
     results = [f"{name}.ome.tif" for name in ("no_noise/00", "noise/00", "noise/01")]
     assert printed.out.split() == [str(tmp_path / "folder" / name) for name in results]
@@ -291,7 +291,7 @@ def test_a_fold_chooses_stacks_of_a_folder(
     line = refused(monkeypatch, capsys, "enhance", stack, *words)
     assert line == "tenet: --rois and --fold choose stacks of a folder: give one"
     assert not run(monkeypatch, "enhance", data, *words, "--zarr")
-    assert {path.name for path in out.iterdir()} == {"01.ome.zarr", "settings.json"}
+    assert {p.name for p in out.iterdir()} == {"01.ome.zarr", "01.png", "settings.json"}
 
 
 def test_only_predict_takes_the_voxel_size_of_the_model(

@@ -20,7 +20,7 @@ def test_commands_stand_in_panels_by_what_they_are_for(
     del panels["Options"]
     assert panels == {
         "Use a model": ["enhance", "samples"],
-        "Train a model": ["pretrain", "align", "finetune", "import-weights", "config"],
+        "Train a model": ["pretrain", "align", "finetune", "learn", "import-weights", "config"],
         "Phantoms": ["simulate", "phantoms"],
         "The paper": ["register", "table", "published", "bench", "rltv", "baseline", "evaluate"],
     }
