@@ -30,12 +30,6 @@ from tenet.tasks.training import check_apart
 
 #: Folder, in that of the result, of the model that learning starts from.
 START = "start"
-#: A short training, because the model is a good one before: minutes on two cores.
-SHORT: dict[str, Any] = {
-    "train_dataset": {"cropsize": [120, 64, 64], "I": 40},
-    "val_dataset": {"cropsize": [120, 64, 64], "I": 8},
-    "train_loop": {"n_epochs": 3, "rehearsal_weight": 0.0},
-}
 
 
 def learn(
@@ -66,7 +60,7 @@ def learn(
     what : {"psf", "all"}
         What is learned: the PSF and the noise, or the encoder as well.
     settings : mapping, optional
-        Settings laid over those of the model and over `SHORT`.
+        Settings laid over those of the model.
     device : torch.device
         Device to compute on.
     seed : int
@@ -104,7 +98,7 @@ def _of_one_microscope(
     experiment: Experiment, settings: Mapping[str, Any], out: Path
 ) -> Experiment:
     data = merge(experiment.model_dump(mode="json"), {"microscopes": {"free": None}})
-    return parse_experiment(merge(merge(data, SHORT), settings), where=str(out))
+    return parse_experiment(merge(data, settings), where=str(out))
 
 
 def _write_start(
