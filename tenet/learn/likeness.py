@@ -64,11 +64,11 @@ def likeness(model: TrainedModel, windows: Sequence[Tensor]) -> Likeness:
     network = model.network.eval()
     left, shown, segmented, wrong, voxels = 0.0, 0.0, 0.0, 0.0, 0
     for image in windows:
-        rest = image - explained(network, image, network.psf(), model.threshold)
+        seen, shape = explained(network, image, network.psf(), model.threshold)
+        rest = image - seen
         noise = noise_variance(image)
         left += max(float(rest.square().mean()) - noise, 0.0)
         shown += max(float(image.var()) - noise, 0.0)
-        shape = network.enhance(image)["shape_probability"]
         probability = shape[shape >= model.threshold].float().cpu().numpy()
         wrong += float(model.certainty.wrong(probability).sum())
         segmented += probability.size

@@ -113,7 +113,7 @@ def search_psf(model: TENET, windows: Sequence[Tensor], threshold: float, seed: 
     @torch.no_grad()
     def losses(params: ModelParams) -> list[float]:
         psf = _psf(params).to(windows[0])
-        images = ((explained(model, image, psf, threshold), image) for image in windows)
+        images = ((explained(model, image, psf, threshold)[0], image) for image in windows)
         return [loss for pair in images for loss in _parts_losses(model, *pair)]
 
     flat = [_parts_losses(model, image.mean().expand_as(image), image) for image in windows]
@@ -132,10 +132,11 @@ def _psf(params: ModelParams) -> Tensor:
     return torch.from_numpy(psf_volume(psf, shape, params.fine_voxel_size_um))
 
 
-def explained(model: TENET, image: Tensor, psf: Tensor, threshold: float) -> Tensor:
+def explained(model: TENET, image: Tensor, psf: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     """What a microscope with a PSF sees of the structure in an image (1, 1, Z, Y, X).
 
     The structure is what the network segments at a threshold; its light is fitted to the image.
+    The probability of the structure comes second.
     """
     scale = model.params.scale
     planes, rows, columns = image.shape[2:]
@@ -149,7 +150,7 @@ def explained(model: TENET, image: Tensor, psf: Tensor, threshold: float) -> Ten
         steps=REFINEMENT,
         background=model.params.sig_eps,
     )
-    return one_sided(fitted(blur(light), image), image)
+    return one_sided(fitted(blur(light), image), image), enhanced["shape_probability"]
 
 
 def _parts_losses(model: TENET, reconstruction: Tensor, image: Tensor) -> list[float]:

@@ -30,6 +30,8 @@ from tenet.types import Triple, VoxelSize
 
 #: Where the NA is not told, the PSF is taken to be so many pixels wide (FWHM), within these.
 PIXELS, LEAST_NA, MOST_NA = 3.5, 0.3, 1.0
+#: Windows of a stack whose explanation is measured.
+LOOKED_AT = 2
 #: Width of a PSF (FWHM) in pixels that suffices to tell its form, and least rows and columns.
 SEARCHED, LEAST_SEARCHED = 2.1, 48
 
@@ -131,7 +133,7 @@ def serve(
     )  # fmt: skip
     range_ = served.intensity_range(stack, normalisation)
     crops = RawCrops(network, experiment, RawData([stack], [stack], {stack: range_}))
-    like = likeness(served, crops.windows(WINDOWS, generator_for(seed, 4)))
+    like = likeness(served, crops.windows(LOOKED_AT, generator_for(seed, 4)))
     found = {
         "voxel_size_um": list(voxel_size_um),
         "fine_voxel_size_um": list(network.params.fine_voxel_size_um),

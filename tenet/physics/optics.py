@@ -379,8 +379,24 @@ def psf_fwhm_um(psf: NDArray[np.floating], voxel_size_um: VoxelSize) -> dict[str
 def model_fwhm_um(psf: RadialPSF, fine_voxel_size_um: VoxelSize) -> dict[str, float]:
     """Axial and lateral full width at half maximum of a model PSF, however wide, in µm."""
     step_z, _, step_x = fine_voxel_size_um
-    z_um, r_um = centred(8001, step_z / 4), centred(4001, step_x / 8)
+
+    def axial(z_um: Float) -> Float:
+        return psf(z_um, np.zeros(1))[:, 0]
+
+    def lateral(r_um: Float) -> Float:
+        return psf(np.zeros(1), np.abs(r_um))[0]
+
     return {
-        "axial": float(fwhm(psf(z_um, np.zeros(1))[:, 0], step_z / 4)),
-        "lateral": float(fwhm(psf(np.zeros(1), np.abs(r_um))[0], step_x / 8)),
+        "axial": _fwhm_um(axial, step_z / 4, 8001),
+        "lateral": _fwhm_um(lateral, step_x / 8, 4001),
     }
+
+
+def _fwhm_um(profile: Callable[[Float], Float], step_um: float, most: int) -> float:
+    """Width of a profile about 0, on as few of at most so many samples as hold it."""
+    samples = 251
+    while True:
+        values = profile(centred(samples, step_um))
+        if samples == most or max(values[0], values[-1]) < values.max() / 10:
+            return float(fwhm(values, step_um))
+        samples = min(4 * samples - 3, most)
