@@ -163,7 +163,7 @@ def evaluate_real(
     ] = "decoder",
     method: Annotated[
         list[str] | None,
-        typer.Option("--method", help="Method; all but rltv_true by default. Repeatable."),
+        typer.Option("--method", help="Method; all but box and rltv_true by default. Repeatable."),
     ] = None,
     threads: Threads = None,
 ) -> None:
@@ -175,7 +175,7 @@ def evaluate_real(
 
     choose_device("cpu", threads)
     condition = Condition(kind, beam, model, tuning, data, out, seeds, phantoms, train)
-    methods = method or [name for name in METHODS if name != "rltv_true"]
+    methods = method or [name for name in METHODS if name not in ("box", "rltv_true")]
     print(*run_condition(condition, methods), sep="\n")
 
 

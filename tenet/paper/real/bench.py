@@ -11,9 +11,11 @@ import pandas as pd
 
 from tenet.errors import TenetError
 from tenet.io.open import open_stack
+from tenet.io.optics import Optics
 from tenet.io.writing import write_ome_tiff
 from tenet.learn.finetune import TrainMode
 from tenet.metrics.segmentation import iou
+from tenet.model.shipped import shipped_model
 from tenet.model.store import THRESHOLD
 from tenet.model.trained import TrainedModel
 from tenet.paper.evaluate.tables import read_psf_widths
@@ -24,6 +26,7 @@ from tenet.paper.real.methods import (
     METHODS,
     Deconvolution,
     Enhancement,
+    EveryMicroscope,
     Interpolation,
     Method,
     Volume,
@@ -126,6 +129,10 @@ class Condition:
         """Make one of the methods ready; RLTV is tuned on the phantoms."""
         if name in ("tenet", "pretrained"):
             return Enhancement(found if name == "tenet" else told)
+        if name == "box":
+            params = told.params
+            optics = Optics(params.NA, params.wavelength, params.ni, params.photons)
+            return EveryMicroscope(shipped_model(), optics)
         if name == "raw":
             return Interpolation(told, self.tuning)
         if name == "rltv":

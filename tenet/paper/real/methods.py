@@ -13,16 +13,18 @@ from torch import Tensor
 
 from tenet.enhance.enhance import enhance_array
 from tenet.io.intensities import normalise
+from tenet.io.optics import Optics
 from tenet.io.stack import Stack
 from tenet.learn.calibrate import Pair, phantom_images
+from tenet.learn.serve import serve
 from tenet.metrics.thresholds import best_threshold
 from tenet.model.trained import TrainedModel
 from tenet.paper.baselines.rltv import rltv
 from tenet.paper.baselines.rltv_tuning import tune
 
-#: rltv has the PSF of an evenly filled pupil, rltv_found the PSF that fine-tuning found, rltv_true
-#: the PSF that nobody has; raw is the interpolated stack.
-METHODS = ("tenet", "pretrained", "rltv", "rltv_found", "rltv_true", "raw")
+#: box is the model of every microscope. rltv has the PSF of an evenly filled pupil, rltv_found the
+#: PSF that fine-tuning found, rltv_true the PSF that nobody has; raw is the interpolated stack.
+METHODS = ("tenet", "box", "pretrained", "rltv", "rltv_found", "rltv_true", "raw")
 #: What RLTV is tuned over.
 ITERATIONS, TV_WEIGHTS = (30, 60, 90), (0.003, 0.01, 0.03)
 
@@ -47,6 +49,25 @@ class Enhancement:
     def __call__(self, stack: Stack) -> Volume:
         """The probability of the shape."""
         return enhance_array(self.model.network, _shown(stack, self.model))[0]
+
+
+class EveryMicroscope:
+    """The model of every microscope, told the optics and fitted to each stack on its own.
+
+    The threshold is that of the last stack.
+    """
+
+    def __init__(self, folder: Path, optics: Optics) -> None:
+        self.model, self.optics = TrainedModel.load(folder), optics
+        self.threshold = self.model.threshold
+
+    def __call__(self, stack: Stack) -> Volume:
+        """The probability of the shape."""
+        size_um = stack.voxel_size_um
+        assert size_um is not None
+        model, range_, _ = serve(self.model, stack, size_um, self.optics)
+        self.threshold = model.threshold
+        return enhance_array(model.network, normalise(stack.read(), range_))[0]
 
 
 class Deconvolution:
