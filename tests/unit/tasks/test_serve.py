@@ -255,10 +255,16 @@ def test_python_gives_arrays_and_findings(
     monkeypatch.setenv(TENET_MODELS, str(tmp_path))
     enhanced = tenet.enhance(raw, voxel_size_um=(0.8, 0.2, 0.2), na=0.6, find_psf=False)
     shape, brightness = enhanced
+    assert brightness is enhanced.brightness
     assert shape.shape == brightness.shape == (40, 32, 28)
     assert enhanced.voxel_size_um == pytest.approx((0.2, 0.2, 0.2))
     assert enhanced.found["told"]["NA"] == 0.6
     assert enhanced.threshold == enhanced.found["calibration"]["threshold"]
+    # An array in memory is a stack as well.
+    again = tenet.enhance(
+        tifffile.imread(raw), folder, voxel_size_um=(0.8, 0.2, 0.2), na=0.6, find_psf=False
+    )
+    np.testing.assert_array_equal(again.shape, shape)
     # As the command does.
     reading = Reading([raw], voxel_size_um=(0.8, 0.2, 0.2))
     optics = Optics(0.6)
