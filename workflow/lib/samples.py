@@ -69,7 +69,7 @@ def base_experiment(catalogue: Catalogue, row: Sample) -> Experiment:
     WorkflowError
         If the model of the row is none, in one line that begins with that of the table.
     """
-    folder = row.get("model") or serving_model(catalogue, row["name"])
+    folder = serving_model(catalogue, row["name"]) or row.get("model")
     if folder is None:
         return resolved(catalogue, experiment_name(catalogue, f"samples/{row['name']}"))
     try:
