@@ -46,7 +46,7 @@ def serving_model(catalogue: Catalogue, name: str) -> Path | None:
     except TenetError as error:
         raise WorkflowError(
             f"{row['where']}: {error}, or train a model for this microscope with "
-            "`sample: {pretrained: null}`"
+            '`sample: {pretrained: ""}`'
         ) from None
     try:
         serves = settings_of_model(folder, row["where"]).microscopes.free is not None

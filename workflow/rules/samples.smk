@@ -98,7 +98,7 @@ rule enhance:
     shell:
         "python workflow/scripts/on_device.py {resources.gpu}"
         " python -m tenet enhance {params.file:q} {params.reading:q} --model {params.model:q}"
-        " {params.optics:q} {params.results:q} --sheet --threads {threads} > {log:q} 2>&1"
+        " {params.results:q} --sheet {params.optics:q} --threads {threads} > {log:q} 2>&1"
 
 
 # A model of every microscope also says what it found: the microscope, its PSF, the threshold.

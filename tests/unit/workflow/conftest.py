@@ -55,6 +55,6 @@ def own(tmp_path):
         f"mine\t{stack}\t1\t0.12\t0.12\t\t0.8\t0.92\t1.33\n"
         f"theirs\t{stack}\t1\t0.1\t0.1\tfig3_beads\n"
     )
-    trained = {"samples": str(table), "sample": {"pretrained": None}}
+    trained = {"samples": str(table), "sample": {"pretrained": ""}}
     config = merged(read_config("config", "demo"), trained)
     return Catalogue.load(config, ROOT)

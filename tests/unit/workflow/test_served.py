@@ -64,8 +64,8 @@ def test_optics_alone_need_no_training(write, box):
     ("row", "sample"),
     [
         ({"train": "old"}, {}),
-        ({}, {"pretrained": None}),
-        ({"train": "none"}, {"pretrained": None}),
+        ({}, {"pretrained": ""}),
+        ({"train": "none"}, {"pretrained": ""}),
     ],
 )
 def test_a_model_is_trained_where_the_row_or_the_configuration_says_so(write, row, sample):
@@ -81,7 +81,7 @@ def test_a_row_may_name_a_model_of_every_microscope(write, box):
     catalogue = write(
         {"name": "a", "model": box},
         {"name": "b", "model": box, "NA": 0.8, "train": "none"},
-        pretrained=None,
+        pretrained="",
     )
     assert served.served(catalogue) == ["a", "b"]
     assert served.optics_options(catalogue, catalogue.samples["a"]) == []
@@ -122,7 +122,7 @@ def test_a_model_that_is_missing_is_told_when_a_sample_needs_it(write, box):
     catalogue = write({"name": "a", **OPTICS}, {"name": "b", "experiment": "scale3"})
     models.check_models(catalogue)
     samples.check_asked(catalogue, ["all"])
-    with pytest.raises(WorkflowError, match=r"line 2 \(a\): .*no model .*box.*pretrained: null"):
+    with pytest.raises(WorkflowError, match=r'line 2 \(a\): .*no model .*box.*pretrained: ""'):
         samples.check_asked(catalogue, ["samples"])
 
 
