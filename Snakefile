@@ -6,6 +6,7 @@
 #   snakemake results/enhanced/NAME.ome.tif            a stack of config/samples.tsv
 #   snakemake results/enhanced/NAME                    a folder of stacks, several channels or times
 #   snakemake samples                                  all of config/samples.tsv
+#   snakemake model --cores 8 --resources gpu=1        the model of every microscope, anew
 #
 # A profile for each place is in profiles/, docs/pipeline.md explains what can be set.
 from snakemake.utils import min_version
@@ -54,6 +55,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/phantoms.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/baselines.smk"
+include: "workflow/rules/model.smk"
 include: "workflow/rules/inference.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/figures.smk"

@@ -4,13 +4,14 @@ import os
 from pathlib import Path
 
 from tenet.errors import TenetError
-from tenet.model.store import EXPERIMENT
 
 #: Environment variable with a folder of models, which takes the place of the package's own.
 TENET_MODELS = "TENET_MODELS"
 #: The model of every microscope.
 BOX = "box"
 _OWN = Path(__file__).parents[1] / "models"
+#: As `store.EXPERIMENT`. The pipeline looks for models without PyTorch, which `store` imports.
+_EXPERIMENT = "experiment.json"
 
 
 def shipped_model(name: str = BOX) -> Path:
@@ -28,7 +29,7 @@ def shipped_model(name: str = BOX) -> Path:
     """
     chosen = os.environ.get(TENET_MODELS)
     folder = (Path(chosen) if chosen else _OWN) / name
-    if not (folder / EXPERIMENT).is_file():
+    if not (folder / _EXPERIMENT).is_file():
         where = f"{TENET_MODELS} is {chosen}, and there is" if chosen else "the package has"
         raise TenetError(f"{where} no model {folder}: give --model with the folder of a model")
     return folder

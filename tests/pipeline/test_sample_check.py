@@ -149,7 +149,7 @@ def repository(tmp_path_factory):
 def plan(repository, table, *names):
     (repository / "samples.tsv").write_text(table)
     targets = [f"results/enhanced/{name}.ome.tif" for name in names]
-    options = ("--dry-run", "--config", "samples=samples.tsv")
+    options = ("--dry-run", "--config", "samples=samples.tsv", 'sample={pretrained: ""}')
     return snakemake(repository, *targets, *options, check=False)
 
 
@@ -206,7 +206,7 @@ def test_the_check_of_intensities_comes_first_and_retrains_nothing(repository):
         "own\tgood.tif\t\t1\t0.31\t0.31\t0.8\t0.92\t1.33\n"
     )
     targets = [f"results/enhanced/{name}.ome.tif" for name in ("named", "own")]
-    options = ("--config", "samples=samples.tsv")
+    options = ("--config", "samples=samples.tsv", 'sample={pretrained: ""}')
     snakemake(repository, *targets, *options)
     assert jobs(repository, *targets, *options) == {}
     for name in ("named", "own"):

@@ -37,6 +37,7 @@ def repository(tmp_path_factory):
         "results": "results/tiny",
         "overlays": ["demo", "tiny"],
         "samples": "samples.csv",
+        "sample": {"pretrained": ""},
         "phantoms": {"sample_training": phantoms, "sample_tuning": phantoms | {"count": 1}},
     }
     (folder / "tiny.yaml").write_text(yaml.safe_dump(settings))

@@ -278,7 +278,7 @@ def test_own_stacks_of_equal_optics_share_a_pretraining(fresh, tmp_path):
         f"equal\t{tmp_path}/a folder\t1\t0.12\t0.1200001\tall\t\t0.80\t0.92\t1.33\n"
         f"other\t{tmp_path}/a stack.tif\t1\t0.12\t0.12\t0\t\t0.9\t0.92\t1.33\n"
     )
-    samples = (*DEMO, "--config", f"samples={table}")
+    samples = (*DEMO, "--config", f"samples={table}", 'sample={pretrained: ""}')
     folder = "results/demo/enhanced"
     mine, other = (f"{folder}/{name}.ome.tif" for name in ("mine", "other"))
     one = {

@@ -26,6 +26,7 @@ from workflow.lib.samples import (
     shared_model,
     stacks_of,
 )
+from workflow.lib.served import serving_model
 from workflow.lib.shared import FOLDER
 from workflow.lib.stacks import acquisitions, image_options, noisy_folder, rois
 from workflow.lib.words import repeated
@@ -138,6 +139,11 @@ def check_models(catalogue: Catalogue) -> None:
             pretrained_of(catalogue, f"samples/{name}")
         except WorkflowError as error:
             raise WorkflowError(f"{row['where']}: {error}") from None
+        if resolved(catalogue, row["experiment"]).microscopes.free is not None:
+            raise WorkflowError(
+                f"{row['where']}: experiment {row['experiment']} is of every microscope: leave it "
+                "out, and give NA, wavelength and ni"
+            )
 
 
 def aligned_models(catalogue: Catalogue) -> list[str]:
@@ -240,7 +246,9 @@ def baseline_folder(catalogue: Catalogue, experiment: str, method: str, fold: st
 
 
 def sample_model(catalogue: Catalogue, name: str) -> list[str]:
-    """Name the files that enhancing reads of a sample's model: fine-tuned, unless `train` is none.
+    """Name the files that enhancing reads of a sample's model.
+
+    It is fine-tuned, unless `train` is none or the model is one of every microscope.
 
     Raises
     ------
@@ -248,6 +256,9 @@ def sample_model(catalogue: Catalogue, name: str) -> list[str]:
         If the stacks or the model of the row cannot do.
     """
     path = f"samples/{name}"
+    serving = serving_model(catalogue, name)
+    if serving is not None:
+        return [str(serving / file) for file in ENHANCING if (serving / file).exists()]
     if sample(catalogue, name).get("train") == "none":
         return pretrained_files(catalogue, path, *ENHANCING)
     return [f"<results>/models/{path}/all/{file}" for file in ENHANCING]

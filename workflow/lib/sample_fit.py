@@ -16,7 +16,7 @@ from tenet.io.stack import Stack
 from tenet.settings.own_stack import fitted_to, sample_grid, voxel_size_mismatch
 from tenet.settings.schema import Experiment, parse_experiment
 from tenet.types import VoxelSize
-from workflow.lib.sample_table import PICKED, VOXEL_SIZE
+from workflow.lib.sample_table import OPTICS, PICKED, VOXEL_SIZE
 
 #: What a model's folder holds at least.
 MODEL_FILES = ("model.pt", "experiment.json")
@@ -43,7 +43,7 @@ def fitted_experiment(row: Mapping[str, Any], base: Experiment) -> Experiment:
         A row of the sample table.
     base : Experiment
         The experiment that the row names, that of the model which the row names, or the one of all
-        samples with optics of their own.
+        samples with optics of their own. One of every microscope is fitted to each stack.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def fitted_experiment(row: Mapping[str, Any], base: Experiment) -> Experiment:
         the table's line.
     """
     try:
-        return _fitted(row, base)
+        return _fitted(row, base) if base.microscopes.free is None else _served(row, base)
     except TenetError as error:
         raise ValueError(f"{row['where']}: {error}") from None
 
@@ -62,6 +62,11 @@ def _fitted(row: Mapping[str, Any], base: Experiment) -> Experiment:
     stacks = every_part([Path(row["file"])], parts_of(row))
     sizes_um = [_voxel_size(row, stack) for stack in stacks]
     origin = next((key for key in ("experiment", "model") if key in row), "")
+    given = ", ".join(key for key in OPTICS if key in row)
+    if origin and given:
+        raise TenetError(
+            f"{origin} and {given} exclude each other: {row[origin]} has its own optics"
+        )
     if not origin:
         base = sample_grid(
             base,
@@ -88,21 +93,52 @@ def _fitted(row: Mapping[str, Any], base: Experiment) -> Experiment:
     return fitted_to(base, [stack.zyx_shape for stack in stacks], where=stacks[0].label)
 
 
+def _served(row: Mapping[str, Any], base: Experiment) -> Experiment:
+    """Fit a model of every microscope to each stack, as `tenet.learn.serve` does; give the first.
+
+    Raises
+    ------
+    TenetError
+        If a stack is too small, or its planes are farther apart than the model has learned.
+    """
+    assert base.microscopes.free is not None
+    most = max(base.microscopes.free.scales)
+    found = []
+    for stack in every_part([Path(row["file"])], parts_of(row)):
+        experiment = sample_grid(
+            base,
+            _voxel_size(row, stack),
+            where=stack.label,
+            zyx_shape=stack.zyx_shape,
+            na=row.get("NA"),
+            wavelength_um=row.get("wavelength"),
+            immersion_index=row.get("ni"),
+            photons=row.get("photons"),
+        )
+        if experiment.params.scale > most:
+            raise TenetError(
+                f"{stack.label}: planes are {experiment.params.scale} pixels apart, and the model "
+                f"of every microscope has learned with at most {most}: bin the pixels, or give "
+                "train to train a model for this microscope"
+            )
+        found.append(experiment)
+    return found[0]
+
+
 def _voxel_size(row: Mapping[str, Any], stack: Stack) -> VoxelSize:
     given = [float(row[name]) for name in VOXEL_SIZE if name in row]
     return voxel_size_of(stack, (given[0], given[1], given[2]) if given else None)
 
 
-def settings_of_model(row: Mapping[str, Any]) -> Experiment:
-    """Read the settings of the model that a row names.
+def settings_of_model(folder: Path, line: str) -> Experiment:
+    """Read the settings of the model of a row, in a line of the sample table.
 
     Raises
     ------
     ValueError
         If it is no folder of a model. It begins with the table's line.
     """
-    folder = Path(row["model"])
-    where = f"{row['where']}: model: {folder}"
+    where = f"{line}: model: {folder}"
     if folder.is_file():
         raise ValueError(
             f"{where} is a file, and a model is a folder: of published weights, `tenet "
@@ -118,4 +154,4 @@ def settings_of_model(row: Mapping[str, Any]) -> Experiment:
     try:
         return parse_experiment(read_json_object(path), where=str(path))
     except TenetError as error:
-        raise ValueError(f"{row['where']}: model: {error}") from None
+        raise ValueError(f"{line}: model: {error}") from None

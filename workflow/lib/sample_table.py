@@ -184,25 +184,25 @@ def _check_sample(row: Sample, where: str) -> None:
             f"{row['voxel_x_um']}: check their order and units"
         )
     optics = [name for name in OPTICS if name in row]
-    origins = [name for name in ("model", "experiment") if name in row] + optics[:1]
-    if len(origins) > 1:
-        others = ", ".join([*origins[1:], *optics[1:]])
+    # Beside a model there may be optics: where it is one of every microscope.
+    if "experiment" in row and ("model" in row or optics):
+        first, *others = [name for name in ("model", "experiment", *optics) if name in row]
         raise ValueError(
-            f"{where}: {origins[0]} and {others} exclude each other: the {origins[0]} has its own "
+            f"{where}: {first} and {', '.join(others)} exclude each other: the {first} has its own "
             "optics"
         )
-    if origins in ([], optics[:1]):
+    if "experiment" not in row and "model" not in row:
         lacking = [name for name in ("NA", "wavelength", "ni") if name not in row]
         if lacking:
             raise ValueError(
                 f"{where}: {', '.join(lacking)} missing: give an experiment, a model, "
                 "or NA, wavelength (µm) and ni"
             )
-        if row["NA"] > row["ni"]:
-            raise ValueError(
-                f"{where}: NA {row['NA']} is above the immersion index ni {row['ni']}: "
-                "no objective can do that"
-            )
+    if "NA" in row and row["NA"] > row.get("ni", math.inf):
+        raise ValueError(
+            f"{where}: NA {row['NA']} is above the immersion index ni {row['ni']}: "
+            "no objective can do that"
+        )
 
 
 def _picks(field: str, where: str) -> str:

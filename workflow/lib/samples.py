@@ -16,6 +16,7 @@ from tenet.settings.schema import Experiment
 from workflow.lib.catalogue import Catalogue, bare, resolved
 from workflow.lib.sample_fit import fitted_experiment, has_several, settings_of_model
 from workflow.lib.sample_table import PICKED, VOXEL_SIZE, Sample, checked_path
+from workflow.lib.served import serving_model
 from workflow.lib.shared import FOLDER, SharedModel
 from workflow.lib.words import repeated
 
@@ -66,12 +67,13 @@ def base_experiment(catalogue: Catalogue, row: Sample) -> Experiment:
     Raises
     ------
     WorkflowError
-        If the row names no model, in one line that begins with that of the table.
+        If the model of the row is none, in one line that begins with that of the table.
     """
-    if "model" not in row:
+    folder = serving_model(catalogue, row["name"]) or row.get("model")
+    if folder is None:
         return resolved(catalogue, experiment_name(catalogue, f"samples/{row['name']}"))
     try:
-        return settings_of_model(row)
+        return settings_of_model(Path(folder), row["where"])
     except ValueError as error:
         raise WorkflowError(str(error)) from None
 
@@ -100,6 +102,16 @@ def check_asked(catalogue: Catalogue, words: Iterable[str]) -> None:
         if (file or inside) if has_several(row) else folder:
             right = result_of(row).replace("<results>", catalogue.config["results"])
             raise WorkflowError(f"{row['where']}: its result is {right}: ask for that")
+        if any(f"models/samples/{name}/all" in word for word in words):
+            _check_trained(catalogue, row)
+
+
+def _check_trained(catalogue: Catalogue, row: Sample) -> None:
+    if serving_model(catalogue, row["name"]) is not None:
+        raise WorkflowError(
+            f"{row['where']}: a model of every microscope enhances it, and none is trained for it: "
+            "give train, as old, to train one"
+        )
 
 
 def result_of(row: Sample) -> str:
@@ -130,9 +142,14 @@ def stacks_of(catalogue: Catalogue, name: str) -> list[str]:
 
 
 def sample_record(catalogue: Catalogue, path: str) -> list[str]:
-    """Name the record that a sample's intensities were checked; nothing for an experiment."""
+    """Name the record that a sample's intensities were checked, if something is trained on them.
+
+    Enhancing checks them itself.
+    """
     row = sample_of(catalogue, path)
-    return [f"<results>/models/samples/{row['name']}/stacks.json"] if row else []
+    if row is None or serving_model(catalogue, row["name"]) is not None:
+        return []
+    return [f"<results>/models/samples/{row['name']}/stacks.json"]
 
 
 def shared_model(catalogue: Catalogue, path: str) -> SharedModel | None:

@@ -22,6 +22,7 @@ CODE = {
     "align": ["tenet.tasks.align"],
     "finetune": ["tenet.tasks.finetune"],
     "import_weights": ["tenet.tasks.import_weights"],
+    "package_model": ["tenet.tasks.package"],
     "rltv": ["tenet.paper.tasks.rltv"],
     "care": ["tenet.paper.tasks.baselines"],
     "neuroclear": ["tenet.paper.tasks.baselines"],

@@ -11,7 +11,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
 from tenet.errors import TenetError
-from workflow.lib import figures, models, phantoms, planned, real, samples, stacks
+from workflow.lib import figures, models, phantoms, planned, real, samples, served, stacks
 from workflow.lib.catalogue import Catalogue, resolved
 from workflow.lib.gpus import visible_gpus
 from workflow.lib.resources import Machine, gpu_limit

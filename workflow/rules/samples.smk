@@ -1,4 +1,5 @@
-# The user's own stacks: settings from the optics, then the rules of training.smk, then the results.
+# The user's own stacks. A model of every microscope enhances them; or settings from the optics, then
+# the rules of training.smk, then the results.
 
 
 # Before any training: intensities that are not finite, or all equal, show in no header.
@@ -57,7 +58,10 @@ rule shared_settings:
 rule enhance:
     input:
         stacks=lambda wildcards: samples.stacks_of(catalogue, wildcards.sample),
-        checked=ancient("<results>/models/samples/{sample}/stacks.json"),
+        checked=lambda wildcards: [
+            ancient(path)
+            for path in samples.sample_record(catalogue, f"samples/{wildcards.sample}")
+        ],
         model=lambda wildcards: models.sample_model(catalogue, wildcards.sample),
     output:
         stack="<results>/enhanced/{sample}.ome.tif",
@@ -83,6 +87,9 @@ rule enhance:
         reading=lambda wildcards: samples.reading_options(
             samples.sample(catalogue, wildcards.sample)
         ),
+        optics=lambda wildcards: served.optics_options(
+            catalogue, samples.sample(catalogue, wildcards.sample)
+        ),
         code=code(ROOT, "enhance"),
         model=lambda wildcards, input: str(Path(input.model[0]).parent),
         results=lambda wildcards, output: samples.result_options(
@@ -91,7 +98,29 @@ rule enhance:
     shell:
         "python workflow/scripts/on_device.py {resources.gpu}"
         " python -m tenet enhance {params.file:q} {params.reading:q} --model {params.model:q}"
-        " {params.results:q} --sheet --threads {threads} > {log:q} 2>&1"
+        " {params.results:q} --sheet {params.optics:q} --threads {threads} > {log:q} 2>&1"
+
+
+# A model of every microscope also says what it found: the microscope, its PSF, the threshold.
+use rule enhance as enhance_found with:
+    output:
+        stack="<results>/enhanced/{sample}.ome.tif",
+        sheet=report(
+            "<results>/enhanced/{sample}.png",
+            caption="../report/sheet.rst",
+            category="Samples",
+            labels={"sample": "{sample}"},
+        ),
+        found="<results>/enhanced/{sample}.json",
+    log:
+        "<logs>/enhance_found/{sample}.log",
+    benchmark:
+        "<benchmarks>/enhance_found/{sample}.tsv"
+    wildcard_constraints:
+        sample=names(served.served(catalogue)),
+
+
+ruleorder: enhance_found > enhance
 
 
 # A folder of stacks, several channels or several time points: a result for each, in a folder.

@@ -15,7 +15,7 @@ from tenet.tasks.enhance import Reading, enhance
 from tenet.tasks.learn import learn
 from tenet.tasks.pretrain import pretrain
 from tenet.tasks.raw_stacks import RawStacks
-from tests.unit.tasks.test_serve import SETTINGS
+from tests.small_models import EVERY as SETTINGS
 
 CPU = torch.device("cpu")
 VOXEL_UM = (0.6, 0.2, 0.2)

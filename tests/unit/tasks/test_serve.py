@@ -3,12 +3,12 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 import torch
+from small_models import EVERY as SETTINGS
 
 import tenet
 from tenet.errors import TenetError
@@ -27,25 +27,6 @@ from tenet.tasks.enhance import Reading, enhance
 from tenet.tasks.pretrain import pretrain
 
 CPU = torch.device("cpu")
-SETTINGS: dict[str, Any] = {
-    "name": "every",
-    "params": {
-        "network": "cells", "NA": 0.8, "wavelength": 0.92, "photons": 2, "fill": 0.7,
-        "res_lateral": 0.12, "res_axial": 0.36, "scale": 3, "psf_light": 0.95,
-        "size_z": 31, "size_y": 9, "size_x": 9, "hidden_channels_list": [4, 8], "nblocks": 1,
-        "dropout": 0.0, "psf_sampling": "continuous", "deconvolution_steps": 4, "early_steps": 2,
-        "noise": "consistent", "poisson_weight": 0.05, "sig_eps": 0.02, "choose_threshold": True,
-    },
-    "microscopes": {
-        "count": 4, "free": {"scales": [1, 2, 3, 4, 6], "pixels": [1.5, 3], "planes": [0.8, 10]},
-    },
-    "pretrain_dataset": {"cropsize": [12, 16, 16], "I": 4, "low": 0, "high": 2},
-    "pretrain_val_dataset": {"cropsize": [12, 16, 16], "I": 2, "low": 2, "high": 3},
-    "pretrain_loop": {"n_epochs": 1, "lr": 0.01, "batch_size": 1, "warmup_epochs": 0},
-    "train_dataset": {"cropsize": [12, 16, 16], "I": 2, "normalisation": "percentile"},
-    "val_dataset": {"cropsize": [12, 16, 16], "I": 2},
-    "train_loop": {"ewc_batches": 1},
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

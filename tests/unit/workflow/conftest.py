@@ -43,7 +43,10 @@ def demo():
 
 @pytest.fixture
 def own(tmp_path):
-    """A catalogue with two samples of a stack: `mine` with optics, `theirs` with an experiment."""
+    """A catalogue with two samples of a stack: `mine` with optics, `theirs` with an experiment.
+
+    A model is trained for each.
+    """
     stack = tmp_path / "a stack.tif"
     imwrite(stack, np.arange(60 * 48 * 48, dtype=np.float32).reshape(60, 48, 48))
     table = tmp_path / "samples.tsv"
@@ -52,5 +55,6 @@ def own(tmp_path):
         f"mine\t{stack}\t1\t0.12\t0.12\t\t0.8\t0.92\t1.33\n"
         f"theirs\t{stack}\t1\t0.1\t0.1\tfig3_beads\n"
     )
-    config = merged(read_config("config", "demo"), {"samples": str(table)})
+    trained = {"samples": str(table), "sample": {"pretrained": ""}}
+    config = merged(read_config("config", "demo"), trained)
     return Catalogue.load(config, ROOT)

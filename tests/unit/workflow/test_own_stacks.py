@@ -225,7 +225,8 @@ def test_a_model_for_other_voxels_is_refused(write, stack, model):
     ("parts", "said"),
     [
         ({"model": "MODEL", "experiment": "scale3"}, "model and experiment exclude each other"),
-        ({"model": "MODEL", **OPTICS}, "model and NA, wavelength, ni exclude each other"),
+        ({"experiment": "scale3", **OPTICS}, "experiment and NA, wavelength, ni exclude each"),
+        ({"model": "MODEL", "NA": 1.4, "ni": 1.33}, "above the immersion index"),
         ({"model": "nothing"}, "there is no model nothing"),
         ({"train": "some", **OPTICS}, "train: 'some' is not one of"),
         ({"channel": "0,1", **OPTICS}, "channel: '0,1' is none of: all, a number"),
@@ -239,6 +240,12 @@ def test_columns_that_contradict_are_told_with_their_line(write, stack, model, p
     with pytest.raises(WorkflowError, match=rf"line 2.*{said}") as error:
         write(row("a", stack("a.tif"), VOXEL, parts))
     assert "\n" not in str(error.value)
+
+
+def test_a_model_of_one_microscope_takes_no_optics(write, stack, model):
+    catalogue = write(row("a", stack("a.tif"), VOXEL, OPTICS, model=model))
+    with pytest.raises(WorkflowError, match=r"line 2.*model and NA, wavelength, ni exclude each"):
+        samples.fitted(catalogue, "a")
 
 
 # Several results ----------------------------------------------------------------------------------

@@ -49,6 +49,9 @@ def steps_of(followed, module):
         ("tenet.tasks.finetune", {"finetune"}, {"pretrain", "phantoms", "simulate"} | BASELINES),
         ("tenet.tasks.pretrain", {"pretrain"}, {"finetune", "align", "phantoms", "simulate"}),
         ("tenet.tasks.enhance", {"predict", "enhance"}, TRAININGS | BASELINES),
+        # Samples may be enhanced by a model of every microscope; stacks of figures are not.
+        ("tenet.learn.serve", {"enhance"}, TRAININGS | BASELINES | {"predict"}),
+        ("tenet.tasks.package", {"package_model"}, TRAININGS | {"enhance"}),
         ("tenet.learn.calibrate", TRAININGS, {"phantoms", "simulate"}),
         ("tenet.learn.align", {"align"}, {"pretrain", "phantoms", "simulate"} | BASELINES),
         ("tenet.networks.jnet", MODELS, {"phantoms", "simulate", "register"} | TABLES),

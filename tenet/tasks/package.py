@@ -1,0 +1,182 @@
+"""A model of every microscope as the folder that comes with the package, with a card."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tenet.errors import TenetError
+from tenet.io.atomic import replacing, save_json
+from tenet.io.records import read_json_object
+from tenet.model.store import (
+    EXPERIMENT,
+    FISHER,
+    HISTORY,
+    MODEL,
+    OPTIMISER,
+    PROVENANCE,
+    THRESHOLD,
+    TUNING,
+    Calibration,
+    check_belongs,
+    digest,
+)
+from tenet.model.trained import TrainedModel
+from tenet.settings.schema import Experiment
+
+#: What enhancing and fine-tuning read, and the curve of the training.
+KEPT = (MODEL, EXPERIMENT, THRESHOLD, FISHER, HISTORY)
+CARD, CHECKSUMS = "README.md", "SHA256SUMS"
+#: Most bytes of all files: what a package may carry.
+MOST_BYTES = 12_000_000
+
+
+def package_model(model: Path, out: Path, *, code: str) -> None:
+    """Copy a model of every microscope into a folder that is ready to come with the package.
+
+    The state of the optimiser is left out, here and in the provenance: a fine-tuning begins with a
+    new one. The folder appears whole or not at all.
+
+    Parameters
+    ----------
+    model : Path
+        Folder that `tenet pretrain` wrote, with ``--tuning``.
+    out : Path
+        The folder; its name is that of the model.
+    code : str
+        Hash of the code that trained the model, for the provenance.
+
+    Raises
+    ------
+    TenetError
+        If a file is missing or belongs to another model, the model serves one microscope alone, or
+        all files together are larger than a package may carry.
+    """
+    loaded = TrainedModel.load(model)
+    if not loaded.serves_all:
+        raise TenetError(f"{model} was trained for one microscope: package one of every microscope")
+    phantoms = sorted((model / TUNING).glob("[!.]*.zarr.zip"))
+    lacking = [name for name in (*KEPT, PROVENANCE) if not (model / name).is_file()]
+    if not phantoms:
+        lacking.append(f"{TUNING}/*.zarr.zip")
+    calibration = loaded.calibration
+    if calibration is not None and calibration.iou is None:
+        lacking.append(f"iou in {THRESHOLD}")
+    if lacking or calibration is None:
+        raise TenetError(f"{model} has no {' and no '.join(lacking)}: pre-train with --tuning")
+    check_belongs(model, FISHER)
+    provenance = read_json_object(model / PROVENANCE)
+    provenance["files"].pop(OPTIMISER, None)
+    provenance |= {"code": code, "left_out": [OPTIMISER]}
+    with replacing(out, folder=True) as folder:
+        for name in KEPT:
+            shutil.copy2(model / name, folder / name)
+        (folder / TUNING).mkdir()
+        for path in phantoms:
+            shutil.copy2(path, folder / TUNING)
+        save_json(folder / PROVENANCE, provenance)
+        card = model_card(out.name, loaded.experiment, calibration, provenance)
+        (folder / CARD).write_text(card, encoding="utf-8")
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        lines = [f"{digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in paths]
+        (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
+        size = sum(path.stat().st_size for path in (*paths, folder / CHECKSUMS))
+        if size > MOST_BYTES:
+            raise TenetError(
+                f"{model}: {size / 1e6:.1f} MB are more than the {MOST_BYTES / 1e6:g} MB that a "
+                "package may carry: train a smaller network, or tune on fewer phantoms"
+            )
+        TrainedModel.load(folder)
+
+
+def model_card(
+    name: str, experiment: Experiment, calibration: Calibration, provenance: Mapping[str, Any]
+) -> str:
+    """Say in Markdown what a model is, what it learned on, and how it is used.
+
+    Parameters
+    ----------
+    name : str
+    experiment : Experiment
+        Settings of the model, which has `microscopes.free`.
+    calibration : Calibration
+    provenance : mapping
+        As in ``provenance.json``, with the hash of the code.
+    """
+    free = experiment.microscopes.free
+    assert free is not None
+    phantoms, crops = experiment.simulation_data_generation, experiment.pretrain_dataset
+    loop, params = experiment.pretrain_loop, experiment.params
+    packages = ", ".join(f"{key} {value}" for key, value in provenance["packages"].items())
+    return f"""\
+# {name}: a model of every microscope
+
+A network that deblurs, super-resolves and segments image stacks of any microscope in the ranges
+below. It is fitted to each stack when it is used, and nothing is trained.
+
+```bash
+tenet enhance STACK --na 0.8 --wavelength 0.92 --immersion 1.33 --photons 2
+tenet enhance STACK --model path/to/{name}
+```
+
+Licence: MIT.
+
+## What it learned on
+
+| | |
+|---|---|
+| Settings | `{EXPERIMENT}` ("{experiment.name}") |
+| Network | `{params.network}`, channels {_list(params.hidden_channels_list)} |
+| Phantoms | {phantoms.train_num} of {_size(phantoms.image_size)} voxels, and {phantoms.valid_num} \
+for the validation; nothing but simulated structures |
+| Crops | {crops.I} of {_size(crops.cropsize)} voxels in each of {loop.n_epochs} epochs |
+| Microscopes | {experiment.microscopes.count} PSFs, drawn from the ranges below |
+| Seed | {provenance["seed"]} |
+
+Worlds of phantoms, which take turns:
+
+{_table("World", "Settings", [(str(n), _world(w)) for n, w in enumerate(phantoms.worlds or ({},))])}
+
+Microscopes:
+
+{_table("Range", "Values", [(_meaning(free, key), _list(v)) for key, v in free])}
+
+## Calibration
+
+On {calibration.n} phantoms that it had not seen (`{TUNING}/`) the threshold is \
+{calibration.threshold:g}, with a mean IoU of {calibration.iou:g}.
+The threshold is chosen on them for each stack anew.
+
+## Provenance
+
+| | |
+|---|---|
+| Code that trained it | {provenance["code"]} |
+| TENET | {provenance["tenet"]} |
+| Packages | Python {provenance["python"]}, {packages} |
+| Device | {provenance["cuda"] or "CPU"} |
+
+`{CHECKSUMS}` holds the checksums of all files: `sha256sum -c {CHECKSUMS}`. `{PROVENANCE}` holds
+those of the weights, which are checked whenever they are loaded. `{OPTIMISER}` is left out.
+"""
+
+
+def _list(values: Any) -> str:
+    many = isinstance(values, tuple | list)
+    return ", ".join(f"{value:g}" for value in values) if many else f"{values:g}"
+
+
+def _size(zyx_shape: Any) -> str:
+    return " × ".join(map(str, zyx_shape))
+
+
+def _world(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"`{key}` {value}" for key, value in settings.items()) or "as the settings"
+
+
+def _meaning(section: Any, key: str) -> str:
+    return f"`{key}`: {type(section).model_fields[key].description}"
+
+
+def _table(left: str, right: str, rows: list[tuple[str, str]]) -> str:
+    return "\n".join([f"| {left} | {right} |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)])

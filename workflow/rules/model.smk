@@ -1,0 +1,41 @@
+# The model of every microscope that comes with TENET: phantoms, training and calibration are those
+# of the other rules; here is its folder, ready to be copied to tenet/models/.
+
+
+rule model:
+    input:
+        "<results>/model/box",
+
+
+rule package_model:
+    input:
+        model="<results>/models/box/model.pt",
+        files=expand(
+            "<results>/models/box/{file}",
+            file=[
+                "experiment.json",
+                "provenance.json",
+                "threshold.json",
+                "fisher.pt",
+                "history.csv",
+            ],
+        ),
+    output:
+        folder=directory("<results>/model/box"),
+    log:
+        "<logs>/package_model/box.log",
+    benchmark:
+        "<benchmarks>/package_model/box.tsv"
+    conda:
+        "../../envs/tenet.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        model=subpath(input.model, parent=True),
+        trained_by=code(ROOT, "pretrain"),
+        code=code(ROOT, "package_model"),
+    shell:
+        "python workflow/scripts/package_model.py {params.model:q} --out {output.folder:q}"
+        " --code {params.trained_by:q} > {log:q} 2>&1"
