@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from small_models import EVERY as SETTINGS
 
 from tenet.errors import TenetError
 from tenet.io.optics import Optics
@@ -15,7 +16,6 @@ from tenet.tasks.enhance import Reading, enhance
 from tenet.tasks.learn import learn
 from tenet.tasks.pretrain import pretrain
 from tenet.tasks.raw_stacks import RawStacks
-from tests.small_models import EVERY as SETTINGS
 
 CPU = torch.device("cpu")
 VOXEL_UM = (0.6, 0.2, 0.2)
