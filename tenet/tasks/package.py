@@ -5,9 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tenet.enhance.enhance import enhance_array
 from tenet.errors import TenetError
+from tenet.io.array import stack_in_memory
 from tenet.io.atomic import replacing, save_json
+from tenet.io.intensities import normalise
+from tenet.io.optics import Optics
 from tenet.io.records import read_json_object
+from tenet.learn.serve import serve
 from tenet.model.store import (
     EXPERIMENT,
     FISHER,
@@ -27,8 +35,13 @@ from tenet.settings.schema import Experiment
 #: What enhancing and fine-tuning read, and the curve of the training.
 KEPT = (MODEL, EXPERIMENT, THRESHOLD, FISHER, HISTORY)
 CARD, CHECKSUMS = "README.md", "SHA256SUMS"
+#: A small stack, and what the model makes of it: any machine must make the same.
+CHECK = "check.npz"
+CHECKED_UM, CHECKED_OPTICS = (0.6, 0.2, 0.2), Optics(0.8, 0.92, 1.33, 2)
 #: Most bytes of all files: what a package may carry.
 MOST_BYTES = 12_000_000
+
+Volume = NDArray[np.float32]
 
 
 def package_model(model: Path, out: Path, *, code: str) -> None:
@@ -75,6 +88,9 @@ def package_model(model: Path, out: Path, *, code: str) -> None:
         for path in phantoms:
             shutil.copy2(path, folder / TUNING)
         save_json(folder / PROVENANCE, provenance)
+        stack = check_stack()
+        shape, brightness = check_result(loaded, stack)
+        np.savez_compressed(folder / CHECK, stack=stack, shape=shape, brightness=brightness)
         card = model_card(out.name, loaded.experiment, calibration, provenance)
         (folder / CARD).write_text(card, encoding="utf-8")
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -87,6 +103,27 @@ def package_model(model: Path, out: Path, *, code: str) -> None:
                 "package may carry: train a smaller network, or tune on fewer phantoms"
             )
         TrainedModel.load(folder)
+
+
+def check_stack() -> NDArray[np.uint16]:
+    """A small stack of two bent lines, shape (8, 28, 28), for `check_result`."""
+    z, y, x = np.mgrid[:8, :28, :28]
+    light = np.zeros(z.shape)
+    for depth, row in ((3, 9), (5, 19)):
+        bent = row + 3 * np.sin(x / 6)
+        light += 400 * np.exp(-((z - depth) ** 2) / 4 - (y - bent) ** 2 / 3)
+    return np.random.default_rng(0).poisson(20 + light).astype(np.uint16)
+
+
+def check_result(model: TrainedModel, stack: NDArray[np.uint16]) -> tuple[Volume, Volume]:
+    """What a model of every microscope makes of a stack: shape and brightness, (24, 28, 28).
+
+    The PSF is as told. Voxels are of `CHECKED_UM`, optics are `CHECKED_OPTICS`.
+    """
+    served, range_, _ = serve(
+        model, stack_in_memory(stack), CHECKED_UM, CHECKED_OPTICS, find_psf=False
+    )
+    return enhance_array(served.network, normalise(stack, range_))
 
 
 def model_card(
@@ -158,6 +195,7 @@ The threshold is chosen on them for each stack anew.
 
 `{CHECKSUMS}` holds the checksums of all files: `sha256sum -c {CHECKSUMS}`. `{PROVENANCE}` holds
 those of the weights, which are checked whenever they are loaded. `{OPTIMISER}` is left out.
+`{CHECK}` holds a small stack, and what the model makes of it.
 """
 
 
