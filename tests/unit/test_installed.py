@@ -14,9 +14,11 @@ import pytest
 
 from tenet.data.phantoms.kinds import TrainingPhantomSettings
 from tenet.data.phantoms.sets import generate_set
+from tenet.io.open import open_stack
 from tenet.model.store import save_model
 from tenet.model.tenet import TENET
 from tenet.settings.load import PACKAGED, load_experiment
+from tenet.tasks.package import CHECK, check_stack
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -165,6 +167,17 @@ def test_a_stack_is_enhanced_with_its_sheet(elsewhere: Elsewhere, model: Path, s
         "print(shape.shape, shape.dtype, brightness.shape)"
     )
     assert elsewhere.python("-c", code).strip() == "(18, 24, 20) float32 (18, 24, 20)"
+
+
+def test_the_model_of_every_microscope_comes_with_it(elsewhere: Elsewhere, site: Path) -> None:
+    np.save(elsewhere.folder / "stack.npy", check_stack())
+    optics = ("--na", "0.8", "--wavelength", "0.92", "--immersion", "1.33", "--photons", "2")
+    words = ("enhance", "stack.npy", "--voxel-size", "0.6", "0.2", "0.2", *optics)
+    said = elsewhere.tenet(*words, "--psf-as-told").split()
+    assert said == ["enhanced/stack.ome.tif", "enhanced/stack.json", "enhanced/stack.png"]
+    shape = open_stack(elsewhere.folder / said[0], channel=0).read()
+    with np.load(site / "tenet/models/box" / CHECK) as recorded:
+        np.testing.assert_allclose(shape, recorded["shape"], atol=1e-4)
 
 
 def test_a_model_is_pretrained(elsewhere: Elsewhere, tmp_path: Path) -> None:
