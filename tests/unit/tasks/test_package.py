@@ -51,8 +51,8 @@ def test_the_folder_holds_what_enhancing_and_fine_tuning_read(packaged: Path) ->
     names = {path.relative_to(packaged).as_posix() for path in packaged.rglob("*")}
     phantoms = {f"tuning/{number:02}.zarr.zip" for number in range(3)}
     assert names == phantoms | {
-        "README.md", "SHA256SUMS", "check.npz", "experiment.json", "fisher.pt", "history.csv", "model.pt",
-        "provenance.json", "threshold.json", "tuning",
+        "README.md", "SHA256SUMS", "check.npz", "experiment.json", "fisher.pt", "history.csv",
+        "model.pt", "provenance.json", "threshold.json", "tuning",
     }  # fmt: skip
     done = subprocess.run(["sha256sum", "-c", CHECKSUMS], cwd=packaged, capture_output=True)
     assert done.returncode == 0
