@@ -1,6 +1,6 @@
 """The model of every microscope by axial ratio and photons, beside a tuned deconvolution.
 
-    python benchmarks/ratios.py --out OUT.csv [--model MODEL] [--ratios 2 2.5] [--photons 1 2] [--found]
+    python benchmarks/ratios.py --out OUT.csv [--model MODEL] [--ratios 2 2.5] [--photons 1 2]
 
 Simulated stacks. Volumes of the worlds that the model is trained on, drawn anew, are blurred by a
 microscope whose aperture is 10 % below the one that is told, with spherical aberration (0.05 waves)
