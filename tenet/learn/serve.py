@@ -32,6 +32,9 @@ from tenet.types import Triple, VoxelSize
 PIXELS, LEAST_NA, MOST_NA = 3.5, 0.3, 1.0
 #: Windows of a stack whose explanation is measured.
 LOOKED_AT = 2
+#: Least probability of the structure that PSFs are tried on. The threshold of the best IoU takes in
+#: voxels that are only likely, which makes structure too thick, and every PSF too short.
+SURE = 0.9
 #: Width of a PSF (FWHM) in pixels that suffices to tell its form, and least rows and columns.
 SEARCHED, LEAST_SEARCHED = 2.1, 48
 
@@ -206,7 +209,8 @@ def _find_psf(
     params = coarser(network.params, times)
     divisor = params.coarse_divisor_zyx
     binned = [_binned(window, times, divisor) for window in windows]
-    found = search_psf(model.network.for_microscope(params), binned, model.threshold, seed)
+    threshold = max(model.threshold, SURE)
+    found = search_psf(model.network.for_microscope(params), binned, threshold, seed)
     if found.record["gain"]:
         form = {name: getattr(found.params, name) for name in ("NA", "fill", "spherical")}
         own = with_psf_grid(network.params.model_copy(update=form))
