@@ -159,7 +159,10 @@ def learn(
     model: AnyModel = None,
     what: Annotated[
         Literal["psf", "all"],
-        typer.Option("--train", help="What is learned: PSF and noise, or the encoder as well."),
+        typer.Option(
+            "--train",
+            help="psf: look for the PSF, learn the noise; all: learn the encoder as well.",
+        ),
     ] = "psf",
     na: NA = None,
     wavelength: Wavelength = None,
@@ -176,7 +179,8 @@ def learn(
 ) -> None:
     """Fit the model of every microscope to your microscope, once for many stacks.
 
-    Give the result to `tenet enhance --model`.
+    Give the result to `tenet enhance --model`. Run the same command again after an interruption
+    to continue.
     """
     from tenet.io.optics import Optics
     from tenet.model.shipped import shipped_model

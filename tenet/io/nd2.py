@@ -104,12 +104,14 @@ def _nd2_calibration(volume: Any) -> Calibration:
 
 
 def _nd2_optics(described: Any) -> Optics:
-    """Return the optics of a channel (its wavelength in nm there)."""
-    scope = described.microscope
-    modes = set(scope.modalityFlags)
-    return Optics.read(
-        na=scope.objectiveNumericalAperture,
-        wavelength_um=micrometres(described.channel.excitationLambdaNm, "nm"),
-        immersion_indices=(scope.immersionRefractiveIndex,),
-        photons=2 if "multiphoton" in modes else 1 if modes & _ONE_PHOTON else None,
-    )
+    """Return the optics of a channel (its wavelength in nm there); nothing where it has none."""
+    with contextlib.suppress(Exception):  # as for the channels
+        scope = described.microscope
+        modes = set(scope.modalityFlags)
+        return Optics.read(
+            na=scope.objectiveNumericalAperture,
+            wavelength_um=micrometres(described.channel.excitationLambdaNm, "nm"),
+            immersion_indices=(scope.immersionRefractiveIndex,),
+            photons=2 if "multiphoton" in modes else 1 if modes & _ONE_PHOTON else None,
+        )
+    return Optics()

@@ -24,7 +24,7 @@ from tenet.learn.psf_search import WINDOWS, scan_stretch, search_psf
 from tenet.model.store import TUNING, Calibration
 from tenet.model.tenet import TENET, Enhanced
 from tenet.model.trained import TrainedModel
-from tenet.settings.own_stack import sample_experiment, with_psf_grid
+from tenet.settings.own_stack import sample_experiment, sample_grid, with_psf_grid
 from tenet.settings.schema import Experiment, ModelParams
 from tenet.types import Triple, VoxelSize
 
@@ -48,10 +48,15 @@ class Served(NamedTuple):
     range_ : IntensityRange
         The raw intensities that become 0 and 1.
     found : dict
-        `sources`, where each of the optics comes from, `note`, the same in words, and `file_says`,
-        the optics in the file;
-        `told` and `found`, the microscope before and after; `psf`, the record of the search (null
-        where nothing was looked for); `calibration`; `likeness`, as in `tenet.learn.likeness`.
+        What is written beside a result:
+
+        - `voxel_size_um` of the stack, and `fine_voxel_size_um` of the result
+        - `sources`: where each of the optics comes from; `note`: the same in words
+        - `file_says`: the optics in the file
+        - `told` and `found`: the microscope before and after
+        - `psf`: the record of the search; null where nothing was looked for
+        - `calibration`: threshold and levels
+        - `likeness`: how well the result explains the stack, as in `tenet.learn.likeness`
     """
 
     model: TrainedModel
@@ -94,36 +99,14 @@ def serve(
         If planes are farther apart than the model has learned, the optics are impossible, or the
         model has no phantoms.
     """
-    base = model.experiment
-    assert base.microscopes.free is not None
-    known = _known(optics, stack, base.params, voxel_size_um)
-    optics = known.optics
-    experiment = sample_experiment(
-        base,
-        voxel_size_um,
-        where=stack.label,
-        zyx_shape=stack.zyx_shape,
-        na=optics.na,
-        wavelength_um=optics.wavelength_um,
-        # A model may have two indices, one of them that its objective is made for.
-        immersion_index=(
-            None if known.sources["immersion_index"] == "model" else optics.immersion_index
-        ),
-        photons=optics.photons,
-    )
-    told, most = experiment.params, max(base.microscopes.free.scales)
-    if told.scale > most:
-        bins = math.ceil(told.scale / most)
-        raise TenetError(
-            f"{stack.label}: planes are {told.scale} pixels apart, and {model.folder} has learned "
-            f"with at most {most}: bin the pixels {bins} × {bins}, or train a model for "
-            "this microscope"
-        )
+    known = known_optics(model, stack, voxel_size_um, optics)
+    experiment = sample_experiment(model.experiment, voxel_size_um, **_told(known, stack))
+    told = experiment.params
     network = model.network.for_microscope(told)
     psf = None
     if find_psf:
         with contextlib.redirect_stdout(sys.stderr):
-            psf = _find_psf(network, model, experiment, stack, seed)
+            psf = _find_psf(network, model, experiment, stack, normalisation, seed)
         experiment = experiment.model_copy(update={"params": network.params})
     phantoms = model.folder / TUNING
     if not phantoms.is_dir():
@@ -152,22 +135,65 @@ def serve(
     return Served(served, range_, found)
 
 
-def _known(
-    told: Optics, stack: Stack, params: ModelParams, voxel_size_um: VoxelSize
+def known_optics(
+    model: TrainedModel, stack: Stack, voxel_size_um: VoxelSize, told: Optics
 ) -> KnownOptics:
-    """Return the optics of a stack, with an NA that its medium allows."""
-    model = Optics(None, params.wavelength, min(params.ni, params.ni0), params.photons)
-    known = told.over(stack.optics, model)
+    """Find the optics of a stack, and check that the model can serve it; this takes milliseconds.
+
+    Parameters
+    ----------
+    model : TrainedModel
+        One that `serves_all`.
+    stack, voxel_size_um, told
+        As in `serve`.
+
+    Raises
+    ------
+    TenetError
+        As in `serve`, except that phantoms are not looked for.
+    """
+    params, free = model.params, model.experiment.microscopes.free
+    assert free is not None
+    of_model = Optics(None, params.wavelength, min(params.ni, params.ni0), params.photons)
+    known = told.over(stack.optics, of_model)
     na, index = known.optics.na, known.optics.immersion_index
+    if known.optics.photons != params.photons and known.sources["wavelength_um"] == "model":
+        raise TenetError(
+            f"{stack.label}: the wavelength is not known, and {params.wavelength:g} µm is that of "
+            f"{params.photons} photons: give --wavelength, in µm"
+        )
     if na is None:
-        return known.guessed(guessed_na(params, voxel_size_um, known.optics))
-    if index is not None and na >= index:
+        known = known.guessed(guessed_na(params, voxel_size_um, known.optics))
+    elif index is not None and na >= index:
         raise TenetError(
             f"{stack.label}: no objective of NA {na:g} (from the {known.sources['na']}) works with "
             f"immersion index {index:g} (from the {known.sources['immersion_index']}): give --na "
             "or --immersion"
         )
+    grid = sample_grid(model.experiment, voxel_size_um, **_told(known, stack))
+    scale, most = grid.params.scale, max(free.scales)
+    if scale > most:
+        bins = math.ceil(scale / most)
+        raise TenetError(
+            f"{stack.label}: planes are {scale} pixels apart, and {model.folder} has learned "
+            f"with at most {most}: bin the pixels {bins} × {bins}, or train a model for "
+            "this microscope"
+        )
     return known
+
+
+def _told(known: KnownOptics, stack: Stack) -> dict[str, Any]:
+    """What `sample_experiment` and `sample_grid` are told of a stack."""
+    optics, of_model = known.optics, known.sources["immersion_index"] == "model"
+    return {
+        "where": stack.label,
+        "zyx_shape": stack.zyx_shape,
+        "na": optics.na,
+        "wavelength_um": optics.wavelength_um,
+        # A model may have two indices, one of them that its objective is made for.
+        "immersion_index": None if of_model else optics.immersion_index,
+        "photons": optics.photons,
+    }
 
 
 def guessed_na(params: ModelParams, voxel_size_um: VoxelSize, optics: Optics) -> float:
@@ -193,14 +219,20 @@ def _microscope(params: ModelParams) -> dict[str, Any]:
 
 
 def _find_psf(
-    network: TENET, model: TrainedModel, experiment: Experiment, stack: Stack, seed: int
+    network: TENET,
+    model: TrainedModel,
+    experiment: Experiment,
+    stack: Stack,
+    normalisation: str | None,
+    seed: int,
 ) -> dict[str, Any]:
     """Leave the network with the PSF that explains a stack best, and say what was found.
 
     Two-photon PSFs are looked for with pixels as large as the PSF allows, which takes a fraction of
     the time.
     """
-    data = RawData.prepare([stack], [stack], experiment.train_dataset.normalisation)
+    method = normalisation or experiment.train_dataset.normalisation
+    data = RawData.prepare([stack], [stack], method)
     images = RawCrops(network, experiment, data)
     if not network.params.searches_form:
         return scan_stretch(_Stretched(network, images), seed)

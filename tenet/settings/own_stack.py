@@ -164,7 +164,7 @@ def fitted_to(
         least = [min(n, m) for n, m in zip(dataset.cropsize, _least_crop(params), strict=True)]
         if any(n < m for n, m in zip(crop, least, strict=True)):
             raise TenetError(
-                f"{where}: {planes} planes of {rows} × {columns} pixels are too few to learn from; "
+                f"{where}: {planes} planes of {rows} × {columns} pixels are too few; "
                 f"at least {least[0] // params.scale} planes of {least[1]} × {least[2]} pixels are "
                 f"needed at scale {params.scale}"
             )

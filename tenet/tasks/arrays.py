@@ -60,6 +60,12 @@ class EnhancedStack:
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         return iter((self.shape, self.brightness))
 
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> NDArray[np.float32]:
+        return (self.shape, self.brightness)[index]
+
 
 def enhance(
     stack: ArrayLike | str | os.PathLike[str],

@@ -19,11 +19,11 @@ from tenet.io.optics import Optics
 from tenet.io.outputs import check_outputs, plain_name
 from tenet.io.picks import Parts, Picks
 from tenet.io.stack import Stack
-from tenet.learn.serve import serve
+from tenet.learn.serve import known_optics, serve
 from tenet.model.store import software
 from tenet.model.trained import TrainedModel
 from tenet.progress import shown
-from tenet.tasks.notes import note, warn, warn_of_voxels
+from tenet.tasks.notes import note, note_of_optics, warn, warn_of_voxels
 from tenet.types import Triple, VoxelSize
 
 #: File with the threshold and the model of the results of a folder.
@@ -142,7 +142,7 @@ def enhance(
         Folder of the model.
     out : Path
         Folder for the results, which have the names of the stacks. If a folder of stacks is given,
-        ``settings.json`` holds the threshold of the model.
+        ``settings.json`` holds the threshold of a model of one microscope.
     name : str, optional
         Name of the result of a single stack.
     optics : Optics, optional
@@ -179,10 +179,14 @@ def enhance(
     """
     pairs = reading.open(out, name, "ome.zarr" if as_zarr else "ome.tif")
     sheets = {path: path.with_name(f"{_stem(path)}.png") for _, path in pairs if sheet}
-    settings = [out / SETTINGS] if reading.folders() else []
     results = [path for _, path in pairs]
+    serves_all = TrainedModel.settings_of(model).microscopes.free is not None
+    # Fitted to each stack, a model has a threshold for each, which is in its record.
+    settings = [out / SETTINGS] if reading.folders() and not serves_all else []
     records = {}
-    if TrainedModel.settings_of(model).microscopes.free is not None:
+    if serves_all:
+        if reading.voxel_size_of_model:
+            raise TenetError(f"{model} is of every microscope: use `tenet enhance`")
         records = {path: path.with_name(f"{_stem(path)}.json") for path in results}
     elif optics or not find_psf:
         raise TenetError(
@@ -193,20 +197,21 @@ def enhance(
     check_outputs([stack.path for stack, _ in pairs], written)
     sizes_um = [reading.voxel_size(stack) for stack, _ in pairs]
     loaded = trained = TrainedModel.load(model, device=device, align=align)
-    if not loaded.serves_all:
+    optics = optics or Optics()
+    if loaded.serves_all:
+        for (stack, _), size_um in zip(pairs, sizes_um, strict=True):
+            assert size_um is not None
+            known_optics(loaded, stack, size_um, optics)
+    else:
         note(loaded.calibration_note)
     for (stack, path), known_um in zip(pairs, sizes_um, strict=True):
         size_um = known_um or loaded.params.coarse_voxel_size_um
         found = None
         if loaded.serves_all:
             trained, range_, found = serve(
-                loaded, stack, size_um, optics or Optics(),
-                find_psf=find_psf, normalisation=normalisation,
-            )  # fmt: skip
-            note(f"{stack.label}: {found['note']}")
-            if found["sources"]["na"] == "guess":
-                guess = f"NA {found['told']['NA']:.2f} is guessed from the pixels: give --na"
-                note(f"{stack.label}: {guess}")
+                loaded, stack, size_um, optics, find_psf=find_psf, normalisation=normalisation
+            )
+            note_of_optics(stack, found)
             for warning in found["likeness"]["warnings"]:
                 warn(stack, warning)
         else:

@@ -1,32 +1,38 @@
 """`tenet learn`: a model of every microscope becomes a model of the microscope of some stacks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from tenet.errors import TenetError
-from tenet.io.atomic import save_json
+from tenet.io.atomic import exclusive, save_json
 from tenet.io.folders import voxel_size_of
-from tenet.io.optics import Optics
-from tenet.learn.serve import serve
+from tenet.io.optics import SAME, Optics
+from tenet.io.stack import Stack
+from tenet.learn.serve import SURE, known_optics, serve
 from tenet.model.store import (
     FISHER,
     MODEL,
     THRESHOLD,
     TUNING,
     digest,
+    digest_of,
     has_file,
     load_beside,
+    read_calibration,
+    read_provenance,
     save_model,
 )
 from tenet.model.trained import TrainedModel
 from tenet.settings.schema import Experiment, parse_experiment
 from tenet.settings.sections import merge
 from tenet.tasks.finetune import fine_tune
+from tenet.tasks.notes import note_of_optics
 from tenet.tasks.raw_stacks import RawStacks
 from tenet.tasks.training import check_apart
+from tenet.types import VoxelSize
 
 #: Folder, in that of the result, of the model that learning starts from.
 START = "start"
@@ -58,7 +64,8 @@ def learn(
     optics : Optics
         What is known of the microscope.
     what : {"psf", "all"}
-        What is learned: the PSF and the noise, or the encoder as well.
+        What is learned: the PSF and the noise, or the encoder as well. The form of the PSF is
+        looked for with "psf" alone; with "all" its length follows from gradients.
     settings : mapping, optional
         Settings laid over those of the model.
     device : torch.device
@@ -69,47 +76,103 @@ def learn(
     Raises
     ------
     TenetError
-        If the stacks differ in voxel size, the model is of one microscope, or stacks, model or
-        settings cannot be used.
+        If the stacks differ in voxel size or optics, the model is of one microscope, or stacks,
+        model or settings cannot be used.
     """
+    start = out / START
     check_apart(out, model)
+    check_apart(start, model)
     trained = TrainedModel.load(model, device=device)
     if not trained.serves_all:
         raise TenetError(
             f"{model} was trained for one microscope: `tenet finetune` learns from such a model"
         )
     stacks = raw.open()
-    sizes_um = {voxel_size_of(stack, raw.voxel_size_um) for stack in stacks}
-    if len(sizes_um) > 1:
-        listed = ", ".join(str(size) for size in sorted(sizes_um))
-        raise TenetError(f"the stacks have voxels of {listed} µm: learn from one size at a time")
-    stack = stacks[0]
-    served = serve(trained, stack, sizes_um.pop(), optics, find_psf=False, seed=seed)
-    experiment = _of_one_microscope(served.model.experiment, settings or {}, out)
-    start = out / START
-    _write_start(served.model, trained, experiment, start)
+    size_um = _of_all(trained, stacks, raw, optics)
+    with exclusive(out):
+        experiment = _start(trained, stacks[0], size_um, optics, settings or {}, start, seed)
     mode: Literal["decoder", "all"] = "decoder" if what == "psf" else "all"
     fine_tune(
         experiment, start, out, raw, tuning=model / TUNING, mode=mode, device=device, seed=seed
     )
 
 
+def _of_all(
+    trained: TrainedModel, stacks: Sequence[Stack], raw: RawStacks, optics: Optics
+) -> VoxelSize:
+    """The voxel size of all stacks, whose optics are equal as well."""
+    first, size_um, known = stacks[0], voxel_size_of(stacks[0], raw.voxel_size_um), None
+    for stack in stacks:
+        own_um = voxel_size_of(stack, raw.voxel_size_um)
+        if any(abs(a - b) > SAME * b for a, b in zip(own_um, size_um, strict=True)):
+            raise TenetError(
+                f"{stack.label} has voxels of {own_um} µm, and {first.label} of {size_um} µm: "
+                "learn from one size at a time"
+            )
+        own = known_optics(trained, stack, size_um, optics)
+        known = known or own
+        if own.optics != known.optics:
+            raise TenetError(
+                f"{stack.label}: {own.note}, and of {first.label}: {known.note}: learn from one "
+                "microscope at a time"
+            )
+    return size_um
+
+
+def _start(
+    trained: TrainedModel,
+    stack: Stack,
+    voxel_size_um: VoxelSize,
+    optics: Optics,
+    settings: Mapping[str, Any],
+    folder: Path,
+    seed: int,
+) -> Experiment:
+    """Write what learning starts from, once: the weights, with the microscope as told."""
+    asked = (digest(trained.folder / MODEL), stack.digest, voxel_size_um, optics, settings, seed)
+    identity = f"start {asked}"
+    if _is_start(folder, identity):
+        return TrainedModel.settings_of(folder)
+    served = serve(trained, stack, voxel_size_um, optics, find_psf=False, seed=seed)
+    note_of_optics(stack, served.found)
+    experiment = _of_one_microscope(served.model.experiment, settings, folder)
+    _write_start(served.model, trained, experiment, folder, identity)
+    return experiment
+
+
+def _is_start(folder: Path, identity: str) -> bool:
+    """Whether a folder holds the start of this identity, whole."""
+    try:
+        return read_provenance(folder).identity == digest_of(identity) and bool(
+            read_calibration(folder)
+        )
+    except TenetError:
+        return False
+
+
 def _of_one_microscope(
-    experiment: Experiment, settings: Mapping[str, Any], out: Path
+    experiment: Experiment, settings: Mapping[str, Any], folder: Path
 ) -> Experiment:
     data = merge(experiment.model_dump(mode="json"), {"microscopes": {"free": None}})
-    return parse_experiment(merge(data, settings), where=str(out))
+    return parse_experiment(merge(data, settings), where=str(folder))
 
 
 def _write_start(
-    served: TrainedModel, trained: TrainedModel, experiment: Experiment, folder: Path
+    served: TrainedModel,
+    trained: TrainedModel,
+    experiment: Experiment,
+    folder: Path,
+    identity: str,
 ) -> None:
-    """Write what learning starts from: the weights, with the microscope as told."""
     beside = {}
     if has_file(trained.folder, FISHER):
         beside[FISHER] = load_beside(trained.folder, FISHER)
     record = {"kind": "start", "pretrained": str(trained.folder)}
-    save_model(folder, served.network, experiment, record, beside=beside)
+    network = served.network.cpu()
+    save_model(folder, network, experiment, record, identity=identity, beside=beside)
     assert served.calibration is not None
     calibration = served.calibration.model_dump(mode="json", exclude_none=True)
+    # Fine-tuning looks for the PSF with the structure above this threshold, as `serve` does; the
+    # model that was learned has a threshold of its own.
+    calibration["threshold"] = max(calibration["threshold"], SURE)
     save_json(folder / THRESHOLD, calibration | {"weights": digest(folder / MODEL)})

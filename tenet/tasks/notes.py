@@ -1,6 +1,7 @@
 """Notes and warnings about stacks and models, on standard error."""
 
 import sys
+from typing import Any
 
 from tenet.io.stack import Stack
 from tenet.settings.own_stack import voxel_size_mismatch
@@ -25,3 +26,11 @@ def note(text: str | None) -> None:
     """Print a note, if there is one."""
     if text:
         print(f"note: {text}", file=sys.stderr)
+
+
+def note_of_optics(stack: Stack, found: dict[str, Any]) -> None:
+    """Say where the optics of a stack come from; `found` is that of `serve`."""
+    note(f"{stack.label}: {found['note']}")
+    if found["sources"]["na"] == "guess":
+        na = found["told"]["NA"]
+        note(f"{stack.label}: NA {na:.2f} is guessed from the pixels: give --na")

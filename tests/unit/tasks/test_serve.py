@@ -310,3 +310,25 @@ def test_noise_is_told_from_structure() -> None:
     assert noise_variance(noise) == pytest.approx(0.0025, rel=0.03)
     assert noise_variance(noise + blurred) == pytest.approx(0.0025, rel=0.1)
     assert noise_variance(torch.zeros(1, 1, 1, 2, 5)) == 0
+
+
+def test_a_folder_is_checked_before_its_first_stack_is_enhanced(
+    folder: Path, raw: Path, tmp_path: Path
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    metadata = {"axes": "ZYX", "PhysicalSizeY": 0.2, "PhysicalSizeX": 0.2}
+    for name, step_um in (("a", 0.8), ("b", 2.0)):
+        path = data / f"{name}.ome.tif"
+        tifffile.imwrite(path, tifffile.imread(raw), metadata=metadata | {"PhysicalSizeZ": step_um})
+    with pytest.raises(TenetError, match=r"b\.ome\.tif: planes are 10 pixels apart"):
+        list(enhance(Reading([data]), folder, out, optics=Optics(0.6), find_psf=False, device=CPU))
+    assert not out.exists()
+    (data / "b.ome.tif").unlink()
+    reading = Reading([data])
+    list(enhance(reading, folder, out, optics=Optics(0.6), find_psf=False, device=CPU))
+    # Each stack has its own threshold, in its record.
+    assert {path.name for path in out.iterdir()} == {"a.ome.tif", "a.json"}
+    reading = Reading([data], voxel_size_of_model=True)
+    with pytest.raises(TenetError, match="is of every microscope: use `tenet enhance`"):
+        list(enhance(reading, folder, tmp_path / "predicted", device=CPU))
