@@ -6,6 +6,8 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from tenet.errors import TenetError
+from tenet.model.shipped import shipped_model
 from tenet.paper.real.beams import BEAMS
 from workflow.lib.catalogue import Catalogue
 from workflow.lib.words import repeated
@@ -42,6 +44,22 @@ def results(catalogue: Catalogue) -> list[str]:
 def model_files(kind: str) -> list[str]:
     """Name the files of the model that meets a kind of structure."""
     return [f"<results>/models/{MODELS[kind]}/{file}" for file in FILES]
+
+
+def every_microscope(catalogue: Catalogue) -> list[str]:
+    """Name the weights of the model of every microscope, if it is one of the methods.
+
+    Raises
+    ------
+    WorkflowError
+        If there is no such model, in one line.
+    """
+    if "box" not in (catalogue.config.get("real") or {}).get("methods", []):
+        return []
+    try:
+        return [str(shipped_model() / FILES[0])]
+    except TenetError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def structures(catalogue: Catalogue, kind: str) -> list[str]:

@@ -11,6 +11,7 @@ rule real_condition:
             catalogue, real.MODELS[wildcards.kind], "phantoms"
         ),
         structures=lambda wildcards: real.structures(catalogue, wildcards.kind),
+        every_microscope=lambda wildcards: real.every_microscope(catalogue),
     output:
         results="<results>/real/{kind}_{beam}/results.csv",
         psf="<results>/real/{kind}_{beam}/psf.csv",

@@ -14,6 +14,7 @@ from tenet.types import VoxelSize
 
 LABELS = {
     "tenet": ("TENET", "#0072B2"),
+    "box": ("TENET, model of every microscope", "#009E73"),
     "pretrained": ("TENET, not fine-tuned", "#56B4E9"),
     "rltv": ("RLTV, PSF as told", "#D55E00"),
     "rltv_found": ("RLTV, PSF that TENET found", "#E69F00"),
