@@ -31,6 +31,7 @@ from tenet.model.store import (
 )
 from tenet.model.trained import TrainedModel
 from tenet.settings.schema import Experiment
+from tenet.tasks.training import check_apart
 
 #: What enhancing and fine-tuning read, and the curve of the training.
 KEPT = (MODEL, EXPERIMENT, THRESHOLD, FISHER, HISTORY)
@@ -65,6 +66,7 @@ def package_model(model: Path, out: Path, *, code: str) -> None:
         If a file is missing or belongs to another model, the model serves one microscope alone, or
         all files together are larger than a package may carry.
     """
+    check_apart(out, model)
     loaded = TrainedModel.load(model)
     if not loaded.serves_all:
         raise TenetError(f"{model} was trained for one microscope: package one of every microscope")

@@ -258,7 +258,10 @@ def sample_model(catalogue: Catalogue, name: str) -> list[str]:
     path = f"samples/{name}"
     serving = serving_model(catalogue, name)
     if serving is not None:
-        return [str(serving / file) for file in ENHANCING if (serving / file).exists()]
+        # The phantoms of its calibration decide the threshold of each stack.
+        phantoms = sorted(serving.glob("tuning/[!.]*.zarr.zip"))
+        files = [serving / file for file in ENHANCING]
+        return [str(path) for path in (*files, *phantoms) if path.exists()]
     if sample(catalogue, name).get("train") == "none":
         return pretrained_files(catalogue, path, *ENHANCING)
     return [f"<results>/models/{path}/all/{file}" for file in ENHANCING]
