@@ -135,13 +135,22 @@ def _psf(params: ModelParams) -> Tensor:
 def explained(model: TENET, image: Tensor, psf: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     """What a microscope with a PSF sees of the structure in an image (1, 1, Z, Y, X).
 
-    The structure is what the network segments at a threshold; its light is fitted to the image.
     The probability of the structure comes second.
     """
     scale = model.params.scale
     planes, rows, columns = image.shape[2:]
     blur = StridedBlur(psf, (planes * scale, rows, columns), scale)
     enhanced = model.enhance(image, blur)
+    return light_of(model, enhanced, image, blur, threshold), enhanced["shape_probability"]
+
+
+def light_of(
+    model: TENET, enhanced: Enhanced, image: Tensor, blur: StridedBlur, threshold: float
+) -> Tensor:
+    """What a microscope sees of an enhanced image (1, 1, Z, Y, X), given its blur.
+
+    The structure is what the network segments at a threshold; its light is fitted to the image.
+    """
     segmented = enhanced["shape_probability"] >= threshold
     light = refined(
         enhanced["brightness"] * segmented,
@@ -150,7 +159,7 @@ def explained(model: TENET, image: Tensor, psf: Tensor, threshold: float) -> tup
         steps=REFINEMENT,
         background=model.params.sig_eps,
     )
-    return one_sided(fitted(blur(light), image), image), enhanced["shape_probability"]
+    return one_sided(fitted(blur(light), image), image)
 
 
 def _parts_losses(model: TENET, reconstruction: Tensor, image: Tensor) -> list[float]:

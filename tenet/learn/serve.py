@@ -17,10 +17,8 @@ from tenet.learn.calibrate import measured
 from tenet.learn.images import Crops, RawCrops, RawData
 from tenet.learn.likeness import likeness
 from tenet.learn.loop import generator_for
-from tenet.learn.losses import fitted as scaled_to
-from tenet.learn.losses import one_sided
 from tenet.learn.microscopes import widths
-from tenet.learn.psf_search import WINDOWS, scan_stretch, search_psf
+from tenet.learn.psf_search import WINDOWS, light_of, scan_stretch, search_psf
 from tenet.model.store import TUNING, Calibration
 from tenet.model.tenet import TENET, Enhanced
 from tenet.model.trained import TrainedModel
@@ -287,7 +285,6 @@ class _Stretched:
     images: Crops
 
     def reconstruct(self, enhanced: Enhanced, image: Tensor) -> Tensor:
-        """What the microscope would see of an enhanced image, of the best brightness."""
-        shape = self.model.quantise(enhanced["shape_probability"])
-        seen = self.model.decode(shape, enhanced["brightness"])
-        return one_sided(scaled_to(seen, image), image)
+        """What the microscope would see of the structure that is sure, with the light that fits."""
+        planes, rows, columns = enhanced["shape_probability"].shape[2:]
+        return light_of(self.model, enhanced, image, self.model.blur((planes, rows, columns)), SURE)
