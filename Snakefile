@@ -51,6 +51,11 @@ rule samples:
         samples.results(catalogue),
 
 
+rule model:
+    input:
+        "<results>/model/box",
+
+
 include: "workflow/rules/data.smk"
 include: "workflow/rules/phantoms.smk"
 include: "workflow/rules/training.smk"

@@ -7,27 +7,15 @@ from typing import Any, Literal
 import torch
 
 from tenet.errors import TenetError
-from tenet.io.atomic import exclusive, save_json
+from tenet.io.atomic import exclusive
 from tenet.io.folders import voxel_size_of
 from tenet.io.optics import SAME, Optics
 from tenet.io.stack import Stack
-from tenet.learn.serve import SURE, known_optics, serve
-from tenet.model.store import (
-    FISHER,
-    MODEL,
-    THRESHOLD,
-    TUNING,
-    digest,
-    digest_of,
-    has_file,
-    load_beside,
-    read_calibration,
-    read_provenance,
-    save_model,
-)
+from tenet.learn.serve import known_optics, serve
+from tenet.learn.start import is_start, write_start
+from tenet.model.store import MODEL, TUNING, digest
 from tenet.model.trained import TrainedModel
-from tenet.settings.schema import Experiment, parse_experiment
-from tenet.settings.sections import merge
+from tenet.settings.schema import Experiment
 from tenet.tasks.finetune import fine_tune
 from tenet.tasks.notes import note_of_optics
 from tenet.tasks.raw_stacks import RawStacks
@@ -131,48 +119,8 @@ def _start(
     """Write what learning starts from, once: the weights, with the microscope as told."""
     asked = (digest(trained.folder / MODEL), stack.digest, voxel_size_um, optics, settings, seed)
     identity = f"start {asked}"
-    if _is_start(folder, identity):
+    if is_start(folder, identity):
         return TrainedModel.settings_of(folder)
     served = serve(trained, stack, voxel_size_um, optics, find_psf=False, seed=seed)
     note_of_optics(stack, served.found)
-    experiment = _of_one_microscope(served.model.experiment, settings, folder)
-    _write_start(served.model, trained, experiment, folder, identity)
-    return experiment
-
-
-def _is_start(folder: Path, identity: str) -> bool:
-    """Whether a folder holds the start of this identity, whole."""
-    try:
-        return read_provenance(folder).identity == digest_of(identity) and bool(
-            read_calibration(folder)
-        )
-    except TenetError:
-        return False
-
-
-def _of_one_microscope(
-    experiment: Experiment, settings: Mapping[str, Any], folder: Path
-) -> Experiment:
-    data = merge(experiment.model_dump(mode="json"), {"microscopes": {"free": None}})
-    return parse_experiment(merge(data, settings), where=str(folder))
-
-
-def _write_start(
-    served: TrainedModel,
-    trained: TrainedModel,
-    experiment: Experiment,
-    folder: Path,
-    identity: str,
-) -> None:
-    beside = {}
-    if has_file(trained.folder, FISHER):
-        beside[FISHER] = load_beside(trained.folder, FISHER)
-    record = {"kind": "start", "pretrained": str(trained.folder)}
-    network = served.network.cpu()
-    save_model(folder, network, experiment, record, identity=identity, beside=beside)
-    assert served.calibration is not None
-    calibration = served.calibration.model_dump(mode="json", exclude_none=True)
-    # Fine-tuning looks for the PSF with the structure above this threshold, as `serve` does; the
-    # model that was learned has a threshold of its own.
-    calibration["threshold"] = max(calibration["threshold"], SURE)
-    save_json(folder / THRESHOLD, calibration | {"weights": digest(folder / MODEL)})
+    return write_start(served.model, settings, folder, identity)

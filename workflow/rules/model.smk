@@ -2,11 +2,6 @@
 # of the other rules; here is its folder, ready to be copied to tenet/models/.
 
 
-rule model:
-    input:
-        "<results>/model/box",
-
-
 rule package_model:
     input:
         model="<results>/models/box/model.pt",
