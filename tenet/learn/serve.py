@@ -1,7 +1,6 @@
 """A model of every microscope, fitted to the microscope of a stack: nothing is trained."""
 
 import contextlib
-import math
 import sys
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from tenet.learn.psf_search import WINDOWS, light_of, scan_stretch, search_psf
 from tenet.model.store import TUNING, Calibration
 from tenet.model.tenet import TENET, Enhanced
 from tenet.model.trained import TrainedModel
-from tenet.settings.own_stack import sample_experiment, sample_grid, with_psf_grid
+from tenet.settings.own_stack import sample_experiment, served_grid, with_psf_grid
 from tenet.settings.schema import Experiment, ModelParams
 from tenet.types import Triple, VoxelSize
 
@@ -150,8 +149,7 @@ def known_optics(
     TenetError
         As in `serve`, except that phantoms are not looked for.
     """
-    params, free = model.params, model.experiment.microscopes.free
-    assert free is not None
+    params = model.params
     of_model = Optics(None, params.wavelength, min(params.ni, params.ni0), params.photons)
     known = told.over(stack.optics, of_model)
     na, index = known.optics.na, known.optics.immersion_index
@@ -168,20 +166,12 @@ def known_optics(
             f"immersion index {index:g} (from the {known.sources['immersion_index']}): give --na "
             "or --immersion"
         )
-    grid = sample_grid(model.experiment, voxel_size_um, **_told(known, stack))
-    scale, most = grid.params.scale, max(free.scales)
-    if scale > most:
-        bins = math.ceil(scale / most)
-        raise TenetError(
-            f"{stack.label}: planes are {scale} pixels apart, and {model.folder} has learned "
-            f"with at most {most}: bin the pixels {bins} × {bins}, or train a model for "
-            "this microscope"
-        )
+    served_grid(model.experiment, voxel_size_um, **_told(known, stack))
     return known
 
 
 def _told(known: KnownOptics, stack: Stack) -> dict[str, Any]:
-    """What `sample_experiment` and `sample_grid` are told of a stack."""
+    """What `sample_experiment` and `served_grid` are told of a stack."""
     optics, of_model = known.optics, known.sources["immersion_index"] == "model"
     return {
         "where": stack.label,

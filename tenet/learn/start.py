@@ -29,7 +29,7 @@ def is_start(folder: Path, identity: str) -> bool:
     try:
         known = read_provenance(folder).identity == digest_of(identity)
         return known and read_calibration(folder) is not None
-    except TenetError:
+    except TenetError:  # what is damaged, or was not finished, is written anew
         return False
 
 

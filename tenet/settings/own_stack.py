@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from tenet.errors import TenetError
 from tenet.io.stack import check_voxel_size
@@ -131,6 +132,36 @@ def sample_grid(
         data[section]["cropsize"] = crop
     experiment = parse_experiment(data, where=where)
     return experiment if zyx_shape is None else fitted_to(experiment, [zyx_shape], where=where)
+
+
+def served_grid(
+    base: Experiment, voxel_size_um: tuple[float, float, float], *, where: str, **told: Any
+) -> Experiment:
+    """`sample_grid` for a model of every microscope, if the model can serve the stack.
+
+    Parameters
+    ----------
+    base : Experiment
+        Settings of the model, with `microscopes.free`.
+    voxel_size_um, where, told
+        As in `sample_grid`.
+
+    Raises
+    ------
+    TenetError
+        As in `sample_grid`; if planes are farther apart than the model has learned.
+    """
+    assert base.microscopes.free is not None
+    experiment = sample_grid(base, voxel_size_um, where=where, **told)
+    scale, most = experiment.params.scale, max(base.microscopes.free.scales)
+    if scale > most:
+        bins = math.ceil(scale / most)
+        raise TenetError(
+            f"{where}: planes are {scale} pixels apart, and the model of every microscope has "
+            f"learned with at most {most}: bin the pixels {bins} × {bins}, or train a model for "
+            "this microscope"
+        )
+    return experiment
 
 
 def fitted_to(

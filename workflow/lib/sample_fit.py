@@ -13,7 +13,7 @@ from tenet.io.ome_zarr import is_zarr
 from tenet.io.picks import Parts, Picks, every_part
 from tenet.io.records import read_json_object
 from tenet.io.stack import Stack
-from tenet.settings.own_stack import fitted_to, sample_grid, voxel_size_mismatch
+from tenet.settings.own_stack import fitted_to, sample_grid, served_grid, voxel_size_mismatch
 from tenet.settings.schema import Experiment, parse_experiment
 from tenet.types import VoxelSize
 from workflow.lib.sample_table import OPTICS, PICKED, VOXEL_SIZE
@@ -101,11 +101,8 @@ def _served(row: Mapping[str, Any], base: Experiment) -> Experiment:
     TenetError
         If a stack is too small, or its planes are farther apart than the model has learned.
     """
-    assert base.microscopes.free is not None
-    most = max(base.microscopes.free.scales)
-    found = []
-    for stack in every_part([Path(row["file"])], parts_of(row)):
-        experiment = sample_grid(
+    found = [
+        served_grid(
             base,
             _voxel_size(row, stack),
             where=stack.label,
@@ -115,13 +112,8 @@ def _served(row: Mapping[str, Any], base: Experiment) -> Experiment:
             immersion_index=row.get("ni"),
             photons=row.get("photons"),
         )
-        if experiment.params.scale > most:
-            raise TenetError(
-                f"{stack.label}: planes are {experiment.params.scale} pixels apart, and the model "
-                f"of every microscope has learned with at most {most}: bin the pixels, or give "
-                "train to train a model for this microscope"
-            )
-        found.append(experiment)
+        for stack in every_part([Path(row["file"])], parts_of(row))
+    ]
     return found[0]
 
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import tifffile
 import torch
@@ -28,22 +27,6 @@ QUICK = {
     "val_dataset": {"cropsize": [12, 16, 16], "I": 1},
     "train_loop": {"n_epochs": 1, "scan_stretch": False},
 }
-
-
-@pytest.fixture(scope="module")
-def every(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("learn") / "every"
-    pretrain(parse_experiment(SETTINGS), phantom_folder, folder, tuning=phantom_folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    counts = np.random.default_rng(0).poisson(20, (10, 32, 28)).astype(np.uint16)
-    counts[4:6, 15:18] += 400
-    path = tmp_path_factory.mktemp("raw") / "cells.tif"
-    tifffile.imwrite(path, counts)
-    return path
 
 
 @pytest.mark.parametrize("what", ["psf", "all"])

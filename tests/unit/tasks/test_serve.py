@@ -30,34 +30,17 @@ from tenet.tasks.pretrain import pretrain
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def folder(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("every")
-    pretrain(parse_experiment(SETTINGS), phantom_folder, folder, tuning=phantom_folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dim line across a stack of 10 planes."""
-    counts = np.random.default_rng(0).poisson(20, (10, 32, 28)).astype(np.uint16)
-    counts[4:6, 15:18] += 400
-    path = tmp_path_factory.mktemp("raw") / "cells.tif"
-    tifffile.imwrite(path, counts)
-    return path
-
-
-def served(folder: Path, raw: Path, step_um: float, optics: Optics | None = None) -> Served:
+def served(every: Path, raw: Path, step_um: float, optics: Optics | None = None) -> Served:
     """Fit the model to pixels of 0.2 µm, with the PSF as told."""
-    model, stack = TrainedModel.load(folder), open_stack(raw)
+    model, stack = TrainedModel.load(every), open_stack(raw)
     return serve(model, stack, (step_um, 0.2, 0.2), optics or Optics(), find_psf=False)
 
 
 @pytest.mark.parametrize(("step_um", "scale"), [(0.2, 1), (0.5, 3), (0.8, 4), (1.2, 6)])
 def test_a_model_takes_planes_pixels_and_optics_of_a_stack(
-    folder: Path, raw: Path, step_um: float, scale: int
+    every: Path, raw: Path, step_um: float, scale: int
 ) -> None:
-    model, _, found = served(folder, raw, step_um, Optics(0.6, 0.8, 1.4, 2))
+    model, _, found = served(every, raw, step_um, Optics(0.6, 0.8, 1.4, 2))
     params = model.params
     assert params.scale == scale
     assert params.coarse_voxel_size_um == (step_um, 0.2, 0.2)
@@ -66,7 +49,7 @@ def test_a_model_takes_planes_pixels_and_optics_of_a_stack(
     assert found["told"] == found["found"]
     assert found["psf"] is None
     # The network has the weights of the model, and the PSF is that of the optics, on its own grid.
-    trained = TrainedModel.load(folder).network
+    trained = TrainedModel.load(every).network
     for name, weight in trained.encoder.state_dict().items():
         assert torch.equal(model.network.encoder.state_dict()[name], weight)
     with torch.no_grad():
@@ -78,18 +61,18 @@ def test_a_model_takes_planes_pixels_and_optics_of_a_stack(
 
 
 def test_a_numerical_aperture_that_is_not_told_is_guessed_from_the_pixels(
-    folder: Path, raw: Path
+    every: Path, raw: Path
 ) -> None:
-    model, _, found = served(folder, raw, 0.8)
+    model, _, found = served(every, raw, 0.8)
     # Two-photon PSFs are 0.36 λ / NA wide, and pixels a third to a quarter of that.
     assert found["told"]["NA"] == pytest.approx(0.36 * 0.92 / (3.5 * 0.2))
     assert found["told"]["NA"] == model.told.NA
     assert model.told.wavelength == 0.92
 
 
-def test_a_model_is_calibrated_for_each_microscope(folder: Path, raw: Path) -> None:
-    sharp, *_ = served(folder, raw, 0.4, Optics(1.0))
-    blurred, *_ = served(folder, raw, 0.4, Optics(0.4))
+def test_a_model_is_calibrated_for_each_microscope(every: Path, raw: Path) -> None:
+    sharp, *_ = served(every, raw, 0.4, Optics(1.0))
+    blurred, *_ = served(every, raw, 0.4, Optics(0.4))
     assert sharp.calibration is not None
     assert blurred.calibration is not None
     # The blur dims what is thin.
@@ -98,23 +81,23 @@ def test_a_model_is_calibrated_for_each_microscope(folder: Path, raw: Path) -> N
     assert sharp.calibration.signal_level > blurred.calibration.signal_level
 
 
-def test_planes_farther_apart_than_was_learned_are_refused(folder: Path, raw: Path) -> None:
+def test_planes_farther_apart_than_was_learned_are_refused(every: Path, raw: Path) -> None:
     with pytest.raises(TenetError, match=r"planes are 10 pixels apart.*at most 6: bin the pixels"):
-        served(folder, raw, 2.0)
+        served(every, raw, 2.0)
 
 
-def test_a_model_without_its_phantoms_is_refused(folder: Path, raw: Path, tmp_path: Path) -> None:
-    (folder / TUNING).rename(tmp_path / "away")
+def test_a_model_without_its_phantoms_is_refused(every: Path, raw: Path, tmp_path: Path) -> None:
+    (every / TUNING).rename(tmp_path / "away")
     try:
         with pytest.raises(TenetError, match="has no folder tuning: pre-train with --tuning again"):
-            served(folder, raw, 0.8)
+            served(every, raw, 0.8)
     finally:
-        (tmp_path / "away").rename(folder / TUNING)
+        (tmp_path / "away").rename(every / TUNING)
 
 
-def test_what_was_found_lies_beside_the_result(folder: Path, raw: Path, tmp_path: Path) -> None:
+def test_what_was_found_lies_beside_the_result(every: Path, raw: Path, tmp_path: Path) -> None:
     reading = Reading([raw], voxel_size_um=(0.8, 0.2, 0.2))
-    written = list(enhance(reading, folder, tmp_path, optics=Optics(0.6), device=CPU))
+    written = list(enhance(reading, every, tmp_path, optics=Optics(0.6), device=CPU))
     assert [path.name for path in written] == ["cells.ome.tif", "cells.json"]
     result = open_stack(written[0], channel=0)
     assert result.zyx_shape == (40, 32, 28)
@@ -130,10 +113,10 @@ def test_what_was_found_lies_beside_the_result(folder: Path, raw: Path, tmp_path
 
 
 def test_a_guess_of_the_aperture_is_said(
-    folder: Path, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    every: Path, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reading = Reading([raw], voxel_size_um=(0.8, 0.2, 0.2))
-    list(enhance(reading, folder, tmp_path, find_psf=False, device=CPU))
+    list(enhance(reading, every, tmp_path, find_psf=False, device=CPU))
     said = capsys.readouterr().err
     assert "cells.tif: NA 0.47 is guessed from the pixels: give --na" in said
     assert (
@@ -159,11 +142,11 @@ def described(raw: Path, tmp_path: Path) -> Path:
 
 
 def test_optics_come_from_the_file_and_options_go_before(
-    folder: Path, described: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    every: Path, described: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     optics = Optics(immersion_index=1.33)
     out = tmp_path / "out"
-    list(enhance(Reading([described]), folder, out, optics=optics, find_psf=False, device=CPU))
+    list(enhance(Reading([described]), every, out, optics=optics, find_psf=False, device=CPU))
     said = capsys.readouterr().err
     assert (
         "cells.ome.tif: NA 0.8, wavelength 1.04 µm and number of photons 2 are those of the file; "
@@ -181,21 +164,21 @@ def test_optics_come_from_the_file_and_options_go_before(
     assert (told["NA"], told["wavelength"], told["ni"], told["photons"]) == (0.8, 1.04, 1.33, 2)
 
 
-def test_an_aperture_that_the_medium_does_not_allow_is_refused(folder: Path, raw: Path) -> None:
+def test_an_aperture_that_the_medium_does_not_allow_is_refused(every: Path, raw: Path) -> None:
     said = (
         r"cells.tif: no objective of NA 1.4 \(from the options\) works with immersion index 1.33 "
         r"\(from the model\): give --na or --immersion"
     )
     with pytest.raises(TenetError, match=said):
-        served(folder, raw, 0.8, Optics(1.4))
+        served(every, raw, 0.8, Optics(1.4))
     with pytest.raises(TenetError, match="NA"):
-        served(folder, raw, 0.8, Optics(0.0))
+        served(every, raw, 0.8, Optics(0.0))
 
 
-def test_what_a_user_can_do_about_planes_is_said(folder: Path, raw: Path, tmp_path: Path) -> None:
+def test_what_a_user_can_do_about_planes_is_said(every: Path, raw: Path, tmp_path: Path) -> None:
     def asked(*size_um: float) -> None:
         size = (size_um[0], size_um[1], size_um[2]) if size_um else None
-        list(enhance(Reading([raw], voxel_size_um=size), folder, tmp_path, device=CPU))
+        list(enhance(Reading([raw], voxel_size_um=size), every, tmp_path, device=CPU))
 
     with pytest.raises(TenetError, match=r"finer than its pixels.*or keep one plane in 3"):
         asked(0.1, 0.3, 0.3)
@@ -208,8 +191,8 @@ def test_what_a_user_can_do_about_planes_is_said(folder: Path, raw: Path, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_larger_pixels_leave_the_microscope_as_it_is(folder: Path, raw: Path) -> None:
-    params = served(folder, raw, 1.2, Optics(0.6)).model.params
+def test_larger_pixels_leave_the_microscope_as_it_is(every: Path, raw: Path) -> None:
+    params = served(every, raw, 1.2, Optics(0.6)).model.params
     binned = coarser(params, 2)
     assert binned.coarse_voxel_size_um == pytest.approx((1.2, 0.4, 0.4))
     assert (params.scale, binned.scale) == (6, 3)
@@ -231,9 +214,9 @@ def test_optics_of_a_model_of_one_microscope_are_refused(
 
 
 def test_python_gives_arrays_and_findings(
-    folder: Path, raw: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    every: Path, raw: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / BOX).symlink_to(folder)
+    (tmp_path / BOX).symlink_to(every)
     monkeypatch.setenv(TENET_MODELS, str(tmp_path))
     enhanced = tenet.enhance(raw, voxel_size_um=(0.8, 0.2, 0.2), na=0.6, find_psf=False)
     shape, brightness = enhanced
@@ -244,13 +227,13 @@ def test_python_gives_arrays_and_findings(
     assert enhanced.threshold == enhanced.found["calibration"]["threshold"]
     # An array in memory is a stack as well.
     again = tenet.enhance(
-        tifffile.imread(raw), folder, voxel_size_um=(0.8, 0.2, 0.2), na=0.6, find_psf=False
+        tifffile.imread(raw), every, voxel_size_um=(0.8, 0.2, 0.2), na=0.6, find_psf=False
     )
     np.testing.assert_array_equal(again.shape, shape)
     # As the command does.
     reading = Reading([raw], voxel_size_um=(0.8, 0.2, 0.2))
     optics = Optics(0.6)
-    path, _ = enhance(reading, folder, tmp_path, optics=optics, find_psf=False, device=CPU)
+    path, _ = enhance(reading, every, tmp_path, optics=optics, find_psf=False, device=CPU)
     np.testing.assert_allclose(open_stack(path, channel=0).read(), shape, atol=1e-4)
 
 
@@ -262,9 +245,9 @@ def test_a_folder_without_the_model_of_every_microscope_is_named(
         shipped_model()
 
 
-def test_what_is_explained_is_told_from_what_is_not(folder: Path, raw: Path) -> None:
+def test_what_is_explained_is_told_from_what_is_not(every: Path, raw: Path) -> None:
     """An image that the PSF made of structure, and one that no PSF makes: noise between rows."""
-    model, *_ = served(folder, raw, 0.8)
+    model, *_ = served(every, raw, 0.8)
     scale = model.params.scale
     shape = torch.zeros(1, 1, 10 * scale, 32, 32)
     shape[..., 18:22, 14:17, :] = 1
@@ -275,7 +258,7 @@ def test_what_is_explained_is_told_from_what_is_not(folder: Path, raw: Path) -> 
     like = likeness(truth, [image / image.max()])
     assert like.explained > 0.95
     assert like.segmented == pytest.approx(float(shape.mean()))
-    assert like.warnings() == [] or like.wrong > 0.35
+    assert not any("explains" in warning for warning in like.warnings())
     stripes = image.flip(-2)
     stripes[:, :, ::2] = 0.1
     other = likeness(truth, [stripes])
@@ -313,7 +296,7 @@ def test_noise_is_told_from_structure() -> None:
 
 
 def test_a_folder_is_checked_before_its_first_stack_is_enhanced(
-    folder: Path, raw: Path, tmp_path: Path
+    every: Path, raw: Path, tmp_path: Path
 ) -> None:
     data, out = tmp_path / "data", tmp_path / "out"
     data.mkdir()
@@ -322,13 +305,13 @@ def test_a_folder_is_checked_before_its_first_stack_is_enhanced(
         path = data / f"{name}.ome.tif"
         tifffile.imwrite(path, tifffile.imread(raw), metadata=metadata | {"PhysicalSizeZ": step_um})
     with pytest.raises(TenetError, match=r"b\.ome\.tif: planes are 10 pixels apart"):
-        list(enhance(Reading([data]), folder, out, optics=Optics(0.6), find_psf=False, device=CPU))
+        list(enhance(Reading([data]), every, out, optics=Optics(0.6), find_psf=False, device=CPU))
     assert not out.exists()
     (data / "b.ome.tif").unlink()
     reading = Reading([data])
-    list(enhance(reading, folder, out, optics=Optics(0.6), find_psf=False, device=CPU))
+    list(enhance(reading, every, out, optics=Optics(0.6), find_psf=False, device=CPU))
     # Each stack has its own threshold, in its record.
     assert {path.name for path in out.iterdir()} == {"a.ome.tif", "a.json"}
     reading = Reading([data], voxel_size_of_model=True)
     with pytest.raises(TenetError, match="is of every microscope: use `tenet enhance`"):
-        list(enhance(reading, folder, tmp_path / "predicted", device=CPU))
+        list(enhance(reading, every, tmp_path / "predicted", device=CPU))
