@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tenet.model.shipped import BOX
+from tenet.settings.load import load_experiment
 from tenet.settings.schema import Experiment
 from workflow.lib import sizes
 from workflow.lib.catalogue import Catalogue, is_published, path_of, resolved
@@ -126,6 +128,11 @@ def _finetune(catalogue: Catalogue, rates: Rates, wildcards: Wildcards) -> Cost:
     return Cost(fine_tuning_seconds(experiment, rates), sizes.bytes_of_model(pretrained=False))
 
 
+def _learn(_catalogue: Catalogue, rates: Rates, _wildcards: Wildcards) -> Cost:
+    seconds = fine_tuning_seconds(load_experiment("box"), rates)
+    return Cost(seconds, sizes.bytes_of_model(pretrained=False))
+
+
 def fine_tuning_seconds(experiment: Experiment, rates: Rates) -> float:
     """Seconds of a fine-tuning: a step has a raw crop, and with rehearsal one of a phantom."""
     loop, params = experiment.train_loop, experiment.params
@@ -177,7 +184,10 @@ def _results(catalogue: Catalogue, wildcards: Wildcards) -> tuple[int, float]:
 def _predict(catalogue: Catalogue, rates: Rates, wildcards: Wildcards) -> Cost:
     voxels, size = _results(catalogue, wildcards)
     name = wildcards["experiment"]
-    if wildcards["method"] == "pretrained":
+    if wildcards["method"] == BOX:
+        experiment = load_experiment("box")
+        precision = experiment.train_loop.precision
+    elif wildcards["method"] == "pretrained":
         experiment = _settings(catalogue, pretrained_of(catalogue, name))
         precision = experiment.pretrain_loop.precision
     else:
@@ -234,6 +244,7 @@ _RULES: Mapping[str, Callable[[Catalogue, Rates, Wildcards], Cost]] = {
     "pretrain": _pretrain,
     "align": _align,
     "finetune": _finetune,
+    "learn": _learn,
     "baseline_train": _baseline_train,
     "predict": _predict,
     "baseline": _baseline,

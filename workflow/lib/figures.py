@@ -241,4 +241,5 @@ def budget_options(catalogue: Catalogue, figure: str) -> list[str]:
     said = budgets(trained, config["rltv"], {name: config[name] for name in ("care", "neuroclear")})
     if config["published"]["weights"] and TENET_PUBLISHED in said:
         said[TENET_PUBLISHED] += f"; weights given for {', '.join(config['published']['weights'])}"
-    return repeated("--budget", (f"{method}={words}" for method, words in said.items()))
+    compared = catalogue.config["methods"]
+    return repeated("--budget", (f"{m}={words}" for m, words in said.items() if m in compared))

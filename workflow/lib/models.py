@@ -7,6 +7,8 @@ from typing import Any
 
 from snakemake.exceptions import WorkflowError
 
+from tenet.errors import TenetError
+from tenet.model.shipped import BOX, shipped_model
 from tenet.paper.evaluate.tables import PROBABILITIES
 from workflow.lib.catalogue import (
     PUBLISHED,
@@ -26,10 +28,10 @@ from workflow.lib.samples import (
     shared_model,
     stacks_of,
 )
-from workflow.lib.served import serving_model
+from workflow.lib.served import OPTIONS, serving_model
 from workflow.lib.shared import FOLDER
 from workflow.lib.stacks import acquisitions, image_options, noisy_folder, rois
-from workflow.lib.words import repeated
+from workflow.lib.words import assignments, repeated
 
 #: Methods that fine-tune a model of TENET, and all methods with a model for each fold.
 FINE_TUNED = ("tenet", TENET_PUBLISHED)
@@ -223,6 +225,24 @@ def finetune_options(catalogue: Catalogue, path: str, data: object, fold: str) -
     return ["--data", folder, *image_options(catalogue, experiment, data, fold)]
 
 
+def box_options(catalogue: Catalogue, experiment: str) -> list[str]:
+    """Tell a model of every microscope what an experiment tells its own: voxels and optics."""
+    settings = resolved(catalogue, experiment)
+    params = settings.params
+    optics = {
+        "NA": params.NA,
+        "wavelength": params.wavelength,
+        "ni": min(params.ni, params.ni0),
+        "photons": params.photons,
+    }
+    return [
+        "--voxel-size",
+        *map(str, params.coarse_voxel_size_um),
+        *(word for column, option in OPTIONS.items() for word in (option, str(optics[column]))),
+        *assignments({"train_dataset.normalisation": settings.train_dataset.normalisation}),
+    ]
+
+
 def test_image_options(catalogue: Catalogue, experiment: str) -> list[str]:
     """Give a baseline the images that no training of an experiment reads; TENET's has its own."""
     return repeated("--test-image", resolved(catalogue, experiment).test_dataset.test_images)
@@ -236,6 +256,8 @@ def model_folder(catalogue: Catalogue, experiment: str, method: str, fold: str) 
     if method in FINE_TUNED:
         owner = path_of(catalogue.owner_of_model(experiment), method)
         return f"<results>/models/{owner}/{fold.strip('/') or 'all'}"
+    if method == BOX:
+        return f"<results>/models/served/{catalogue.owner_of_model(experiment)}"
     return f"<results>/models/{pretrained_of(catalogue, experiment)}"
 
 
@@ -258,13 +280,28 @@ def sample_model(catalogue: Catalogue, name: str) -> list[str]:
     path = f"samples/{name}"
     serving = serving_model(catalogue, name)
     if serving is not None:
-        # The phantoms of its calibration decide the threshold of each stack.
-        phantoms = sorted(serving.glob("tuning/[!.]*.zarr.zip"))
-        files = [serving / file for file in ENHANCING]
-        return [str(path) for path in (*files, *phantoms) if path.exists()]
+        return files_of_box(serving)
     if sample(catalogue, name).get("train") == "none":
         return pretrained_files(catalogue, path, *ENHANCING)
     return [f"<results>/models/{path}/all/{file}" for file in ENHANCING]
+
+
+def files_of_box(folder: Path | None = None) -> list[str]:
+    """Name the files that enhancing reads of a model of every microscope; by default TENET's own.
+
+    The phantoms of its calibration decide the threshold of each stack.
+
+    Raises
+    ------
+    WorkflowError
+        If it is not there.
+    """
+    try:
+        folder = folder or shipped_model()
+    except TenetError as error:
+        raise WorkflowError(str(error)) from None
+    files = [*(folder / file for file in ENHANCING), *sorted(folder.glob("tuning/[!.]*.zarr.zip"))]
+    return [str(path) for path in files if path.exists()]
 
 
 def enhancing_model(catalogue: Catalogue, experiment: str, method: str, fold: str) -> list[str]:

@@ -21,6 +21,7 @@ CODE = {
     "pretrain": ["tenet.tasks.pretrain"],
     "align": ["tenet.tasks.align"],
     "finetune": ["tenet.tasks.finetune"],
+    "learn": ["tenet.tasks.learn"],
     "import_weights": ["tenet.tasks.import_weights"],
     "package_model": ["tenet.tasks.package"],
     "rltv": ["tenet.paper.tasks.rltv"],
@@ -66,7 +67,7 @@ NO_RESULT = {
 #: Modules that draw: they decide pictures, and no number.
 PICTURES = ("tenet.enhance.pictures", "tenet.enhance.views")
 #: Steps whose results are numbers; pictures may be drawn on the way.
-NUMBERS = ("pretrain", "align", "finetune", "rltv", "care", "neuroclear", "predict")
+NUMBERS = ("pretrain", "align", "finetune", "learn", "rltv", "care", "neuroclear", "predict")
 #: Further modules that a step leaves out.
 WITHOUT = {
     **dict.fromkeys(NUMBERS, PICTURES),

@@ -16,7 +16,7 @@ rule predict:
     benchmark:
         "<benchmarks>/predict/{experiment}/{method}{fold}.tsv"
     wildcard_constraints:
-        method=names([*models.FINE_TUNED, "pretrained"]),
+        method=names([*models.FINE_TUNED, models.BOX, "pretrained"]),
         fold="(/all|/fold[0-9]+)?",
     conda:
         "../../envs/tenet.yaml"

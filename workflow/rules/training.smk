@@ -170,6 +170,47 @@ rule finetune:
         " --seed {params.seed:q} --threads {threads} > {log:q} 2>&1"
 
 
+# The model of every microscope that comes with TENET: PSF and noise alone are found in the stacks.
+rule learn:
+    input:
+        model=lambda wildcards: models.files_of_box(),
+        data=lambda wildcards: models.finetune_data(catalogue, wildcards.experiment),
+    output:
+        model="<results>/models/served/{experiment}/model.pt",
+        experiment="<results>/models/served/{experiment}/experiment.json",
+        provenance="<results>/models/served/{experiment}/provenance.json",
+        history="<results>/models/served/{experiment}/history.csv",
+        threshold="<results>/models/served/{experiment}/threshold.json",
+        psf="<results>/models/served/{experiment}/psf.csv",
+    log:
+        "<logs>/learn/{experiment}.log",
+    benchmark:
+        "<benchmarks>/learn/{experiment}.tsv"
+    wildcard_constraints:
+        experiment=names(catalogue.experiments),
+    priority: 2
+    conda:
+        "../../envs/tenet.yaml"
+    threads: machine.training_threads
+    resources:
+        mem_mb=16000,
+        runtime=240,
+        gpu=1,
+    params:
+        seed=config["seed"],
+        code=code(ROOT, "learn"),
+        stacks=lambda wildcards, input: stacks.noisy_folder(
+            catalogue, wildcards.experiment, input.data
+        ),
+        told=lambda wildcards: models.box_options(catalogue, wildcards.experiment),
+        box=lambda wildcards, input: str(Path(input.model[0]).parent),
+        out=subpath(output.model, parent=True),
+    shell:
+        "python workflow/scripts/on_device.py {resources.gpu}"
+        " python -m tenet learn {params.stacks:q} {params.told:q} --model {params.box:q}"
+        " --out {params.out:q} --seed {params.seed:q} --threads {threads} > {log:q} 2>&1"
+
+
 # In place of a training with the published settings: a file of weights of the published code.
 rule import_weights:
     input:

@@ -38,6 +38,7 @@ def budgets(
     said = {
         "tenet": f"{pretrained}; {fine_tuned}",
         "pretrained": pretrained,
+        "box": "came trained, for every microscope; PSF and noise found in raw stacks",
         "rltv": f"{iterations} iterations and weights {weights} tried on held-out phantoms",
         "rltv_paper": "settings of the paper; threshold on held-out phantoms",
     }

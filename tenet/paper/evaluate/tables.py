@@ -27,7 +27,7 @@ COLUMNS = ("experiment", "part", "method", "image", "roi", "quantity", "value")
 SWEEP_COLUMNS = ("experiment", "part", "method", "image", "roi", "threshold", "quantity", "value")
 
 #: Methods whose scores are probabilities. Scores of all others have no fixed upper end.
-PROBABILITIES = ("tenet", "tenet_published", "pretrained")
+PROBABILITIES = ("tenet", "tenet_published", "pretrained", "box")
 BEAD_QUANTITIES = ("volume_um3", "sphericity", "z_xy_ratio", "total_loss")
 
 

@@ -19,6 +19,7 @@ METHODS: Mapping[str, Method] = {
     "tenet": Method("TENET", "#0072B2", "o"),
     "tenet_published": Method("TENET (published)", "#882255", "h"),
     "pretrained": Method("TENET, not fine-tuned", "#56B4E9", "s"),
+    "box": Method("TENET (in the box)", "#999933", "p"),
     "rltv": Method("RLTV (tuned)", "#D55E00", "^"),
     "rltv_paper": Method("RLTV (paper)", "#E69F00", "v"),
     "care": Method("CARE", "#009E73", "P"),

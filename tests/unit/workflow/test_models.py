@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from snakemake.exceptions import WorkflowError
 
+from tenet.model.shipped import shipped_model
 from tenet.settings.load import load_experiment
 from workflow.lib import figures, models, samples
 from workflow.lib.catalogue import Catalogue, resolved
@@ -69,6 +70,29 @@ def test_folders_of_models(demo):
     folder = models.baseline_folder(demo, "fig2_angle45", "care", "")
     assert folder == "<results>/baselines/care/fig2_phantoms/all"
     assert models.baseline_folder(demo, "fig3_beads", "care", "/fold1").endswith("/fold1")
+
+
+def test_the_model_of_every_microscope_is_told_what_an_experiments_own_model_is_told(paper):
+    folder = models.model_folder(paper, "fig2_angle45", "box", "")
+    assert folder == "<results>/models/served/fig2_phantoms"
+    assert models.model_folder(paper, "fig3_beads", "box", "/all").endswith("served/fig3_beads")
+    own = models.files_of_box()
+    assert Path(own[0]) == shipped_model() / "model.pt"
+    assert [Path(path).parent.name for path in own].count("tuning") == 3
+    told = models.box_options(paper, "fig3_beads")
+    params = resolved(paper, "fig3_beads").params
+    assert told[:4] == ["--voxel-size", "0.5", "0.05", "0.05"]
+    options = dict(zip(told[4::2], told[5::2], strict=True))
+    assert float(options["--na"]) == params.NA
+    assert float(options["--immersion"]) == min(params.ni, params.ni0)
+    assert options["--photons"] == str(params.photons)
+    compared = {**paper.config, "methods": ["tenet", "box", "care"]}
+    both = Catalogue(compared, {}, paper.root)
+    beads = "<results>/predictions/fig3_beads"
+    runs = models.predictions(both, "fig3_beads")
+    assert f"{beads}/box/all.sha256" in runs  # nothing of it depends on the fold
+    words = figures.budget_options(both, "fig3")[1::2]
+    assert [word.split("=")[0] for word in words] == ["tenet", "box", "care"]
 
 
 # As published -------------------------------------------------------------------------------------
