@@ -1,9 +1,11 @@
 """`tenet enhance` and `register`: commands for raw stacks."""
 
+import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.text import Text
 
 from tenet.cli.device import choose_device
 from tenet.cli.options import (
@@ -31,6 +33,11 @@ from tenet.cli.options import (
     picked,
 )
 
+if TYPE_CHECKING:
+    import torch
+
+    from tenet.tasks.enhance import Reading, Wanted
+
 
 def enhance(
     stacks: Annotated[
@@ -52,7 +59,7 @@ def enhance(
         ),
     ] = True,
     sheet: Annotated[
-        bool, typer.Option("--sheet/--no-sheet", help="Draw a PNG sheet, before and after.")
+        bool, typer.Option("--sheet/--no-sheet", help="Draw a PNG sheet, and an HTML page.")
     ] = True,
     tile: Annotated[
         tuple[int, int, int] | None,
@@ -74,35 +81,36 @@ def enhance(
     channel: Channels = None,
     time: Times = None,
     planes_are: PlanesAre = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Of a folder: also enhance what is done already.")
+    ] = False,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
     """Deblur, super-resolve and segment stacks: OME-TIFF with channels shape and brightness.
 
-    Without --model nothing is trained: the model of every microscope is fitted to each stack, and
-    what was found is in NAME.json.
+    Without --model nothing is trained: the model of every microscope is fitted to each stack.
+    NAME.json says what was found, and has the threshold. Each channel and time point is a result
+    of its own, as cells_c0_t003.ome.tif.
 
-    Results of a folder are laid out as the folder is, with the threshold in settings.json. Each
-    channel and time point is a result of its own, as cells_c0_t003.ome.tif.
+    Of a folder, or of several files, a stack that fails does not stop the others, and a result
+    that is there already is kept. A table of all comes at the end, and in enhanced.csv.
     """
     from tenet.io.optics import Optics
     from tenet.model.shipped import shipped_model
-    from tenet.tasks.enhance import Reading
+    from tenet.tasks.enhance import Reading, Wanted
     from tenet.tasks.enhance import enhance as enhanced
 
-    for path in enhanced(
-        Reading(
-            stacks,
-            rois,
-            fold,
-            picked("--channel", channel),
-            planes_are,
-            voxel_size,
-            time=picked("--time", time),
-        ),
-        model or shipped_model(),
-        out,
-        name=name,
+    reading = Reading(
+        stacks,
+        rois,
+        fold,
+        picked("--channel", channel),
+        planes_are,
+        voxel_size,
+        time=picked("--time", time),
+    )
+    wanted = Wanted(
         optics=Optics(na, wavelength, immersion, photons),
         find_psf=find_psf,
         normalisation=normalisation,
@@ -111,9 +119,48 @@ def enhance(
         as_zarr=as_zarr,
         uncertainty=uncertainty,
         sheet=sheet,
-        device=choose_device(device, threads),
-    ):
+    )
+    chosen, where = model or shipped_model(), choose_device(device, threads)
+    if name is None and reading.several:
+        _enhance_each(reading, chosen, out, wanted, again=again, device=where)
+        return
+    for path in enhanced(reading, chosen, out, wanted, name=name, device=where):
         print(path)
+
+
+def _enhance_each(
+    reading: "Reading",
+    model: Path,
+    out: Path,
+    wanted: "Wanted",
+    *,
+    again: bool,
+    device: "torch.device",
+) -> None:
+    """Print each result as it comes, and a table at the end; the status is 1 if one failed."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from tenet.errors import printable
+    from tenet.tasks.batch import enhance_each
+
+    table = Table("stack", "", "PSF (µm)", "to look at", show_edge=False, pad_edge=False)
+    failed = count = 0
+    for row in enhance_each(reading, model, out, wanted, again=again, device=device):
+        count += 1
+        failed += row.status == "failed"
+        if row.status == "failed":
+            print(f"failed: {printable(row.error)}", file=sys.stderr)
+        else:
+            print(row.result)
+        widths = [row.psf_axial_um, row.psf_lateral_um]
+        psf = " × ".join("?" if um is None else f"{um:.2f}" for um in widths) if any(widths) else ""
+        said = row.error or "; ".join(row.warnings)
+        table.add_row(*(Text(printable(words)) for words in (row.stack, row.status, psf, said)))
+    Console(stderr=True).print(table)
+    if failed:
+        print(f"tenet: {failed} of {count} stacks failed, for the reasons above", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 def predict(
@@ -130,17 +177,11 @@ def predict(
     threads: Threads = None,
 ) -> None:
     """`enhance` of a folder for the evaluation, where a stack may have the model's voxel size."""
-    from tenet.tasks.enhance import Reading, enhance
+    from tenet.tasks.enhance import Reading, Wanted, enhance
 
-    for path in enhance(
-        Reading([data], rois, fold, channel, voxel_size_of_model=True),
-        model,
-        out,
-        normalisation=normalisation,
-        align=align,
-        levels=levels,
-        device=choose_device(device, threads),
-    ):
+    reading = Reading([data], rois, fold, channel, for_evaluation=True)
+    wanted = Wanted(normalisation=normalisation, align=align, levels=levels)
+    for path in enhance(reading, model, out, wanted, device=choose_device(device, threads)):
         print(path)
 
 

@@ -53,24 +53,48 @@ def every_stack(
     >>> [(stack.path.name, out.name) for stack, out in every_stack(Path("stacks"), Path("results"))]
     [('image1.tif', 'image1.ome.tif'), ('image2.tif', 'image2.ome.tif')]
     """
+    return [
+        (stack, target.with_name(f"{target.name}{stack.part}.ome.tif"))
+        for file, target in every_file(data, out, rois, fold)
+        for stack in Parts(channel, time, planes_are).open(file)
+    ]
+
+
+def every_file(
+    data: Path, out: Path, rois: Path | None = None, fold: int | None = None
+) -> list[tuple[Path, Path]]:
+    """List the files of stacks in a folder, or in its sub-folders, each with its result.
+
+    Parameters
+    ----------
+    data, out, rois, fold
+        As for `every_stack`.
+
+    Returns
+    -------
+    list of (Path, Path)
+        The file, and its result without part and suffix.
+
+    Raises
+    ------
+    TenetError
+        As `every_stack` raises, except that no file is opened.
+    """
     if fold is not None and rois is None:
         raise TenetError("--fold needs --rois, the table that says which image is in which fold")
     if not os.path.isdir(data):
         raise TenetError(f"{data} is not a folder")
     folders = [] if is_zarr(data) else _folders_in(data, out)
     wanted = images_of(rois, fold) if rois is not None else None
-    pairs = []
-    for folder in folders or [data]:
-        for file in stack_files(folder):
-            if wanted is None or image_number(file) in wanted:
-                target = out / folder.relative_to(data) / stack_name(file)
-                pairs += [
-                    (stack, target.with_name(f"{target.name}{stack.part}.ome.tif"))
-                    for stack in Parts(channel, time, planes_are).open(file)
-                ]
-    if not pairs:
+    found = [
+        (file, out / folder.relative_to(data) / stack_name(file))
+        for folder in folders or [data]
+        for file in stack_files(folder)
+        if wanted is None or image_number(file) in wanted
+    ]
+    if not found:
         raise TenetError(f"{data} holds none of the images that {rois} names")
-    return pairs
+    return found
 
 
 def _folders_in(data: Path, out: Path) -> list[Path]:

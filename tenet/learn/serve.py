@@ -1,6 +1,7 @@
 """A model of every microscope, fitted to the microscope of a stack: nothing is trained."""
 
 import contextlib
+import math
 import sys
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from tenet.learn.psf_search import WINDOWS, light_of, scan_stretch, search_psf
 from tenet.model.store import TUNING, Calibration
 from tenet.model.tenet import TENET, Enhanced
 from tenet.model.trained import TrainedModel
+from tenet.physics.optics import psf_fwhm_um
 from tenet.settings.own_stack import sample_experiment, served_grid, with_psf_grid
 from tenet.settings.schema import Experiment, ModelParams
 from tenet.types import Triple, VoxelSize
@@ -52,6 +54,7 @@ class Served(NamedTuple):
         - `file_says`: the optics in the file
         - `told` and `found`: the microscope before and after
         - `psf`: the record of the search; null where nothing was looked for
+        - `psf_um`: widths of the PSF (FWHM), axial and lateral; null beyond its grid
         - `calibration`: threshold and levels
         - `likeness`: how well the result explains the stack, as in `tenet.learn.likeness`
     """
@@ -126,6 +129,7 @@ def serve(
         "told": _microscope(told),
         "found": _microscope(network.params),
         "psf": psf,
+        "psf_um": _psf_um(network),
         "calibration": {key: value for key, value in record.items() if key != "inside"},
         "likeness": {**like._asdict(), "warnings": like.warnings()},
     }
@@ -204,6 +208,12 @@ def guessed_na(params: ModelParams, voxel_size_um: VoxelSize, optics: Optics) ->
 def _microscope(params: ModelParams) -> dict[str, Any]:
     names = ("NA", "wavelength", "ni", "photons", "fill", "spherical", "scale")
     return params.model_dump(include=set(names))
+
+
+def _psf_um(network: TENET) -> dict[str, float | None]:
+    with torch.no_grad():
+        found = psf_fwhm_um(network.psf().cpu().numpy(), network.params.fine_voxel_size_um)
+    return {axis: round(um, 4) if math.isfinite(um) else None for axis, um in found.items()}
 
 
 def _find_psf(

@@ -68,7 +68,7 @@ def test_the_rules_make_the_folder_that_comes_with_the_package(repository):
 def test_stacks_with_optics_are_enhanced_and_nothing_is_trained(repository):
     options = (*OPTIONS, "--config", "samples=samples.csv")
     planned = jobs(repository, "samples", *options, environment=MODELS)
-    assert planned == {"enhance_found": 1, "enhance_several": 1, "samples": 1}
+    assert planned == {"enhance": 1, "enhance_several": 1, "samples": 1}
     snakemake(repository, "samples", *options, environment=MODELS)
     assert jobs(repository, "samples", *options, environment=MODELS) == {}
     results = repository / "results/tiny/enhanced"

@@ -21,6 +21,8 @@ from tenet.settings.load import PACKAGED, load_experiment
 from tenet.tasks.package import CHECK, check_stack
 
 ROOT = Path(__file__).parents[2]
+#: Suffixes of what is written of a stack.
+FILES = ("ome.tif", "json", "png", "html")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 #: What the extra alone brings, as it is imported; timm brings PyYAML too.
 PAPER = (
@@ -157,7 +159,7 @@ def test_settings_come_with_it(elsewhere: Elsewhere) -> None:
 def test_a_stack_is_enhanced_with_its_sheet(elsewhere: Elsewhere, model: Path, stack: Path) -> None:
     words = ("enhance", stack, "--model", model, "--voxel-size", "1", "0.31", "0.31", "--sheet")
     said = elsewhere.tenet(*words, "--out", "results").splitlines()
-    assert said == ["results/stack.ome.tif", "results/stack.png"]
+    assert said == [f"results/stack.{suffix}" for suffix in FILES]
     code = (
         "import tenet, numpy as np\n"
         f"shape, brightness = tenet.enhance({str(stack)!r}, model={str(model)!r}, "
@@ -174,7 +176,7 @@ def test_the_model_of_every_microscope_comes_with_it(elsewhere: Elsewhere, site:
     optics = ("--na", "0.8", "--wavelength", "0.92", "--immersion", "1.33", "--photons", "2")
     words = ("enhance", "stack.npy", "--voxel-size", "0.6", "0.2", "0.2", *optics)
     said = elsewhere.tenet(*words, "--psf-as-told").split()
-    assert said == ["enhanced/stack.ome.tif", "enhanced/stack.json", "enhanced/stack.png"]
+    assert said == [f"enhanced/stack.{suffix}" for suffix in FILES]
     shape = open_stack(elsewhere.folder / said[0], channel=0).read()
     with np.load(site / "tenet/models/box" / CHECK) as recorded:
         np.testing.assert_allclose(shape, recorded["shape"], atol=1e-4)

@@ -1,6 +1,5 @@
 """Samples that a model of every microscope enhances: nothing is trained for them."""
 
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -63,19 +62,6 @@ def serving_model(catalogue: Catalogue, name: str) -> Path | None:
             "microscope: name a model of every microscope"
         )
     return folder.absolute() if serves else None
-
-
-def served(catalogue: Catalogue) -> list[str]:
-    """Name the samples that a model of every microscope enhances.
-
-    A row whose model cannot be used is left out: it is looked at when it is asked for.
-    """
-    names = []
-    for name in catalogue.samples:
-        with suppress(WorkflowError):
-            if serving_model(catalogue, name) is not None:
-                names.append(name)
-    return names
 
 
 def optics_options(catalogue: Catalogue, row: Sample) -> list[str]:

@@ -69,8 +69,15 @@ rule enhance:
             "<results>/enhanced/{sample}.png",
             caption="../report/sheet.rst",
             category="Samples",
-            labels={"sample": "{sample}"},
+            labels={"sample": "{sample}", "view": "sheet"},
         ),
+        page=report(
+            "<results>/enhanced/{sample}.html",
+            caption="../report/sheet.rst",
+            category="Samples",
+            labels={"sample": "{sample}", "view": "page"},
+        ),
+        record="<results>/enhanced/{sample}.json",
     log:
         "<logs>/enhance/{sample}.log",
     benchmark:
@@ -101,34 +108,12 @@ rule enhance:
         " {params.results:q} --sheet {params.optics:q} --threads {threads} > {log:q} 2>&1"
 
 
-# A model of every microscope also says what it found: the microscope, its PSF, the threshold.
-use rule enhance as enhance_found with:
-    output:
-        stack="<results>/enhanced/{sample}.ome.tif",
-        sheet=report(
-            "<results>/enhanced/{sample}.png",
-            caption="../report/sheet.rst",
-            category="Samples",
-            labels={"sample": "{sample}"},
-        ),
-        found="<results>/enhanced/{sample}.json",
-    log:
-        "<logs>/enhance_found/{sample}.log",
-    benchmark:
-        "<benchmarks>/enhance_found/{sample}.tsv"
-    wildcard_constraints:
-        sample=names(served.served(catalogue)),
-
-
-ruleorder: enhance_found > enhance
-
-
 # A folder of stacks, several channels or several time points: a result for each, in a folder.
 use rule enhance as enhance_several with:
     output:
         folder=report(
             directory("<results>/enhanced/{sample}"),
-            patterns=["{stack}.png"],
+            patterns=["{stack}.png", "{stack}.html"],
             caption="../report/sheet.rst",
             category="Samples",
             labels={"sample": "{sample}", "stack": "{stack}"},

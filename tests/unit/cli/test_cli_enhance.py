@@ -1,5 +1,6 @@
 """`tenet enhance`: a mistake costs one clear line, status 2, and no file under a final name."""
 
+import csv
 import json
 import pickle
 import shutil
@@ -270,11 +271,66 @@ def test_a_folder_is_enhanced_as_its_stacks_are(
     assert not run(monkeypatch, "predict", "--data", data, *words, tmp_path / "predicted")
     alone = tifffile.imread(tmp_path / "stack/stack.ome.tif")
     for folder in (tmp_path / "folder", tmp_path / "predicted"):
-        assert contents(folder).keys() == {*results, "settings.json"}
-        settings = json.loads((folder / "settings.json").read_text())
-        assert settings == {"threshold": 0.5, "model": str(model)}
+        beside = {"enhanced.csv", *(f"{name.removesuffix('.ome.tif')}.json" for name in results)}
+        beside = {"settings.json"} if folder.name == "predicted" else beside
+        assert contents(folder).keys() == {*results, *beside}
+        settings = json.loads((folder / max(beside)).read_text())
+        assert (settings["threshold"], settings["model"]) == (0.5, str(model))
         for name in results:
             np.testing.assert_array_equal(tifffile.imread(folder / name), alone)
+
+
+def test_in_a_folder_what_fails_does_not_stop_the_others_and_what_is_done_is_kept(
+    stack: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    for name in ("a", "c"):
+        shutil.copyfile(stack, data / f"{name}.ome.tif")
+    (data / "b.ome.tif").write_bytes(stack.read_bytes()[:200])  # cut
+    np.save(data / "d.npy", np.full((6, 24, 20), np.nan, np.float32))
+    words = ("enhance", data, "--model", model, "--out", out, "--device", "cpu", "--no-sheet")
+
+    def rows(*more: object) -> tuple[int, list[dict[str, str]], str]:
+        code = run(monkeypatch, *words, *more)
+        with (out / "enhanced.csv").open(newline="") as file:
+            return code, list(csv.DictReader(file)), capsys.readouterr().err
+
+    code, table, said = rows()
+    assert code == 1
+    assert [row["status"] for row in table] == ["done", "failed", "done", "failed"]
+    assert "2 of 4 stacks failed" in said
+    assert "b.ome.tif" in table[1]["error"]
+    assert "--voxel-size" in table[3]["error"]
+    assert "Traceback" not in said
+    assert {path.name for path in out.iterdir()} == {
+        "a.ome.tif", "a.json", "c.ome.tif", "c.json", "enhanced.csv",
+    }  # fmt: skip
+    written = {path: path.stat().st_mtime_ns for path in out.glob("?.*")}
+    # A result that is whole is kept, and one whose stack or options changed is not.
+    (data / "b.ome.tif").unlink()
+    (data / "d.npy").unlink()
+    sizes = {"PhysicalSizeX": 0.31, "PhysicalSizeY": 0.31, "PhysicalSizeZ": 1}
+    turned = tifffile.imread(stack)[::-1].copy()
+    tifffile.imwrite(data / "c.ome.tif", turned, metadata={"axes": "ZYX"} | sizes)
+    code, table, _ = rows()
+    assert not code
+    assert [row["status"] for row in table] == ["done before", "done"]
+    kept = {path for path, when in written.items() if path.stat().st_mtime_ns == when}
+    assert {path.name for path in kept} == {"a.ome.tif", "a.json"}
+    assert [row["status"] for row in rows("--again")[1]] == ["done", "done"]
+    assert [row["status"] for row in rows("--normalisation", "minmax")[1]] == ["done", "done"]
+    assert [row["status"] for row in rows("--normalisation", "minmax")[1]] == [
+        "done before",
+        "done before",
+    ]
+    (out / "a.json").write_text("[")
+    (out / "c.ome.tif").unlink()
+    assert [row["status"] for row in rows("--normalisation", "minmax")[1]] == ["done", "done"]
 
 
 def test_a_fold_chooses_stacks_of_a_folder(
@@ -291,7 +347,9 @@ def test_a_fold_chooses_stacks_of_a_folder(
     line = refused(monkeypatch, capsys, "enhance", stack, *words)
     assert line == "tenet: --rois and --fold choose stacks of a folder: give one"
     assert not run(monkeypatch, "enhance", data, *words, "--zarr")
-    assert {p.name for p in out.iterdir()} == {"01.ome.zarr", "01.png", "settings.json"}
+    assert {p.name for p in out.iterdir()} == {
+        "01.ome.zarr", "01.png", "01.json", "enhanced.csv",
+    }  # fmt: skip
 
 
 def test_only_predict_takes_the_voxel_size_of_the_model(
@@ -304,8 +362,11 @@ def test_only_predict_takes_the_voxel_size_of_the_model(
     data.mkdir()
     np.save(data / "0.npy", np.random.default_rng(0).integers(0, 9, (8, 20, 20), dtype=np.uint8))
     words = ("--model", model, "--out", out)
-    assert "--voxel-size" in refused(monkeypatch, capsys, "enhance", data, *words)
+    line = refused(monkeypatch, capsys, "enhance", data / "0.npy", *words)
+    assert "--voxel-size" in line
     assert not out.exists()
+    assert run(monkeypatch, "enhance", data, *words) == 1
+    assert f"failed: {line.removeprefix('tenet: ')}" in capsys.readouterr().err
     assert not run(monkeypatch, "predict", "--data", data, *words)
     with tifffile.TiffFile(out / "0.ome.tif") as file:
         assert 'PhysicalSizeZ="0.33' in (file.ome_metadata or "")

@@ -58,7 +58,7 @@ def test_names_that_the_terminal_cannot_encode(model: Path, stack: Path, tmp_pat
         env={**os.environ, "PYTHONIOENCODING": "ascii:strict"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("caf\\udce9 $\\x \\xb5.png\n")
+    assert done.stdout.endswith("caf\\udce9 $\\x \\xb5.html\n")
     assert (tmp_path / "out" / f"{raw.stem}.ome.tif").exists()
 
 

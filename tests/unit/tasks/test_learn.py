@@ -48,7 +48,7 @@ def test_learning_makes_a_model_of_one_microscope(
     assert same is (what == "psf")
     # It enhances as any other model, without its optics.
     reading = Reading([raw], voxel_size_um=VOXEL_UM)
-    (path,) = enhance(reading, tmp_path / "own", tmp_path, device=CPU)
+    path, _ = enhance(reading, tmp_path / "own", tmp_path, device=CPU)
     assert tifffile.imread(path).shape == (2, 30, 32, 28)
 
 

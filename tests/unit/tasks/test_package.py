@@ -18,7 +18,7 @@ from tenet.model.store import FISHER, MODEL, OPTIMISER, TUNING, load_beside, rea
 from tenet.model.trained import TrainedModel
 from tenet.settings.schema import parse_experiment
 from tenet.tasks import package
-from tenet.tasks.enhance import Reading, enhance
+from tenet.tasks.enhance import Reading, Wanted, enhance
 from tenet.tasks.package import CHECKSUMS, package_model
 from tenet.tasks.pretrain import pretrain
 
@@ -79,7 +79,7 @@ def test_the_packaged_model_enhances_as_the_trained_one(
     images = []
     for model in (trained, packaged):
         out, cpu = tmp_path / model.name, torch.device("cpu")
-        image, *_ = enhance(reading, model, out, find_psf=False, device=cpu)
+        image, *_ = enhance(reading, model, out, Wanted(find_psf=False), device=cpu)
         images.append(tifffile.imread(image))
     np.testing.assert_array_equal(*images)
     assert TrainedModel.load(packaged).serves_all

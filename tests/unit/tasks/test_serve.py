@@ -24,7 +24,7 @@ from tenet.model.store import TUNING
 from tenet.model.tenet import TENET
 from tenet.model.trained import TrainedModel
 from tenet.settings.schema import parse_experiment
-from tenet.tasks.enhance import Reading, enhance
+from tenet.tasks.enhance import Reading, Wanted, enhance
 from tenet.tasks.pretrain import pretrain
 
 CPU = torch.device("cpu")
@@ -97,7 +97,7 @@ def test_a_model_without_its_phantoms_is_refused(every: Path, raw: Path, tmp_pat
 
 def test_what_was_found_lies_beside_the_result(every: Path, raw: Path, tmp_path: Path) -> None:
     reading = Reading([raw], voxel_size_um=(0.8, 0.2, 0.2))
-    written = list(enhance(reading, every, tmp_path, optics=Optics(0.6), device=CPU))
+    written = list(enhance(reading, every, tmp_path, Wanted(optics=Optics(0.6)), device=CPU))
     assert [path.name for path in written] == ["cells.ome.tif", "cells.json"]
     result = open_stack(written[0], channel=0)
     assert result.zyx_shape == (40, 32, 28)
@@ -116,7 +116,7 @@ def test_a_guess_of_the_aperture_is_said(
     every: Path, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reading = Reading([raw], voxel_size_um=(0.8, 0.2, 0.2))
-    list(enhance(reading, every, tmp_path, find_psf=False, device=CPU))
+    list(enhance(reading, every, tmp_path, Wanted(find_psf=False), device=CPU))
     said = capsys.readouterr().err
     assert "cells.tif: NA 0.47 is guessed from the pixels: give --na" in said
     assert (
@@ -146,7 +146,8 @@ def test_optics_come_from_the_file_and_options_go_before(
 ) -> None:
     optics = Optics(immersion_index=1.33)
     out = tmp_path / "out"
-    list(enhance(Reading([described]), every, out, optics=optics, find_psf=False, device=CPU))
+    wanted = Wanted(optics=optics, find_psf=False)
+    list(enhance(Reading([described]), every, out, wanted, device=CPU))
     said = capsys.readouterr().err
     assert (
         "cells.ome.tif: NA 0.8, wavelength 1.04 µm and number of photons 2 are those of the file; "
@@ -207,9 +208,9 @@ def test_optics_of_a_model_of_one_microscope_are_refused(
     one = SETTINGS | {"microscopes": {"count": 0}, "pretrain_loop": {"n_epochs": 1}}
     pretrain(parse_experiment(one), phantom_folder, tmp_path / "one")
     reading = Reading([raw], voxel_size_um=(0.36, 0.12, 0.12))
-    for asked in ({"optics": Optics(0.6)}, {"find_psf": False}):
+    for asked in (Wanted(optics=Optics(0.6)), Wanted(find_psf=False)):
         with pytest.raises(TenetError, match="was trained for one microscope: leave --na"):
-            list(enhance(reading, tmp_path / "one", tmp_path, device=CPU, **asked))
+            list(enhance(reading, tmp_path / "one", tmp_path, asked, device=CPU))
     assert list(tmp_path.glob("cells*")) == []
 
 
@@ -233,7 +234,7 @@ def test_python_gives_arrays_and_findings(
     # As the command does.
     reading = Reading([raw], voxel_size_um=(0.8, 0.2, 0.2))
     optics = Optics(0.6)
-    path, _ = enhance(reading, every, tmp_path, optics=optics, find_psf=False, device=CPU)
+    path, _ = enhance(reading, every, tmp_path, Wanted(optics=optics, find_psf=False), device=CPU)
     np.testing.assert_allclose(open_stack(path, channel=0).read(), shape, atol=1e-4)
 
 
@@ -304,14 +305,15 @@ def test_a_folder_is_checked_before_its_first_stack_is_enhanced(
     for name, step_um in (("a", 0.8), ("b", 2.0)):
         path = data / f"{name}.ome.tif"
         tifffile.imwrite(path, tifffile.imread(raw), metadata=metadata | {"PhysicalSizeZ": step_um})
+    wanted = Wanted(optics=Optics(0.6), find_psf=False)
     with pytest.raises(TenetError, match=r"b\.ome\.tif: planes are 10 pixels apart"):
-        list(enhance(Reading([data]), every, out, optics=Optics(0.6), find_psf=False, device=CPU))
+        list(enhance(Reading([data]), every, out, wanted, device=CPU))
     assert not out.exists()
     (data / "b.ome.tif").unlink()
     reading = Reading([data])
-    list(enhance(reading, every, out, optics=Optics(0.6), find_psf=False, device=CPU))
+    list(enhance(reading, every, out, wanted, device=CPU))
     # Each stack has its own threshold, in its record.
     assert {path.name for path in out.iterdir()} == {"a.ome.tif", "a.json"}
-    reading = Reading([data], voxel_size_of_model=True)
+    reading = Reading([data], for_evaluation=True)
     with pytest.raises(TenetError, match="is of every microscope: use `tenet enhance`"):
         list(enhance(reading, every, tmp_path / "predicted", device=CPU))

@@ -50,7 +50,6 @@ def write(tmp_path, paper, box):
 
 def test_optics_alone_need_no_training(write, box):
     catalogue = write({"name": "a", **OPTICS}, {"name": "b", **OPTICS, "photons": 1})
-    assert served.served(catalogue) == ["a", "b"]
     assert served.optics_options(catalogue, catalogue.samples["a"]) == OPTIONS
     assert served.optics_options(catalogue, catalogue.samples["b"]) == [*OPTIONS, "--photons", "1"]
     files = [f"{box}/model.pt", f"{box}/experiment.json"]  # it has no threshold.json here
@@ -70,7 +69,6 @@ def test_optics_alone_need_no_training(write, box):
 )
 def test_a_model_is_trained_where_the_row_or_the_configuration_says_so(write, row, sample):
     catalogue = write({"name": "a", **OPTICS, **row}, **sample)
-    assert served.served(catalogue) == []
     assert served.optics_options(catalogue, catalogue.samples["a"]) == []
     shared = "shared/na0.8_920nm_n1.33_2p_z0.72_xy0.12"
     assert models.pretrained_of(catalogue, "samples/a") == shared
@@ -83,7 +81,6 @@ def test_a_row_may_name_a_model_of_every_microscope(write, box):
         {"name": "b", "model": box, "NA": 0.8, "train": "none"},
         pretrained="",
     )
-    assert served.served(catalogue) == ["a", "b"]
     assert served.optics_options(catalogue, catalogue.samples["a"]) == []
     assert served.optics_options(catalogue, catalogue.samples["b"]) == ["--na", "0.8"]
     assert models.sample_model(catalogue, "b")[0] == f"{box}/model.pt"
@@ -94,7 +91,6 @@ def test_a_model_of_one_microscope_serves_nobody(write, box):
     one = load_experiment("sample").model_dump(mode="json")
     (box / "experiment.json").write_text(json.dumps(one))
     catalogue = write({"name": "a", **OPTICS}, {"name": "b", "model": box})
-    assert served.served(catalogue) == []
     with pytest.raises(WorkflowError, match=r"line 2 \(a\): .* was trained for one microscope"):
         samples.fitted(catalogue, "a")
 

@@ -1,0 +1,147 @@
+"""`tenet enhance` of a folder: each stack for itself, with a table of all at the end."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from tenet.errors import TenetError, one_line
+from tenet.io.atomic import save_table
+from tenet.io.records import read_json
+from tenet.tasks.enhance import Enhancing, Pair, Reading, Wanted
+from tenet.tasks.notes import note
+
+#: The table beside the results of a folder.
+TABLE = "enhanced.csv"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of a stack.
+
+    Attributes
+    ----------
+    stack : str
+        Its file, and which part of the file.
+    status : {"done", "done before", "failed"}
+    result : str
+        File of the result; empty if it failed.
+    psf_axial_um, psf_lateral_um : float or None
+        Widths (FWHM) of the PSF that a model of every microscope used; None if the PSF is longer
+        than its grid, or the model is of one microscope.
+    warnings : tuple of str
+    error : str
+        What is wrong, if it failed.
+    """
+
+    stack: str
+    status: Literal["done", "done before", "failed"]
+    result: str = ""
+    psf_axial_um: float | None = None
+    psf_lateral_um: float | None = None
+    warnings: tuple[str, ...] = ()
+    error: str = ""
+
+
+def enhance_each(
+    reading: Reading,
+    model: Path,
+    out: Path,
+    wanted: Wanted | None = None,
+    *,
+    again: bool = False,
+    device: torch.device,
+) -> Iterator[Row]:
+    """Enhance stacks, whatever becomes of the others, and yield a row for each.
+
+    Parameters
+    ----------
+    reading, model, out, wanted, device
+        As for `tenet.tasks.enhance.enhance`. ``enhanced.csv`` in `out` holds the rows so far.
+    again : bool
+        Whether to enhance stacks whose results are there, whole and made in the same way.
+
+    Raises
+    ------
+    TenetError
+        If no stack can be enhanced: there is none, the options do not go with the model, or a
+        result would replace a stack or another result.
+    """
+    wanted = wanted or Wanted()
+    opened = [
+        (file, _opened(reading, file, target, wanted))
+        for file, target in reading.files(out)
+    ]  # fmt: skip
+    work = Enhancing(reading, model, wanted, device)
+    pairs = [pair for _, found in opened if not isinstance(found, TenetError) for pair in found]
+    work.check_outputs(pairs, [out / TABLE])
+    if not work.model.serves_all:
+        note(work.model.calibration_note)
+    rows: list[Row] = []
+    for file, found in opened:
+        for row in _rows(work, file, found, again):
+            rows.append(row)
+            save_table(out / TABLE, [_plain(row) for row in rows])
+            yield row
+
+
+def _opened(
+    reading: Reading, file: Path, target: Path, wanted: Wanted
+) -> Sequence[Pair] | TenetError:
+    try:
+        return reading.open_file(file, target, wanted.suffix)
+    except TenetError as error:
+        return error
+
+
+def _rows(
+    work: Enhancing, file: Path, found: Sequence[Pair] | TenetError, again: bool
+) -> Iterator[Row]:
+    if isinstance(found, TenetError):
+        yield _failed(str(file), found)
+    else:
+        yield from _each(work, found, again)
+
+
+def _each(work: Enhancing, pairs: Sequence[Pair], again: bool) -> Iterator[Row]:
+    for stack, result in pairs:
+        status: Literal["done", "done before"] = "done"
+        try:
+            work.check(stack)
+            if not again and work.is_done(stack, result):
+                status = "done before"
+            else:
+                for _ in work.run(stack, result):
+                    pass
+            yield _row(stack.label, status, result, work.record_of(result))
+        except (TenetError, MemoryError) as error:
+            yield _failed(stack.label, error)
+
+
+def _row(
+    stack: str, status: Literal["done", "done before"], result: Path, record: Path | None
+) -> Row:
+    found: dict[str, Any] = read_json(record) if record is not None else {}
+    psf_um = found.get("psf_um", {})
+    return Row(
+        stack, status, str(result), psf_um.get("axial"), psf_um.get("lateral"),
+        tuple(found.get("warnings", ())),
+    )  # fmt: skip
+
+
+def _failed(stack: str, error: BaseException) -> Row:
+    short = isinstance(error, MemoryError)
+    words = f"not enough memory ({one_line(error)})" if short else str(error)
+    return Row(stack, "failed", error=words)
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    widths = {
+        name: "" if value is None or not math.isfinite(value) else f"{value:.4g}"
+        for name, value in asdict(row).items()
+        if name.endswith("_um")
+    }
+    return asdict(row) | widths | {"warnings": "; ".join(row.warnings)}
