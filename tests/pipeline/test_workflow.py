@@ -42,7 +42,7 @@ if kind in ("pretrain", "align", "finetune"):
 elif kind == "train":
     files = [out / name for name in ("model.pt", "settings.json", "history.csv")]
 elif kind == "enhance" and "--name" in words:
-    files = [out / f"{option('--name')}{suffix}" for suffix in (".ome.tif", ".png", ".html", ".json")]
+    files = [out / f"{option('--name')}.{suffix}" for suffix in ("ome.tif", "png", "html", "json")]
 elif kind in ("phantoms", "simulate", "register", "predict", "run", "enhance"):
     files = [out / "00"]
 else:
