@@ -1,18 +1,12 @@
 """Stacks in a folder, and their names."""
 
 import os
-import re
 from pathlib import Path
 
 from tenet.errors import TenetError, one_line
-from tenet.io.ome_zarr import is_zarr
+from tenet.io.formats import LISTED, STACK_SUFFIX, format_of_folder
 from tenet.io.stack import Stack, check_voxel_size
 from tenet.types import VoxelSize
-
-_FILE_SUFFIXES = (".tif", ".tiff", ".btf", ".npy", ".nd2", ".zarr.zip", ".ozx")
-STACK_SUFFIX = re.compile(
-    r"(\.ome)?(\.tiff?|\.btf|\.npy|\.pt|\.nd2|\.zarr|\.zarr\.zip|\.ozx)$", re.IGNORECASE
-)
 
 
 def stack_name(path: Path) -> str:
@@ -34,11 +28,16 @@ def path_names(path: Path) -> list[str]:
 
 def is_stack(path: Path) -> bool:
     """Whether the name of a file, or the content of a folder, is that of a stack."""
-    return path.name.lower().endswith(_FILE_SUFFIXES) or is_zarr(path)
+    return path.name.lower().endswith(LISTED) or is_one_stack(path)
+
+
+def is_one_stack(path: Path) -> bool:
+    """Whether a folder is one stack: an OME-Zarr, or a set of files of one recording."""
+    return format_of_folder(path) is not None
 
 
 def stack_files(path: Path) -> list[Path]:
-    """List the stacks of a folder by name. Of a file or a Zarr, the list holds the path alone.
+    """List the stacks of a folder by name. Of one stack, the list holds the path alone.
 
     Raises
     ------
@@ -47,7 +46,7 @@ def stack_files(path: Path) -> list[Path]:
     """
     if not os.path.exists(path):
         raise TenetError(f"{path}: no such folder or file; check the path")
-    if not path.is_dir() or is_zarr(path):
+    if not path.is_dir() or is_one_stack(path):
         return [path]
     inside = listed(path)
     files = [f for f in inside if is_stack(f)]
@@ -55,7 +54,7 @@ def stack_files(path: Path) -> list[Path]:
         held = f"holds {len(inside)} other files or folders" if inside else "is empty"
         raise TenetError(
             f"{path}: there is no stack in this folder, which {held}; give one with a stack "
-            f"(OME-Zarr, or a file that ends in {', '.join(_FILE_SUFFIXES)})"
+            f"(OME-Zarr, or a file that ends in {', '.join(LISTED)})"
         )
     names = [stack_name(f) for f in files]
     for name in names:
@@ -67,11 +66,16 @@ def stack_files(path: Path) -> list[Path]:
 
 
 def listed(folder: Path) -> list[Path]:
-    """List the files and folders in a folder by name, without hidden files."""
+    """List the files and folders in a folder by name, without hidden files.
+
+    The folder of planes of an OIF file belongs to the file.
+    """
     try:
-        return sorted(f for f in folder.iterdir() if not f.name.startswith("."))
+        inside = sorted(f for f in folder.iterdir() if not f.name.startswith("."))
     except OSError as error:
         raise TenetError(f"{folder}: the folder cannot be read ({one_line(error)})") from None
+    names = {file.name for file in inside}
+    return [f for f in inside if not (f.suffix == ".files" and f.stem in names)]
 
 
 # Voxels -------------------------------------------------------------------------------------------

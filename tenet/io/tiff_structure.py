@@ -27,6 +27,9 @@ PLANE_BYTES, MOST_RATIO = 2**27, 200
 #: the plane.
 TILE_BYTES = 2**24
 
+#: The end of the names of TIFFs of Zeiss, some of whose tags are not those of a TIFF.
+LSM = ".lsm"
+
 #: Bytes per value of each TIFF data type.
 # fmt: off
 _TYPE_BYTES = {
@@ -155,10 +158,12 @@ def _read_page(path: Path, file: BinaryIO, offset: int, size: int, form: _Form) 
     directory = file.read(entries * entry_bytes)
     (next_offset,) = struct.unpack(form.number, file.read(struct.calcsize(form.number)))
     tags: Tags = {}
+    lsm = path.suffix.lower() == LSM
     for tag, kind, count, value in struct.iter_unpack(form.entry, directory):
         length = count * _TYPE_BYTES.get(kind, 0)
         start = None
-        if length > len(value):
+        # The program of Zeiss keeps the bits of two channels elsewhere.
+        if length > len(value) or (lsm and (tag, count) == (_BITS, 2)):
             (start,) = struct.unpack(form.number, value)
             if start + length > size:
                 raise EOFError
@@ -190,6 +195,9 @@ def _check_page(path: Path, file: BinaryIO, tags: Tags, size: int) -> int:
     lengths = tags.get(_TILE_BYTES if tiled else _STRIP_BYTES)
     if offsets is None:
         raise TenetError(f"{path}: a page does not say where its data lie; export it again")
+    compression = number.get(_COMPRESSION, 1)
+    if path.suffix.lower() == LSM and compression != 1:
+        lengths = None  # an LSM gives the lengths of its data before compression
     if lengths is not None:
         _check_places(path, offsets, lengths, size)
 
@@ -198,7 +206,7 @@ def _check_page(path: Path, file: BinaryIO, tags: Tags, size: int) -> int:
     pixel_bits = sum(map(int, bits)) if bits.size == samples else int(bits[0]) * samples
     depth = max(1, number.get(_DEPTH, 1))
     plane_bytes = depth * rows * math.ceil(columns * pixel_bits / 8)
-    if (compression := number.get(_COMPRESSION, 1)) != 1:
+    if compression != 1:
         if plane_bytes > max(PLANE_BYTES, MOST_RATIO * size):
             raise TenetError(
                 f"{path}: a plane of {rows} × {columns} pixels cannot be in a file of {size} "

@@ -12,9 +12,8 @@ from tenet.data.folds import every_stack
 from tenet.enhance.enhance import enhance_stack, segmented_share
 from tenet.errors import TenetError
 from tenet.io.atomic import save_json
-from tenet.io.folders import stack_name, voxel_size_of
+from tenet.io.folders import is_one_stack, stack_name, voxel_size_of
 from tenet.io.intensities import warnings_of
-from tenet.io.ome_zarr import is_zarr
 from tenet.io.optics import Optics
 from tenet.io.outputs import check_outputs, plain_name
 from tenet.io.picks import Parts, Picks
@@ -68,7 +67,7 @@ class Reading:
         TenetError
             If regions are given without a folder of stacks.
         """
-        folders = [path for path in self.paths if path.is_dir() and not is_zarr(path)]
+        folders = [path for path in self.paths if path.is_dir() and not is_one_stack(path)]
         if not folders and (self.rois is not None or self.fold is not None):
             raise TenetError("--rois and --fold choose stacks of a folder: give one")
         return folders
