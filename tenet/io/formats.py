@@ -17,7 +17,12 @@ from tenet.io.ome_zarr import is_zarr, open_ome_zarr
 from tenet.io.pt import open_pt
 from tenet.io.stack import Stack
 from tenet.io.tiff import open_tiff
-from tenet.io.vendors import prairie, thor
+from tenet.io.vendors import hdf5, prairie, thor
+from tenet.io.vendors.czi import open_czi
+from tenet.io.vendors.hdf5 import open_hdf5
+from tenet.io.vendors.imaris import open_imaris
+from tenet.io.vendors.lif import open_lif
+from tenet.io.vendors.olympus import open_oib, open_oif
 from tenet.io.vendors.planes import is_folder_of_planes, open_planes
 from tenet.io.vendors.prairie import open_prairie
 from tenet.io.vendors.scanbox import open_scanbox
@@ -80,7 +85,7 @@ def _xml_beside(root: str) -> Callable[[Path], bool]:
     return lambda folder: has_companion(folder, root)
 
 
-_OWN = "TENET"
+_OWN, _EXTRA = "TENET", "`[formats]`: "
 
 #: All formats. Of several that a file or a folder may be, the first counts.
 FORMATS = (
@@ -145,11 +150,40 @@ FORMATS = (
         "letters before the numbers: z, c (or ch), t", open_planes,
         is_folder=is_folder_of_planes,
     ),
+    Format(
+        "IMS (Imaris)", "`.ims`", f"{_EXTRA}h5py", "extent over voxels",
+        "NA, wavelength, immersion, photons", "channels, time", open_imaris, (".ims",),
+    ),
+    Format(
+        "BigDataViewer", "`.h5`, or its `.xml`", f"{_EXTRA}h5py", "XML", "none",
+        "setups are channels; time", open_hdf5, root=hdf5.ROOT,
+    ),
+    Format(
+        "HDF5, ilastik", "`.h5`, `.hdf5` with one dataset of three axes or more", f"{_EXTRA}h5py",
+        "`element_size_um`", "none", "`axistags` or labels; else the first axis is z",
+        open_hdf5, (".h5", ".hdf5"), listed=False,
+    ),
+    Format(
+        "CZI (Zeiss)", "`.czi` of one scene", f"{_EXTRA}pylibCZIrw", "XML",
+        "NA, wavelength, immersion, photons", "channels, time", open_czi, (".czi",),
+    ),
+    Format(
+        "LIF (Leica)", "`.lif` with one stack", f"{_EXTRA}liffile", "XML",
+        "NA, immersion, wavelength of the one line, photons", "channels, time", open_lif,
+        (".lif",),
+    ),
+    Format(
+        "OIF (Olympus)", "`.oif`, and its folder `.oif.files`", _OWN, "settings",
+        "NA, wavelength, photons", "channels, time", open_oif, (".oif",),
+    ),
+    Format(
+        "OIB (Olympus)", "`.oib`", f"{_EXTRA}olefile", "settings", "NA, wavelength, photons",
+        "channels, time", open_oib, (".oib",),
+    ),
 )  # fmt: skip
 
 #: Formats that only Java or a vendor's library reads.
 TO_EXPORT = (
-    ".czi", ".lif", ".oib", ".oif", ".ims", ".h5", ".hdf5",
     ".lof", ".xlef", ".oir", ".poir", ".vsi", ".stk", ".dv", ".sld", ".sldy", ".mvd2",
 )  # fmt: skip
 

@@ -207,11 +207,7 @@ def _check_page(path: Path, file: BinaryIO, tags: Tags, size: int) -> int:
     depth = max(1, number.get(_DEPTH, 1))
     plane_bytes = depth * rows * math.ceil(columns * pixel_bits / 8)
     if compression != 1:
-        if plane_bytes > max(PLANE_BYTES, MOST_RATIO * size):
-            raise TenetError(
-                f"{path}: a plane of {rows} × {columns} pixels cannot be in a file of {size} "
-                "bytes; export it again"
-            )
+        check_plane(path, rows, columns, plane_bytes, size)
         piece_pixels = _check_pieces(path, number, offsets.size, pixel_bits)
         check_codes(path, file, compression, offsets.tolist(), piece_pixels)
         return rows * columns
@@ -222,6 +218,21 @@ def _check_page(path: Path, file: BinaryIO, tags: Tags, size: int) -> int:
             f"file holds {stored} of them: it is truncated or damaged; copy or export it again"
         )
     return rows * columns
+
+
+def check_plane(path: Path, rows: int, columns: int, plane_bytes: int, stored: int) -> None:
+    """Refuse a plane that is far larger than compressed data of so many bytes can be.
+
+    Raises
+    ------
+    TenetError
+        If the plane has more than `PLANE_BYTES`, and more than `MOST_RATIO` times `stored`.
+    """
+    if plane_bytes > max(PLANE_BYTES, MOST_RATIO * stored):
+        raise TenetError(
+            f"{path}: a plane of {rows} × {columns} pixels cannot be in a file of {stored} "
+            "bytes; export it again"
+        )
 
 
 def _check_pieces(path: Path, number: Mapping[int, int], found: int, pixel_bits: int) -> int:
