@@ -184,7 +184,7 @@ FORMATS = (
 
 #: Formats that only Java or a vendor's library reads.
 TO_EXPORT = (
-    ".lof", ".xlef", ".oir", ".poir", ".vsi", ".stk", ".dv", ".sld", ".sldy", ".mvd2",
+    ".lof", ".xlef", ".oir", ".poir", ".vsi", ".stk", ".dv", ".sld", ".sldy",
 )  # fmt: skip
 
 #: Ends of the names of files that are stacks wherever they lie in a folder of stacks.
