@@ -85,6 +85,17 @@ def _xml_beside(root: str) -> Callable[[Path], bool]:
     return lambda folder: has_companion(folder, root)
 
 
+def _planes_alone(folder: Path) -> bool:
+    """Whether a folder is planes in files, and holds no stacks of other formats beside them."""
+    others = tuple(suffix for suffix in LISTED if not suffix.startswith((".tif", ".btf")))
+    try:
+        names = [name.lower() for name in os.listdir(folder)]
+    except OSError:
+        return False
+    beside = any(name.endswith((*others, ".zarr")) for name in names)
+    return not beside and is_folder_of_planes(folder)
+
+
 _OWN, _EXTRA = "TENET", "`[formats]`: "
 
 #: All formats. Of several that a file or a folder may be, the first counts.
@@ -148,7 +159,7 @@ FORMATS = (
         "A plane a file", "a folder of TIFFs whose names differ by numbers", "tifffile",
         "pixels of ImageJ or OME", "those of OME",
         "letters before the numbers: z, c (or ch), t", open_planes,
-        is_folder=is_folder_of_planes,
+        is_folder=_planes_alone,
     ),
     Format(
         "IMS (Imaris)", "`.ims`", f"{_EXTRA}h5py", "extent over voxels",

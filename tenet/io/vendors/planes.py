@@ -56,7 +56,7 @@ def open_planes(
 
 
 def _tiffs(folder: Path) -> list[Path]:
-    """List the TIFF files of a folder; none where other stacks stand beside them."""
+    """List the TIFF files of a folder by name, without hidden ones."""
     try:
         files = [f for f in islice(folder.iterdir(), MOST_FRAMES) if not f.name.startswith(".")]
     except OSError as error:

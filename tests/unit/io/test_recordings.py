@@ -365,6 +365,11 @@ def test_folders_of_stacks_stay_folders_of_stacks(tmp_path: Path, voxels: np.nda
     # One picture among them, of the same name and size, changes nothing.
     plane_file(folder / "cells0.tif", voxels[0, 0, 0])
     assert not is_one_stack(folder)
+    # Planes beside a stack are a mistake that is told.
+    mixed = planes_folder(tmp_path / "mixed", voxels[:1, :, :1], name_of_plane)
+    assert is_one_stack(mixed)
+    np.save(mixed / "other.npy", voxels[0, :, 0])
+    assert not is_one_stack(mixed)
     # A stack of 4 GB and more of ImageJ is one page and a number.
     for k in range(3):
         path = folder / f"cells{k}.tif"
