@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tenet.errors import TenetError, one_line
 from tenet.io.formats import LISTED, STACK_SUFFIX, format_of_folder
+from tenet.io.inside import holder
 from tenet.io.stack import Stack, check_voxel_size
 from tenet.types import VoxelSize
 
@@ -12,14 +13,16 @@ from tenet.types import VoxelSize
 def stack_name(path: Path) -> str:
     """Name of a stack without the suffixes of an image file: ``03.ome.tif`` is 03.
 
-    An image inside an OME-Zarr is named after both: ``03.zarr/1`` is 03_1.
+    An image inside an OME-Zarr or a LIF is named after both: ``03.zarr/1`` is 03_1.
     """
     return "_".join([STACK_SUFFIX.sub("", name) for name in path_names(path)])
 
 
 def path_names(path: Path) -> list[str]:
-    """Names of the stack's file or folder, and of the groups inside it that lead to the image."""
+    """Names of the stack's file or folder, and of what inside it leads to the image."""
     parts = Path(os.path.abspath(path)).parts  # "." and "x/.." have a name too
+    if holder(path)[1]:
+        return list(parts[-2:])
     inside = [k for k, part in enumerate(parts) if part.lower().endswith(".zarr")]
     return list(
         parts[inside[-1] :] if inside and not STACK_SUFFIX.search(parts[-1]) else parts[-1:]
@@ -44,7 +47,7 @@ def stack_files(path: Path) -> list[Path]:
     TenetError
         If there is no stack, or the names of two files differ in their suffix alone.
     """
-    if not os.path.exists(path):
+    if not os.path.exists(holder(path)[0]):
         raise TenetError(f"{path}: no such folder or file; check the path")
     if not path.is_dir() or is_one_stack(path):
         return [path]

@@ -52,6 +52,8 @@ class Format:
         Whether a folder is one stack of the format.
     root : str
         Outermost element of the XML file that describes a stack of the format.
+    several : bool
+        Whether a file may hold several images, of which a path names one.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Format:
     listed: bool = True
     is_folder: Callable[[Path], bool] | None = None
     root: str = ""
+    several: bool = False
 
 
 def _without_planes_are(opener: Callable[[Path, int | None, int | None], Stack]) -> Opener:
@@ -175,13 +178,14 @@ FORMATS = (
         open_hdf5, (".h5", ".hdf5"), listed=False,
     ),
     Format(
-        "CZI (Zeiss)", "`.czi` of one scene", f"{_EXTRA}pylibCZIrw", "XML",
+        "CZI (Zeiss)", "`.czi`, `.czi/scene0`", f"{_EXTRA}pylibCZIrw", "XML",
         "NA, wavelength, immersion, photons", "channels, time", open_czi, (".czi",),
+        several=True,
     ),
     Format(
-        "LIF (Leica)", "`.lif` with one stack", f"{_EXTRA}liffile", "XML",
+        "LIF (Leica)", "`.lif`, `.lif/Series003`", f"{_EXTRA}liffile", "XML",
         "NA, immersion, wavelength of the one line, photons", "channels, time", open_lif,
-        (".lif",),
+        (".lif",), several=True,
     ),
     Format(
         "OIF (Olympus)", "`.oif`, and its folder `.oif.files`", _OWN, "settings",

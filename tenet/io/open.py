@@ -6,6 +6,7 @@ from typing import Literal
 
 from tenet.errors import TenetError, one_line
 from tenet.io.formats import TO_EXPORT, format_of_file, format_of_folder
+from tenet.io.inside import holder
 from tenet.io.records import regular_file
 from tenet.io.stack import Stack
 from tenet.io.tiff_series import refuse_folder_of_tiffs
@@ -30,7 +31,8 @@ def open_stack(
     Parameters
     ----------
     path : path-like
-        The file, or the folder of a stack.
+        The file, or the folder of a stack. Of a LIF or a CZI, `cells.lif/Left` and `cells.czi/0`
+        are one of several images by name or number.
     channel : int, optional
         Channel to read, from 0; needed if the file has several channels.
     time : int, optional
@@ -61,12 +63,15 @@ def open_stack(
             refuse_folder_of_tiffs(path)
             raise TenetError(_folder(path))
         return known.opener(path, channel, planes_are, time)
-    if regular_file(path) == 0:
+    held, inside = holder(path)
+    if regular_file(held) == 0:
         raise TenetError(f"{path}: the file is empty; copy or export it again")
-    _check_readable(path)
-    known = format_of_file(path)
+    _check_readable(held)
+    known = format_of_file(held)
     if known is None:
-        raise TenetError(f"{path}: {_unknown(path.suffix)}")
+        raise TenetError(f"{path}: {_unknown(held.suffix)}")
+    if inside and not known.several:
+        raise TenetError(f"{path}: {held.name} is a file of one stack; give the file")
     return known.opener(path, channel, planes_are, time)
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from tenet.errors import TenetError, one_line
 from tenet.io.calibration import Calibration, calibration
 from tenet.io.frames import MOST_FRAMES, Image, stack_of_frames
+from tenet.io.inside import holder, pick_image
 from tenet.io.optics import Optics, index_of_medium, photons_of_mode
 from tenet.io.stack import Stack, micrometres
 from tenet.io.tiff_structure import check_plane
@@ -29,6 +30,7 @@ class CziFrames:
 
     path: Path
     lengths: tuple[int, ...]
+    scene: int | None
     left: int
     top: int
 
@@ -38,7 +40,8 @@ class CziFrames:
         with opened(self.path) as file:
             for number in numbers:
                 place = (int(k) for k in np.unravel_index(number, self.lengths))
-                yield file.read(roi=roi, plane=dict(zip(_LOOPS, place, strict=True)))[..., 0]
+                plane = dict(zip(_LOOPS, place, strict=True))
+                yield file.read(roi=roi, plane=plane, scene=self.scene)[..., 0]
 
 
 @contextmanager
@@ -61,13 +64,16 @@ def opened(path: Path) -> Iterator[Any]:
 def open_czi(
     path: Path, channel: int | None, planes_are: str | None = None, time: int | None = None
 ) -> Stack:
-    """Open a CZI file of one scene; see `tenet.io.open.open_stack`."""
-    with opened(path) as file:
+    """Open a scene of a CZI file; see `tenet.io.open.open_stack`."""
+    held, _ = holder(path)
+    with opened(held) as file:
         sizes = {axis: stop for axis, (_, stop) in file.total_bounding_box_no_pyramid.items()}
-        rectangle = file.total_bounding_rectangle_no_pyramid
-        scenes = len(file.scenes_bounding_rectangle_no_pyramid)
+        scenes = dict(file.scenes_bounding_rectangle_no_pyramid)
+        scenes = scenes or {None: file.total_bounding_rectangle_no_pyramid}
+        names = [f"scene{number}" for number in scenes]
+        scene, rectangle = list(scenes.items())[pick_image(path, names)]
         metadata = parse_xml(path, file.raw_metadata, "its XML")
-        _check(path, sizes, scenes)
+        _check(path, sizes)
         types = set(file.pixel_types.values())
         _check_planes(path, file, sizes)
     if len(types) != 1 or not types <= set(_TYPES):
@@ -77,9 +83,9 @@ def open_czi(
         )
     dtype = np.dtype(_TYPES[types.pop()])
     plane = rectangle.h * rectangle.w * dtype.itemsize
-    check_plane(path, rectangle.h, rectangle.w, plane, path.stat().st_size)
+    check_plane(path, rectangle.h, rectangle.w, plane, held.stat().st_size)
     lengths = tuple(sizes[axis] for axis in _LOOPS)
-    frames = CziFrames(path, lengths, rectangle.x, rectangle.y)
+    frames = CziFrames(held, lengths, scene, rectangle.x, rectangle.y)
     image = Image(
         dict(zip(_LOOPS, lengths, strict=True)), rectangle.h, rectangle.w,
         dtype, _calibration(metadata), _optics(metadata, sizes["C"]),
@@ -87,10 +93,8 @@ def open_czi(
     return stack_of_frames(path, frames, image, channel, planes_are, time)
 
 
-def _check(path: Path, sizes: dict[str, int], scenes: int) -> None:
-    """Refuse scenes, and axes that a stack does not have."""
-    if scenes > 1:
-        raise TenetError(f"{path}: it holds {scenes} scenes; export one scene as OME-TIFF or CZI")
+def _check(path: Path, sizes: dict[str, int]) -> None:
+    """Refuse axes that a stack does not have."""
     others = [axis for axis, size in sizes.items() if axis not in "CTZYX" and size > 1]
     if others:
         raise TenetError(

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tenet.errors import TenetError, one_line
 from tenet.io.calibration import Calibration
 from tenet.io.frames import MOST_FRAMES, Image, stack_of_frames
+from tenet.io.inside import holder, pick_image
 from tenet.io.optics import Optics, index_of_medium, inscribed, photons_of_mode
 from tenet.io.stack import Stack, micrometres, voxel_size_of_axes
 from tenet.io.vendors.library import library
@@ -57,12 +58,13 @@ def opened(path: Path) -> Iterator[Any]:
 def open_lif(
     path: Path, channel: int | None, planes_are: str | None = None, time: int | None = None
 ) -> Stack:
-    """Open a LIF file that holds one stack; see `tenet.io.open.open_stack`.
+    """Open an image of a LIF file; see `tenet.io.open.open_stack`.
 
-    Overviews, which have one plane, may lie beside the stack.
+    Of a file the one stack is opened; overviews, which have one plane, may lie beside the stack.
     """
-    _check_header(path)
-    with opened(path) as file:
+    held, _ = holder(path)
+    _check_header(held)
+    with opened(held) as file:
         number = _the_stack(path, file)
         image = file.images[number]
         sizes, dtype = dict(image.sizes), np.dtype(image.dtype)
@@ -73,7 +75,7 @@ def open_lif(
                 f"{path}: image {image.name!r} has axes {''.join(sizes)}; export one Z, Y, X stack"
             )
         block, needed = image.memory_block, int(np.prod(list(sizes.values()))) * dtype.itemsize
-        there = min(block.size, path.stat().st_size - block.offset)
+        there = min(block.size, held.stat().st_size - block.offset)
         if needed > there or np.prod(list(loops.values())) > MOST_FRAMES:
             raise TenetError(
                 f"{path}: image {image.name!r} needs {needed} bytes, and the file holds {there} of "
@@ -82,7 +84,7 @@ def open_lif(
         found, xml = _calibration(image), image.xml_element
     optics = (_optics(xml),)
     pixels = Image(loops, sizes["Y"], sizes["X"], dtype, found, optics)
-    return stack_of_frames(path, LifFrames(path, number), pixels, channel, planes_are, time)
+    return stack_of_frames(path, LifFrames(held, number), pixels, channel, planes_are, time)
 
 
 def _check_header(path: Path) -> None:
@@ -96,20 +98,15 @@ def _check_header(path: Path) -> None:
 
 
 def _the_stack(path: Path, file: Any) -> int:
-    """Return the number of the one image with several planes, or else time points, or at all."""
+    """Return the number of the named image, or of the one with several planes or time points."""
     images = list(file.images)
-    for axis in "ZTY":
+    for axis in "ZT":
         found = [k for k, image in enumerate(images) if image.sizes.get(axis, 1) > 1]
-        if len(found) == 1:
+        if len(found) == 1 and not holder(path)[1]:
             return found[0]
         if found:
             break
-    said = ", ".join(image.name for image in images[:4])
-    raise TenetError(
-        f"{path}: it holds {len(images)} images ({said}, …); export one stack by itself as OME-TIFF"
-        if images
-        else f"{path}: there is no image in the file; export it again"
-    )
+    return pick_image(path, [image.name for image in images])
 
 
 def _calibration(image: Any) -> Calibration:
