@@ -156,11 +156,11 @@ def stack_of_files(
     loops = lengths_of(path, planes)
     opened: dict[Path, Pages] = {}
     for file, page in planes.values():
-        pages = opened.setdefault(file, opened.get(file) or open_pages(file))
-        if page >= pages.zyx_shape[0]:
+        if file not in opened:
+            opened[file] = open_pages(file)
+        if page >= (count := opened[file].zyx_shape[0]):
             raise TenetError(
-                f"{file}: page {page + 1} is needed, and it has {pages.zyx_shape[0]}; "
-                "copy the file again"
+                f"{file}: page {page + 1} is needed, and it has {count}; copy the file again"
             )
     one = next(iter(opened.values()))
     for file, pages in opened.items():

@@ -94,6 +94,23 @@ def test_prairie_that_goes_down_and_up(tmp_path: Path, voxels: np.ndarray) -> No
     np.testing.assert_array_equal(open_stack(folder, time=1).read(), voxels[1, ::-1, 0])
 
 
+def test_prairie_with_several_planes_in_a_file(tmp_path: Path, voxels: np.ndarray) -> None:
+    folder = prairie_folder(tmp_path / "a", voxels[:1, :, :1])
+    for file in folder.glob("*.tif"):
+        file.unlink()
+    name = "stack_Cycle00001_Ch1_000001.ome.tif"
+    tifffile.imwrite(folder / name, voxels[0, :, 0], photometric="minisblack")
+    xml = folder / "stack.xml"
+    text = xml.read_text()
+    for z in range(4):
+        old = f'page="1" filename="stack_Cycle00001_Ch1_{z + 1:06}.ome.tif"'
+        text = text.replace(old, f'page="{z + 1}" filename="{name}"')
+    xml.write_text(text)
+    stack = open_stack(folder)
+    np.testing.assert_array_equal(stack.read(), voxels[0, :, 0])
+    np.testing.assert_array_equal(stack.read(*CROP), voxels[0, :, 0][CROP])
+
+
 def test_prairie_with_a_confocal_laser(tmp_path: Path, voxels: np.ndarray) -> None:
     folder = prairie_folder(tmp_path / "a", voxels[:1, :, :1])
     xml = folder / "stack.xml"
@@ -114,7 +131,6 @@ def test_prairie_with_a_confocal_laser(tmp_path: Path, voxels: np.ndarray) -> No
         (("<PVScan", "<!DOCTYPE a [<!ENTITY b 'c'>]><PVScan"), "declares entities"),
         (("</PVScan>", ""), "is broken"),
         (('page="1"', 'page="7"'), "page 7 is needed, and it has 1"),
-        (('type="ZSeries" cycle="1"', 'type="ZSeries" cycle="1" '), ""),
     ],
 )
 def test_prairie_that_is_broken(
@@ -123,10 +139,7 @@ def test_prairie_that_is_broken(
     folder = prairie_folder(tmp_path / "a", voxels[:1, :, :1])
     xml = folder / "stack.xml"
     xml.write_text(xml.read_text().replace(*change))
-    if said:
-        refused(folder, said)
-    else:
-        assert open_stack(folder).zyx_shape == (4, 12, 20)
+    refused(folder, said)
 
 
 def test_prairie_with_files_that_are_broken(tmp_path: Path, voxels: np.ndarray) -> None:
