@@ -49,6 +49,6 @@ def pick_image(path: Path, names: Sequence[str]) -> int:
     more = ", …" if len(names) > _MOST_NAMES else ""
     said = f"there is no image {wanted[:80]!r}; it" if wanted else "it"
     raise TenetError(
-        f"{path}: {said} holds {len(names)} ({listed}{more}); "
+        f"{path}: {said} holds {len(names)} images ({listed}{more}); "
         f"give one by name or number, as {file}/0"
     )

@@ -126,7 +126,7 @@ def open_pages(path: Path) -> Pages:
     return Pages(_reader(path, pixels, layout, plain=True), zyx_shape, pixels.dtype)
 
 
-def open_plane(path: Path) -> tuple[Calibration, tuple[Optics, ...]]:
+def read_plane_header(path: Path) -> tuple[Calibration, tuple[Optics, ...]]:
     """Return the lengths and the optics in a TIFF of one plane; ImageJ gives no distance of planes.
 
     Raises

@@ -7,7 +7,7 @@ from pathlib import Path
 from tenet.errors import TenetError, one_line
 from tenet.io.frames import MOST_FRAMES, Place, stack_of_files
 from tenet.io.stack import Stack
-from tenet.io.tiff import open_plane
+from tenet.io.tiff import read_plane_header
 from tenet.io.tiff_structure import check_tiff_structure
 
 _SUFFIXES = (".tif", ".tiff", ".btf")
@@ -35,7 +35,7 @@ def is_folder_of_planes(folder: Path) -> bool:
             sizes.add((structure.pages, structure.fewest_pixels))
             if structure.pages > 1 or len(sizes) > 1:
                 return False
-        open_plane(files[0])  # ImageJ and OME may say that one page, or one file, is a stack
+        read_plane_header(files[0])  # ImageJ and OME may say that one page, or one file, is a stack
     except (TenetError, OSError):
         return False
     return True
@@ -51,7 +51,7 @@ def open_planes(
     """
     files = _tiffs(path)
     planes = dict(zip(_places(path, files), ((file, 0) for file in files), strict=True))
-    found, optics = open_plane(files[0])
+    found, optics = read_plane_header(files[0])
     return stack_of_files(path, planes, channel, planes_are, time, found, optics)
 
 

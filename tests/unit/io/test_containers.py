@@ -266,7 +266,7 @@ def test_czi_without_all_its_planes(tmp_path: Path, voxels: np.ndarray) -> None:
     path = czi_file(tmp_path / "a.czi", voxels, planes=3)
     refused(path, "stopped early: 14 of 16 planes are there", channel=0, time=0)
     path = czi_file(tmp_path / "b.czi", voxels[:1, :, :1], scenes=2)
-    refused(path, "holds 2 .0 scene0, 1 scene1.; give one by name or number, as .*b.czi/0")
+    refused(path, "holds 2 images .0 scene0, 1 scene1.; give one by name or number, as .*b.czi/0")
     for inside in ("scene1", "1"):
         stack = open_stack(path / inside)
         assert stack.zyx_shape == (4, 12, 20)
@@ -298,7 +298,7 @@ def test_czi_of_other_types(tmp_path: Path, voxels: np.ndarray) -> None:
 def test_lif_of_several_images(tmp_path: Path, voxels: np.ndarray) -> None:
     pytest.importorskip("liffile", reason=WHAT_IS_ABSENT)
     path = lif_file(tmp_path / "a.lif", {"Left": voxels, "Right": voxels})
-    refused(path, "holds 2 .0 Left, 1 Right.; give one by name or number, as .*a.lif/0", time=0)
+    refused(path, "holds 2 images .0 Left, 1 Right.; give one by name .*a.lif/0", time=0)
     lif_file(path, {"Left": voxels[:1], "Right": voxels[1:]})
     for time, inside in enumerate(("Left", "Right")):
         for stack in (
@@ -308,7 +308,7 @@ def test_lif_of_several_images(tmp_path: Path, voxels: np.ndarray) -> None:
             np.testing.assert_array_equal(stack.read(), voxels[time, :, 1])
     assert stack_files(path / "Left") == [path / "Left"]
     assert stack_name(path / "Left") == "a_Left"
-    refused(path / "Middle", "there is no image 'Middle'; it holds 2 .0 Left, 1 Right.")
+    refused(path / "Middle", "there is no image 'Middle'; it holds 2 images .0 Left, 1 Right.")
     (tmp_path / "b.npy").write_bytes(b"x")
     refused(tmp_path / "b.npy/Left", "b.npy is a file of one stack; give the file")
     refused(lif_file(path, {}), "there is no image")
