@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from tenet.errors import TenetError
-from tenet.io.folders import STACK_SUFFIX, is_stack, listed, path_names, stack_files, stack_name
-from tenet.io.ome_zarr import is_zarr
+from tenet.io.folders import is_one_stack, is_stack, listed, path_names, stack_files, stack_name
+from tenet.io.formats import STACK_SUFFIX
 from tenet.io.picks import Parts, Picks
 from tenet.io.records import read_table
 from tenet.io.stack import Stack
@@ -84,7 +84,7 @@ def every_file(
         raise TenetError("--fold needs --rois, the table that says which image is in which fold")
     if not os.path.isdir(data):
         raise TenetError(f"{data} is not a folder")
-    folders = [] if is_zarr(data) else _folders_in(data, out)
+    folders = [] if is_one_stack(data) else _folders_in(data, out)
     wanted = images_of(rois, fold) if rois is not None else None
     found = [
         (file, out / folder.relative_to(data) / stack_name(file))
@@ -101,7 +101,7 @@ def _folders_in(data: Path, out: Path) -> list[Path]:
     """Sub-folders of a folder, which holds no stacks beside them."""
     inside = listed(data)
     results = out.resolve()
-    folders = [f for f in inside if f.is_dir() and not is_zarr(f) and f.resolve() != results]
+    folders = [f for f in inside if f.is_dir() and not is_one_stack(f) and f.resolve() != results]
     stacks = [f for f in inside if is_stack(f)]
     if folders and stacks:
         raise TenetError(

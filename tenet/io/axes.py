@@ -21,7 +21,7 @@ class Layout:
     """How a Z, Y, X crop is cut from an array with further axes.
 
     `axes` holds, for each axis of the array, "Z", "Y" or "X", or the one index to take. `names`
-    holds the name of each axis; C and T are those of `at`.
+    holds the name of each axis; C and T are those of `at`. Without a "Z" the array is one plane.
     """
 
     axes: tuple[int | str, ...]
@@ -38,7 +38,10 @@ class Layout:
         spans = {"Z": z, "Y": y, "X": x}
         key = tuple(spans[axis] if isinstance(axis, str) else axis for axis in self.axes)
         kept = [axis for axis in self.axes if isinstance(axis, str)]
-        return np.asarray(array[key]).transpose([kept.index(axis) for axis in "ZYX"])
+        cut = np.asarray(array[key])
+        if "Z" not in kept:
+            kept, cut = ["Z", *kept], cut[np.newaxis]
+        return cut.transpose([kept.index(axis) for axis in "ZYX"])
 
 
 def axes_with_planes(path: Path, axes: str, shape: Sequence[int], planes_are: str | None) -> str:

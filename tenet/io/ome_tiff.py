@@ -1,26 +1,18 @@
 """OME-XML in a TIFF, checked before memory is allocated and further files are read by its word."""
 
 import math
-import re
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
 from pathlib import Path, PurePath
 from xml.etree.ElementTree import Element
 
-from tenet.errors import TenetError, one_line
+from tenet.errors import TenetError
 from tenet.io.calibration import Calibration, calibration
-from tenet.io.optics import Optics
+from tenet.io.optics import Optics, index_of_medium, photons_of_mode
 from tenet.io.stack import micrometres
 from tenet.io.tiff_structure import MOST_PAGES, TiffStructure, check_tiff_structure
+from tenet.io.xml import count, elements, parse_xml
 
-#: Elements of a description, at most.
-_MOST_ELEMENTS = 4 * MOST_PAGES
 #: Key of the annotation with the intensity that a count of 1 stands for; see `tenet.io.levels`.
 STEP = "tenet_step"
-#: Refractive indices of the media that OME-XML names.
-_MEDIA = {"air": 1.0, "water": 1.33, "waterdipping": 1.33, "glycerol": 1.47, "oil": 1.515}
-#: Photons of one excitation by parts of the names of modes.
-_PHOTONS = {"multiphoton": 2, "twophoton": 2, "confocal": 1, "widefield": 1}
 _PLACES = ("IFD", "PlaneCount", "NumPlanes", "FirstZ", "FirstC", "FirstT")
 
 
@@ -38,18 +30,7 @@ def parse_ome(path: Path, xml: str) -> Element:
     TenetError
         If the OME-XML is broken, too large, or has entities, because entities grow without limit.
     """
-    if re.search(r"<!(DOCTYPE|ENTITY)", xml, re.IGNORECASE):
-        raise TenetError(
-            f"{path}: its OME-XML declares entities, which none needs; export it again"
-        )
-    if xml.count("<") > _MOST_ELEMENTS:
-        raise TenetError(f"{path}: its OME-XML is too large for a stack; export it again")
-    try:
-        return ElementTree.fromstring(xml)
-    except (ElementTree.ParseError, ValueError) as error:
-        raise TenetError(
-            f"{path}: its OME-XML is broken ({one_line(error)}); export it again"
-        ) from error
+    return parse_xml(path, xml, "its OME-XML")
 
 
 def check_ome(path: Path, ome: Element, structure: TiffStructure) -> None:
@@ -68,7 +49,7 @@ def check_ome(path: Path, ome: Element, structure: TiffStructure) -> None:
         If the file belongs to a set and is not the first of the set, if files of the set are
         missing or damaged, or if the file holds fewer planes than the OME-XML declares.
     """
-    binary_only = next(_elements(ome, "BinaryOnly"), None)
+    binary_only = next(elements(ome, "BinaryOnly"), None)
     if binary_only is not None:
         first = binary_only.get("MetadataFile", "")[:200]
         raise TenetError(
@@ -79,11 +60,11 @@ def check_ome(path: Path, ome: Element, structure: TiffStructure) -> None:
                 else "open the set in Fiji (Bio-Formats) and save one TIFF"
             )
         )
-    if next(_elements(ome, "ModuloAlongZ", "ModuloAlongC", "ModuloAlongT"), None) is not None:
+    if next(elements(ome, "ModuloAlongZ", "ModuloAlongC", "ModuloAlongT"), None) is not None:
         raise TenetError(
             f"{path}: its axes are divided (a Modulo annotation); export one Z, Y, X stack"
         )
-    declared = sum(_declared_planes(path, pixels) for pixels in _elements(ome, "Pixels"))
+    declared = sum(_declared_planes(path, pixels) for pixels in elements(ome, "Pixels"))
     others = _check_files(path, _other_files(path, ome))
     if not others and declared > structure.pages:
         raise TenetError(
@@ -91,8 +72,8 @@ def check_ome(path: Path, ome: Element, structure: TiffStructure) -> None:
             f"holds {structure.pages}; export the complete planes as a new TIFF"
         )
     fewest_pixels = min(found.fewest_pixels for found in (structure, *others))
-    for pixels in _elements(ome, "Pixels"):
-        size = [_count(path, pixels, f"Size{axis}", 1, 2**31) for axis in "ZCTYX"]
+    for pixels in elements(ome, "Pixels"):
+        size = [count(path, pixels, f"Size{axis}", 1, 2**31) for axis in "ZCTYX"]
         if math.prod(size) // fewest_pixels > MOST_PAGES:
             raise TenetError(
                 f"{path}: its OME-XML declares planes of {size[3]} × {size[4]} pixels, and those "
@@ -102,31 +83,24 @@ def check_ome(path: Path, ome: Element, structure: TiffStructure) -> None:
 
 def _declared_planes(path: Path, pixels: Element) -> int:
     """Return the number of planes of an image; 0 where the planes are not greyscale."""
-    sizes = [_count(path, pixels, f"Size{axis}", 1) for axis in "ZCT"]
-    for data in _elements(pixels, "TiffData"):
+    sizes = [count(path, pixels, f"Size{axis}", 1, MOST_PAGES) for axis in "ZCT"]
+    for data in elements(pixels, "TiffData"):
         for name in _PLACES:
-            _count(path, data, name, 0)
+            count(path, data, name, 0, MOST_PAGES)
     declared = math.prod(sizes)
     if 0 in sizes or declared > MOST_PAGES:
         raise TenetError(
             f"{path}: its OME-XML declares {' × '.join(map(str, sizes))} planes, channels and time "
             "points, which no file holds; export it again"
         )
-    colour = any(c.get("SamplesPerPixel", "1") != "1" for c in _elements(pixels, "Channel"))
+    colour = any(c.get("SamplesPerPixel", "1") != "1" for c in elements(pixels, "Channel"))
     return 0 if colour else declared
-
-
-def _count(path: Path, element: Element, name: str, missing: int, most: int = MOST_PAGES) -> int:
-    text = element.get(name, str(missing))
-    if not re.fullmatch(r"\d{1,12}", text, re.ASCII) or int(text) > most:
-        raise TenetError(f"{path}: its OME-XML says {name}={text[:24]!r}; export it again")
-    return int(text)
 
 
 def _other_files(path: Path, ome: Element) -> list[str]:
     """Names of the other files that hold planes."""
     names: dict[str, None] = {}
-    for uuid in _elements(ome, "UUID"):
+    for uuid in elements(ome, "UUID"):
         name = uuid.get("FileName", "")
         own = name.lower() == path.name.lower() or uuid.text == ome.get("UUID")
         if name and not own:
@@ -155,7 +129,7 @@ def _check_files(path: Path, names: list[str]) -> list[TiffStructure]:
 
 def ome_calibration(path: Path, ome: Element) -> Calibration:
     """Return the voxel size of the images in OME-XML, previews among them, if all agree."""
-    images = list(_elements(ome, "Pixels"))
+    images = list(elements(ome, "Pixels"))
     stacks = [pixels for pixels in images if _declared_planes(path, pixels) > 1]
     found = {
         calibration(
@@ -181,20 +155,20 @@ def ome_optics(path: Path, ome: Element) -> tuple[Optics, ...]:
     ome : Element
         OME-XML that `check_ome` has passed.
     """
-    images = [(image, p) for image in _elements(ome, "Image") for p in _elements(image, "Pixels")]
+    images = [(image, p) for image in elements(ome, "Image") for p in elements(image, "Pixels")]
     stacks = [(image, pixels) for image, pixels in images if _declared_planes(path, pixels) > 1]
     if not images:
         return ()
     image, pixels = (stacks or images)[0]
-    objectives = list(_elements(ome, "Objective"))
-    settings = next(_elements(image, "ObjectiveSettings", "ObjectiveRef"), Element("none"))
+    objectives = list(elements(ome, "Objective"))
+    settings = next(elements(image, "ObjectiveSettings", "ObjectiveRef"), Element("none"))
     if settings.get("ID") is not None:
         objectives = [lens for lens in objectives if lens.get("ID") == settings.get("ID")]
     lens = objectives[0] if len(objectives) == 1 else Element("none")
     media = [settings.get("Medium", ""), lens.get("Immersion", "")]
-    indices = (settings.get("RefractiveIndex"), *(_MEDIA.get(name.lower()) for name in media))
-    channels = list(_elements(pixels, "Channel"))
-    channels += [Element("none")] * (_count(path, pixels, "SizeC", 1) - len(channels))
+    indices = (settings.get("RefractiveIndex"), *map(index_of_medium, media))
+    channels = list(elements(pixels, "Channel"))
+    channels += [Element("none")] * (count(path, pixels, "SizeC", 1, MOST_PAGES) - len(channels))
     return tuple(
         Optics.read(
             na=lens.get("LensNA"),
@@ -203,15 +177,10 @@ def ome_optics(path: Path, ome: Element) -> tuple[Optics, ...]:
                 channel.get("ExcitationWavelength"), channel.get("ExcitationWavelengthUnit", "nm")
             ),
             immersion_indices=indices,
-            photons=_photons(channel.get("AcquisitionMode", "")),
+            photons=photons_of_mode(channel.get("AcquisitionMode", "")),
         )
         for channel in channels
     )
-
-
-def _photons(mode: str) -> int | None:
-    mode = mode.lower().replace("-", "")
-    return next((photons for part, photons in _PHOTONS.items() if part in mode), None)
 
 
 def ome_step(path: Path, ome: Element) -> float:
@@ -222,7 +191,7 @@ def ome_step(path: Path, ome: Element) -> float:
     TenetError
         If the step is no positive number.
     """
-    entries = [entry for entry in _elements(ome, "M") if entry.get("K") == STEP]
+    entries = [entry for entry in elements(ome, "M") if entry.get("K") == STEP]
     if not entries:
         return 1.0
     try:
@@ -232,8 +201,3 @@ def ome_step(path: Path, ome: Element) -> float:
     if not (math.isfinite(step) and step > 0):
         raise TenetError(f"{path}: its {STEP} is {entries[0].text!r}; predict again")
     return step
-
-
-def _elements(inside: Element, *names: str) -> Iterator[Element]:
-    """Go through the elements of some names, in any version of the schema."""
-    return (element for element in inside.iter() if element.tag.rpartition("}")[2] in names)

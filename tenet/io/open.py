@@ -5,20 +5,11 @@ from pathlib import Path
 from typing import Literal
 
 from tenet.errors import TenetError, one_line
-from tenet.io.nd2 import open_nd2
-from tenet.io.npy import open_npy
-from tenet.io.ome_zarr import is_zarr, open_ome_zarr
-from tenet.io.pt import open_pt
+from tenet.io.formats import TO_EXPORT, format_of_file, format_of_folder
+from tenet.io.inside import holder
 from tenet.io.records import regular_file
 from tenet.io.stack import Stack
-from tenet.io.tiff import open_tiff
 from tenet.io.tiff_series import refuse_folder_of_tiffs
-
-#: Formats of microscopes that Bio-Formats reads.
-_TO_EXPORT = (
-    ".czi", ".lif", ".lof", ".lsm", ".oib", ".oif", ".oir", ".poir", ".ims", ".vsi", ".stk", ".dv",
-    ".h5", ".hdf5",
-)  # fmt: skip
 
 
 def open_stack(
@@ -30,16 +21,18 @@ def open_stack(
 ) -> Stack:
     """Open a stack without reading its voxels.
 
-    The formats are TIFF (plain, ImageJ, OME, ScanImage; classic and Big), NPY, PT (a tensor), ND2
-    and OME-Zarr (a folder, or `.zarr.zip`). A Zarr is recognised by its content. Where axes have no
-    names, the pages of a TIFF, and the first axis of an array or a tensor, are planes. Axes of
-    length one are left out. Where ScanImage has kept several frames of a slice, the mean of the
-    frames is read.
+    The formats are those of `tenet.io.formats.FORMATS`: TIFF (plain, ImageJ, OME, ScanImage, LSM;
+    classic and Big), NPY, PT (a tensor), ND2, OME-Zarr (a folder, or `.zarr.zip`), and what
+    microscopes and other programs write. A folder that is one stack is recognised by its content.
+    Where axes have no names, the pages of a TIFF, and the first axis of an array or a tensor, are
+    planes. Axes of length one are left out. Where ScanImage has kept several frames of a slice, the
+    mean of the frames is read.
 
     Parameters
     ----------
     path : path-like
-        The file, or the folder of an OME-Zarr image.
+        The file, or the folder of a stack. Of a LIF or a CZI, `cells.lif/Left` and `cells.czi/0`
+        are one of several images by name or number.
     channel : int, optional
         Channel to read, from 0; needed if the file has several channels.
     time : int, optional
@@ -64,39 +57,37 @@ def open_stack(
     ((6, 24, 20), dtype('uint16'), (1.0, 0.31, 0.31))
     """
     path = Path(path)
-    name = path.name.lower()
     if os.path.isdir(path):
-        if not is_zarr(path):
+        known = format_of_folder(path)
+        if known is None:
             refuse_folder_of_tiffs(path)
             raise TenetError(_folder(path))
-        return open_ome_zarr(path, channel, planes_are, time)
-    if regular_file(path) == 0:
+        return known.opener(path, channel, planes_are, time)
+    held, inside = holder(path)
+    if regular_file(held) == 0:
         raise TenetError(f"{path}: the file is empty; copy or export it again")
-    _check_readable(path)
-    if name.endswith((".zarr.zip", ".ozx")):
-        return open_ome_zarr(path, channel, planes_are, time)
-    if name.endswith((".tif", ".tiff", ".btf")):
-        return open_tiff(path, channel, planes_are, time)
-    if name.endswith((".npy", ".pt")):
-        if planes_are is not None:
-            kind = path.suffix[1:].upper()
-            raise TenetError(
-                f"{path}: {kind} names no axes, the first is z: leave --planes-are out"
-            )
-        return (open_npy if name.endswith(".npy") else open_pt)(path, channel, time)
-    if name.endswith(".nd2"):
-        return open_nd2(path, channel, planes_are, time)
-    if name.endswith(".npz"):
-        raise TenetError(
-            f"{path}: an NPZ archive may hold many arrays; save the stack alone as .npy"
-        )
-    if name.endswith(_TO_EXPORT):
-        raise TenetError(
-            f"{path}: {path.suffix} files are not read here; open it in Fiji (Bio-Formats) or the "
+    _check_readable(held)
+    known = format_of_file(held)
+    if known is None:
+        raise TenetError(f"{path}: {_unknown(held.suffix)}")
+    if inside and not known.several:
+        raise TenetError(f"{path}: {held.name} is a file of one stack; give the file")
+    return known.opener(path, channel, planes_are, time)
+
+
+def _unknown(suffix: str) -> str:
+    """Say what to do with a file of no format that can be read."""
+    if suffix.lower() == ".npz":
+        return "an NPZ archive may hold many arrays; save the stack alone as .npy"
+    if suffix.lower() in TO_EXPORT:
+        return (
+            f"{suffix} files are not read here; open it in Fiji (Bio-Formats) or the "
             "microscope's program and export it as OME-TIFF"
         )
-    raise TenetError(
-        f"{path}: {path.suffix or 'no suffix'} is not a format that can be read; "
+    if suffix.lower() == ".xml":
+        return "this XML describes no recording that can be read; give the stack itself"
+    return (
+        f"{suffix or 'no suffix'} is not a format that can be read; "
         "give a .tif, .tiff, .npy, .pt or .nd2 file or an OME-Zarr (.zarr) folder"
     )
 
@@ -118,7 +109,7 @@ def _folder(path: Path) -> str:
     if not number:
         return f"{path}: the folder is empty; check the path"
     return (
-        f"{path}: this is a folder of {number} files, not an OME-Zarr image; give one of the "
+        f"{path}: this is a folder of {number} files, not a stack; give one of the "
         "stacks in it (if each file is a single plane, join them: in Fiji, File > Import > Image "
         "Sequence, and save as TIFF)"
     )

@@ -1,6 +1,7 @@
 """Optics of a microscope: told by options, read from a file, or those of a model."""
 
 import math
+import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -8,8 +9,18 @@ from typing import Any
 NA, WAVELENGTH_UM, INDEX = (0.01, 1.75), (0.2, 2.0), (1.0, 1.8)
 #: No laser for two photons has a shorter wavelength (in µm). A shorter one is that of the dye.
 LEAST_TWO_PHOTON_UM = 0.65
+#: No laser for one photon has a longer wavelength (in µm).
+MOST_ONE_PHOTON_UM = 0.8
 #: Two optics agree within this share.
 SAME = 0.005
+
+#: Refractive indices of the media that files name.
+_MEDIA = {"air": 1.0, "dry": 1.0, "water": 1.33, "glycerol": 1.47, "glycerin": 1.47, "oil": 1.515}
+#: Photons of one excitation by parts of the names of modes.
+_PHOTONS = {"multiphoton": 2, "twophoton": 2, "confocal": 1, "widefield": 1}
+#: An aperture as objectives are inscribed: 20x/0.8, 25x / 1.05 W, NA 1.2.
+_INSCRIBED = re.compile(r"(?:\d\s*x\s*/\s*|NA\s*[=:]?\s*)(\d[.,]\d+)", re.I)
+_INSCRIBED_MEDIA = re.compile(r"(?<![a-z])(dry|air|water|w|glyc\w*|oil)\b", re.I)
 
 #: Names and units in messages.
 _WORDS = {
@@ -183,3 +194,51 @@ def _number(value: Any, ends: tuple[float, float]) -> float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return number if ends[0] <= number <= ends[1] else None
+
+
+def index_of_medium(name: str) -> float | None:
+    """Return the refractive index of a medium by its name, as ``Oil`` or ``WaterDipping``.
+
+    Examples
+    --------
+    >>> index_of_medium("Water"), index_of_medium("honey")
+    (1.33, None)
+    """
+    return next((n for word, n in _MEDIA.items() if name.lower().startswith(word)), None)
+
+
+def photons_of_mode(mode: str, wavelength_um: float | None = None) -> int | None:
+    """Return the photons of one excitation by the mode of acquisition, and by the laser if known.
+
+    Some programs call a scan confocal whose infrared laser excites with two photons.
+
+    Examples
+    --------
+    >>> photons_of_mode("MultiPhotonMicroscopy"), photons_of_mode("Other")
+    (2, None)
+    >>> photons_of_mode("LaserScanningConfocal", 0.92), photons_of_mode("confocal", 0.488)
+    (2, 1)
+    """
+    mode = re.sub("[- _]", "", mode.lower())
+    photons = next((photons for part, photons in _PHOTONS.items() if part in mode), None)
+    if wavelength_um is None or wavelength_um < LEAST_TWO_PHOTON_UM:
+        return photons
+    sure = wavelength_um > MOST_ONE_PHOTON_UM
+    return 2 if sure or photons == 2 else None
+
+
+def inscribed(objective: str) -> tuple[float | None, float | None]:
+    """Return the NA and the immersion index in the inscription of an objective.
+
+    Examples
+    --------
+    >>> inscribed("Plan-Apochromat 63x/1.40 Oil DIC M27")
+    (1.4, 1.515)
+    >>> inscribed("XLPLN 25x W NA1.05"), inscribed("the old one")
+    ((1.05, 1.33), (None, None))
+    """
+    na = _INSCRIBED.search(objective[:200])
+    medium = _INSCRIBED_MEDIA.search(objective[:200])
+    name = medium[1].lower() if medium else ""
+    name = {"w": "water"}.get(name, "glycerol" if name.startswith("glyc") else name)
+    return (float(na[1].replace(",", ".")) if na else None), index_of_medium(name)

@@ -391,3 +391,26 @@ class ContiguousReader:
     def at(self, channel: int, time: int) -> "ContiguousReader":
         """Return the reader of another channel and time point."""
         return replace(self, layout=self.layout.at(channel, time))
+
+
+@dataclass(frozen=True)
+class InvertedReader:
+    """Pixels of which 0 is the brightest: `white` less each, in their own type.
+
+    `white` is the highest value of unsigned integers, and −1 for signed ones, whose lowest value
+    then becomes the highest.
+    """
+
+    reader: Reader
+    white: int
+
+    def read(self, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
+        """Read planes, rows and columns."""
+        crop = self.reader.read(z, y, x)
+        if crop.dtype.kind == "b":
+            return ~crop
+        return np.asarray(np.array(self.white, crop.dtype) - crop)
+
+    def at(self, channel: int, time: int) -> "InvertedReader":
+        """Return the reader of another channel and time point."""
+        return replace(self, reader=self.reader.at(channel, time))

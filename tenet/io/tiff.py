@@ -14,7 +14,7 @@ import tifffile
 import zarr
 
 from tenet.errors import TenetError, one_line
-from tenet.io.axes import Layout, axes_with_planes, find_layout
+from tenet.io.axes import Layout, axes_with_planes, check_shape, find_layout
 from tenet.io.calibration import Calibration
 from tenet.io.imagej import check_imagej_counts, imagej_calibration
 from tenet.io.ome_tiff import check_ome, ome_calibration, ome_optics, ome_step, parse_ome
@@ -28,9 +28,11 @@ from tenet.io.scanimage import (
     scanimage_calibration,
     scanimage_header,
 )
-from tenet.io.stack import ContiguousReader, Reader, Stack, check_dtype
+from tenet.io.stack import ContiguousReader, InvertedReader, Reader, Stack, check_dtype
 from tenet.io.tiff_series import one_of_a_series
 from tenet.io.tiff_structure import TiffStructure, check_tiff_structure, truncated
+from tenet.io.vendors.lsm import lsm_calibration, lsm_optics
+from tenet.types import Triple
 
 # Errors hold what tifffile logs of strange files. Without a handler the log would be printed.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -47,13 +49,13 @@ def open_tiff(
     """Open a TIFF; see `tenet.io.open.open_stack`."""
     structure = check_tiff_structure(path)
     with _stranger(path):
-        tiff = _open(path, scanimage=False)
+        tiff = _open(path, plain=False)
         header = scanimage_header(tiff.pages.first.software, tiff.pages.first.description)
     with tiff:
         if header is None:
             return _open_series(path, tiff, structure, channel, planes_are, time)
     with _stranger(path):
-        tiff = _open(path, scanimage=True)
+        tiff = _open(path, plain=True)
     with tiff:
         return _open_scanimage(path, tiff, header, channel, planes_are, time)
 
@@ -70,17 +72,79 @@ def _stranger(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _open(path: Path, scanimage: bool) -> tifffile.TiffFile:
-    """Open a TIFF. A TIFF of ScanImage is opened as a plain sequence of pages.
+def _open(path: Path, plain: bool) -> tifffile.TiffFile:
+    """Open a TIFF, or with `plain` as a sequence of pages without meaning.
 
     tifffile would take pages of ScanImage as equally spaced in the file, and averaged frames as
-    further slices.
+    further slices. Files of a set may each describe the whole set.
     """
-    if not scanimage:
+    if not plain:
         return tifffile.TiffFile(path, is_scanimage=False)
     return tifffile.TiffFile(
         path, is_scanimage=False, is_shaped=False, is_imagej=False, is_ome=False
     )
+
+
+@dataclass(frozen=True)
+class Pages:
+    """A TIFF as a plain sequence of pages.
+
+    Attributes
+    ----------
+    reader : Reader
+        Reads pages as planes.
+    zyx_shape : tuple of int
+        Pages, rows and columns.
+    dtype : numpy.dtype
+    """
+
+    reader: Reader
+    zyx_shape: Triple
+    dtype: np.dtype[Any]
+
+
+def open_pages(path: Path) -> Pages:
+    """Open a TIFF that is part of a set: its pages are planes, whatever it says of the set.
+
+    Raises
+    ------
+    TenetError
+        If the file is missing, damaged, or no TIFF of greyscale pages of one size.
+    """
+    check_tiff_structure(path)
+    with _stranger(path):
+        tiff = _open(path, plain=True)
+    with tiff:
+        pixels = _find_pixels(path, tiff)
+    if pixels.axes[-2:] != "YX":
+        raise TenetError(f"{path}: this is a colour image; export greyscale planes")
+    count = math.prod(pixels.shape[:-2])
+    names = ["Z" if size == count else 0 for size in pixels.shape[:-2]]
+    zyx_shape = count, pixels.shape[-2], pixels.shape[-1]
+    check_shape(path, zyx_shape)
+    layout = Layout((*names, "Y", "X"), pixels.axes)
+    return Pages(_reader(path, pixels, layout, plain=True), zyx_shape, pixels.dtype)
+
+
+def read_plane_header(path: Path) -> tuple[Calibration, tuple[Optics, ...]]:
+    """Return the lengths and the optics in a TIFF of one plane; ImageJ gives no distance of planes.
+
+    Raises
+    ------
+    TenetError
+        If the file is damaged, or holds more than one plane.
+    """
+    structure = check_tiff_structure(path)
+    with _stranger(path):
+        tiff = _open(path, plain=False)
+    with tiff:
+        found, declared, _, optics = _read_calibration(path, tiff, structure)
+        with _stranger(path):
+            series = [math.prod(series.shape[:-2]) for series in tiff.series]
+            imagej = tiff.is_imagej
+    if structure.pages > 1 or declared > 1 or series != [1]:
+        raise TenetError(f"{path}: it holds several planes")
+    return (Calibration(None, found.y, found.x) if imagej else found), optics
 
 
 # Series -------------------------------------------------------------------------------------------
@@ -146,7 +210,7 @@ def _open_scanimage(
     shape = (recording.slices, recording.channels, rows, columns)
     sizes = find_layout(path, "ZCYX", shape, channel, time)
     layout = Layout(("Z", *(0 for _ in pixels.shape[1:-2]), "Y", "X"), pixels.axes)
-    reader = ScanImageReader(_reader(path, pixels, layout, scanimage=True), recording, channel or 0)
+    reader = ScanImageReader(_reader(path, pixels, layout, plain=True), recording, channel or 0)
     found = scanimage_calibration(header, rows, columns)
     dtype = pixels.dtype
     if recording.frames > 1:  # a mean has fractions; sums of 16 bits and more need float64
@@ -160,7 +224,7 @@ def _open_scanimage(
 def _read_calibration(
     path: Path, tiff: tifffile.TiffFile, structure: TiffStructure
 ) -> tuple[Calibration, int, float, tuple[Optics, ...]]:
-    """Return the voxel size of an OME or ImageJ TIFF, its declared planes, its step, its optics.
+    """Return voxel size, declared planes, step and optics of an OME, ImageJ or LSM TIFF.
 
     The resolution of a TIFF alone is no voxel size, because the resolution is in dots per inch or
     without a unit, and has no z.
@@ -169,7 +233,11 @@ def _read_calibration(
         first = tiff.pages.first
         xml = first.description if tiff.is_ome or "<OME" in first.description[:4096] else ""
         metadata = tiff.imagej_metadata if tiff.is_imagej and not xml else None
+        lsm = tiff.lsm_metadata
+        from_lsm = lsm and (lsm_calibration(lsm), 0, 1.0, lsm_optics(lsm))
         x, y = (first.tags.valueof(f"{axis}Resolution") for axis in "XY")
+    if from_lsm:
+        return from_lsm
     if xml:
         ome = parse_ome(path, xml)
         if not tiff.is_ome:  # tifffile would take the pages for planes, against the XML
@@ -185,6 +253,7 @@ def _find_pixels(path: Path, tiff: tifffile.TiffFile) -> _Pixels:
     """Find the one stack in a file, which may also hold a preview or a label."""
     with _stranger(path):
         shapes = [tuple(series.shape) for series in tiff.series]
+        shapes = shapes[:1] if tiff.is_lsm else shapes  # thumbnails follow
     stacks = [k for k, shape in enumerate(shapes) if math.prod(shape[:-2]) > 1]
     if not shapes:
         raise TenetError(f"{path}: there is no image in the file; export it again")
@@ -250,17 +319,17 @@ def _check_pixels(path: Path, pixels: _Pixels) -> None:
 # Voxels -------------------------------------------------------------------------------------------
 
 
-def _reader(path: Path, pixels: _Pixels, layout: Layout, scanimage: bool = False) -> Reader:
+def _reader(path: Path, pixels: _Pixels, layout: Layout, plain: bool = False) -> Reader:
     reader: Reader
     if pixels.offset is None:
-        reader = _TiffReader(path, pixels.series, layout, scanimage)
+        reader = _TiffReader(path, pixels.series, layout, plain)
     else:
         stored = np.dtype(pixels.byteorder + pixels.dtype.char).str
         reader = ContiguousReader(path, stored, pixels.offset, pixels.shape, "C", layout)
     if pixels.photometric != _WHITE_IS_ZERO:
         return reader
     signed = pixels.dtype.kind == "i"
-    return _InvertedReader(reader, -1 if signed else 2**pixels.bits - 1)
+    return InvertedReader(reader, -1 if signed else 2**pixels.bits - 1)
 
 
 @dataclass(frozen=True)
@@ -270,7 +339,7 @@ class _TiffReader:
     path: Path
     series: int
     layout: Layout
-    scanimage: bool
+    plain: bool
 
     def read(self, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
         """Read planes, rows and columns."""
@@ -280,7 +349,7 @@ class _TiffReader:
         # On damaged data a decoder raises many kinds of errors.
         except Exception as error:
             bad = next((k for k in planes if not self._decodes(k, y, x)), z.start)
-            what = "page" if self.scanimage else "plane"
+            what = "page" if self.plain else "plane"
             raise ValueError(f"{what} {bad}, counted from 0: {one_line(error)}") from error
 
     def at(self, channel: int, time: int) -> "_TiffReader":
@@ -288,7 +357,7 @@ class _TiffReader:
         return replace(self, layout=self.layout.at(channel, time))
 
     def _decode(self, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
-        with _open(self.path, self.scanimage) as tiff:
+        with _open(self.path, self.plain) as tiff:
             store = tiff.series[self.series].aszarr(level=0)
             return self.layout.crop(zarr.open_array(store, mode="r"), z, y, x)
 
@@ -298,26 +367,3 @@ class _TiffReader:
         except Exception:
             return False
         return True
-
-
-@dataclass(frozen=True)
-class _InvertedReader:
-    """Pixels of which 0 is white: `white` less each, in their own type.
-
-    `white` is the highest value of unsigned integers, and −1 for signed ones, whose lowest value
-    then becomes the highest.
-    """
-
-    reader: Reader
-    white: int
-
-    def read(self, z: slice, y: slice, x: slice) -> npt.NDArray[Any]:
-        """Read planes, rows and columns."""
-        crop = self.reader.read(z, y, x)
-        if crop.dtype.kind == "b":
-            return ~crop
-        return np.asarray(np.array(self.white, crop.dtype) - crop)
-
-    def at(self, channel: int, time: int) -> "_InvertedReader":
-        """Return the reader of another channel and time point."""
-        return replace(self, reader=self.reader.at(channel, time))

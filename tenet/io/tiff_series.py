@@ -19,7 +19,7 @@ def one_of_a_series(path: Path) -> str | None:
         return None
     return (
         f"{path}: this is one plane, and one of {len(alike)} files of its kind in the folder; "
-        f"{_JOIN}"
+        f"give the folder, whose planes are a stack if they have one size, or {_JOIN}"
     )
 
 

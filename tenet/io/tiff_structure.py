@@ -27,6 +27,9 @@ PLANE_BYTES, MOST_RATIO = 2**27, 200
 #: the plane.
 TILE_BYTES = 2**24
 
+#: The end of the names of TIFFs of Zeiss, some of whose tags are not those of a TIFF.
+LSM = ".lsm"
+
 #: Bytes per value of each TIFF data type.
 # fmt: off
 _TYPE_BYTES = {
@@ -155,10 +158,12 @@ def _read_page(path: Path, file: BinaryIO, offset: int, size: int, form: _Form) 
     directory = file.read(entries * entry_bytes)
     (next_offset,) = struct.unpack(form.number, file.read(struct.calcsize(form.number)))
     tags: Tags = {}
+    lsm = path.suffix.lower() == LSM
     for tag, kind, count, value in struct.iter_unpack(form.entry, directory):
         length = count * _TYPE_BYTES.get(kind, 0)
         start = None
-        if length > len(value):
+        # The program of Zeiss keeps the bits of two channels elsewhere.
+        if length > len(value) or (lsm and (tag, count) == (_BITS, 2)):
             (start,) = struct.unpack(form.number, value)
             if start + length > size:
                 raise EOFError
@@ -190,6 +195,9 @@ def _check_page(path: Path, file: BinaryIO, tags: Tags, size: int) -> int:
     lengths = tags.get(_TILE_BYTES if tiled else _STRIP_BYTES)
     if offsets is None:
         raise TenetError(f"{path}: a page does not say where its data lie; export it again")
+    compression = number.get(_COMPRESSION, 1)
+    if path.suffix.lower() == LSM and compression != 1:
+        lengths = None  # an LSM gives the lengths of its data before compression
     if lengths is not None:
         _check_places(path, offsets, lengths, size)
 
@@ -198,12 +206,8 @@ def _check_page(path: Path, file: BinaryIO, tags: Tags, size: int) -> int:
     pixel_bits = sum(map(int, bits)) if bits.size == samples else int(bits[0]) * samples
     depth = max(1, number.get(_DEPTH, 1))
     plane_bytes = depth * rows * math.ceil(columns * pixel_bits / 8)
-    if (compression := number.get(_COMPRESSION, 1)) != 1:
-        if plane_bytes > max(PLANE_BYTES, MOST_RATIO * size):
-            raise TenetError(
-                f"{path}: a plane of {rows} × {columns} pixels cannot be in a file of {size} "
-                "bytes; export it again"
-            )
+    if compression != 1:
+        check_plane(path, rows, columns, plane_bytes, size)
         piece_pixels = _check_pieces(path, number, offsets.size, pixel_bits)
         check_codes(path, file, compression, offsets.tolist(), piece_pixels)
         return rows * columns
@@ -214,6 +218,21 @@ def _check_page(path: Path, file: BinaryIO, tags: Tags, size: int) -> int:
             f"file holds {stored} of them: it is truncated or damaged; copy or export it again"
         )
     return rows * columns
+
+
+def check_plane(path: Path, rows: int, columns: int, plane_bytes: int, stored: int) -> None:
+    """Refuse a plane that is far larger than compressed data of so many bytes can be.
+
+    Raises
+    ------
+    TenetError
+        If the plane has more than `PLANE_BYTES`, and more than `MOST_RATIO` times `stored`.
+    """
+    if plane_bytes > max(PLANE_BYTES, MOST_RATIO * stored):
+        raise TenetError(
+            f"{path}: a plane of {rows} × {columns} pixels cannot be in a file of {stored} "
+            "bytes; export it again"
+        )
 
 
 def _check_pieces(path: Path, number: Mapping[int, int], found: int, pixel_bits: int) -> int:

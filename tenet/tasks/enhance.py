@@ -13,9 +13,8 @@ from tenet.data.folds import every_file
 from tenet.enhance.enhance import enhance_stack, segmented_share
 from tenet.errors import TenetError
 from tenet.io.atomic import save_json
-from tenet.io.folders import stack_name, voxel_size_of
+from tenet.io.folders import is_one_stack, stack_name, voxel_size_of
 from tenet.io.intensities import warnings_of
-from tenet.io.ome_zarr import is_zarr
 from tenet.io.optics import Optics
 from tenet.io.outputs import check_outputs, plain_name
 from tenet.io.picks import Parts, Picks
@@ -72,7 +71,7 @@ class Reading:
 
     @property
     def _folders(self) -> list[Path]:
-        return [path for path in self.paths if path.is_dir() and not is_zarr(path)]
+        return [path for path in self.paths if path.is_dir() and not is_one_stack(path)]
 
     def files(self, out: Path, name: str | None = None) -> list[tuple[Path, Path]]:
         """List the files, each with its result, without part and suffix.

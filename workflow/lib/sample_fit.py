@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tenet.errors import TenetError
-from tenet.io.folders import voxel_size_of
-from tenet.io.ome_zarr import is_zarr
+from tenet.io.folders import is_one_stack, voxel_size_of
 from tenet.io.picks import Parts, Picks, every_part
 from tenet.io.records import read_json_object
 from tenet.io.stack import Stack
@@ -31,7 +30,7 @@ def parts_of(row: Mapping[str, Any]) -> Parts:
 def has_several(row: Mapping[str, Any]) -> bool:
     """Whether a row has a folder of results, and not one file."""
     path = Path(row["file"])
-    return not parts_of(row).single or (path.is_dir() and not is_zarr(path))
+    return not parts_of(row).single or (path.is_dir() and not is_one_stack(path))
 
 
 def fitted_experiment(row: Mapping[str, Any], base: Experiment) -> Experiment:

@@ -279,9 +279,10 @@ def test_single_planes(tmp_path: Path, voxels: np.ndarray) -> None:
         tifffile.imwrite(tmp_path / f"plane_{k:04}.tif", plane, photometric="minisblack")
     said = refused(tmp_path / "plane_0003.tif", "one plane, and one of 6 files")
     assert "Image Sequence" in said
-    refused(tmp_path, "folder of 6 TIFF files")
+    np.testing.assert_array_equal(open_stack(tmp_path).read(), voxels)
     tifffile.imwrite(tmp_path / "alone.tif", voxels[0], photometric="minisblack")
     refused(tmp_path / "alone.tif", "two-dimensional")
+    refused(tmp_path, "folder of 7 TIFF files")
 
 
 def test_recording_that_stopped_early(tmp_path: Path, voxels: np.ndarray) -> None:

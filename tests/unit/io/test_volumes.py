@@ -511,14 +511,14 @@ def test_real_stacks() -> None:
 
 def test_missing_empty_and_unknown_files(tmp_path: Path) -> None:
     (tmp_path / "empty.tif").touch()
-    (tmp_path / "stack.czi").write_bytes(b"ZISRAWFILE")
+    (tmp_path / "stack.oir").write_bytes(b"OLYMPUSRAWFORMAT")
     (tmp_path / "text.tif").write_text("not an image")
     (tmp_path / "two.tif").write_text("II")
     (tmp_path / "text.npy").write_text("not an image")
     for name, said in {
         "none.tif": "no such file",
         "empty.tif": "empty",
-        "stack.czi": "export it as OME-TIFF",
+        "stack.oir": "export it as OME-TIFF",
         "text.tif": "not a TIFF",
         "two.tif": "not a TIFF",
         "text.npy": "NPY",

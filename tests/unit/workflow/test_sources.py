@@ -232,9 +232,9 @@ def test_what_is_not_there_is_told_with_what_is(place):
     assert "expected stacks that fit 'b*', found x.tif" in told
     told = refused(place, folder="other")
     assert "expected a stack in x.tif, found: " in told
-    serve(place, b_zip={"other/x.czi": b"x", "other/notes.txt": b"x"})
+    serve(place, b_zip={"other/x.oir": b"x", "other/notes.txt": b"x"})
     told = refused(place, folder="other", archives=("b*",))
-    assert "expected stacks that fit '*', found notes.txt, x.czi" in told
+    assert "expected stacks that fit '*', found notes.txt, x.oir" in told
 
 
 def test_intensities_that_are_no_image_are_all_named(place):
