@@ -5,6 +5,7 @@
 # GPU=1: with longer trainings of a wider network.
 # make real: real structures, taken with beams that the model is not told of; DATA: folder of their
 # files; QUICK=1: fewer.
+# make sbom, make lock: what is installed, and what is to be installed, by checksums.
 # make unlock: after a kill or a power cut, so that the same command goes on.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -20,7 +21,7 @@ FOLLOWED := PYTHONPATH=workflow/plugins$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/snak
 LOCKED := test -z "$$(ls -A .snakemake/locks 2>/dev/null)" || \
 	echo "Locked: if the run before was killed, and nothing of it runs, 'make unlock' and once more"
 
-.PHONY: demo test quality real bench install unlock clean clean-all paper cost
+.PHONY: demo test quality real bench install unlock clean clean-all paper cost sbom lock
 .PHONY: fig1 fig2 fig3 fig4 fig5 supp supp_motion supp_training
 
 demo: .venv/.installed
@@ -28,6 +29,18 @@ demo: .venv/.installed
 	@echo "Figures:  $$PWD/$(DEMO)/*.pdf  (and .png)"
 	@echo "Tables:   $$PWD/$(DEMO)/tables/"
 	@echo "Report:   $(BIN)/snakemake --configfile config/demo.yaml --report $(DEMO)/report.html"
+
+# What is installed, as CycloneDX; and every package of the paper's environment by its checksums, for
+# Linux and this Python.
+sbom: .venv/.installed
+	$(BIN)/python -m pip install --quiet '.[supply]'
+	mkdir -p results
+	$(BIN)/cyclonedx-py environment $(BIN)/python --of JSON -o results/sbom.json
+
+lock: .venv/.installed
+	$(BIN)/python -m pip install --quiet '.[supply]'
+	$(BIN)/pip-compile --quiet --generate-hashes --extra paper --strip-extras --no-emit-index-url \
+		--no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml
 
 # Snakemake finds the GPUs itself.
 paper: .venv/.installed

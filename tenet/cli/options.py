@@ -60,6 +60,14 @@ PlanesAre = Annotated[
     Literal["C", "T"] | None,
     typer.Option("--planes-are", help="Planes are recorded as channels (C) or as time points (T)."),
 ]
+ScanOffset = Annotated[
+    str | None,
+    typer.Option(
+        "--scan-offset",
+        metavar="find|PIXELS",
+        help="Of a bidirectional scan: shift odd rows back, by PIXELS to the left or as found.",
+    ),
+]
 ModelFolder = Annotated[Path, typer.Option("--model", help="Folder of a trained model.")]
 AnyModel = Annotated[
     Path | None,
@@ -143,3 +151,21 @@ def nested(settings: list[str] | None) -> dict[str, Any]:
     from tenet.settings.load import nested_settings
 
     return nested_settings(settings or ())
+
+
+def scan_offset(given: str | None) -> "float | Literal['find'] | None":
+    """Read the value of --scan-offset.
+
+    Raises
+    ------
+    TenetError
+        If it is neither ``find`` nor a number.
+    """
+    if given is None:
+        return None
+    if given == "find":
+        return "find"
+    try:
+        return float(given)
+    except ValueError:
+        raise TenetError(f"--scan-offset {given}: give find, or a number of pixels") from None

@@ -24,6 +24,7 @@ from tenet.cli.options import (
     Photons,
     PlanesAre,
     Rois,
+    ScanOffset,
     Seed,
     Settings,
     Threads,
@@ -34,6 +35,7 @@ from tenet.cli.options import (
     nested,
     picked,
     read_experiment,
+    scan_offset,
 )
 from tenet.errors import TenetError
 
@@ -172,6 +174,7 @@ def learn(
     channel: Channels = None,
     time: Times = None,
     planes_are: PlanesAre = None,
+    offset: ScanOffset = None,
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = None,
@@ -189,7 +192,7 @@ def learn(
 
     channels, times = picked("--channel", channel), picked("--time", time)
     tasks.learn(
-        RawStacks(stacks, None, None, channels, planes_are, voxel_size, times),
+        RawStacks(stacks, None, None, channels, planes_are, voxel_size, times, scan_offset(offset)),
         model or shipped_model(),
         out,
         Optics(na, wavelength, immersion, photons),

@@ -26,11 +26,13 @@ from tenet.cli.options import (
     Photons,
     PlanesAre,
     Rois,
+    ScanOffset,
     Threads,
     Times,
     VoxelSizeUm,
     Wavelength,
     picked,
+    scan_offset,
 )
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ def enhance(
     channel: Channels = None,
     time: Times = None,
     planes_are: PlanesAre = None,
+    offset: ScanOffset = None,
     again: Annotated[
         bool, typer.Option("--again", help="Of a folder: also enhance what is done already.")
     ] = False,
@@ -109,6 +112,7 @@ def enhance(
         planes_are,
         voxel_size,
         time=picked("--time", time),
+        scan_offset=scan_offset(offset),
     )
     wanted = Wanted(
         optics=Optics(na, wavelength, immersion, photons),

@@ -81,6 +81,8 @@ class Stack:
         Optics of each channel, as far as the file says; `optics` are those of the stack.
     channel : int
         Which channel of the file the stack is.
+    scan_offset_px : float
+        Pixels by which odd rows were shifted back; see `tenet.io.scan_offset`.
 
     Examples
     --------
@@ -102,6 +104,7 @@ class Stack:
     step: float = 1.0
     channel_optics: tuple[Optics, ...] = ()
     channel: int = 0
+    scan_offset_px: float = 0.0
 
     @property
     def optics(self) -> Optics:

@@ -19,6 +19,7 @@ from tenet.io.optics import Optics
 from tenet.io.outputs import check_outputs, plain_name
 from tenet.io.picks import Parts, Picks
 from tenet.io.records import read_json
+from tenet.io.scan_offset import ScanOffset
 from tenet.io.stack import Stack
 from tenet.learn.serve import known_optics, serve
 from tenet.model.store import MODEL, THRESHOLD, digest, digest_of, software
@@ -46,7 +47,7 @@ class Reading:
         Table of regions. Only the images in the table are read from a folder.
     fold : int, optional
         Fold of the table. Only the images with a region in this fold are read from a folder.
-    channel, planes_are, time
+    channel, planes_are, time, scan_offset
         As in `Parts`: each channel and time point is a stack of its own.
     voxel_size_um : tuple of float, optional
         Voxel size along z, y and x of all stacks in µm; by default that of each file.
@@ -63,6 +64,7 @@ class Reading:
     voxel_size_um: VoxelSize | None = None
     for_evaluation: bool = False
     time: Picks | int | None = None
+    scan_offset: ScanOffset | None = None
 
     @property
     def several(self) -> bool:
@@ -121,7 +123,7 @@ class Reading:
         TenetError
             If the file cannot be read.
         """
-        parts = Parts(self.channel, self.time, self.planes_are)
+        parts = Parts(self.channel, self.time, self.planes_are, self.scan_offset)
         return [
             (stack, target.with_name(f"{target.name}{stack.part}.{suffix}"))
             for stack in parts.open(file)
@@ -337,6 +339,8 @@ class Enhancing:
         warnings += [mismatch] if mismatch else []
         for warning in warnings:
             warn(stack, warning)
+        if stack.scan_offset_px:
+            note(f"{stack.label}: odd rows are shifted back by {stack.scan_offset_px:.2f} pixels")
         print(f"{stack.label}: {range_.describe()}", file=sys.stderr)
         with shown(f"enhancing {stack.name}") as meter:
             enhance_stack(
@@ -361,6 +365,7 @@ class Enhancing:
                 "stack": str(stack.path),
                 "model": str(self.folder),
                 "threshold": trained.threshold,
+                "scan_offset_px": stack.scan_offset_px,
                 "intensities": range_.to_dict(),
                 "warnings": [*warnings, *of_result],
                 "made_from": self.made_from(stack),

@@ -11,6 +11,7 @@ from typing import Literal
 
 from tenet.data.folds import outside_fold
 from tenet.io.picks import Parts, Picks, every_part
+from tenet.io.scan_offset import ScanOffset
 from tenet.io.stack import Stack
 from tenet.types import VoxelSize
 
@@ -27,7 +28,7 @@ class RawStacks:
         Table of regions, which says which image is in which fold.
     fold : int, optional
         Images with a region in this fold are left out.
-    channel, planes_are, time
+    channel, planes_are, time, scan_offset
         As in `Parts`: each channel and time point is a stack of its own.
     voxel_size_um : tuple of float, optional
         Voxel size along z, y and x of all stacks in µm; by default that of each file.
@@ -46,6 +47,7 @@ class RawStacks:
     planes_are: Literal["C", "T"] | None = None
     voxel_size_um: VoxelSize | None = None
     time: Picks | int | None = None
+    scan_offset: ScanOffset | None = None
 
     def open(self, test_images: Sequence[str] = ()) -> list[Stack]:
         """Open the stacks that the training may read; see `outside_fold`.
@@ -66,6 +68,6 @@ class RawStacks:
         >>> RawStacks(["stacks"], fold=0).open(test_images=["1"])[0].path
         PosixPath('stacks/image2.tif')
         """
-        parts = Parts(self.channel, self.time, self.planes_are)
+        parts = Parts(self.channel, self.time, self.planes_are, self.scan_offset)
         stacks = every_part([Path(path) for path in self.paths], parts)
         return outside_fold(stacks, self.fold, self.rois, test_images)
