@@ -18,6 +18,7 @@ from tenet.io.ome_zarr import is_zarr
 from tenet.io.optics import Optics
 from tenet.io.outputs import check_outputs, plain_name
 from tenet.io.picks import Parts, Picks
+from tenet.io.results import SETTINGS
 from tenet.io.stack import Stack
 from tenet.learn.serve import known_optics, serve
 from tenet.model.store import software
@@ -25,9 +26,6 @@ from tenet.model.trained import TrainedModel
 from tenet.progress import shown
 from tenet.tasks.notes import note, note_of_optics, warn, warn_of_voxels
 from tenet.types import Triple, VoxelSize
-
-#: File with the threshold and the model of the results of a folder.
-SETTINGS = "settings.json"
 
 
 @dataclass(frozen=True)
