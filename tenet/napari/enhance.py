@@ -33,6 +33,7 @@ from tenet.napari.form import MicroscopeForm
 from tenet.napari.layers import (
     KEY,
     MICROMETRES,
+    LayerData,
     array_of,
     check_layer,
     data_of,
@@ -41,6 +42,7 @@ from tenet.napari.layers import (
     voxel_size_of_layer,
 )
 from tenet.napari.psf_plot import PSFPlot
+from tenet.napari.reader import get_reader
 from tenet.napari.work import (
     Result,
     Task,
@@ -51,7 +53,7 @@ from tenet.napari.work import (
     microscope_of,
     optics_of,
 )
-from tenet.types import Triple
+from tenet.types import Triple, VoxelSize
 
 #: Most planes, rows and columns of a preview.
 PREVIEW_ZYX: Triple = (48, 128, 128)
@@ -214,8 +216,14 @@ class EnhanceWidget(QScrollArea):
             self.open(Path(path))
 
     def open(self, path: Path) -> None:
-        """Open the channels of a file as layers, at the first time point, and choose the first."""
+        """Open the channels of a file as layers, at the first time point, and choose the first.
+
+        A result of TENET is opened as the reader opens it.
+        """
         try:
+            if read := get_reader(str(path)):
+                self._add(read(str(path)))
+                return
             first = open_stack(path, channel=0, time=0)
             stacks = [first.at(n, 0, f"_c{n}" if n else "") for n in range(first.channels)]
             arrays = [array_of(stack) for stack in stacks]
@@ -255,10 +263,8 @@ class EnhanceWidget(QScrollArea):
             self._refuse(error)
             return
         layer = self.layer
-        own_um = voxel_size_of_layer(layer)
-        if own_um is None or not np.allclose(own_um, task.voxel_size_um, rtol=1e-3):
-            layer.scale, layer.units = task.voxel_size_um, MICROMETRES
         start, stop = self._crop(layer) if preview else ((0, 0, 0), task.data.shape)
+        self._scale(layer, task.voxel_size_um)
         data = task.data[tuple(map(slice, start, stop))]
         task = replace(task, data=data)
         self._stop.clear()
@@ -270,6 +276,13 @@ class EnhanceWidget(QScrollArea):
         self.worker.finished.connect(self._end)
         self._running(True)
         self.worker.start()
+
+    def _scale(self, layer: Any, size_um: VoxelSize) -> None:
+        """Give a layer the voxel size that the form shows, so that the result lies on the layer."""
+        own_um = voxel_size_of_layer(layer)
+        if own_um is None or not np.allclose(own_um, size_um, rtol=1e-3):
+            layer.scale, layer.units = size_um, MICROMETRES
+            self.viewer.reset_view()
 
     def cancel(self) -> None:
         """Stop the work at its next step; nothing is added to the viewer."""
@@ -344,15 +357,16 @@ class EnhanceWidget(QScrollArea):
         place = placed_on(layer, start, result.scale)
         for old in [old for old in self.viewer.layers if _is_preview(old, layer.name)]:
             self.viewer.layers.remove(old)
-        for data, looks, kind in result_layers(
-            name, result.channels, result.threshold, place, result.found
-        ):
-            getattr(self.viewer, f"add_{kind}")(data, **looks)
+        self._add(result_layers(name, result.channels, result.threshold, place, result.found))
         self.psf.draw_psf(result.psf_before, result.psf_after, result.psf_voxel_size_um)
         self.psf.show()
         self.status.setText(_summary(result))
         for warning in result.warnings:
             show_warning(f"{name}: {warning}")
+
+    def _add(self, layers: list[LayerData]) -> None:
+        for data, looks, kind in layers:
+            getattr(self.viewer, f"add_{kind}")(data, **looks)
 
 
 def _is_preview(layer: Any, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""The PSF as told and as found, drawn in a window."""
+"""The PSF as told and the PSF used, drawn in a window."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class PSFPlot(FigureCanvasQTAgg):
         self.setFixedHeight(HEIGHT)
 
     def draw_psf(self, before: NDArray[Any], after: NDArray[Any], voxel_size_um: VoxelSize) -> None:
-        """Draw the PSF as told and as found.
+        """Draw the PSF as told and the PSF used, which is the one found if one was found.
 
         Parameters
         ----------
@@ -38,7 +38,7 @@ class PSFPlot(FigureCanvasQTAgg):
         self.figure.clear()
         with rc_context(STYLE | SMALL):
             grid = self.figure.add_gridspec(2, 2, height_ratios=(1.2, 1))
-            for place, psf, title in ((0, before, "PSF as told"), (1, after, "PSF found")):
+            for place, psf, title in ((0, before, "PSF as told"), (1, after, "PSF used")):
                 show_psf(self.figure.add_subplot(grid[0, place]), psf, voxel_size_um, title)
             profiles = self.figure.add_subplot(grid[1, :])
             show_psf_profiles(profiles, before, after, voxel_size_um)

@@ -27,7 +27,6 @@ from tenet.model.shipped import shipped_model
 from tenet.model.tenet import TENET
 from tenet.model.trained import TrainedModel
 from tenet.napari.layers import KEY
-from tenet.settings.own_stack import uneven_voxels
 from tenet.types import Progress, Stage, VoxelSize
 
 ENHANCING = "enhancing"
@@ -194,8 +193,6 @@ def enhanced(task: Task, stage: Stage) -> Result:
     segmented = float((shape >= trained.threshold).mean())
     before, after, voxel_size_um = psf_before_and_after(network, trained.told)
     doubts = [*_warnings(found), *warnings_of(served.range_, segmented)]
-    if (uneven := uneven_voxels(trained.params)) is not None:
-        doubts.append(uneven)
     return Result(
         channels,
         trained.params.scale,

@@ -13,11 +13,13 @@ pytest.importorskip("napari", reason="napari is missing: pip install '.[napari]'
 
 from napari.layers import Labels
 from napari.utils.notifications import notification_manager
+from npe2.io_utils import read_get_reader
 from qtpy.QtWidgets import QApplication
 
 from tenet.io.optics import Optics
 from tenet.io.writing import write_ome_tiff
 from tenet.napari import enhance, work
+from tenet.napari.layers import voxel_size_of_layer
 from tenet.napari.sample import OPTICS, VOXEL_SIZE_UM
 
 UNITS = ("µm", "µm", "µm")
@@ -198,18 +200,35 @@ def test_a_result_is_opened(viewer: Any, widget: Any, tmp_path: Path) -> None:
     result = np.random.default_rng(0).random((2, 9, 16, 16)).astype(np.float32)
     write_ome_tiff(tmp_path / "cells.ome.tif", result, (0.3, 0.3, 0.3), ("shape", "brightness"))
     viewer.open(tmp_path / "cells.ome.tif", plugin="tenet")
-    assert [type(layer).__name__ for layer in viewer.layers] == ["Image", "Image", "Labels"]
+    widget.open(tmp_path / "cells.ome.tif")
+    assert [type(layer).__name__ for layer in viewer.layers] == ["Image", "Image", "Labels"] * 2
     assert widget.layer is None  # no raw stack
 
 
+def test_what_is_no_result_is_read_by_napari_itself(viewer: Any, tmp_path: Path) -> None:
+    raw = tmp_path / "raw.ome.tif"
+    write_ome_tiff(raw, np.ones((9, 16, 16), np.uint16), (0.3, 0.3, 0.3))
+    with pytest.raises(Exception, match="tenet"):
+        viewer.open(raw, plugin="tenet")
+    assert len(viewer.layers) == 0
+    ((data, *_),), reader = read_get_reader([str(raw)], stack=False)
+    assert (reader.plugin_name, data.shape) == ("napari", (9, 16, 16))
+
+
 def test_a_layer_of_another_reader_takes_what_its_file_says(
-    viewer: Any, widget: Any, tmp_path: Path
+    viewer: Any, widget: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = np.random.default_rng(0).integers(0, 99, (9, 32, 32)).astype(np.uint16)
     write_ome_tiff(tmp_path / "cells.ome.tif", data, (0.9, 0.3, 0.3))
     (raw,) = viewer.open(tmp_path / "cells.ome.tif", plugin="napari")
+    raw.scale, raw.units = (1, 1, 1), ("pixel",) * 3  # as most readers leave it
+    widget._show_layer()
     assert widget.layer is raw
     assert widget.form.voxel_size_um == (0.9, 0.3, 0.3)
+    monkeypatch.setattr(enhance, "enhanced", lambda *_: "nothing is done")
+    widget.start()
+    wait_until(done(widget))
+    assert voxel_size_of_layer(raw) == (0.9, 0.3, 0.3)
 
 
 def test_a_preview_is_of_what_is_in_view(
