@@ -18,6 +18,7 @@ from qtpy.QtWidgets import QApplication
 
 from tenet.io.optics import Optics
 from tenet.io.writing import write_ome_tiff
+from tenet.learn import search
 from tenet.napari import enhance, work
 from tenet.napari.layers import voxel_size_of_layer
 from tenet.napari.sample import OPTICS, VOXEL_SIZE_UM
@@ -72,6 +73,8 @@ def test_a_part_of_the_sample_is_enhanced(
     assert widget.form.sources["na"].text() == "from the file"
     widget.uncertainty.setChecked(True)
     monkeypatch.setattr(enhance, "PREVIEW_ZYX", (12, 40, 40))
+    monkeypatch.setattr(search, "MOST_EVEN", 6)  # fewer tries take less time
+    monkeypatch.setattr(search, "MOST_TRIED", 8)
     results: list[work.Result] = []
     widget.start(preview=True)
     widget.worker.returned.connect(results.append)
