@@ -93,3 +93,16 @@ def threshold_in(record: Mapping[str, Any]) -> float | None:
     calibration = record.get("calibration")
     found = (calibration if isinstance(calibration, Mapping) else record).get("threshold")
     return float(found) if isinstance(found, int | float) and 0 < found < 1 else None
+
+
+def step_in(record: Mapping[str, Any]) -> float | None:
+    """How far the planes of the raw stack are apart in µm, by a record; None where it is not there.
+
+    Examples
+    --------
+    >>> step_in({"voxel_size_um": [1.0, 0.2, 0.2]})
+    1.0
+    """
+    size = record.get("voxel_size_um")
+    step = size[0] if isinstance(size, list) and size else None
+    return float(step) if isinstance(step, int | float) and step > 0 else None

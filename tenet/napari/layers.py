@@ -90,9 +90,19 @@ def array_of(stack: Stack) -> Any:
 # What becomes of it -------------------------------------------------------------------------------
 
 
-def placed(voxel_size_um: VoxelSize) -> dict[str, Any]:
-    """Arguments of a layer that say where it is: at the origin, with a voxel size in µm."""
-    return {"scale": voxel_size_um, "units": MICROMETRES}
+def placed(voxel_size_um: VoxelSize, step_um: float | None = None) -> dict[str, Any]:
+    """Arguments of a layer that say where it is.
+
+    Parameters
+    ----------
+    voxel_size_um : tuple of float
+        Along z, y and x.
+    step_um : float, optional
+        Of a result: how far the planes of its raw stack are apart, which lies at the origin.
+    """
+    fine_um = voxel_size_um[0]
+    shift = {} if step_um is None else {"translate": ((fine_um - step_um) / 2, 0, 0)}
+    return {"scale": voxel_size_um, "units": MICROMETRES, **shift}
 
 
 def placed_on(layer: Any, start_zyx: Sequence[int], scale: int) -> dict[str, Any]:

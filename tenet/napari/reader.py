@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tenet.io.folders import stack_name
 from tenet.io.open import open_stack
-from tenet.io.results import result_channels, result_record, threshold_in
+from tenet.io.results import result_channels, result_record, step_in, threshold_in
 from tenet.napari.layers import LayerData, array_of, placed, result_layers
 
 
@@ -31,7 +31,8 @@ def read_result(path: str) -> list[LayerData]:
     Returns
     -------
     list of tuple
-        Layers as `tenet.napari.layers.result_layers` makes them; the voxel size is in µm.
+        Layers as `tenet.napari.layers.result_layers` makes them. The voxel size is in µm, and they
+        lie on the raw stack if the record has its voxel size.
 
     Raises
     ------
@@ -43,5 +44,5 @@ def read_result(path: str) -> list[LayerData]:
     names = result_channels(file)
     channels = {name: array_of(first.at(n, 0, "")) for n, name in enumerate(names)}
     record = result_record(file)
-    place = placed(first.voxel_size_um or (1.0, 1.0, 1.0))
+    place = placed(first.voxel_size_um or (1.0, 1.0, 1.0), step_in(record))
     return result_layers(stack_name(file), channels, threshold_in(record), place, record)

@@ -44,7 +44,8 @@ def read(path: str) -> dict[str, Any]:
 @pytest.mark.parametrize("count", [2, 3])
 def test_results_become_layers(suffix: str, count: int, result: np.ndarray, tmp_path: Path) -> None:
     path = saved(tmp_path / f"cells.{suffix}", result[:count])
-    (tmp_path / "cells.json").write_text(json.dumps({"calibration": {"threshold": 0.7}}))
+    record = {"calibration": {"threshold": 0.7}, "voxel_size_um": [1.0, 0.2, 0.2]}
+    (tmp_path / "cells.json").write_text(json.dumps(record))
     found = read(path)
     assert list(found) == ["brightness", "shape", *CHANNELS[2:count], "segmented"]
     np.testing.assert_allclose(found["shape"][0], result[0], atol=1e-6)
@@ -55,6 +56,8 @@ def test_results_become_layers(suffix: str, count: int, result: np.ndarray, tmp_
     assert looks["name"] == "cells segmented (p ≥ 0.7)"
     for _, looks, _ in found.values():
         assert looks["scale"] == pytest.approx(FINE_UM)
+        # The first plane of the raw stack is in the middle of the first four.
+        assert looks["translate"] == (-0.375, 0, 0)
         assert looks["units"] == ("µm", "µm", "µm")
         assert looks["metadata"][KEY]["calibration"] == {"threshold": 0.7}
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tenet.errors import TenetError
-from tenet.io.results import result_channels, result_record, threshold_in
+from tenet.io.results import result_channels, result_record, step_in, threshold_in
 from tenet.io.writing import write_ome_tiff, writer_for
 
 FINE_UM = (0.25, 0.2, 0.2)
@@ -62,3 +62,8 @@ def test_the_record_of_the_stack_goes_before_that_of_the_folder(tmp_path: Path) 
 )
 def test_a_threshold_that_is_none(record: dict[str, object]) -> None:
     assert threshold_in(record) is None
+
+
+@pytest.mark.parametrize("size", [None, [], ["1"], 3, [0, 1, 1]])
+def test_a_step_that_is_none(size: object) -> None:
+    assert step_in({"voxel_size_um": size}) is None
