@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -29,6 +30,9 @@ def screen() -> Iterator[None]:
 def window(screen: None) -> Iterator[Any]:
     """The window of all tests, because to open one takes a while."""
     napari = pytest.importorskip("napari", reason="napari is missing: pip install '.[napari]'")
+    # Triton, which trainings import, has an LLVM of its own. It crashes if it is loaded after the
+    # LLVM with which Mesa draws where there is no GPU, and tests of trainings may follow these.
+    import_module("torch._dynamo")
     viewer = napari.Viewer()
     yield viewer
     viewer.close()
