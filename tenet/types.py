@@ -10,3 +10,6 @@ VoxelSize = tuple[float, float, float]
 Range = tuple[float, float]
 #: Called as ``progress(done, total)``.
 Progress = Callable[[int, int], None]
+#: Called as ``stage(work, done, total)`` before each part of some long work, which ends with the
+#: exception that `stage` raises.
+Stage = Callable[[str, int, int], None]

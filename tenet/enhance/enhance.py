@@ -25,6 +25,7 @@ from tenet.enhance.tiles import Tile, halves, round_up, tile_plan, weigh
 from tenet.errors import TenetError
 from tenet.io.intensities import IntensityRange
 from tenet.io.open import open_stack
+from tenet.io.results import CHANNELS, UNCERTAINTY
 from tenet.io.stack import Stack
 from tenet.model.certainty import Certainty
 from tenet.model.tenet import TENET
@@ -33,11 +34,6 @@ from tenet.networks import recording
 from tenet.physics.optics import psf_volume
 from tenet.settings.schema import ModelParams
 from tenet.types import Progress, Triple, VoxelSize
-
-CHANNELS = ("shape", "brightness")
-#: Probability that a voxel is on the wrong side of the threshold.
-UNCERTAINTY = "uncertainty"
-
 
 # Enhancing ----------------------------------------------------------------------------------------
 

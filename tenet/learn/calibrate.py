@@ -41,6 +41,7 @@ from tenet.physics.noise import saturating_gain
 from tenet.physics.optics import psf_fwhm_um
 from tenet.progress import shown
 from tenet.settings.schema import Microscopes
+from tenet.types import Progress
 
 Pair = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
@@ -127,9 +128,17 @@ def calibrate(
 
 
 def measured(
-    model: TENET, phantoms: Path, microscopes: Microscopes, *, seed: int = 0
+    model: TENET,
+    phantoms: Path,
+    microscopes: Microscopes,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """What `calibrate` finds, without the digests of the weights."""
+    """What `calibrate` finds, without the digests of the weights.
+
+    `progress` is called as ``progress(done, total)`` before every part.
+    """
     with torch.no_grad():
         microscope = model.microscope()
     levels = [
@@ -137,8 +146,18 @@ def measured(
         for image, _ in phantom_images(microscope, phantoms, microscopes, noise=False, seed=seed)
     ]
     pairs = phantom_images(microscope, phantoms, microscopes, noise=True, seed=seed)
-    peaks = [deconvolved_peak(model, image) for image, _ in pairs]
-    gains = [reconstruction_gain(model, image) for image, _ in pairs]
+    parts = iter(range(3 * len(pairs)))
+
+    def tell() -> None:
+        if progress is not None:
+            progress(next(parts), 3 * len(pairs))
+
+    peaks, gains = [], []
+    for image, _ in pairs:
+        tell()
+        peaks.append(deconvolved_peak(model, image))
+        tell()
+        gains.append(reconstruction_gain(model, image))
     counts = Counts()
     chosen = model.params.choose_threshold
     thresholds = threshold_grid() if chosen else [model.params.threshold]
@@ -146,6 +165,7 @@ def measured(
 
         def scores() -> Iterator[Pair]:
             for done, (image, truth) in enumerate(pairs, start=1):
+                tell()
                 yield enhance_array(model, image)[0], truth
                 meter(done, len(pairs))
 

@@ -14,7 +14,8 @@ that is missed wants a PSF with longer tails.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -23,8 +24,9 @@ from torch import Tensor
 from tenet.learn.images import Crops
 from tenet.learn.loop import generator_for
 from tenet.learn.losses import fitted, one_sided, unscaled_reconstruction_loss
+from tenet.learn.scan import MOST_TRIED as MOST_LENGTHS
 from tenet.learn.scan import lowest
-from tenet.learn.search import Result, search_microscope
+from tenet.learn.search import MOST_TRIED, Result, search_microscope
 from tenet.model.intensity import inside
 from tenet.model.tenet import TENET, Enhanced
 from tenet.physics.blur import StridedBlur, centred_planes
@@ -32,6 +34,7 @@ from tenet.physics.extent import line_extent
 from tenet.physics.optics import psf_volume
 from tenet.physics.richardson_lucy import refined, saturated
 from tenet.settings.schema import ModelParams
+from tenet.types import Progress
 
 #: Windows of the stacks on which PSFs are tried, and the size in rows and columns of the parts of
 #: them whose losses are compared.
@@ -52,7 +55,7 @@ class Task(Protocol):
         """What the microscope would see of an enhanced image."""
 
 
-def scan_stretch(task: Task, seed: int) -> dict[str, Any]:
+def scan_stretch(task: Task, seed: int, progress: Progress | None = None) -> dict[str, Any]:
     """Find how long the PSF is; its form is that of the model.
 
     Parameters
@@ -61,6 +64,8 @@ def scan_stretch(task: Task, seed: int) -> dict[str, Any]:
         Its encoder must know many microscopes; the model is left with the stretch that was found.
     seed : int
         Of the choice of windows.
+    progress : callable, optional
+        Called as ``progress(done, total)`` before every window of every try; `total` is the most.
 
     Returns
     -------
@@ -70,7 +75,7 @@ def scan_stretch(task: Task, seed: int) -> dict[str, Any]:
     """
     stretch = task.model.eval().psf.log_stretch
     assert stretch is not None
-    windows = task.images.windows(WINDOWS, generator_for(seed, 4))
+    windows = _Windows(task.images.windows(WINDOWS, generator_for(seed, 4)), MOST_LENGTHS, progress)
 
     @torch.no_grad()
     def losses(log_stretch: float) -> list[float]:
@@ -95,7 +100,13 @@ def scan_stretch(task: Task, seed: int) -> dict[str, Any]:
     }
 
 
-def search_psf(model: TENET, windows: Sequence[Tensor], threshold: float, seed: int) -> Result:
+def search_psf(
+    model: TENET,
+    windows: Sequence[Tensor],
+    threshold: float,
+    seed: int,
+    progress: Progress | None = None,
+) -> Result:
     """Find length, fill of the pupil, and spherical aberration of a two-photon PSF.
 
     Parameters
@@ -107,13 +118,16 @@ def search_psf(model: TENET, windows: Sequence[Tensor], threshold: float, seed: 
     threshold : float
         At which the model segments.
     seed : int
+    progress : callable, optional
+        As in `scan_stretch`.
     """
     model.eval()
+    looked_at = _Windows(windows, MOST_TRIED, progress)
 
     @torch.no_grad()
     def losses(params: ModelParams) -> list[float]:
         psf = _psf(params).to(windows[0])
-        images = ((explained(model, image, psf, threshold)[0], image) for image in windows)
+        images = ((explained(model, image, psf, threshold)[0], image) for image in looked_at)
         return [loss for pair in images for loss in _parts_losses(model, *pair)]
 
     flat = [_parts_losses(model, image.mean().expand_as(image), image) for image in windows]
@@ -123,6 +137,23 @@ def search_psf(model: TENET, windows: Sequence[Tensor], threshold: float, seed: 
     if found.record["gain"]:
         model.take_microscope(found.params, generator_for(seed, 5))
     return found
+
+
+@dataclass
+class _Windows:
+    """Windows that every try goes through, and that tell how many have been looked at."""
+
+    windows: Sequence[Tensor]
+    tries: int
+    progress: Progress | None
+    done: int = 0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for window in self.windows:
+            if self.progress is not None:
+                self.progress(self.done, self.tries * len(self.windows))
+            self.done += 1
+            yield window
 
 
 def _psf(params: ModelParams) -> Tensor:

@@ -12,6 +12,8 @@ COARSE, FINE = 0.2, 0.1
 #: How far below and above the start it may lead; at the least a PSF is a little shorter than it is
 #: fitted for (`tenet.physics.psf.SPARE`), which affects the loss.
 LOWEST, HIGHEST = -0.5, 0.6
+#: Most values that are tried, the start included.
+MOST_TRIED = math.floor(-LOWEST / COARSE) + math.floor(HIGHEST / COARSE) + 3
 #: How many standard errors better than the start something must be.
 SURE = 2.0
 

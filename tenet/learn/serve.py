@@ -4,6 +4,7 @@ import contextlib
 import math
 import sys
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -25,10 +26,13 @@ from tenet.model.trained import TrainedModel
 from tenet.physics.optics import psf_fwhm_um
 from tenet.settings.own_stack import sample_experiment, served_grid, with_psf_grid
 from tenet.settings.schema import Experiment, ModelParams
-from tenet.types import Triple, VoxelSize
+from tenet.types import Progress, Stage, Triple, VoxelSize
 
 #: Where the NA is not told, the PSF is taken to be so many pixels wide (FWHM), within these.
 PIXELS, LEAST_NA, MOST_NA = 3.5, 0.3, 1.0
+#: The work that is named to a `Stage`.
+LOOKING, CALIBRATING = "looking for the PSF", "calibrating on phantoms"
+SCALING, CHECKING = "scaling the intensities", "comparing the result with the stack"
 #: Windows of a stack whose explanation is measured.
 LOOKED_AT = 2
 #: Least probability of the structure that PSFs are tried on. The threshold of the best IoU takes in
@@ -73,6 +77,7 @@ def serve(
     find_psf: bool = True,
     normalisation: str | None = None,
     seed: int = 0,
+    stage: Stage | None = None,
 ) -> Served:
     """Fit a model of every microscope to a stack: its planes and pixels, its PSF, its brightness.
 
@@ -92,6 +97,9 @@ def serve(
         As in `TrainedModel.intensity_range`.
     seed : int
         Of the choice of windows and of the noise on phantoms.
+    stage : callable, optional
+        Called as ``stage(work, done, total)`` before each part of the work, every few seconds. An
+        exception that it raises ends the work.
 
     Raises
     ------
@@ -106,18 +114,24 @@ def serve(
     psf = None
     if find_psf:
         with contextlib.redirect_stdout(sys.stderr):
-            psf = _find_psf(network, model, experiment, stack, normalisation, seed)
+            looking = partial(stage, LOOKING) if stage else None
+            psf = _find_psf(network, model, experiment, stack, normalisation, seed, looking)
         experiment = experiment.model_copy(update={"params": network.params})
     phantoms = model.folder / TUNING
     if not phantoms.is_dir():
         raise TenetError(f"{model.folder} has no folder {TUNING}: pre-train with --tuning again")
-    record = measured(network, phantoms, experiment.microscopes, seed=seed)
+    calibrating = partial(stage, CALIBRATING) if stage else None
+    record = measured(network, phantoms, experiment.microscopes, seed=seed, progress=calibrating)
     calibration = Calibration(**{k: v for k, v in record.items() if k in Calibration.model_fields})
     served = replace(
         model, network=network, experiment=experiment, calibration=calibration,
         calibration_note=None, as_told=told,
     )  # fmt: skip
+    if stage:
+        stage(SCALING, 0, 1)
     range_ = served.intensity_range(stack, normalisation)
+    if stage:
+        stage(CHECKING, 0, 1)
     crops = RawCrops(network, experiment, RawData([stack], [stack], {stack: range_}))
     like = likeness(served, crops.windows(LOOKED_AT, generator_for(seed, 4)))
     found = {
@@ -223,6 +237,7 @@ def _find_psf(
     stack: Stack,
     normalisation: str | None,
     seed: int,
+    progress: Progress | None,
 ) -> dict[str, Any]:
     """Leave the network with the PSF that explains a stack best, and say what was found.
 
@@ -233,14 +248,14 @@ def _find_psf(
     data = RawData.prepare([stack], [stack], method)
     images = RawCrops(network, experiment, data)
     if not network.params.searches_form:
-        return scan_stretch(_Stretched(network, images), seed)
+        return scan_stretch(_Stretched(network, images), seed, progress)
     windows = images.windows(WINDOWS, generator_for(seed, 4))
     times = min(binning(network.params), max(1, min(stack.zyx_shape[1:]) // LEAST_SEARCHED))
     params = coarser(network.params, times)
     divisor = params.coarse_divisor_zyx
     binned = [_binned(window, times, divisor) for window in windows]
     threshold = max(model.threshold, SURE)
-    found = search_psf(model.network.for_microscope(params), binned, threshold, seed)
+    found = search_psf(model.network.for_microscope(params), binned, threshold, seed, progress)
     if found.record["gain"]:
         form = {name: getattr(found.params, name) for name in ("NA", "fill", "spherical")}
         own = with_psf_grid(network.params.model_copy(update=form))

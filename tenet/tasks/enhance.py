@@ -19,6 +19,7 @@ from tenet.io.optics import Optics
 from tenet.io.outputs import check_outputs, plain_name
 from tenet.io.picks import Parts, Picks
 from tenet.io.records import read_json
+from tenet.io.results import SETTINGS
 from tenet.io.scan_offset import ScanOffset
 from tenet.io.stack import Stack
 from tenet.learn.serve import known_optics, serve
@@ -28,9 +29,6 @@ from tenet.progress import shown
 from tenet.settings.own_stack import voxel_size_mismatch
 from tenet.tasks.notes import note, note_of_optics, warn
 from tenet.types import Triple, VoxelSize
-
-#: File with the threshold and the model of the results of a folder, for their evaluation.
-SETTINGS = "settings.json"
 
 Pair = tuple[Stack, Path]
 

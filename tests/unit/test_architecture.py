@@ -31,6 +31,7 @@ FLOORS = [
     "paper",
     "cli",
     "__main__",
+    "napari",
 ]
 MOST_LINES = 500
 FLOOR = {module: floor for floor, module in enumerate(FLOORS)}
@@ -73,6 +74,16 @@ def test_imports_come_from_floors_below(path: Path) -> None:
             continue
         assert other in FLOOR, f"{own} imports {name}, which is nowhere"
         assert FLOOR[other] < FLOOR[own], f"{own} (floor {FLOOR[own]}) imports {name}"
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(TENET)))
+def test_a_window_is_only_where_napari_is(path: Path) -> None:
+    """napari is a front end as the command line is: neither uses the other, nor the paper."""
+    names = list(imports(path))
+    if house(path) == "napari":
+        assert not [name for name in names if name.startswith(("tenet.cli", "tenet.paper"))]
+    else:
+        assert not {"napari", "qtpy", "magicgui"} & {name.split(".")[0] for name in names}
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

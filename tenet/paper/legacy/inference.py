@@ -11,13 +11,14 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from tenet.enhance.enhance import CHANNELS, enhance_stack, psf_before_and_after
+from tenet.enhance.enhance import enhance_stack, psf_before_and_after
 from tenet.enhance.pictures import Panel, enhanced_sheet, panels, psf_picture
 from tenet.enhance.views import COLOURS, mips
 from tenet.errors import TenetError
 from tenet.io.folders import stack_files, stack_name
 from tenet.io.intensities import IntensityRange
 from tenet.io.open import open_stack
+from tenet.io.results import CHANNELS
 from tenet.io.stack import Stack
 from tenet.model.trained import TrainedModel
 from tenet.paper.legacy.models import MODELS, find_model, model_label

@@ -17,7 +17,16 @@ from tenet.io.open import open_stack
 from tenet.io.optics import Optics
 from tenet.learn.likeness import likeness, noise_variance
 from tenet.learn.microscopes import widths
-from tenet.learn.serve import Served, _binned, coarser, serve
+from tenet.learn.serve import (
+    CALIBRATING,
+    CHECKING,
+    LOOKING,
+    SCALING,
+    Served,
+    _binned,
+    coarser,
+    serve,
+)
 from tenet.metrics.widths import fwhm
 from tenet.model.shipped import BOX, TENET_MODELS, shipped_model
 from tenet.model.store import TUNING
@@ -68,6 +77,39 @@ def test_a_numerical_aperture_that_is_not_told_is_guessed_from_the_pixels(
     assert found["told"]["NA"] == pytest.approx(0.36 * 0.92 / (3.5 * 0.2))
     assert found["told"]["NA"] == model.told.NA
     assert model.told.wavelength == 0.92
+
+
+@pytest.mark.parametrize("photons", [1, 2])
+def test_the_work_is_told_and_ends_with_the_exception_of_who_is_told(
+    every: Path, raw: Path, photons: int
+) -> None:
+    model, stack = TrainedModel.load(every), open_stack(raw)
+    told: list[tuple[str, int, int]] = []
+
+    class Enough(Exception):
+        pass
+
+    def served(most: int) -> None:
+        def stage(work: str, done: int, total: int) -> None:
+            if len(told) == most:
+                raise Enough
+            told.append((work, done, total))
+
+        serve(model, stack, (0.8, 0.2, 0.2), Optics(0.6, 0.8, 1.4, photons), stage=stage)
+
+    served(most=1000)
+    works = [work for work, *_ in told]
+    assert list(dict.fromkeys(works)) == [LOOKING, CALIBRATING, SCALING, CHECKING]
+    for work in (LOOKING, CALIBRATING):
+        numbers = [done for name, done, _ in told if name == work]
+        (total,) = {total for name, _, total in told if name == work}
+        assert numbers == list(range(len(numbers)))
+        assert 3 < len(numbers) <= total
+    for most in (2, works.index(CALIBRATING) + 1):
+        told.clear()
+        with pytest.raises(Enough):
+            served(most)
+        assert len(told) == most
 
 
 def test_a_model_is_calibrated_for_each_microscope(every: Path, raw: Path) -> None:
