@@ -39,7 +39,7 @@ sbom: .venv/.installed
 
 lock: .venv/.installed
 	$(BIN)/python -m pip install --quiet '.[supply]'
-	$(BIN)/pip-compile --quiet --generate-hashes --extra paper --strip-extras --no-emit-index-url \
+	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --extra paper --strip-extras --no-emit-index-url \
 		--no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml
 
 # Snakemake finds the GPUs itself.

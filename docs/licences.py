@@ -14,6 +14,9 @@ All that `pip install 'tenet[paper,formats,napari]'` installs on Linux, with the
 package states. The weights and the code of TENET are under the MIT licence. This page is what
 `python docs/licences.py` prints.
 
+The extra `napari` installs PyQt6, which is under the GPL. Whoever passes on a program that contains
+TENET and may not follow the GPL leaves this extra out. The packages of NVIDIA come with PyTorch.
+
 | package | licence |
 |---|---|"""
 #: Licences by their classifiers, where a package has no short name of its licence.

@@ -181,7 +181,7 @@ def test_what_decides_a_result_is_imported_where_the_code_hash_looks(path: Path)
         for node in ast.walk(function)
         if isinstance(node, ast.ImportFrom)
     }
-    assert inner <= {"tenet.enhance.pictures"}
+    assert inner <= {"tenet.enhance.page", "tenet.enhance.pictures"}
 
 
 def test_importing_tenet_imports_nothing_else() -> None:

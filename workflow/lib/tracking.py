@@ -37,7 +37,7 @@ CODE = {
     **{figure: [f"tenet.paper.figures.{figure}"] for figure in ("fig1", "supp_training", *TABLES)},
     "sample": ["tenet.tasks.samples"],
     "sample_check": ["tenet.model.intensity", "tenet.io.picks"],
-    "enhance": ["tenet.tasks.enhance", "tenet.enhance.pictures"],  # with a sheet
+    "enhance": ["tenet.tasks.enhance", "tenet.enhance.pictures", "tenet.enhance.page"],
 }
 
 #: Modules that no result depends on, each with the reason. A step leaves them out, and what only
@@ -65,7 +65,7 @@ NO_RESULT = {
     ),
 }
 #: Modules that draw: they decide pictures, and no number.
-PICTURES = ("tenet.enhance.pictures", "tenet.enhance.views")
+PICTURES = ("tenet.enhance.page", "tenet.enhance.pictures", "tenet.enhance.views")
 #: Steps whose results are numbers; pictures may be drawn on the way.
 NUMBERS = ("pretrain", "align", "finetune", "learn", "rltv", "care", "neuroclear", "predict")
 #: Further modules that a step leaves out.

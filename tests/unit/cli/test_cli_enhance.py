@@ -348,7 +348,7 @@ def test_a_fold_chooses_stacks_of_a_folder(
     assert line == "tenet: --rois and --fold choose stacks of a folder: give one"
     assert not run(monkeypatch, "enhance", data, *words, "--zarr")
     assert {p.name for p in out.iterdir()} == {
-        "01.ome.zarr", "01.png", "01.json", "enhanced.csv",
+        "01.ome.zarr", "01.png", "01.html", "01.json", "enhanced.csv",
     }  # fmt: skip
 
 
