@@ -10,12 +10,8 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 #: A package of the lock, its version, and its checksums.
-PINNED = re.compile(
-    ,
-    re.MULTILINE,
-)
-    r"^([a-z0-9-]+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.M
-)
+CHECKSUMS = r"((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)"
+PINNED = re.compile(r"^([a-z0-9-]+)==(\S+) \\\n" + CHECKSUMS, re.MULTILINE)
 
 
 def test_the_lock_holds_what_the_paper_asks_for_by_checksum() -> None:
