@@ -18,6 +18,7 @@ import zarr
 import zarr.abc.store
 import zarr.storage
 
+import tenet.io.blosc  # noqa: F401 (registers its codecs)
 from tenet.errors import TenetError, one_line
 from tenet.io.records import MOST_BYTES, parse_json, read_text
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numcodecs
 import numpy as np
 import tifffile
 import torch
@@ -14,6 +15,7 @@ from test_io_scanimage import write as scanimage
 from test_volumes import write_nd2
 from vendor_containers import bdv_files, czi_file, ims_file, lif_file, oib_file, oif_file
 from vendor_files import lsm_file, prairie_folder, scanbox_file, thor_folder
+from zarr.codecs import BloscCodec
 
 from tenet.io.writing import write_ome_tiff
 
@@ -124,6 +126,8 @@ STACKS: dict[str, Callable[[Path], Path]] = {
     "nd2": _nd2,
     "zarr-2": _zarr(2),
     "zarr-3": _zarr(3),
+    "zarr-blosc-2": _zarr(2, compressors=numcodecs.Blosc("lz4", shuffle=0)),
+    "zarr-blosc-3": _zarr(3, compressors=BloscCodec(cname="lz4"), shards=(4, 16, 16)),
     "zarr-shards": _zarr(3, shards=(4, 16, 16)),
     "prairie": lambda folder: prairie_folder(folder / "recording", VOXELS),
     "thor": lambda folder: thor_folder(folder / "recording", VOXELS),
