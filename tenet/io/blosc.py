@@ -23,7 +23,7 @@ def check_length(chunk: memoryview) -> None:
         raise ValueError("a chunk of Blosc has another length than it says")
 
 
-class CheckedBlosc(numcodecs.Blosc):  # type: ignore[misc]
+class CheckedBlosc(numcodecs.Blosc):
     """Blosc of Zarr 2."""
 
     def decode(self, buf: Any, out: Any = None) -> Any:

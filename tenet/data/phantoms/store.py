@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
-from zarr.storage import ZipStore
+from zarr.storage import MemoryStore
 
 from tenet.errors import TenetError, one_line
 from tenet.io.atomic import replacing
@@ -175,9 +175,10 @@ def save_phantom(
         raise TenetError(f"phantom file {path}: the name must end in {SUFFIX}")
     _check_volumes(shape, brightness, str(path), brightest)
     chunks = tuple(min(c, n) for c, n in zip(_CHUNKS, shape.shape, strict=True))
-    with replacing(path) as temporary, ZipStore(temporary, mode="w") as store:
+    files: dict[str, Any] = {}
+    with replacing(path) as temporary:
         array: Any = zarr.create_array(
-            store,
+            MemoryStore(files),
             shape=shape.shape,
             dtype="uint16",
             chunks=chunks,
@@ -195,6 +196,10 @@ def save_phantom(
             packed = np.rint(steps).astype(np.uint16)
             packed[shape[slab] != 0] |= _SHAPE_BIT
             array[slab] = packed
+        # Equal phantoms are equal files, because the members have no dates.
+        with zipfile.ZipFile(temporary, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(zipfile.ZipInfo(name), content.to_bytes())
     return open_phantom(path)
 
 

@@ -400,6 +400,14 @@ def test_a_damaged_phantom_is_named_where_it_is_read(tmp_path, volumes):
     assert "\n" not in str(error.value)
 
 
+def test_equal_phantoms_are_equal_files_whatever_the_time(tmp_path, volumes, monkeypatch):
+    """The pipeline follows phantoms by the checksums of their files."""
+    save_phantom(tmp_path / "a.zarr.zip", *volumes)
+    monkeypatch.setattr("time.time", lambda: 1e9)
+    save_phantom(tmp_path / "b.zarr.zip", *volumes)
+    assert (tmp_path / "a.zarr.zip").read_bytes() == (tmp_path / "b.zarr.zip").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
