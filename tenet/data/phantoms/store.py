@@ -196,10 +196,10 @@ def save_phantom(
             packed = np.rint(steps).astype(np.uint16)
             packed[shape[slab] != 0] |= _SHAPE_BIT
             array[slab] = packed
-        # Equal phantoms are equal files, because the members have no dates.
+        # Equal phantoms are equal files, because the members have an order and no dates.
         with zipfile.ZipFile(temporary, "w") as archive:
-            for name, content in files.items():
-                archive.writestr(zipfile.ZipInfo(name), content.to_bytes())
+            for name in sorted(files):
+                archive.writestr(zipfile.ZipInfo(name), files[name].to_bytes())
     return open_phantom(path)
 
 
