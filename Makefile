@@ -6,6 +6,7 @@
 # make real: real structures, taken with beams that the model is not told of; DATA: folder of their
 # files; QUICK=1: fewer.
 # make sbom, make lock: what is installed, and what is to be installed, by checksums.
+# make fuzz: changed files and settings, for MINUTES; make kill: runs that are killed, KILLS of each.
 # make unlock: after a kill or a power cut, so that the same command goes on.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -21,7 +22,7 @@ FOLLOWED := PYTHONPATH=workflow/plugins$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/snak
 LOCKED := test -z "$$(ls -A .snakemake/locks 2>/dev/null)" || \
 	echo "Locked: if the run before was killed, and nothing of it runs, 'make unlock' and once more"
 
-.PHONY: demo test quality real bench install unlock clean clean-all paper cost sbom lock
+.PHONY: demo test quality real bench install unlock clean clean-all paper cost sbom lock fuzz kill
 .PHONY: fig1 fig2 fig3 fig4 fig5 supp supp_motion supp_training
 
 demo: .venv/.installed
@@ -73,6 +74,12 @@ real: .venv/.installed
 
 test:
 	PYTHON=$(PYTHON) bash .ci/run
+
+fuzz: .venv/.installed
+	@$(BIN)/python tests/fuzz/run_fuzz.py $(or $(MINUTES),10)
+
+kill: .venv/.installed
+	@$(BIN)/python tests/pipeline/kills.py $(or $(KILLS),20)
 
 bench: .venv/.installed
 	mkdir -p results/bench

@@ -1,7 +1,6 @@
 """OME-Zarr: a folder, or one in a zip archive."""
 
 import math
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -15,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WrapVal
 from tenet.errors import TenetError, one_line
 from tenet.io.axes import Layout, axes_with_planes, find_layout, plain_axes
 from tenet.io.calibration import Calibration, calibration
+from tenet.io.records import is_zip
 from tenet.io.stack import Stack, check_dtype
 from tenet.io.zarr_files import METADATA, MOST_CHUNK_BYTES, MOST_CHUNKS, ZarrFiles, is_zarr
 
@@ -85,7 +85,7 @@ def open_ome_zarr(
 ) -> Stack:
     """Open an OME-Zarr image, or a bare Zarr array; see `tenet.io.open.open_stack`."""
     files = ZarrFiles(path)
-    if files.zipped and not zipfile.is_zipfile(path):
+    if files.zipped and not is_zip(path):
         raise TenetError(f"{path}: it is not a zip archive, or was cut; copy or write it again")
     dataset, image = _find_image(files, _root(files))
     shape, dtype, chunks, own_names = _array(files, dataset)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tenet.errors import TenetError, one_line
 from tenet.io.axes import Layout, find_layout, plain_axes
+from tenet.io.records import is_zip
 from tenet.io.stack import Stack, check_dtype
 
 
@@ -57,7 +58,7 @@ def _array(path: Path) -> npt.NDArray[Any]:
     """Map the tensor of a file into memory; no code in the file is run."""
     import torch  # takes seconds to import, and most stacks do without
 
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         raise TenetError(
             f"{path}: this is no file of torch.save, or one of before PyTorch 1.6; save the tensor "
             "again"

@@ -11,6 +11,7 @@ import json
 import math
 import stat
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,14 @@ def regular_file(path: Path, *, most_bytes: int | None = None) -> int:
             f"{most_bytes / 2**20:g} MiB; check the path"
         )
     return found.st_size
+
+
+def is_zip(path: Path) -> bool:
+    """Say whether a file is a zip archive; one of several parts, which Python refuses, is none."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return False
 
 
 def read_text(path: Path, *, most_bytes: int = MOST_BYTES) -> str:

@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 import shutil
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -418,7 +419,9 @@ def ome_metadata(
     """Return tifffile's metadata of an image of some axes, whose numbers are checked."""
     if not all(math.isfinite(size) and size > 0 for size in voxel_size_um):
         raise TenetError(f"{path}: {voxel_size_um} is not a voxel size; give z, y, x in µm")
-    metadata: dict[str, Any] = {"axes": "CZYX"[-ndim:]}
+    # tifffile would take a random one, and equal results would differ in it.
+    same = uuid.uuid5(uuid.NAMESPACE_URL, f"tenet {path.name} {czyx_shape} {voxel_size_um}")
+    metadata: dict[str, Any] = {"axes": "CZYX"[-ndim:], "UUID": str(same)}
     for axis, size in zip("ZYX", voxel_size_um, strict=True):
         metadata |= {f"PhysicalSize{axis}": float(size), f"PhysicalSize{axis}Unit": "µm"}
     if channel_names is not None:

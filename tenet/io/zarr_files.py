@@ -18,6 +18,7 @@ import zarr
 import zarr.abc.store
 import zarr.storage
 
+import tenet.io.blosc  # noqa: F401 (registers its codecs)
 from tenet.errors import TenetError, one_line
 from tenet.io.records import MOST_BYTES, parse_json, read_text
 
@@ -105,7 +106,7 @@ class ZarrFiles:
     @contextmanager
     def array(self, name: str) -> Iterator[zarr.Array[Any]]:
         """Open an array of the Zarr; "" stands for a Zarr that is an array itself."""
-        store = _ArchiveStore(self.path, mode="r") if self.zipped else _FolderStore(self.path)
+        store = ArchiveStore(self.path, mode="r") if self.zipped else _FolderStore(self.path)
         try:
             yield zarr.open_array(store, path=name, mode="r")
         finally:
@@ -133,8 +134,11 @@ class _FolderStore(zarr.storage.LocalStore):
         return _checked(file, await super().get(key, prototype, byte_range))
 
 
-class _ArchiveStore(zarr.storage.ZipStore):
+class ArchiveStore(zarr.storage.ZipStore):
+    """An archive whose chunks are bounded."""
+
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+        """Read a member, or a part of it, unless it unpacks to more than a chunk may have."""
         if not self._is_open:
             self._sync_open()
         try:

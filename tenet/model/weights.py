@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tenet.errors import TenetError, one_line
 from tenet.io.pt import check_promise
-from tenet.io.records import regular_file
+from tenet.io.records import is_zip, regular_file
 
 #: Most bytes of a file of weights.
 MOST_BYTES = 16 * 2**30
@@ -38,7 +38,7 @@ def read_weights(path: str | Path) -> dict[str, Any]:
         with warnings.catch_warnings(action="ignore"):  # their cause is refused below
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # PyTorch fails in many ways at a file of a stranger
-        if isinstance(error, pickle.UnpicklingError) or not zipfile.is_zipfile(path):
+        if isinstance(error, pickle.UnpicklingError) or not is_zip(path):
             raise TenetError(
                 f"{path} is not a plain weights file: it is damaged, or holds code, which is never "
                 "run"
@@ -52,7 +52,7 @@ def read_weights(path: str | Path) -> dict[str, Any]:
 
 def _check_archive(path: Path) -> None:
     """Compare the contents of a file with its checksums, which PyTorch writes but never reads."""
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         return
     check_promise(path)
     with zipfile.ZipFile(path) as archive:

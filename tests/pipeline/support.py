@@ -86,9 +86,9 @@ class Moody(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
+def serving(folder: Path, kind: type[Moody] = Moody) -> Iterator[str]:
     """The address of a `Moody` server of a folder."""
-    served = ThreadingHTTPServer(("127.0.0.1", 0), partial(Moody, directory=str(folder)))
+    served = ThreadingHTTPServer(("127.0.0.1", 0), partial(kind, directory=str(folder)))
     threading.Thread(target=served.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{served.server_port}/"
     served.shutdown()

@@ -132,3 +132,11 @@ def test_a_file_of_the_record_may_begin_with_a_dash(repository, tmp_path):
     assert (tmp_path / f"z/files/{name}.tif").is_file()
     assert (tmp_path / f"z/neurons/{name}.ome.tif").is_file()
     assert not list(repository.rglob("PWNED"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), 10**30, "a"])
+def test_a_key_of_two_lines_is_told_in_one(config, value):
+    config["phantoms"]["training"]["a\nb"] = value
+    with pytest.raises(ValueError, match="configuration") as error:
+        check_config(config, ROOT / "workflow/schemas/config.schema.yaml")
+    assert "\n" not in str(error.value)

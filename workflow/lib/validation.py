@@ -11,6 +11,8 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
+from tenet.errors import printable
+
 
 def experiments_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """All experiments by name: those of `experiments` that are not null, and the ablations."""
@@ -175,7 +177,8 @@ def _check_extent(config: Mapping[str, Any]) -> None:
         if id(value) not in counted:
             inside = value.items() if isinstance(value, Mapping) else enumerate(value)
             total = 1 + sum(
-                count(v, level + 1, f"{where}: {k}" if where else str(k)) for k, v in inside
+                count(v, level + 1, f"{where}: {name}" if where else name)
+                for name, v in ((printable(str(k)), v) for k, v in inside)
             )
             if total > MOST_VALUES:
                 raise ValueError(f"configuration: {where}: more than {MOST_VALUES} values")
@@ -209,7 +212,7 @@ def check_schema(data: Mapping[str, Any], schema: Mapping[str, Any], where: str)
     """Refuse what does not fit a schema, in one line that begins with `where`."""
     error = best_match(Draft202012Validator(schema).iter_errors(data))
     if error is not None:
-        path = "".join(f"{key}: " for key in error.absolute_path)
+        path = "".join(f"{printable(str(key))}: " for key in error.absolute_path)
         raise ValueError(f"{where}: {path}{_sentence(error)}")
 
 

@@ -1,5 +1,6 @@
 """Phantoms on disk, read by crops."""
 
+import math
 import os
 import zipfile
 from collections.abc import Mapping
@@ -10,10 +11,11 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
-from zarr.storage import ZipStore
+from zarr.storage import MemoryStore
 
 from tenet.errors import TenetError, one_line
 from tenet.io.atomic import replacing
+from tenet.io.zarr_files import MOST_CHUNK_BYTES, ArchiveStore
 from tenet.types import Triple
 
 SUFFIX = ".zarr.zip"
@@ -173,9 +175,10 @@ def save_phantom(
         raise TenetError(f"phantom file {path}: the name must end in {SUFFIX}")
     _check_volumes(shape, brightness, str(path), brightest)
     chunks = tuple(min(c, n) for c, n in zip(_CHUNKS, shape.shape, strict=True))
-    with replacing(path) as temporary, ZipStore(temporary, mode="w") as store:
+    files: dict[str, Any] = {}
+    with replacing(path) as temporary:
         array: Any = zarr.create_array(
-            store,
+            MemoryStore(files),
             shape=shape.shape,
             dtype="uint16",
             chunks=chunks,
@@ -193,6 +196,10 @@ def save_phantom(
             packed = np.rint(steps).astype(np.uint16)
             packed[shape[slab] != 0] |= _SHAPE_BIT
             array[slab] = packed
+        # Equal phantoms are equal files, because the members have an order and no dates.
+        with zipfile.ZipFile(temporary, "w") as archive:
+            for name in sorted(files):
+                archive.writestr(zipfile.ZipInfo(name), files[name].to_bytes())
     return open_phantom(path)
 
 
@@ -224,11 +231,18 @@ def open_phantom(path: Path | str) -> Phantom:
     header = dict(array.attrs)
     if header.get("format") != _FORMAT or array.ndim != 3 or array.dtype != np.uint16:
         raise TenetError(f"{path} is no phantom of this format ({_FORMAT}): make it anew")
-    size = header["voxel_size_um"]
+    size, brightest = header.get("voxel_size_um"), header.get("brightest", 1.0)
+    right = size is None or (isinstance(size, list) and len(size) == 3 and _are_above_0(size))
+    right &= _are_above_0([brightest]) and isinstance(header.get("attributes"), dict)
+    if not right or 0 in array.shape or 2 * math.prod(array.chunks) > MOST_CHUNK_BYTES:
+        raise TenetError(f"phantom {path} is damaged (what it says of itself): make it anew")
     z, y, x = array.shape
     voxel_size_um = None if size is None else tuple(size)
-    brightest = header.get("brightest", 1.0)
     return Phantom(path, (z, y, x), voxel_size_um, header["attributes"], brightest)
+
+
+def _are_above_0(values: list[Any]) -> bool:
+    return all(type(v) in (int, float) and math.isfinite(v) and v > 0 for v in values)
 
 
 def open_phantoms(folder: Path | str) -> list[Phantom]:
@@ -337,9 +351,12 @@ def _open_zip(path: Path) -> Any:
     if not path.is_file():
         raise TenetError(f"phantom {path} not found: make or import it first")
     try:
-        return zarr.open_array(ZipStore(path, mode="r"), mode="r")
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise TenetError(f"cannot read {path} as a phantom: {error}") from error
+        return zarr.open_array(ArchiveStore(path, mode="r"), mode="r")
+    # Archive, metadata and codecs meet damaged data with whatever they run into.
+    except Exception as error:
+        raise TenetError(
+            f"cannot read {path} as a phantom ({one_line(error)}): make it anew"
+        ) from error
 
 
 def _check_volumes(

@@ -2,6 +2,7 @@ import json
 import math
 import multiprocessing
 import pickle
+import zipfile
 from dataclasses import asdict, replace
 from itertools import pairwise
 
@@ -396,6 +397,44 @@ def test_a_damaged_phantom_is_named_where_it_is_read(tmp_path, volumes):
     path.write_bytes(damaged)
     with pytest.raises(TenetError, match=r"00\.zarr\.zip is damaged") as error:
         open_phantom(path).read(slice(None), slice(None), slice(None))
+    assert "\n" not in str(error.value)
+
+
+def test_equal_phantoms_are_equal_files_whatever_the_time(tmp_path, volumes, monkeypatch):
+    """The pipeline follows phantoms by the checksums of their files."""
+    save_phantom(tmp_path / "a.zarr.zip", *volumes)
+    monkeypatch.setattr("time.time", lambda: 1e9)
+    save_phantom(tmp_path / "b.zarr.zip", *volumes)
+    assert (tmp_path / "a.zarr.zip").read_bytes() == (tmp_path / "b.zarr.zip").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"blocksize": 0', '"blocksize": 0.5'),
+        ('"clevel": 5', '"clevel": 1e3'),
+        ('"fill_value": 0', '"fill_value": -1'),
+        ('"shape": [', '"shape": [0.5, '),
+        ('"voxel_size_um": null', '"voxel_size_um": [1, 0, 1]'),
+        ('"voxel_size_um": null', '"brightest": 0'),
+        ('"attributes": {}', '"attributes": 3'),
+        ('"chunk_shape": [', '"chunk_shape": [99999999999'),
+    ],
+)
+def test_a_phantom_that_describes_itself_wrongly_is_refused(tmp_path, volumes, old, new):
+    """Each of these once ended in an error of another package (found by fuzzing)."""
+    path = tmp_path / "00.zarr.zip"
+    save_phantom(path, *volumes)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    metadata = json.dumps(json.loads(members["zarr.json"]))
+    assert old in metadata
+    members["zarr.json"] = metadata.replace(old, new).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(TenetError, match=r"00\.zarr\.zip") as error:
+        open_phantom(path)
     assert "\n" not in str(error.value)
 
 

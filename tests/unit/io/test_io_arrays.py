@@ -634,3 +634,26 @@ def test_a_voxel_size_of_another_unit_is_refused(
 @pytest.mark.parametrize("size_um", [(1, 0.31, 0.31), (0.01, 0.01, 0.01), (100, 10, 10)])
 def test_voxel_sizes_of_microscopes_pass(size_um: tuple[float, float, float]) -> None:
     check_voxel_size(size_um, "a.tif")
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("packable", [True, False])
+def test_a_chunk_of_blosc_that_was_cut_does_not_end_the_process(
+    tmp_path: Path, voxels: NDArray[np.uint16], version: Any, packable: bool
+) -> None:
+    """Blosc reads as far as the chunk says, which ended in a segmentation fault (by fuzzing)."""
+    codec = {2: numcodecs.Blosc("lz4", shuffle=0), 3: zarr.codecs.BloscCodec(cname="lz4")}[version]
+    array = np.zeros_like(voxels) + 7 if packable else voxels
+    made: Any = zarr.create_array(
+        tmp_path / "a.zarr", data=array, zarr_format=version, compressors=codec, chunks=array.shape
+    )
+    assert made[0, 0, 0] == array[0, 0, 0]
+    (chunk,) = (tmp_path / "a.zarr").glob("0.0.0" if version == 2 else "c/0/0/0")
+    whole = chunk.read_bytes()
+    length = (2**30 + 16).to_bytes(4, "little")
+    beyond = whole[:12] + length + (2**30).to_bytes(4, "little") + whole[20:]
+    for damaged in (whole[:12], whole[:-1], beyond):
+        chunk.write_bytes(damaged)
+        with pytest.raises(TenetError, match="another length than it says") as error:
+            open_stack(tmp_path / "a.zarr").read()
+        assert "\n" not in str(error.value)

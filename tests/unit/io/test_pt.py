@@ -85,6 +85,12 @@ def test_damaged_and_old_files_are_told(tmp_path: Path) -> None:
         with pytest.raises(TenetError, match=r"x\.pt: this (is|holds) no") as error:
             open_stack(tmp_path / "x.pt")
         assert "\n" not in str(error.value)
+    # Of an archive of several parts Python's own check raises (found by fuzzing).
+    parts = content.replace(b"PK\x06\x07" + bytes(4), b"PK\x06\x07\x01" + bytes(3))
+    assert parts != content
+    (tmp_path / "x.pt").write_bytes(parts)
+    with pytest.raises(TenetError, match="is no file of torch"):
+        open_stack(tmp_path / "x.pt")
     torch.save(torch.zeros(4, 8, 8), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     with pytest.raises(TenetError, match="before PyTorch"):
         open_stack(tmp_path / "old.pt")

@@ -1058,3 +1058,11 @@ def test_nothing_is_written_that_is_not_finite(tmp_path: Path, value: float) -> 
         with pytest.raises(TenetError, match=place), writer:
             writer.add((7, 1, 2), block)
     assert not list(tmp_path.iterdir())
+
+
+def test_equal_ome_tiffs_are_equal_files(tmp_path: Path, voxels: np.ndarray) -> None:
+    """The pipeline follows stacks by the checksums of their files."""
+    for folder in (tmp_path, tmp_path / "again"):
+        write_ome_tiff(folder / "a.ome.tif", voxels, VOXEL)
+    first, again = (path.read_bytes() for path in sorted(tmp_path.rglob("a.ome.tif")))
+    assert first == again
