@@ -76,9 +76,11 @@ test:
 	PYTHON=$(PYTHON) bash .ci/run
 
 fuzz: .venv/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@$(BIN)/python tests/fuzz/run_fuzz.py $(or $(MINUTES),10)
 
 kill: .venv/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@$(BIN)/python tests/pipeline/kills.py $(or $(KILLS),20)
 
 bench: .venv/.installed
