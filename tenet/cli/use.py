@@ -159,8 +159,10 @@ def _enhance_each(
             print(row.result)
         widths = [row.psf_axial_um, row.psf_lateral_um]
         psf = " × ".join("?" if um is None else f"{um:.2f}" for um in widths) if any(widths) else ""
-        said = row.error or "; ".join(row.warnings)
-        table.add_row(*(Text(printable(words)) for words in (row.stack, row.status, psf, said)))
+        # The name alone, because the lines above have the whole path.
+        said = row.error.removeprefix(row.stack).lstrip(": ") or "; ".join(row.warnings)
+        words = (Path(row.stack).name, row.status, psf, said)
+        table.add_row(*(Text(printable(part)) for part in words))
     Console(stderr=True).print(table)
     if failed:
         print(f"tenet: {failed} of {count} stacks failed, for the reasons above", file=sys.stderr)

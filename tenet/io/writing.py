@@ -420,7 +420,8 @@ def ome_metadata(
     if not all(math.isfinite(size) and size > 0 for size in voxel_size_um):
         raise TenetError(f"{path}: {voxel_size_um} is not a voxel size; give z, y, x in µm")
     # tifffile would take a random one, and equal results would differ in it.
-    same = uuid.uuid5(uuid.NAMESPACE_URL, f"tenet {path.name} {czyx_shape} {voxel_size_um}")
+    about = ascii(f"tenet {path.name} {czyx_shape} {voxel_size_um}")  # names may be no text
+    same = uuid.uuid5(uuid.NAMESPACE_URL, about)
     metadata: dict[str, Any] = {"axes": "CZYX"[-ndim:], "UUID": str(same)}
     for axis, size in zip("ZYX", voxel_size_um, strict=True):
         metadata |= {f"PhysicalSize{axis}": float(size), f"PhysicalSize{axis}Unit": "µm"}

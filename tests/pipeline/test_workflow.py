@@ -146,7 +146,8 @@ def test_the_quality_bench_compares_every_method_under_every_condition(fresh):
     conditions, published, lines, bead_folds = 5, 2, 3, 2
     expected = {
         "finetune": conditions + published + bead_folds,
-        "predict": 2 * (conditions + lines) + published + bead_folds + 1,
+        "learn": conditions + 1,  # beads have a microscope of their own
+        "predict": 3 * (conditions + lines) + published + bead_folds + 2,
         "rltv": 2 * (conditions + lines + 1),
         "baseline": 2 * (conditions + lines + bead_folds),
         "evaluate_segmentation": conditions + lines,

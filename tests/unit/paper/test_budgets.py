@@ -24,6 +24,7 @@ def test_budgets_are_crops_and_steps():
     assert said == {
         "tenet": "pre-trained on 300 crops of phantoms; fine-tuned on 20 crops of raw stacks",
         "pretrained": "pre-trained on 300 crops of phantoms",
+        "box": "came trained, for every microscope; PSF and noise found in raw stacks",
         "rltv": "[20, 40] iterations and weights [0.1] tried on held-out phantoms",
         "rltv_paper": "settings of the paper; threshold on held-out phantoms",
         "care": "trained for 160 steps of 8",
