@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("napari", reason="napari is missing: pip install '.[napari]'")
+pytest.importorskip("napari.layers", reason="napari is missing: pip install '.[napari]'")
 
 from napari.layers import Labels
 from napari.utils.notifications import notification_manager
