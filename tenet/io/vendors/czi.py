@@ -1,7 +1,7 @@
 """CZI, the format of Zeiss microscopes, read by the library of Zeiss."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,14 @@ from xml.etree.ElementTree import Element
 import numpy as np
 import numpy.typing as npt
 
-from tenet.errors import TenetError, one_line
+from tenet.errors import TenetError
 from tenet.io.calibration import Calibration, calibration
 from tenet.io.frames import MOST_FRAMES, Image, stack_of_frames
 from tenet.io.inside import holder, pick_image
 from tenet.io.optics import Optics, index_of_medium, photons_of_mode
 from tenet.io.stack import Stack, micrometres
 from tenet.io.tiff_structure import check_plane
-from tenet.io.vendors.library import library
+from tenet.io.vendors.library import library, opened_with
 from tenet.io.xml import elements, first, parse_xml
 
 _TYPES = {"Gray8": np.uint8, "Gray16": np.uint16, "Gray32Float": np.float32}
@@ -44,21 +44,10 @@ class CziFrames:
                 yield file.read(roi=roi, plane=plane, scene=self.scene)[..., 0]
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> AbstractContextManager[Any]:
     """Open a CZI, and turn any error of a damaged one into one line."""
-    czi = library(path, "pylibCZIrw.czi")
-    try:
-        with czi.open_czi(str(path)) as file:
-            yield file
-    except TenetError:
-        raise
-    # On a damaged file the library raises many kinds of errors.
-    except Exception as error:
-        raise TenetError(
-            f"{path}: the CZI file is damaged, truncated or not CZI ({one_line(error)}); "
-            "copy or export it again"
-        ) from error
+    found = library(path, "pylibCZIrw.czi")
+    return opened_with(path, "CZI", lambda: found.open_czi(str(path)))
 
 
 def open_czi(

@@ -2,8 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,14 +11,14 @@ from xml.etree.ElementTree import Element
 import numpy as np
 import numpy.typing as npt
 
-from tenet.errors import TenetError, one_line
+from tenet.errors import TenetError
 from tenet.io.axes import Layout, axes_with_planes, find_layout, plain_axes
 from tenet.io.calibration import Calibration, calibration
 from tenet.io.frames import beside
 from tenet.io.records import parse_json
 from tenet.io.stack import Stack, check_dtype
 from tenet.io.tiff_structure import check_plane
-from tenet.io.vendors.library import library, refuse_planes_are
+from tenet.io.vendors.library import library, opened_with, refuse_planes_are
 from tenet.io.xml import elements, first, read_xml, root_name
 from tenet.io.zarr_files import MOST_CHUNK_BYTES
 
@@ -61,21 +60,10 @@ class Hdf5Reader:
         return self.names[self.channel][self.time]
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> AbstractContextManager[Any]:
     """Open an HDF5 file, and turn any error of a damaged one into one line."""
-    h5py = library(path, "h5py")
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except TenetError:
-        raise
-    # On a damaged file the library raises many kinds of errors.
-    except Exception as error:
-        raise TenetError(
-            f"{path}: the HDF5 file is damaged, truncated or not HDF5 ({one_line(error)}); "
-            "copy or export it again"
-        ) from error
+    found = library(path, "h5py")
+    return opened_with(path, "HDF5", lambda: found.File(path, "r"))
 
 
 def dataset(path: Path, file: Any, name: str) -> Any:

@@ -1,10 +1,12 @@
 """Libraries of the extra ``formats``, imported when a file needs them."""
 
 import importlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tenet.errors import TenetError
+from tenet.errors import TenetError, one_line
 
 
 def library(path: Path, name: str) -> Any:
@@ -22,6 +24,30 @@ def library(path: Path, name: str) -> Any:
             f"{path}: {path.suffix} files need the package {name.partition('.')[0]}: "
             "pip install 'tenet[formats]'"
         ) from None
+
+
+@contextmanager
+def opened_with(
+    path: Path, kind: str, opener: Callable[[], AbstractContextManager[Any]]
+) -> Iterator[Any]:
+    """Open a file with its library, and turn any error of a damaged one into one line.
+
+    Raises
+    ------
+    TenetError
+        If anything fails for as long as the file is open.
+    """
+    try:
+        with opener() as file:
+            yield file
+    except TenetError:
+        raise
+    # On a damaged file the libraries raise many kinds of errors.
+    except Exception as error:
+        raise TenetError(
+            f"{path}: the {kind} file is damaged, truncated or not {kind} ({one_line(error)}); "
+            "copy or export it again"
+        ) from error
 
 
 def refuse_planes_are(path: Path, planes_are: str | None) -> None:

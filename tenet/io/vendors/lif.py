@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,13 @@ from xml.etree.ElementTree import Element
 import numpy as np
 import numpy.typing as npt
 
-from tenet.errors import TenetError, one_line
+from tenet.errors import TenetError
 from tenet.io.calibration import Calibration
 from tenet.io.frames import MOST_FRAMES, Image, stack_of_frames
 from tenet.io.inside import holder, pick_image
 from tenet.io.optics import Optics, index_of_medium, inscribed, photons_of_mode
 from tenet.io.stack import Stack, micrometres, voxel_size_of_axes
-from tenet.io.vendors.library import library
+from tenet.io.vendors.library import library, opened_with
 from tenet.io.xml import MOST_XML_BYTES, elements, first, parse_xml
 
 _AXES = "CTZYX"
@@ -38,21 +38,10 @@ class LifFrames:
                 yield frames[number][y, x]
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> AbstractContextManager[Any]:
     """Open a LIF, and turn any error of a damaged one into one line."""
-    liffile = library(path, "liffile")
-    try:
-        with liffile.LifFile(path) as file:
-            yield file
-    except TenetError:
-        raise
-    # On a damaged file the library raises many kinds of errors.
-    except Exception as error:
-        raise TenetError(
-            f"{path}: the LIF file is damaged, truncated or not LIF ({one_line(error)}); "
-            "copy or export it again"
-        ) from error
+    found = library(path, "liffile")
+    return opened_with(path, "LIF", lambda: found.LifFile(path))
 
 
 def open_lif(

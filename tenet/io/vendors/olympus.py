@@ -3,7 +3,7 @@
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from tenet.errors import TenetError, one_line
+from tenet.errors import TenetError
 from tenet.io.calibration import Calibration, calibration
 from tenet.io.frames import Image, Page, Place, lengths_of, stack_of_files, stack_of_frames
 from tenet.io.optics import Optics, inscribed, photons_of_mode
 from tenet.io.records import MOST_BYTES, regular_file
 from tenet.io.stack import Stack, micrometres
 from tenet.io.tiff_structure import check_plane
-from tenet.io.vendors.library import library
+from tenet.io.vendors.library import library, opened_with
 from tenet.io.xml import decoded
 
 #: Channel, plane and time point: ``s_C001Z002T003.tif``.
@@ -70,21 +70,10 @@ class OibFrames:
                     yield page.asarray()[y, x]
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> AbstractContextManager[Any]:
     """Open a compound file, and turn any error of a damaged one into one line."""
-    olefile = library(path, "olefile")
-    try:
-        with olefile.OleFileIO(path) as file:
-            yield file
-    except TenetError:
-        raise
-    # On a damaged file the parsers raise many kinds of errors.
-    except Exception as error:
-        raise TenetError(
-            f"{path}: the OIB file is damaged, truncated or not OIB ({one_line(error)}); "
-            "copy or export it again"
-        ) from error
+    found = library(path, "olefile")
+    return opened_with(path, "OIB", lambda: found.OleFileIO(path))
 
 
 def _tiff(file: Any, stream: tuple[str, ...]) -> tifffile.TiffFile:

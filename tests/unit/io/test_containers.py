@@ -18,6 +18,7 @@ from vendor_containers import (
     oib_file,
     oif_file,
 )
+from vendor_files import refused
 
 from tenet.data.folds import every_stack
 from tenet.errors import TenetError
@@ -56,16 +57,6 @@ def written(folder: Path, name: str, voxels: np.ndarray) -> Path:
     write, library, _ = KINDS[name]
     pytest.importorskip(library, reason=WHAT_IS_ABSENT)
     return write(folder / name, voxels)
-
-
-def refused(path: Path, said: str, **options: Any) -> str:
-    """Return the one line with which a file is refused."""
-    with pytest.raises(TenetError, match=said) as error:
-        open_stack(path, **options).read()
-    message = str(error.value)
-    assert "\n" not in message
-    assert message.startswith(f"{path.parent}")
-    return message
 
 
 @over_kinds

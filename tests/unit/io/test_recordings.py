@@ -14,12 +14,12 @@ from vendor_files import (
     lsm_file,
     plane_file,
     prairie_folder,
+    refused,
     scanbox_file,
     thor_folder,
 )
 
 from tenet.data.folds import every_stack
-from tenet.errors import TenetError
 from tenet.io.folders import is_one_stack, stack_files, stack_name
 from tenet.io.open import open_stack
 from tenet.io.optics import Optics
@@ -32,16 +32,6 @@ CROP = (slice(1, 3), slice(2, 9), slice(3, 17))
 def voxels() -> np.ndarray:
     """Two time points of four planes of two channels."""
     return np.random.default_rng(0).integers(0, 4000, (2, 4, 2, 12, 20)).astype(np.uint16)
-
-
-def refused(path: Path, said: str, **options: Any) -> str:
-    """Return the one line with which a file is refused."""
-    with pytest.raises(TenetError, match=said) as error:
-        open_stack(path, **options).read()
-    message = str(error.value)
-    assert "\n" not in message
-    assert message.startswith(f"{path.parent}")
-    return message
 
 
 def assert_parts(path: Path, voxels: np.ndarray, **options: Any) -> None:

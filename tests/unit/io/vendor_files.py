@@ -5,8 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import scipy.io
 import tifffile
+
+from tenet.errors import TenetError
+from tenet.io.open import open_stack
 
 Voxels = np.ndarray[Any, np.dtype[Any]]
 
@@ -174,3 +178,13 @@ def lsm_file(path: Path, voxels: Voxels, lines_nm: list[float]) -> Path:
     place = struct.pack("<I", len(content))
     path.write_bytes(content.replace(struct.pack("<I", 123_456_789), place, 1) + scan)
     return path
+
+
+def refused(path: Path, said: str, **options: Any) -> str:
+    """Return the one line with which a file is refused."""
+    with pytest.raises(TenetError, match=said) as error:
+        open_stack(path, **options).read()
+    message = str(error.value)
+    assert "\n" not in message
+    assert message.startswith(f"{path.parent}")
+    return message
