@@ -298,8 +298,8 @@ class Enhancing:
         weights = [digest(self.folder / file) for file in (MODEL, THRESHOLD)
                    if (self.folder / file).exists()]  # fmt: skip
         how = {k: v for k, v in asdict(self.wanted).items() if k not in ("sheet", "tile_zyx_shape")}
-        size_um = self.reading.voxel_size(stack)
-        return digest_of(f"{weights} {stack.digest} {size_um} {how} {software()['tenet']}")
+        about = self.reading.voxel_size(stack), stack.optics  # of a header that may be corrected
+        return digest_of(f"{weights} {stack.digest} {about} {how} {software()['tenet']}")
 
     def is_done(self, stack: Stack, result: Path) -> bool:
         """Whether all files of a stack are there, made from the same by the same."""

@@ -33,7 +33,7 @@ from tenet.model.store import TUNING
 from tenet.model.tenet import TENET
 from tenet.model.trained import TrainedModel
 from tenet.settings.schema import parse_experiment
-from tenet.tasks.enhance import Reading, Wanted, enhance
+from tenet.tasks.enhance import Enhancing, Reading, Wanted, enhance
 from tenet.tasks.pretrain import pretrain
 
 CPU = torch.device("cpu")
@@ -359,3 +359,15 @@ def test_a_folder_is_checked_before_its_first_stack_is_enhanced(
     reading = Reading([data], for_evaluation=True)
     with pytest.raises(TenetError, match="is of every microscope: use `tenet enhance`"):
         list(enhance(reading, every, tmp_path / "predicted", device=CPU))
+
+
+def test_a_result_is_made_again_when_the_optics_in_the_header_are_corrected(
+    every: Path, described: Path, tmp_path: Path
+) -> None:
+    work = Enhancing(Reading([described]), every, Wanted(find_psf=False), CPU)
+    stack, result = open_stack(described), tmp_path / "result.ome.tif"
+    list(work.run(stack, result))
+    assert work.is_done(stack, result)
+    (optics,) = stack.channel_optics
+    corrected = replace(stack, channel_optics=(replace(optics, na=0.7),))
+    assert not work.is_done(corrected, result)
