@@ -6,6 +6,7 @@ stand side by side have one physical scale.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,11 +152,11 @@ class Page:
         known: dict[str, Any] = {"fontsize": SMALL, "va": "top"}
         self.figure.text(left / WIDTH, 1 - top / self.height, words, **(known | style))
 
-    def legend(self, handles: Sequence[Line2D], left: float, top: float) -> None:
-        """One line of legend."""
+    def legend(self, handles: Sequence[Line2D], left: float, top: float, *, lines: int = 1) -> None:
+        """So many lines of legend."""
         self.figure.legend(
             handles=list(handles),
-            ncols=len(handles),
+            ncols=math.ceil(len(handles) / lines),
             loc="upper left",
             bbox_to_anchor=(left / WIDTH, 1 - top / self.height),
             borderaxespad=0,

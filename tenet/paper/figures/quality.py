@@ -44,6 +44,8 @@ QUANTITIES = {
 }
 #: Beads of some methods are forty times too large.
 WIDE = ("total_loss", "volume_um3")
+#: Methods whose names fit into a line of the legend.
+MOST_IN_A_LINE = 7
 #: Methods that the gain of TENET is drawn over.
 RIVALS = ("rltv", "pretrained")
 #: The first panel shows the first of these conditions that the table has.
@@ -64,7 +66,8 @@ def quality_figure(results: Path) -> Figure:
     height = min(column_width(len(views)) * views[0].aspect, 2.6)
     b = 0.45 + height + 0.62
     tall = 0.09 * len(labels) * (len(methods) + 0.5)
-    c = b + tall + 1.1
+    lines = 1 + (len(methods) > MOST_IN_A_LINE)
+    c = b + tall + 0.95 + 0.15 * lines
     with_beads = (table["condition"] == BEADS).any()
     with_bead = shown_methods(table[table["condition"] == BEADS]) if with_beads else []
     low = STRIP * len(with_bead) if with_beads else -0.9
@@ -87,7 +90,8 @@ def quality_figure(results: Path) -> Figure:
     axes.set(xlabel="IoU", xlim=(0, 1))
     page.text(4.75, b - 0.27, "TENET's IoU less that of")
     _gains(page.axes(4.75, b, 2.2, tall), table, labels, axes)
-    page.legend([method_handle(method) for method in methods], 0.9, b + tall + 0.42)
+    handles = [method_handle(method) for method in methods]
+    page.legend(handles, 0.9, b + tall + 0.42, lines=lines)
 
     if with_beads:
         page.heading("c", c - 0.3, "2 µm beads, a microscope that is not the nominal one")
