@@ -38,7 +38,8 @@ from tenet.cli.options import (
 if TYPE_CHECKING:
     import torch
 
-    from tenet.tasks.enhance import Reading, Wanted
+    from tenet.tasks.enhance import Wanted
+    from tenet.tasks.reading import Reading
 
 
 def enhance(
@@ -84,8 +85,16 @@ def enhance(
     time: Times = None,
     planes_are: PlanesAre = None,
     offset: ScanOffset = None,
+    fit: Annotated[
+        Literal["once", "each"],
+        typer.Option(help="PSF and intensities: once for a channel, or of each time point."),
+    ] = "once",
+    apart: Annotated[
+        bool, typer.Option("--apart", help="A result for each channel and time point.")
+    ] = False,
     again: Annotated[
-        bool, typer.Option("--again", help="Of a folder: also enhance what is done already.")
+        bool,
+        typer.Option("--again", help="Of a folder or a series: also enhance what is done already."),
     ] = False,
     device: Device = "auto",
     threads: Threads = None,
@@ -93,16 +102,17 @@ def enhance(
     """Deblur, super-resolve and segment stacks: OME-TIFF with channels shape and brightness.
 
     Without --model nothing is trained: the model of every microscope is fitted to each stack.
-    NAME.json says what was found, and has the threshold. Each channel and time point is a result
-    of its own, as cells_c0_t003.ome.tif.
+    NAME.json says what was found, and has the threshold. Several channels and time points of a file
+    become one image (T, C, Z, Y, X), with the PSF and the intensities of the first time point.
 
     Of a folder, or of several files, a stack that fails does not stop the others, and a result
     that is there already is kept. A table of all comes at the end, and in enhanced.csv.
     """
     from tenet.io.optics import Optics
     from tenet.model.shipped import shipped_model
-    from tenet.tasks.enhance import Reading, Wanted
+    from tenet.tasks.enhance import Wanted
     from tenet.tasks.enhance import enhance as enhanced
+    from tenet.tasks.reading import Reading
 
     reading = Reading(
         stacks,
@@ -113,6 +123,7 @@ def enhance(
         voxel_size,
         time=picked("--time", time),
         scan_offset=scan_offset(offset),
+        apart=apart,
     )
     wanted = Wanted(
         optics=Optics(na, wavelength, immersion, photons),
@@ -123,12 +134,13 @@ def enhance(
         as_zarr=as_zarr,
         uncertainty=uncertainty,
         sheet=sheet,
+        fit=fit,
     )
     chosen, where = model or shipped_model(), choose_device(device, threads)
     if name is None and reading.several:
         _enhance_each(reading, chosen, out, wanted, again=again, device=where)
         return
-    for path in enhanced(reading, chosen, out, wanted, name=name, device=where):
+    for path in enhanced(reading, chosen, out, wanted, name=name, again=again, device=where):
         print(path)
 
 
@@ -183,7 +195,8 @@ def predict(
     threads: Threads = None,
 ) -> None:
     """`enhance` of a folder for the evaluation, where a stack may have the model's voxel size."""
-    from tenet.tasks.enhance import Reading, Wanted, enhance
+    from tenet.tasks.enhance import Wanted, enhance
+    from tenet.tasks.reading import Reading
 
     reading = Reading([data], rois, fold, channel, for_evaluation=True)
     wanted = Wanted(normalisation=normalisation, align=align, levels=levels)

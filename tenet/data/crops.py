@@ -17,7 +17,10 @@ from tenet.io.intensities import IntensityRange, normalise
 from tenet.io.stack import Stack
 from tenet.types import Triple
 
-__all__ = ["Acceptance", "Orientation", "PhantomCrops", "StackCrops", "mask_boxes"]
+__all__ = [
+    "Acceptance", "Orientation", "PhantomCrops", "StackCrops", "mask_boxes", "read_window",
+    "windows_of",
+]  # fmt: skip
 
 Crop = TypeVar("Crop")
 
@@ -43,7 +46,8 @@ class Acceptance:
 
     A crop is accepted if its mean intensity is at least `relative_mean` times that of its stack.
     Another crop is accepted with a small probability, so that training sees background too, but
-    seldom. After `max_tries` refused crops the brightest of them is taken.
+    seldom. A crop with voxels that were never recorded is refused. After `max_tries` refused crops
+    the brightest of them is taken.
 
     Attributes
     ----------
@@ -225,11 +229,14 @@ class StackCrops:
 
         def attempt() -> tuple[npt.NDArray[np.float32], float, bool]:
             index, place = self._sites.draw(rng)
-            crop = normalise(self.stacks[index].read(*place), self.ranges[index])
+            stack = self.stacks[index]
+            crop = normalise(stack.read(*place), self.ranges[index])
             mean = float(crop.mean(dtype=np.float64))
             # Drawn in any case, so that what follows does not hang on how a mean is rounded; nor
             # should a crop as large as its stack, whose mean is the stack's own.
             lucky = rng.random() < self.acceptance.background_probability
+            if stack.unseen_share and not (seen := stack.seen(*place)).all():
+                return crop, float(seen.mean()) - 1, False  # behind all that were seen whole
             return crop, mean, mean >= self.least_means[index] * (1 - 1e-6) or lucky
 
         crop = _first_accepted(attempt, self.acceptance.max_tries)
@@ -251,6 +258,15 @@ def windows_of(zyx_shape: Triple, most_zyx: Triple) -> Iterator[tuple[slice, sli
         for y in axes[1]:
             for x in axes[2]:
                 yield z, y, x
+
+
+def read_window(
+    stack: Stack, range_: IntensityRange, window: tuple[slice, slice, slice]
+) -> tuple[npt.NDArray[np.float32], float]:
+    """Read a window in [0, 1], and its signal: the mean square of what was recorded."""
+    image = normalise(stack.read(*window), range_)
+    recorded = image * stack.seen(*window) if stack.unseen_share else image
+    return image, float(np.square(recorded).mean())
 
 
 def mask_boxes(

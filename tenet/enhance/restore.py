@@ -131,7 +131,7 @@ def restore_stack(
         raw = stack.read(z, y, x)
         if not np.isfinite(raw).all():
             raise TenetError(
-                f"{stack.path}: NaN or infinite intensities in planes {z.start} to {z.stop - 1}; "
+                f"{stack.label}: NaN or infinite intensities in planes {z.start} to {z.stop - 1}; "
                 "export the raw data again"
             )
         return normalise(raw, range_)
@@ -149,8 +149,21 @@ def restore_stack(
     )
     with opened as writer:
         for start, block in _blocks(restorer, read, stack.zyx_shape, progress):
+            mask_block(block, stack, start, scale)
             writer.add(start, block[: len(channels)])
     return out
+
+
+def mask_block(
+    block: NDArray[np.float32], stack: Stack, fine_zyx_start: Triple, scale: int
+) -> None:
+    """Set a restored block (C, Z·s, Y, X) to 0 where nothing was recorded; see `Stack.seen`."""
+    if stack.unseen_share:
+        z, y, x = fine_zyx_start
+        _, planes, rows, columns = block.shape
+        coarse = slice(z // scale, -(-(z + planes) // scale))
+        seen = stack.seen(coarse, slice(y, y + rows), slice(x, x + columns)).repeat(scale, axis=0)
+        block *= seen[z % scale :][:planes]
 
 
 def restore_array(

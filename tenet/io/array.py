@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tenet.errors import TenetError
+from tenet.io.gaps import without_gaps
 from tenet.io.stack import Stack, check_dtype
 
 #: What messages call an array.
@@ -28,18 +29,19 @@ class _InMemory:
 
 
 def stack_in_memory(array: ArrayLike) -> Stack:
-    """Make a stack of intensities (Z, Y, X) in memory, without a copy.
+    """Make a stack of intensities (Z, Y, X) in memory, without a copy; NaN stand for gaps.
 
     Raises
     ------
     TenetError
-        If there are no three axes, or intensities are not finite real numbers.
+        If there are no three axes, or intensities are not real numbers, infinite, or all NaN.
     """
     intensities = np.asarray(array)
     if intensities.ndim != 3 or 0 in intensities.shape:
         raise TenetError(f"an array of shape {intensities.shape} is no stack; give Z, Y, X")
     check_dtype(NAME, intensities.dtype)
-    if not np.isfinite(intensities).all():
-        raise TenetError("an array with NaN or infinite intensities: give the raw data")
+    if np.isinf(intensities).any():
+        raise TenetError("an array with infinite intensities: give the raw data")
     planes, rows, columns = intensities.shape
-    return Stack(NAME, (planes, rows, columns), intensities.dtype, None, _InMemory(intensities))
+    shape = planes, rows, columns
+    return without_gaps(Stack(NAME, shape, intensities.dtype, None, _InMemory(intensities)))

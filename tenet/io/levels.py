@@ -157,13 +157,13 @@ class LevelsWriter:
     def __init__(
         self, path: Path, zyx_shape: Triple, voxel_size_um: VoxelSize, name: str, levels: int
     ) -> None:
-        self.path, self.czyx_shape = Path(path), (1, *zyx_shape)
+        self.path, self.tczyx_shape = Path(path), (1, 1, *zyx_shape)
         self.voxel_size_um, self.name, self.levels = voxel_size_um, name, levels
         self._open = contextlib.ExitStack()
         self._file: Any = None
 
     def __enter__(self) -> Self:
-        nbytes = 4 * math.prod(self.czyx_shape)
+        nbytes = 4 * math.prod(self.tczyx_shape)
         with writing(self.path), contextlib.ExitStack() as opening:
             folder = self.path.parent
             folder.mkdir(parents=True, exist_ok=True)
@@ -178,11 +178,13 @@ class LevelsWriter:
             self._open = opening.pop_all()
         return self
 
-    def add(self, zyx_start: Triple, block: npt.NDArray[np.float32]) -> None:
+    def add(
+        self, zyx_start: Triple, block: npt.NDArray[np.float32], *, channel: int = 0, time: int = 0
+    ) -> None:
         """Add a block (1, Z, Y, X) to the image, as `OmeTiffWriter.add` does."""
         if self._file is None:
             raise RuntimeError("blocks are added inside the writer's with block")
-        place = place_of(self.czyx_shape, zyx_start, block)
+        place = place_of(self.tczyx_shape, zyx_start, block, channel, time)
         check_finite(self.path, block, zyx_start)
         with writing(self.path):
             image = self._image()
@@ -198,9 +200,9 @@ class LevelsWriter:
         with self._open:
             if kind is None:
                 write_levels(
-                    self.path, self._image()[0], self.voxel_size_um, self.name, self.levels
+                    self.path, self._image()[0, 0], self.voxel_size_um, self.name, self.levels
                 )
         self._file = None
 
     def _image(self) -> Any:
-        return np.memmap(self._file, np.float32, "r+", shape=self.czyx_shape)
+        return np.memmap(self._file, np.float32, "r+", shape=self.tczyx_shape)

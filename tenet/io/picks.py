@@ -8,6 +8,7 @@ from typing import Literal
 
 from tenet.errors import TenetError
 from tenet.io.folders import stack_files
+from tenet.io.gaps import without_gaps
 from tenet.io.open import open_stack
 from tenet.io.scan_offset import ScanOffset, without_scan_offset
 from tenet.io.stack import Stack
@@ -133,14 +134,17 @@ class Parts:
         channel, time = (None if p is None else p.spans[0][0] for p in (of_channels, of_times))
         first = open_stack(path, channel=channel, time=time, planes_are=self.planes_are)
         if self.single:
-            return [without_scan_offset(first, self.scan_offset)]
+            return [self._mended(first)]
         channels = _numbers(path, of_channels, first.channels, "channels")
         times = _numbers(path, of_times, first.times, "time points")
         digits = max(3, len(str(first.times - 1)))
         name_c = "" if of_channels is None or of_channels.single else "_c{0}"
         name_t = "" if of_times is None or of_times.single else f"_t{{1:0{digits}}}"
         stacks = [first.at(c, t, (name_c + name_t).format(c, t)) for c in channels for t in times]
-        return [without_scan_offset(stack, self.scan_offset) for stack in stacks]
+        return [self._mended(stack) for stack in stacks]
+
+    def _mended(self, stack: Stack) -> Stack:
+        return without_scan_offset(without_gaps(stack), self.scan_offset)
 
 
 def _numbers(path: Path, picks: Picks | None, count: int, what: str) -> Sequence[int]:

@@ -1,6 +1,7 @@
 """Enhanced stacks in files: what tells them from other images, and what stands beside them."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,44 @@ THRESHOLD = 0.5
 SETTINGS = "settings.json"
 
 
+def of_channel(names: Sequence[str], channel: int, channels: int) -> list[str]:
+    """Names of the channels of a result that are of one raw channel of several.
+
+    Examples
+    --------
+    >>> of_channel(CHANNELS, 1, channels=2)
+    ['shape c1', 'brightness c1']
+    >>> of_channel(CHANNELS, 1, channels=1)
+    ['shape', 'brightness']
+    """
+    return [f"{name} c{channel}" if channels > 1 else name for name in names]
+
+
+def by_raw_channel(names: Sequence[str]) -> dict[int | None, list[str]]:
+    """Names of the channels of a result by raw channel; empty if they are not those of a result.
+
+    Examples
+    --------
+    >>> by_raw_channel(["shape c0", "brightness c0", "shape c2", "brightness c2"])
+    {0: ['shape c0', 'brightness c0'], 2: ['shape c2', 'brightness c2']}
+    >>> by_raw_channel(["shape", "brightness"])
+    {None: ['shape', 'brightness']}
+    >>> by_raw_channel(["red", "green"])
+    {}
+    """
+    raw = [re.fullmatch(rf"{CHANNELS[0]}(?: c(\d{{1,9}}))?", name) for name in names]
+    found = [int(match[1]) if match[1] else None for match in raw if match]
+    for kinds in (CHANNELS, (*CHANNELS, UNCERTAINTY)):
+        each = {c: [k if c is None else f"{k} c{c}" for k in kinds] for c in found}
+        if len(each) == len(found) and list(names) == [name for c in found for name in each[c]]:
+            return each
+    return {}
+
+
 def result_channels(path: Path) -> tuple[str, ...]:
     """Names of the channels of an enhanced stack; empty for every other file.
+
+    An image of several raw channels has those of each; see `by_raw_channel`.
 
     Examples
     --------
@@ -41,12 +78,12 @@ def result_channels(path: Path) -> tuple[str, ...]:
     try:
         if not path.name.lower().endswith((".tif", ".tiff", ".zarr")):
             return ()
-        if open_stack(path, channel=0).channels < len(CHANNELS):
+        if open_stack(path, channel=0, time=0).channels < len(CHANNELS):
             return ()
         names = _names_in_zarr(path) if is_zarr(path) else _names_in_tiff(path)
     except TenetError:
         return ()
-    return names if names in (CHANNELS, (*CHANNELS, UNCERTAINTY)) else ()
+    return names if by_raw_channel(names) else ()
 
 
 def _names_in_tiff(path: Path) -> tuple[str, ...]:

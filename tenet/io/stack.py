@@ -79,8 +79,8 @@ class Stack:
         Intensity that a count of 1 in the file stands for: 1, unless `tenet.io.levels` wrote it.
     channel_optics : tuple of Optics
         Optics of each channel, as far as the file says; `optics` are those of the stack.
-    channel : int
-        Which channel of the file the stack is.
+    channel, time : int
+        Which channel and time point of the file the stack is.
     scan_offset_px : float
         Pixels by which odd rows were shifted back; see `tenet.io.scan_offset`.
 
@@ -104,7 +104,9 @@ class Stack:
     step: float = 1.0
     channel_optics: tuple[Optics, ...] = ()
     channel: int = 0
+    time: int = 0
     scan_offset_px: float = 0.0
+    _with_gaps: Reader | None = None
 
     @property
     def optics(self) -> Optics:
@@ -159,7 +161,11 @@ class Stack:
         >>> tenet.open_stack("stack.tif").at(0, 0, "_c0").label
         'stack.tif c0'
         """
-        return replace(self, _reader=self._reader.at(channel, time), part=part, channel=channel)
+        reader, gaps = self._reader.at(channel, time), self._with_gaps
+        gaps = None if gaps is None else gaps.at(channel, time)
+        return replace(
+            self, _reader=reader, _with_gaps=gaps, part=part, channel=channel, time=time
+        )
 
     @functools.cached_property
     def offset(self) -> float:
@@ -247,6 +253,47 @@ class Stack:
                 f"{self.path}: planes {z.start} to {z.stop - 1} cannot be read "
                 f"({one_line(error)}); the file is damaged or has changed: copy or export it again"
             ) from error
+
+    def seen(self, z: slice = WHOLE, y: slice = WHOLE, x: slice = WHOLE) -> npt.NDArray[np.bool_]:
+        """Tell which voxels of a crop hold an intensity; the others are NaN in the file.
+
+        Parameters
+        ----------
+        z, y, x : slice
+            As for `read`.
+
+        Returns
+        -------
+        ndarray of bool, shape (Z, Y, X)
+
+        Examples
+        --------
+        >>> import tenet
+        >>> tenet.open_stack("stack.tif").seen().all()
+        np.True_
+        """
+        spans = [slice(*s.indices(n)) for s, n in zip((z, y, x), self.zyx_shape, strict=True)]
+        if self._with_gaps is None:
+            return np.ones([max(s.stop - s.start, 0) for s in spans], bool)
+        return ~np.isnan(self._with_gaps.read(*spans))
+
+    @functools.cached_property
+    def unseen_share(self) -> float:
+        """Share of the voxels that are NaN in the file. Floating-point files are read once.
+
+        Examples
+        --------
+        >>> import tenet
+        >>> tenet.open_stack("stack.tif").unseen_share
+        0.0
+        """
+        if self._with_gaps is None:
+            return 0.0
+        unseen = sum(
+            int(np.count_nonzero(~self.seen(slice(plane, plane + 1))))
+            for plane in range(self.zyx_shape[0])
+        )
+        return unseen / math.prod(self.zyx_shape)
 
     def slabs(self, max_bytes: int = 2**24) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
         """Go through the stack in groups of whole planes.

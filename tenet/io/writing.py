@@ -88,8 +88,10 @@ class Writer(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def add(self, zyx_start: Triple, block: npt.NDArray[np.float32]) -> None:
-        """Add a block (C, Z, Y, X) to the image, which is 0 at first."""
+    def add(
+        self, zyx_start: Triple, block: npt.NDArray[np.float32], *, channel: int = 0, time: int = 0
+    ) -> None:
+        """Add a block (C, Z, Y, X), from a channel on, to the image, which is 0 at first."""
         ...
 
     def __exit__(
@@ -105,10 +107,11 @@ def writer_for(
     czyx_shape: tuple[int, int, int, int],
     voxel_size_um: VoxelSize,
     channel_names: Sequence[str] | None = None,
+    times: int | None = None,
 ) -> Writer:
     """Return an `OmeZarrWriter` for names in ``.zarr``, and an `OmeTiffWriter` for all others."""
     kind = OmeZarrWriter if Path(path).suffix == ".zarr" else OmeTiffWriter
-    return kind(path, czyx_shape, voxel_size_um, channel_names)
+    return kind(path, czyx_shape, voxel_size_um, channel_names, times)
 
 
 class OmeTiffWriter:
@@ -128,6 +131,8 @@ class OmeTiffWriter:
         Voxel size along z, y and x in µm.
     channel_names : sequence of str, optional
         One for each channel.
+    times : int, optional
+        Time points, an axis before the channels; by default there is no such axis.
 
     Raises
     ------
@@ -141,16 +146,20 @@ class OmeTiffWriter:
         czyx_shape: tuple[int, int, int, int],
         voxel_size_um: VoxelSize,
         channel_names: Sequence[str] | None = None,
+        times: int | None = None,
     ) -> None:
         self.path = Path(path)
-        self.czyx_shape = czyx_shape
-        self._metadata = ome_metadata(self.path, 4, czyx_shape, voxel_size_um, channel_names)
+        self.tczyx_shape = (times or 1, *czyx_shape)
+        # The axis of time is left out where there is none.
+        self._shape = self.tczyx_shape[0 if times else 1 :]
+        axes = len(self._shape)
+        self._metadata = ome_metadata(self.path, axes, czyx_shape, voxel_size_um, channel_names)
         self._open = contextlib.ExitStack()
         self._temporary: Path | None = None
         self._offset = 0
 
     def __enter__(self) -> Self:
-        nbytes = 4 * math.prod(self.czyx_shape)
+        nbytes = 4 * math.prod(self._shape)
         with contextlib.ExitStack() as opening:
             temporary = opening.enter_context(replacing(self.path))
             with writing(self.path):
@@ -160,7 +169,7 @@ class OmeTiffWriter:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 place = tifffile.imwrite(
                     temporary,
-                    shape=self.czyx_shape,
+                    shape=self._shape,
                     dtype=np.float32,
                     ome=True,
                     bigtiff=nbytes > CLASSIC_TIFF_BYTES,
@@ -178,7 +187,9 @@ class OmeTiffWriter:
             self._open = opening.pop_all()
         return self
 
-    def add(self, zyx_start: Triple, block: npt.NDArray[np.float32]) -> None:
+    def add(
+        self, zyx_start: Triple, block: npt.NDArray[np.float32], *, channel: int = 0, time: int = 0
+    ) -> None:
         """Add a block to the image, which is 0 at first.
 
         Parameters
@@ -187,17 +198,19 @@ class OmeTiffWriter:
             Place of the block's first voxel.
         block : ndarray of float32
             C, Z, Y, X; must lie within the image.
+        channel, time : int
+            First channel of the block, and its time point.
         """
         if self._temporary is None:
             raise RuntimeError("blocks are added inside the writer's with block")
-        region = place_of(self.czyx_shape, zyx_start, block)
+        place = place_of(self.tczyx_shape, zyx_start, block, channel, time)
         check_finite(self.path, block, zyx_start)
         with writing(self.path):
             # The file is mapped anew for each block, so that the block bounds the memory.
             image = np.memmap(
-                self._temporary, np.float32, "r+", self._offset, shape=self.czyx_shape
+                self._temporary, np.float32, "r+", self._offset, shape=self.tczyx_shape
             )
-            image[region] += block
+            image[place] += block
             image.flush()
 
     def __exit__(
@@ -228,6 +241,8 @@ class OmeZarrWriter:
         Voxel size along z, y and x in µm.
     channel_names : sequence of str, optional
         One for each channel.
+    times : int, optional
+        Time points, an axis before the channels; by default there is no such axis.
 
     Raises
     ------
@@ -244,9 +259,11 @@ class OmeZarrWriter:
         czyx_shape: tuple[int, int, int, int],
         voxel_size_um: VoxelSize,
         channel_names: Sequence[str] | None = None,
+        times: int | None = None,
     ) -> None:
         self.path = Path(path)
-        self.czyx_shape, self.voxel_size_um = czyx_shape, voxel_size_um
+        self.tczyx_shape, self.voxel_size_um = (times or 1, *czyx_shape), voxel_size_um
+        self._timed = times is not None
         ome_metadata(self.path, 4, czyx_shape, voxel_size_um, channel_names)  # checks them
         self.channel_names = channel_names
         self._open = contextlib.ExitStack()
@@ -259,33 +276,36 @@ class OmeZarrWriter:
             temporary = opening.enter_context(replacing(self.path, folder=True))
             with writing(self.path):
                 self._group = zarr.create_group(temporary, zarr_format=2)
-                self._add_level(self.czyx_shape)
+                self._add_level(self.tczyx_shape[0 if self._timed else 1 :])
             self._open = opening.pop_all()
         return self
 
-    def _add_level(self, czyx_shape: tuple[int, ...]) -> None:
-        chunk = tuple(min(n, most) for n, most in zip(czyx_shape[1:], self.CHUNK_ZYX, strict=True))
+    def _add_level(self, shape: tuple[int, ...]) -> None:
+        zyx_shape = shape[-3:]
+        chunk = tuple(min(n, most) for n, most in zip(zyx_shape, self.CHUNK_ZYX, strict=True))
         self._levels.append(
             self._group.create_array(
                 str(len(self._levels)),
-                shape=czyx_shape,
-                chunks=(1, *chunk),
+                shape=shape,
+                chunks=(*[1] * (len(shape) - 3), *chunk),
                 dtype=np.float32,
                 fill_value=0,
                 chunk_key_encoding={"name": "v2", "separator": "/"},
             )
         )
 
-    def add(self, zyx_start: Triple, block: npt.NDArray[np.float32]) -> None:
+    def add(
+        self, zyx_start: Triple, block: npt.NDArray[np.float32], *, channel: int = 0, time: int = 0
+    ) -> None:
         """Add a block to the image, as `OmeTiffWriter.add` does."""
         if not self._levels:
             raise RuntimeError("blocks are added inside the writer's with block")
-        place = place_of(self.czyx_shape, zyx_start, block)[1:]
+        _, _, *place = place_of(self.tczyx_shape, zyx_start, block, channel, time)
         check_finite(self.path, block, zyx_start)
         image = self._levels[0]
         with writing(self.path):
-            for channel, added in enumerate(block):
-                window: Index = (channel, *place)
+            for number, added in enumerate(block, channel):
+                window: Index = (*([time] if self._timed else []), number, *place)
                 image[window] += added
 
     def __exit__(
@@ -297,7 +317,7 @@ class OmeZarrWriter:
         try:
             if kind is None:
                 with self._open, writing(self.path):
-                    while max(self._levels[-1].shape[1:]) > self.SMALLEST:
+                    while max(self._levels[-1].shape[-3:]) > self.SMALLEST:
                         self._coarsen()
                     self._describe()
             else:
@@ -308,19 +328,19 @@ class OmeZarrWriter:
     def _coarsen(self) -> None:
         """Add a level of half the size, chunk by chunk."""
         fine = self._levels[-1]
-        channels, *zyx_shape = fine.shape
-        self._add_level((channels, *(-(-n // 2) for n in zyx_shape)))
+        images, zyx_shape = fine.shape[:-3], fine.shape[-3:]
+        self._add_level((*images, *(-(-n // 2) for n in zyx_shape)))
         coarse = self._levels[-1]
-        steps = coarse.chunks[1:]
-        starts = [range(0, n, step) for n, step in zip(coarse.shape[1:], steps, strict=True)]
-        for channel, *start in itertools.product(range(channels), *starts):
+        steps = coarse.chunks[-3:]
+        starts = [range(0, n, step) for n, step in zip(coarse.shape[-3:], steps, strict=True)]
+        for image, start in itertools.product(np.ndindex(*images), itertools.product(*starts)):
             axes = zip(start, steps, strict=True)
-            window: Index = (channel, *[slice(2 * n, 2 * (n + step)) for n, step in axes])
+            window: Index = (*image, *[slice(2 * n, 2 * (n + step)) for n, step in axes])
             block = np.asarray(fine[window])
             padded = np.pad(block, [(0, n % 2) for n in block.shape], mode="edge")
             z, y, x = (n // 2 for n in padded.shape)
             axes = zip(start, (z, y, x), strict=True)
-            inside: Index = (channel, *[slice(n, n + size) for n, size in axes])
+            inside: Index = (*image, *[slice(n, n + size) for n, size in axes])
             coarse[inside] = padded.reshape(z, 2, y, 2, x, 2).mean((1, 3, 5))
 
     def _describe(self) -> None:
@@ -328,13 +348,17 @@ class OmeZarrWriter:
         datasets = []
         for level in range(len(self._levels)):
             factor = 2**level
-            size = [1.0, *(factor * float(n) for n in self.voxel_size_um)]
-            centre = [0.0, *((factor - 1) / 2 * float(n) for n in self.voxel_size_um)]
+            images = 2 if self._timed else 1
+            size = [*[1.0] * images, *(factor * float(n) for n in self.voxel_size_um)]
+            centre = [
+                *[0.0] * images, *((factor - 1) / 2 * float(n) for n in self.voxel_size_um)
+            ]  # fmt: skip
             transformations: list[dict[str, Any]] = [{"type": "scale", "scale": size}]
             if level:
                 transformations.append({"type": "translation", "translation": centre})
             datasets.append({"path": str(level), "coordinateTransformations": transformations})
-        axes: list[dict[str, str]] = [{"name": "c", "type": "channel"}]
+        axes: list[dict[str, str]] = [{"name": "t", "type": "time"}] if self._timed else []
+        axes.append({"name": "c", "type": "channel"})
         axes += [{"name": n, "type": "space", "unit": "micrometer"} for n in "zyx"]
         image: dict[str, Any] = {
             "version": "0.4",
@@ -358,16 +382,22 @@ def _is_zarr(path: Path) -> bool:
 
 
 def place_of(
-    czyx_shape: tuple[int, int, int, int], zyx_start: Triple, block: npt.NDArray[np.float32]
-) -> tuple[slice, ...]:
+    tczyx_shape: tuple[int, ...],
+    zyx_start: Triple,
+    block: npt.NDArray[np.float32],
+    channel: int = 0,
+    time: int = 0,
+) -> tuple[int | slice, ...]:
     """Return the place of a block (C, Z, Y, X), which must lie within an image of this shape."""
-    stop = [start + size for start, size in zip(zyx_start, block.shape[1:], strict=True)]
-    if block.shape[0] != czyx_shape[0] or any(
-        start < 0 or end > size
-        for start, end, size in zip(zyx_start, stop, czyx_shape[1:], strict=True)
+    start = (channel, *zyx_start)
+    stop = [first + size for first, size in zip(start, block.shape, strict=True)]
+    times, *czyx_shape = tczyx_shape
+    if not 0 <= time < times or any(
+        first < 0 or end > size for first, end, size in zip(start, stop, czyx_shape, strict=True)
     ):
-        raise ValueError(f"block {block.shape} at {zyx_start} does not fit into {czyx_shape}")
-    return (slice(None), *(slice(a, b) for a, b in zip(zyx_start, stop, strict=True)))
+        at = (time, *start)
+        raise ValueError(f"block {block.shape} at {at} does not fit into {tczyx_shape}")
+    return (time, *(slice(a, b) for a, b in zip(start, stop, strict=True)))
 
 
 def check_finite(path: Path, data: npt.NDArray[Any], zyx_start: Triple = (0, 0, 0)) -> None:
@@ -422,7 +452,7 @@ def ome_metadata(
     # tifffile would take a random one, and equal results would differ in it.
     about = ascii(f"tenet {path.name} {czyx_shape} {voxel_size_um}")  # names may be no text
     same = uuid.uuid5(uuid.NAMESPACE_URL, about)
-    metadata: dict[str, Any] = {"axes": "CZYX"[-ndim:], "UUID": str(same)}
+    metadata: dict[str, Any] = {"axes": "TCZYX"[-ndim:], "UUID": str(same)}
     for axis, size in zip("ZYX", voxel_size_um, strict=True):
         metadata |= {f"PhysicalSize{axis}": float(size), f"PhysicalSize{axis}Unit": "µm"}
     if channel_names is not None:

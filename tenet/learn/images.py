@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tenet.data.crops import StackCrops, windows_of
+from tenet.data.crops import StackCrops, read_window, windows_of
 from tenet.data.phantoms.store import Phantom
-from tenet.io.intensities import IntensityRange, normalise
+from tenet.io.intensities import IntensityRange
 from tenet.io.stack import Stack
 from tenet.learn.pretrain import Drawn, Simulator, mask
 from tenet.model.intensity import stack_range
@@ -109,9 +109,9 @@ class RawCrops:
         drawn = []
         for index in rng.permutation(len(places))[: 8 * most]:
             stack, range_, place = places[index]
-            drawn.append(normalise(stack.read(*place), range_))
-        drawn.sort(key=lambda window: float(np.square(window).mean()), reverse=True)
-        windows = [torch.from_numpy(window)[None, None].to(self.device) for window in drawn[:most]]
+            drawn.append(read_window(stack, range_, place))
+        drawn.sort(key=lambda window: window[1], reverse=True)
+        windows = [torch.from_numpy(image)[None, None].to(self.device) for image, _ in drawn[:most]]
         return [self.align(window) for window in windows]
 
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tenet.data.crops import windows_of
+from tenet.data.crops import read_window, windows_of
 from tenet.errors import TenetError
 from tenet.io.intensities import IntensityRange, check_intensities, intensity_range, normalise
 from tenet.io.stack import Stack
@@ -232,7 +232,7 @@ def brightest_window(stack: Stack, range_: IntensityRange) -> NDArray[np.float32
     """The part of a stack, at most `WINDOW_ZYX`, with the most signal; values in [0, 1]."""
 
     def energy(window: tuple[slice, slice, slice]) -> float:
-        return float(np.square(normalise(stack.read(*window), range_)).mean())
+        return read_window(stack, range_, window)[1]
 
     windows = list(windows_of(stack.zyx_shape, WINDOW_ZYX))
     best = windows[0] if len(windows) == 1 else max(windows, key=energy)

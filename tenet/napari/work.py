@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from tenet.enhance.enhance import enhance_array, psf_before_and_after
+from tenet.enhance.restore import mask_block
 from tenet.errors import TenetError
 from tenet.io.array import stack_in_memory
 from tenet.io.intensities import normalise, warnings_of
@@ -186,7 +187,9 @@ def enhanced(task: Task, stage: Stage) -> Result:
         trained, found = served.model, served.found
         network = trained.network
         image = normalise(stack.read(), served.range_)
-        shape, brightness = enhance_array(network, image, progress=_watched(network, stage))
+        both = np.stack(enhance_array(network, image, progress=_watched(network, stage)))
+        mask_block(both, stack, (0, 0, 0), trained.params.scale)
+        shape, brightness = both
     channels = dict(zip(CHANNELS, (shape, brightness), strict=True))
     if task.uncertainty:
         channels[UNCERTAINTY] = trained.certainty.wrong(shape)

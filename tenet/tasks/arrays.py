@@ -12,9 +12,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from tenet.enhance.enhance import enhance_array
+from tenet.enhance.restore import mask_block
 from tenet.errors import TenetError
 from tenet.io.array import stack_in_memory
 from tenet.io.folders import voxel_size_of
+from tenet.io.gaps import without_gaps
 from tenet.io.intensities import normalise
 from tenet.io.open import open_stack
 from tenet.io.optics import Optics
@@ -156,6 +158,7 @@ def enhance(
         raise TenetError("channel, time and planes_are are for files: give Z, Y, X")
     if voxel_size_um is None and opened.voxel_size_um is None:
         raise TenetError(f"{opened.path} {opened.voxel_size_note}: give voxel_size_um, z, y and x")
+    opened = without_gaps(opened)
     size_um = voxel_size_of(opened, voxel_size_um)
     if not isinstance(model, TrainedModel):
         if str(device) == "auto":
@@ -178,6 +181,8 @@ def enhance(
     if mismatch := voxel_size_mismatch(model.params, size_um):
         warnings.warn(f"{opened.path}: {mismatch}", stacklevel=2)
     image = normalise(opened.read(), range_)
-    shape, brightness = enhance_array(model.network, image, progress=progress)
+    both = np.stack(enhance_array(model.network, image, progress=progress))
+    mask_block(both, opened, (0, 0, 0), model.params.scale)
+    shape, brightness = both
     fine_um = (size_um[0] / model.params.scale, size_um[1], size_um[2])
     return EnhancedStack(shape, brightness, model.threshold, fine_um, found)

@@ -11,8 +11,9 @@ import torch
 from tenet.errors import TenetError, one_line
 from tenet.io.atomic import save_table
 from tenet.io.records import read_json
-from tenet.tasks.enhance import Enhancing, Pair, Reading, Wanted
+from tenet.tasks.enhance import Enhancing, Wanted
 from tenet.tasks.notes import note
+from tenet.tasks.reading import Reading, Result
 
 #: The table beside the results of a folder.
 TABLE = "enhanced.csv"
@@ -76,8 +77,8 @@ def enhance_each(
         for file, target in reading.files(out)
     ]  # fmt: skip
     work = Enhancing(reading, model, wanted, device)
-    pairs = [pair for _, found in opened if not isinstance(found, TenetError) for pair in found]
-    work.check_outputs(pairs, [out / TABLE])
+    results = [r for _, found in opened if not isinstance(found, TenetError) for r in found]
+    work.check_outputs(results, [out / TABLE])
     if not work.model.serves_all:
         note(work.model.calibration_note)
     rows: list[Row] = []
@@ -90,7 +91,7 @@ def enhance_each(
 
 def _opened(
     reading: Reading, file: Path, target: Path, wanted: Wanted
-) -> Sequence[Pair] | TenetError:
+) -> Sequence[Result] | TenetError:
     try:
         return reading.open_file(file, target, wanted.suffix)
     except TenetError as error:
@@ -98,27 +99,25 @@ def _opened(
 
 
 def _rows(
-    work: Enhancing, file: Path, found: Sequence[Pair] | TenetError, again: bool
+    work: Enhancing, file: Path, found: Sequence[Result] | TenetError, again: bool
 ) -> Iterator[Row]:
     if isinstance(found, TenetError):
         yield _failed(str(file), found)
     else:
-        yield from _each(work, found, again)
+        yield from (_done(work, result, again) for result in found)
 
 
-def _each(work: Enhancing, pairs: Sequence[Pair], again: bool) -> Iterator[Row]:
-    for stack, result in pairs:
-        status: Literal["done", "done before"] = "done"
-        try:
-            work.check(stack)
-            if not again and work.is_done(stack, result):
-                status = "done before"
-            else:
-                for _ in work.run(stack, result):
-                    pass
-            yield _row(stack.label, status, result, work.record_of(result))
-        except (TenetError, MemoryError) as error:
-            yield _failed(stack.label, error)
+def _done(work: Enhancing, result: Result, again: bool) -> Row:
+    try:
+        work.check(result)
+        before = not again and work.is_done(result)
+        if not before:
+            for _ in work.run(result, again=again):
+                pass
+        record = work.record_of(result.path)
+        return _row(result.label, "done before" if before else "done", result.path, record)
+    except (TenetError, MemoryError) as error:
+        return _failed(result.label, error)
 
 
 def _row(

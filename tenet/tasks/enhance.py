@@ -1,26 +1,25 @@
 """`tenet enhance`: raw stacks, and folders of raw stacks, enhanced with a model."""
 
+import contextlib
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
-from tenet.data.folds import every_file
 from tenet.enhance.enhance import enhance_stack, segmented_share
 from tenet.errors import TenetError
 from tenet.io.atomic import save_json
-from tenet.io.folders import is_one_stack, stack_name, voxel_size_of
-from tenet.io.intensities import warnings_of
+from tenet.io.intensities import IntensityRange, warnings_of
 from tenet.io.optics import Optics
-from tenet.io.outputs import check_outputs, plain_name
-from tenet.io.picks import Parts, Picks
-from tenet.io.records import read_json
+from tenet.io.outputs import check_outputs
+from tenet.io.records import read_json, read_json_object
 from tenet.io.results import SETTINGS
-from tenet.io.scan_offset import ScanOffset
+from tenet.io.series import join_results
 from tenet.io.stack import Stack
 from tenet.learn.serve import known_optics, serve
 from tenet.model.store import MODEL, THRESHOLD, digest, digest_of, software
@@ -28,116 +27,8 @@ from tenet.model.trained import TrainedModel
 from tenet.progress import shown
 from tenet.settings.own_stack import voxel_size_mismatch
 from tenet.tasks.notes import note, note_of_optics, warn
-from tenet.types import Triple, VoxelSize
-
-Pair = tuple[Stack, Path]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """The stacks that are read, and how they are read.
-
-    Attributes
-    ----------
-    paths : sequence of Path
-        Stacks, and folders of stacks, or of folders of stacks.
-    rois : Path, optional
-        Table of regions. Only the images in the table are read from a folder.
-    fold : int, optional
-        Fold of the table. Only the images with a region in this fold are read from a folder.
-    channel, planes_are, time, scan_offset
-        As in `Parts`: each channel and time point is a stack of its own.
-    voxel_size_um : tuple of float, optional
-        Voxel size along z, y and x of all stacks in µm; by default that of each file.
-    for_evaluation : bool
-        Whether the results are evaluated: a stack may have the voxel size of the model, where a
-        user's stack without one is refused, and one file has the threshold of all results.
-    """
-
-    paths: Sequence[Path]
-    rois: Path | None = None
-    fold: int | None = None
-    channel: Picks | int | None = None
-    planes_are: Literal["C", "T"] | None = None
-    voxel_size_um: VoxelSize | None = None
-    for_evaluation: bool = False
-    time: Picks | int | None = None
-    scan_offset: ScanOffset | None = None
-
-    @property
-    def several(self) -> bool:
-        """Whether these are several files, or a folder."""
-        return len(self.paths) > 1 or bool(self._folders)
-
-    @property
-    def _folders(self) -> list[Path]:
-        return [path for path in self.paths if path.is_dir() and not is_one_stack(path)]
-
-    def files(self, out: Path, name: str | None = None) -> list[tuple[Path, Path]]:
-        """List the files, each with its result, without part and suffix.
-
-        Results of a folder have the layout of the folder.
-
-        Raises
-        ------
-        TenetError
-            If a folder holds no stack, a name is given for several files, or regions are given
-            without a folder.
-        """
-        folders = self._folders
-        if not folders and (self.rois is not None or self.fold is not None):
-            raise TenetError("--rois and --fold choose stacks of a folder: give one")
-        if name is not None:
-            if self.several:
-                raise TenetError("--name goes with a single file")
-            name = plain_name(name)
-        found = []
-        for path in self.paths:
-            if path in folders:
-                found += every_file(path, out, self.rois, self.fold)
-            else:
-                found.append((path, out / (name or stack_name(path))))
-        return found
-
-    def open(self, out: Path, name: str | None, suffix: str) -> list[Pair]:
-        """Open the stacks of all files, each with the path of its result.
-
-        Raises
-        ------
-        TenetError
-            As `files` and `open_file` raise.
-        """
-        return [
-            pair
-            for file, target in self.files(out, name)
-            for pair in self.open_file(file, target, suffix)
-        ]
-
-    def open_file(self, file: Path, target: Path, suffix: str) -> list[Pair]:
-        """Open the stacks of a file, each with the path of its result.
-
-        Raises
-        ------
-        TenetError
-            If the file cannot be read.
-        """
-        parts = Parts(self.channel, self.time, self.planes_are, self.scan_offset)
-        return [
-            (stack, target.with_name(f"{target.name}{stack.part}.{suffix}"))
-            for stack in parts.open(file)
-        ]
-
-    def voxel_size(self, stack: Stack) -> VoxelSize | None:
-        """Voxel size of a stack along z, y and x in µm; None stands for that of the model.
-
-        Raises
-        ------
-        TenetError
-            If the voxel size is not known, or no microscope has such voxels.
-        """
-        if self.for_evaluation:
-            return stack.voxel_size_um
-        return voxel_size_of(stack, self.voxel_size_um)
+from tenet.tasks.reading import Part, Reading, Result
+from tenet.types import Triple
 
 
 @dataclass(frozen=True)
@@ -164,7 +55,11 @@ class Wanted:
     levels : int, optional
         Write the shape alone, in so many levels and compressed: enough for an evaluation.
     sheet : bool
-        Whether to draw a sheet and a page of every stack, before and after.
+        Whether to draw a sheet and a page of every stack, before and after; of a series, of the
+        first time point of each channel.
+    fit : {"once", "each"}
+        Whether the PSF and the intensities are those of the first time point of each channel, or
+        of each time point.
     """
 
     optics: Optics = field(default_factory=Optics)
@@ -176,6 +71,7 @@ class Wanted:
     uncertainty: bool = False
     levels: int | None = None
     sheet: bool = False
+    fit: Literal["once", "each"] = "once"
 
     @property
     def suffix(self) -> str:
@@ -190,9 +86,13 @@ def enhance(
     wanted: Wanted | None = None,
     *,
     name: str | None = None,
+    again: bool = False,
     device: torch.device,
 ) -> Iterator[Path]:
     """Enhance stacks, one after another, and yield every file as soon as it is written.
+
+    Several channels and time points of a file become one result. Their own results stand in a
+    folder beside it until all are there, so that a run that was stopped goes on.
 
     Parameters
     ----------
@@ -206,13 +106,16 @@ def enhance(
     wanted : Wanted, optional
     name : str, optional
         Name of the result of a single stack.
+    again : bool
+        Whether to enhance channels and time points whose results are there from a run that was
+        stopped.
     device : torch.device
         Device to compute on.
 
     Yields
     ------
     Path
-        File of a result, of its record, or of a sheet.
+        File of a result, of its record, or of a picture.
 
     Raises
     ------
@@ -221,23 +124,31 @@ def enhance(
         or enhancing fails; see `enhance_stack`.
     """
     wanted = wanted or Wanted()
-    pairs = reading.open(out, name, wanted.suffix)
+    results = reading.open(out, name, wanted.suffix)
     work = Enhancing(reading, model, wanted, device)
     settings = [out / SETTINGS] if reading.for_evaluation else []
-    work.check_outputs(pairs, settings)
-    for stack, _ in pairs:
-        work.check(stack)
+    work.check_outputs(results, settings)
+    for result in results:
+        work.check(result)
     if not work.model.serves_all:
         note(work.model.calibration_note)
-    for stack, path in pairs:
-        yield from work.run(stack, path)
+    for result in results:
+        yield from work.run(result, again=again)
     for file in settings:
         save_json(file, {"threshold": work.model.threshold, "model": str(model)})
 
 
+class Fit(NamedTuple):
+    """A model, fitted to a stack; the intensities that become 0 and 1; and what was found."""
+
+    model: TrainedModel
+    range_: IntensityRange
+    found: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Enhancing:
-    """The work of enhancing stacks with a model, stack by stack.
+    """The work of enhancing stacks with a model, result by result.
 
     Raises
     ------
@@ -249,6 +160,8 @@ class Enhancing:
     folder: Path
     wanted: Wanted
     device: torch.device
+    #: Of the last channel, because the parts of a file come channel by channel.
+    _fits: dict[Stack, Fit] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         serves_all = TrainedModel.settings_of(self.folder).microscopes.free is not None
@@ -265,22 +178,31 @@ class Enhancing:
         """The model, loaded once."""
         return TrainedModel.load(self.folder, device=self.device, align=self.wanted.align)
 
-    def record_of(self, result: Path) -> Path | None:
+    def record_of(self, path: Path) -> Path | None:
         """File that says how a result was made; None where results are evaluated."""
-        return None if self.reading.for_evaluation else _beside(result, "json")
+        return None if self.reading.for_evaluation else _beside(path, "json")
 
-    def files(self, result: Path) -> list[Path]:
-        """All files that are written of a stack."""
-        record = self.record_of(result)
-        pictures = [_beside(result, suffix) for suffix in ("png", "html")]
-        return [result, *([record] if record else []), *(pictures if self.wanted.sheet else [])]
+    def files(self, result: Result) -> list[Path]:
+        """All files that are there in the end."""
+        record = self.record_of(result.path)
+        pictures = [file for part in result.parts for file in self._pictures(part, result)]
+        return [result.path, *([record] if record else []), *pictures]
 
-    def check_outputs(self, pairs: Sequence[Pair], more: Sequence[Path] = ()) -> None:
+    def _pictures(self, part: Part, result: Result) -> list[Path]:
+        """Sheet and page of a part, beside the result."""
+        if not self.wanted.sheet or (result.folder and part.stack is not part.first):
+            return []
+        name = result.path.with_name(part.path.name)
+        return [_beside(name, suffix) for suffix in ("png", "html")]
+
+    def check_outputs(self, results: Sequence[Result], more: Sequence[Path] = ()) -> None:
         """Refuse results that would replace a stack or one another; see `check_outputs`."""
-        written = [file for _, result in pairs for file in self.files(result)]
-        check_outputs([stack.path for stack, _ in pairs], [*written, *more])
+        parts = [part.path for result in results if result.folder for part in result.parts]
+        written = [file for result in results for file in self.files(result)]
+        read = [stack.path for result in results for stack in result.stacks]
+        check_outputs(read, [*written, *parts, *more])
 
-    def check(self, stack: Stack) -> None:
+    def check(self, result: Result) -> None:
         """Refuse a stack that the model cannot serve, by its header.
 
         Raises
@@ -288,50 +210,74 @@ class Enhancing:
         TenetError
             If the voxel size is not known, or the optics are impossible; see `known_optics`.
         """
-        size_um = self.reading.voxel_size(stack)
-        if self.model.serves_all:
-            assert size_um is not None
-            known_optics(self.model, stack, size_um, self.wanted.optics)
+        for stack in result.stacks:
+            size_um = self.reading.voxel_size(stack)
+            if self.model.serves_all:
+                assert size_um is not None
+                known_optics(self.model, stack, size_um, self.wanted.optics)
 
-    def made_from(self, stack: Stack) -> str:
+    # What was done before -------------------------------------------------------------------------
+
+    def made_from(self, result: Result) -> str:
         """Digest of all that a result follows from; every voxel is read."""
+        parts = [self._made_from(part) for part in result.parts]
+        return digest_of(" ".join(parts)) if result.folder else parts[0]
+
+    def _made_from(self, part: Part) -> str:
+        stack, fitted = part.stack, self._fitted_to(part)
         weights = [digest(self.folder / file) for file in (MODEL, THRESHOLD)
                    if (self.folder / file).exists()]  # fmt: skip
-        how = {k: v for k, v in asdict(self.wanted).items() if k not in ("sheet", "tile_zyx_shape")}
+        of_run = ("sheet", "tile_zyx_shape", "fit")
+        how = {k: v for k, v in asdict(self.wanted).items() if k not in of_run}
         about = self.reading.voxel_size(stack), stack.optics  # of a header that may be corrected
-        return digest_of(f"{weights} {stack.digest} {about} {how} {software()['tenet']}")
+        first = "" if fitted is stack else fitted.digest
+        return digest_of(f"{weights} {stack.digest}{first} {about} {how} {software()['tenet']}")
 
-    def is_done(self, stack: Stack, result: Path) -> bool:
-        """Whether all files of a stack are there, made from the same by the same."""
-        record = self.record_of(result)
+    def is_done(self, result: Result) -> bool:
+        """Whether all files of a result are there, made from the same by the same."""
+        record = self.record_of(result.path)
         if record is None or not all(file.exists() for file in self.files(result)):
             return False
-        try:
-            known = read_json(record)
-        except TenetError:  # what cannot be read is made again
-            return False
-        return isinstance(known, dict) and known.get("made_from") == self.made_from(stack)
+        return _made_from_in(record) == self.made_from(result)
 
-    def run(self, stack: Stack, result: Path) -> Iterator[Path]:
-        """Enhance a stack, and yield every file as soon as it is written.
+    def _is_done(self, part: Part, result: Result) -> bool:
+        record = self.record_of(part.path)
+        if record is None or not all(
+            file.exists() for file in (part.path, record, *self._pictures(part, result))
+        ):
+            return False
+        return _made_from_in(record) == self._made_from(part)
+
+    # What is done ---------------------------------------------------------------------------------
+
+    def run(self, result: Result, *, again: bool = True) -> Iterator[Path]:
+        """Enhance the parts of a result, and yield every file as soon as it is written.
+
+        Parameters
+        ----------
+        result : Result
+        again : bool
+            Whether to enhance parts whose own results are there from a run that was stopped.
 
         Raises
         ------
         TenetError
             If enhancing fails.
         """
-        trained, wanted = self.model, self.wanted
+        for part in result.parts:
+            if result.folder is None:
+                yield from self._run(part, result)
+            elif again or not self._is_done(part, result):
+                # The others are files of the run alone.
+                yield from [f for f in self._run(part, result) if f.parent != result.folder]
+        if result.folder is not None:
+            yield from self._join(result)
+
+    def _run(self, part: Part, result: Result) -> Iterator[Path]:
+        stack, wanted = part.stack, self.wanted
+        trained, range_, found = self._fit(self._fitted_to(part))
         known_um = self.reading.voxel_size(stack)
         size_um = known_um or trained.params.coarse_voxel_size_um
-        found: dict[str, Any] = {}
-        if trained.serves_all:
-            trained, range_, found = serve(
-                trained, stack, size_um, wanted.optics,
-                find_psf=wanted.find_psf, normalisation=wanted.normalisation,
-            )  # fmt: skip
-            note_of_optics(stack, found)
-        else:
-            range_ = trained.intensity_range(stack, wanted.normalisation)
         warnings = list(found["likeness"]["warnings"]) if found else []
         mismatch = voxel_size_mismatch(trained.experiment.params, known_um) if known_um else None
         warnings += [mismatch] if mismatch else []
@@ -339,13 +285,15 @@ class Enhancing:
             warn(stack, warning)
         if stack.scan_offset_px:
             note(f"{stack.label}: odd rows are shifted back by {stack.scan_offset_px:.2f} pixels")
+        if stack.unseen_share:
+            note(f"{stack.label}: {100 * stack.unseen_share:.2g} % NaN, which stay 0 in the result")
         print(f"{stack.label}: {range_.describe()}", file=sys.stderr)
         with shown(f"enhancing {stack.name}") as meter:
             enhance_stack(
                 trained,
                 stack,
                 range_,
-                result,
+                part.path,
                 voxel_size_um=size_um,
                 tile_zyx_shape=wanted.tile_zyx_shape,
                 uncertainty=wanted.uncertainty,
@@ -353,30 +301,94 @@ class Enhancing:
                 device=self.device,
                 progress=meter,
             )
-        of_result = warnings_of(range_, segmented_share(result, trained.threshold))
+        of_result = warnings_of(range_, segmented_share(part.path, trained.threshold))
         for warning in of_result:
             warn(stack, warning)
-        yield result
-        record, about = self.record_of(result), found
+        yield part.path
+        record, about = self.record_of(part.path), found
         if record is not None:
             about = found | {
                 "stack": str(stack.path),
+                "channel": stack.channel,
+                "time": stack.time,
                 "model": str(self.folder),
                 "threshold": trained.threshold,
                 "scan_offset_px": stack.scan_offset_px,
+                "unseen_share": stack.unseen_share,
                 "intensities": range_.to_dict(),
                 "warnings": [*warnings, *of_result],
-                "made_from": self.made_from(stack),
+                "made_from": self._made_from(part),
             }
             save_json(record, about | software())
             yield record
-        if wanted.sheet:
+        if pictures := self._pictures(part, result):
             from tenet.enhance.page import result_page  # need Matplotlib
             from tenet.enhance.pictures import enhanced_sheet
 
-            sheet, page = (_beside(result, suffix) for suffix in ("png", "html"))
-            yield enhanced_sheet(sheet, trained, stack, result, voxel_size_um=size_um)
-            yield result_page(page, trained, stack, result, about, voxel_size_um=size_um)
+            sheet, page = pictures
+            yield enhanced_sheet(sheet, trained, stack, part.path, voxel_size_um=size_um)
+            yield result_page(page, trained, stack, part.path, about, voxel_size_um=size_um)
+
+    def _fitted_to(self, part: Part) -> Stack:
+        return part.first if self.wanted.fit == "once" else part.stack
+
+    def _fit(self, stack: Stack) -> Fit:
+        """Fit the model to a stack, unless that was done just before."""
+        if stack not in self._fits:
+            self._fits.clear()
+            trained, wanted = self.model, self.wanted
+            if trained.serves_all:
+                size_um = self.reading.voxel_size(stack)
+                assert size_um is not None
+                self._fits[stack] = Fit(*serve(
+                    trained, stack, size_um, wanted.optics,
+                    find_psf=wanted.find_psf, normalisation=wanted.normalisation,
+                ))  # fmt: skip
+                note_of_optics(stack, self._fits[stack].found)
+            else:
+                range_ = trained.intensity_range(stack, wanted.normalisation)
+                self._fits[stack] = Fit(trained, range_, {})
+        return self._fits[stack]
+
+    def _join(self, result: Result) -> Iterator[Path]:
+        """Make one result of those of all parts, which are removed."""
+        paths = {(part.stack.channel, part.stack.time): part.path for part in result.parts}
+        records = [_beside(path, "json") for path in paths.values()]
+        yield join_results(paths, result.path)
+        of_parts = [read_json_object(record) for record in records]
+        said = [record["warnings"] for record in of_parts]
+        whole = {
+            "parts": of_parts,
+            "warnings": _in_common(list(zip(result.stacks, said, strict=True))),
+            "made_from": self.made_from(result),
+        }
+        save_json(record := _beside(result.path, "json"), of_parts[0] | whole)
+        yield record
+        assert result.folder is not None
+        for path in (*paths.values(), *records):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        with contextlib.suppress(OSError):  # something else is in it
+            result.folder.rmdir()
+
+
+def _in_common(warnings: Sequence[tuple[Stack, Sequence[str]]]) -> list[str]:
+    """Each warning once, with the parts that it is of, if it is not of all."""
+    parts: dict[str, list[str]] = {}
+    for stack, of_stack in warnings:
+        for warning in of_stack:
+            parts.setdefault(warning, []).append(stack.part.strip("_").replace("_", " "))
+    return [
+        warning if len(of) == len(warnings) else f"{', '.join(of)}: {warning}"
+        for warning, of in parts.items()
+    ]
+
+
+def _made_from_in(record: Path) -> str | None:
+    try:
+        known = read_json(record)
+    except TenetError:  # what cannot be read is made again
+        return None
+    return known.get("made_from") if isinstance(known, dict) else None
 
 
 def _beside(result: Path, suffix: str) -> Path:

@@ -32,9 +32,12 @@ def _write_bad_stack(kind: str, path: Path) -> None:
         tifffile.imwrite(path, rng.integers(0, 255, (20, 20, 3), dtype=np.uint8), photometric="rgb")
     elif kind == "no planes":
         np.save(path, np.zeros((0, 20, 20), np.uint8))
-    elif kind == "NaN":
+    elif kind in ("infinite", "NaN"):
         data = volume.astype(np.float32)
-        data[3, 4, 5] = np.nan
+        if kind == "NaN":
+            data[:] = np.nan
+        else:
+            data[3, 4, 5] = np.inf
         tifffile.imwrite(path, data)
     elif kind == "constant":
         tifffile.imwrite(path, np.full((8, 20, 20), 7, np.uint8))
@@ -49,7 +52,8 @@ def _write_bad_stack(kind: str, path: Path) -> None:
         ("4-D", ["ax"]),
         ("RGB", ["colour", "RGB"]),
         ("no planes", ["empty", "no planes", "0"]),
-        ("NaN", ["NaN", "plane 3"]),
+        ("infinite", ["infinite", "plane 3"]),
+        ("NaN", ["every intensity is NaN"]),
         ("constant", ["constant", "same", "7"]),
     ],
 )

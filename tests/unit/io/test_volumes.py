@@ -909,7 +909,9 @@ def test_writer_adds_blocks(tmp_path: Path) -> None:
             with pytest.raises(ValueError, match="does not fit"):
                 writer.add(start, block)
         with pytest.raises(ValueError, match="does not fit"):
-            writer.add((0, 0, 0), block[:1])
+            writer.add((0, 0, 0), block, channel=1)
+        with pytest.raises(ValueError, match="does not fit"):
+            writer.add((0, 0, 0), block, time=1)
     for channel in range(2):
         stack = open_stack(path, channel=channel)
         np.testing.assert_array_equal(stack.read(), expected[channel])

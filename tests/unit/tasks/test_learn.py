@@ -15,10 +15,11 @@ from tenet.learn.serve import SURE
 from tenet.model.tenet import TENET
 from tenet.model.trained import TrainedModel
 from tenet.settings.schema import parse_experiment
-from tenet.tasks.enhance import Reading, enhance
+from tenet.tasks.enhance import enhance
 from tenet.tasks.learn import learn
 from tenet.tasks.pretrain import pretrain
 from tenet.tasks.raw_stacks import RawStacks
+from tenet.tasks.reading import Reading
 
 CPU = torch.device("cpu")
 VOXEL_UM = (0.6, 0.2, 0.2)

@@ -18,9 +18,10 @@ from tenet.model.store import FISHER, MODEL, OPTIMISER, TUNING, load_beside, rea
 from tenet.model.trained import TrainedModel
 from tenet.settings.schema import parse_experiment
 from tenet.tasks import package
-from tenet.tasks.enhance import Reading, Wanted, enhance
+from tenet.tasks.enhance import Wanted, enhance
 from tenet.tasks.package import CHECKSUMS, package_model
 from tenet.tasks.pretrain import pretrain
+from tenet.tasks.reading import Reading
 
 WORLD = {"simulation_data_generation": {"worlds": [{}, {"line_fraction": 1.0}]}}
 

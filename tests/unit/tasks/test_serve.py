@@ -33,8 +33,9 @@ from tenet.model.store import TUNING
 from tenet.model.tenet import TENET
 from tenet.model.trained import TrainedModel
 from tenet.settings.schema import parse_experiment
-from tenet.tasks.enhance import Enhancing, Reading, Wanted, enhance
+from tenet.tasks.enhance import Enhancing, Wanted, enhance
 from tenet.tasks.pretrain import pretrain
+from tenet.tasks.reading import Reading
 
 CPU = torch.device("cpu")
 
@@ -365,9 +366,11 @@ def test_a_result_is_made_again_when_the_optics_in_the_header_are_corrected(
     every: Path, described: Path, tmp_path: Path
 ) -> None:
     work = Enhancing(Reading([described]), every, Wanted(find_psf=False), CPU)
-    stack, result = open_stack(described), tmp_path / "result.ome.tif"
-    list(work.run(stack, result))
-    assert work.is_done(stack, result)
+    (result,) = work.reading.open(tmp_path / "out", None, "ome.tif")
+    list(work.run(result))
+    assert work.is_done(result)
+    stack = result.stacks[0]
     (optics,) = stack.channel_optics
     corrected = replace(stack, channel_optics=(replace(optics, na=0.7),))
-    assert not work.is_done(corrected, result)
+    part = replace(result.parts[0], stack=corrected, first=corrected)
+    assert not work.is_done(replace(result, parts=[part]))

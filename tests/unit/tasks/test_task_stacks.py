@@ -9,12 +9,10 @@ import tifffile
 
 from tenet.errors import TenetError
 from tenet.io.picks import Picks
-from tenet.io.stack import Stack
 from tenet.io.writing import write_ome_tiff
-from tenet.learn.images import RawData
 from tenet.paper.tasks.pairs import FolderOfStacks
-from tenet.tasks.enhance import Reading
 from tenet.tasks.raw_stacks import RawStacks
+from tenet.tasks.reading import Reading, Result
 
 
 @pytest.fixture
@@ -53,19 +51,20 @@ def test_without_a_table_test_images_are_what_a_fold_leaves_out(data: Path) -> N
 def test_predictions_are_of_the_fold_alone(data: Path, rois: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     wanted = [(data / "01.ome.tif", out / "01.ome.tif")]
-    for pairs in (
-        FolderOfStacks(data, rois, 0).pairs(out),
-        Reading([data], rois, 0).open(out, None, "ome.tif"),
-    ):
-        assert [(stack.path, path) for stack, path in pairs] == wanted
+    pairs = FolderOfStacks(data, rois, 0).pairs(out)
+    assert [(stack.path, path) for stack, path in pairs] == wanted
+    results = Reading([data], rois, 0).open(out, None, "ome.tif")
+    assert [(result.stacks[0].path, result.path) for result in results] == wanted
 
 
 def test_stacks_and_folders_go_together(data: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone.npy"
     np.save(alone, np.zeros((8, 20, 20), np.uint8))
-    pairs = Reading([alone, data]).open(tmp_path / "out", None, "ome.zarr")
+    results = Reading([alone, data]).open(tmp_path / "out", None, "ome.zarr")
     names = ["alone", "00", "01", "02"]
-    assert [path for _, path in pairs] == [tmp_path / f"out/{name}.ome.zarr" for name in names]
+    assert [result.path for result in results] == [
+        tmp_path / f"out/{name}.ome.zarr" for name in names
+    ]
 
 
 def test_results_never_replace_stacks(data: Path) -> None:
@@ -87,31 +86,46 @@ def series(data: Path, tmp_path: Path) -> Path:
     return path
 
 
-def levels(stacks: Sequence[Stack]) -> list[int]:
+def levels(results: Sequence[Result]) -> list[int]:
+    stacks = [stack for result in results for stack in result.stacks]
     return [round(float(stack.read().min())) for stack in stacks]
 
 
-def test_each_channel_and_time_point_has_a_result_of_its_own(series: Path, tmp_path: Path) -> None:
+def test_channels_and_time_points_of_a_file_become_one_result(series: Path, tmp_path: Path) -> None:
     out, every = tmp_path / "out", Picks.parse("all")
-    pairs = Reading([series], channel=every, time=Picks.parse("0+2")).open(out, None, "ome.tif")
-    assert [path.name for _, path in pairs] == [
+    reading = Reading([series], channel=every, time=Picks.parse("0+2"))
+    (result,) = reading.open(out, None, "ome.tif")
+    assert (result.path, result.folder) == (out / "series.ome.tif", out / "series.parts")
+    assert [part.path for part in result.parts] == [
+        out / f"series.parts/series_c{channel}_t{time:03}.ome.tif"
+        for channel in (0, 1)
+        for time in (0, 2)
+    ]
+    assert levels([result]) == [0, 200, 10, 210]
+    assert [part.first.channel for part in result.parts] == [0, 0, 1, 1]
+    assert {part.first.time for part in result.parts} == {0}
+    # One of them is a result as that of any stack.
+    (result,) = Reading([series], channel=1, time=Picks.parse("2:")).open(out, "mine", "ome.zarr")
+    assert (result.path, result.parts[0].path) == (out / "mine.ome.zarr", out / "mine.ome.zarr")
+
+
+def test_each_channel_and_time_point_can_have_a_result_of_its_own(
+    series: Path, tmp_path: Path
+) -> None:
+    out, every = tmp_path / "out", Picks.parse("all")
+    reading = Reading([series], channel=every, time=Picks.parse("0+2"), apart=True)
+    results = reading.open(out, None, "ome.tif")
+    assert [result.path.name for result in results] == [
         f"series_c{channel}_t{time:03}.ome.tif" for channel in (0, 1) for time in (0, 2)
     ]
-    assert levels([stack for stack, _ in pairs]) == [0, 200, 10, 210]
-    pairs = Reading([series], channel=1, time=every).open(out, "mine", "ome.zarr")
-    assert [path.name for _, path in pairs] == [f"mine_t00{time}.ome.zarr" for time in range(3)]
+    assert levels(results) == [0, 200, 10, 210]
+    assert [result.parts[0].first.time for result in results] == [0, 0, 0, 0]
+    reading = Reading([series], channel=1, time=every, apart=True)
+    results = reading.open(out, "mine", "ome.zarr")
+    assert [r.path.name for r in results] == [f"mine_t00{time}.ome.zarr" for time in range(3)]
     folder = tmp_path / "folder"
     folder.mkdir()
     series.rename(folder / series.name)
-    pairs = Reading([folder], channel=every, time=1).open(out, None, "ome.tif")
-    assert [path for _, path in pairs] == [out / "series_c0.ome.tif", out / "series_c1.ome.tif"]
-    assert levels([stack for stack, _ in pairs]) == [100, 110]
-
-
-def test_one_training_reads_all_of_them(series: Path) -> None:
-    stacks = RawStacks([series], channel=Picks.parse("all"), time=Picks.parse("1:")).open()
-    assert levels(stacks) == [100, 200, 110, 210]
-    with pytest.raises(TenetError, match="2 channels; choose one"):
-        RawStacks([series], time=0).open()
-    prepared = RawData.prepare(stacks, stacks, "minmax")
-    assert [round(prepared.ranges[stack].low) for stack in stacks] == [100, 200, 110, 210]
+    results = Reading([folder], channel=every, time=1, apart=True).open(out, None, "ome.tif")
+    assert [r.path for r in results] == [out / "series_c0.ome.tif", out / "series_c1.ome.tif"]
+    assert levels(results) == [100, 110]
