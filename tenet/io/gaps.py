@@ -31,7 +31,7 @@ def without_gaps(stack: Stack) -> Stack:
     >>> stack.unseen_share
     0.5
     """
-    if stack.dtype.kind != "f":
+    if stack.dtype.kind != "f" or stack._with_gaps is not None:
         return stack
     filled = _Filled(stack._reader, stack.zyx_shape, stack.path)
     return replace(stack, _reader=filled, _with_gaps=stack._reader)

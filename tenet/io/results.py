@@ -132,6 +132,22 @@ def threshold_in(record: Mapping[str, Any]) -> float | None:
     return float(found) if isinstance(found, int | float) and 0 < found < 1 else None
 
 
+def record_of_channel(record: Mapping[str, Any], channel: int) -> Mapping[str, Any]:
+    """The record of the first part of a raw channel, in that of a result of several.
+
+    Examples
+    --------
+    >>> parts = [{"channel": 0, "threshold": 0.5}, {"channel": 1, "threshold": 0.4}]
+    >>> record_of_channel({"parts": parts}, 1)["threshold"]
+    0.4
+    """
+    parts = record.get("parts")
+    for part in parts if isinstance(parts, list) else []:
+        if isinstance(part, Mapping) and part.get("channel") == channel:
+            return part
+    return record
+
+
 def step_in(record: Mapping[str, Any]) -> float | None:
     """How far the planes of the raw stack are apart in µm, by a record; None where it is not there.
 

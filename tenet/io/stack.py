@@ -163,9 +163,7 @@ class Stack:
         """
         reader, gaps = self._reader.at(channel, time), self._with_gaps
         gaps = None if gaps is None else gaps.at(channel, time)
-        return replace(
-            self, _reader=reader, _with_gaps=gaps, part=part, channel=channel, time=time
-        )
+        return replace(self, _reader=reader, _with_gaps=gaps, part=part, channel=channel, time=time)
 
     @functools.cached_property
     def offset(self) -> float:

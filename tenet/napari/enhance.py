@@ -1,6 +1,7 @@
 """The widget *Enhance*: a layer or a file becomes a sharp, segmented volume."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from tenet.napari.layers import (
     array_of,
     check_layer,
     data_of,
+    placed,
     placed_on,
     result_layers,
     voxel_size_of_layer,
@@ -104,6 +106,9 @@ class EnhanceWidget(QScrollArea):
         self.find_psf.setChecked(True)
         self.uncertainty = QCheckBox("uncertainty")
         self.uncertainty.setToolTip("probability that a voxel is segmented wrongly")
+        self.every_time = QCheckBox("all time points")
+        self.every_time.setToolTip("of a series; otherwise the time point that is shown")
+        self.every_time.hide()
         self.preview_button = _button(
             "Preview", "enhance a crop: what is in view, or the middle", lambda: self.start(True)
         )
@@ -121,6 +126,7 @@ class EnhanceWidget(QScrollArea):
         layout.addLayout(_beside(self.layers, self.open_button, stretch=0))
         layout.addWidget(self.form)
         layout.addLayout(_beside(self.find_psf, self.uncertainty))
+        layout.addWidget(self.every_time)
         layout.addLayout(_beside(self.preview_button, self.enhance_button, self.cancel_button))
         layout.addWidget(self.bar)
         layout.addWidget(self.status)
@@ -163,6 +169,7 @@ class EnhanceWidget(QScrollArea):
         """Fill in what the layer and its file say."""
         self.form.forget()
         layer = self.layer
+        self.every_time.setVisible(layer is not None and layer.ndim == 4)
         if layer is None:
             self.form.show_voxel_size(None)
         else:
@@ -186,8 +193,17 @@ class EnhanceWidget(QScrollArea):
         else:
             self.status.setText("")
 
+    def _times(self, *, preview: bool = False) -> slice:
+        """Time points of a series that are enhanced: all, or the one that is shown."""
+        if self.every_time.isChecked() and not preview:
+            return slice(None)
+        layer = self.layer
+        shown = int(np.round(layer.world_to_data(self.viewer.dims.point)[0]))
+        shown = min(max(shown, 0), len(data_of(layer)) - 1)
+        return slice(shown, shown + 1)
+
     def _task(self) -> Task:
-        """The whole of the chosen layer.
+        """The whole of the chosen layer, of all its time points.
 
         Raises
         ------
@@ -216,7 +232,7 @@ class EnhanceWidget(QScrollArea):
             self.open(Path(path))
 
     def open(self, path: Path) -> None:
-        """Open the channels of a file as layers, at the first time point, and choose the first.
+        """Open the channels of a file as layers, and choose the first.
 
         A result of TENET is opened as the reader opens it.
         """
@@ -235,12 +251,11 @@ class EnhanceWidget(QScrollArea):
             name = stack_name(path) + (f" c{stack.channel}" if len(stacks) > 1 else "")
             layer = Image(array, name=name, metadata={KEY: {"optics": stack.optics}})
             if stack.voxel_size_um is not None:
-                layer.scale, layer.units = stack.voxel_size_um, MICROMETRES
+                place = placed(stack.voxel_size_um, series=stack.times > 1)
+                layer.scale, layer.units = place["scale"], place["units"]
             self.viewer.add_layer(layer)
             layers.append(layer)
         self.choose(layers[0])
-        if first.times > 1:
-            show_warning(f"{path.name}: time point 0 of {first.times} is shown")
 
     # The work -------------------------------------------------------------------------------------
 
@@ -257,16 +272,17 @@ class EnhanceWidget(QScrollArea):
         try:
             task = self._task()
             microscope_of(task)
-            if not preview:
-                check_memory(task)
+            layer = self.layer
+            window = self._crop(layer) if preview else (slice(0, None),) * 3
+            if layer.ndim == 4:
+                window = (self._times(preview=preview), *window)
+            task = replace(task, data=task.data[window])
+            check_memory(task)
         except TenetError as error:
             self._refuse(error)
             return
-        layer = self.layer
-        start, stop = self._crop(layer) if preview else ((0, 0, 0), task.data.shape)
+        start = [axis.start or 0 for axis in window]
         self._scale(layer, task.voxel_size_um)
-        data = task.data[tuple(map(slice, start, stop))]
-        task = replace(task, data=data)
         self._stop.clear()
         self.worker = create_worker(self._work, task, _start_thread=False)
         self.worker.returned.connect(
@@ -281,7 +297,9 @@ class EnhanceWidget(QScrollArea):
         """Give a layer the voxel size that the form shows, so that the result lies on the layer."""
         own_um = voxel_size_of_layer(layer)
         if own_um is None or not np.allclose(own_um, size_um, rtol=1e-3):
-            layer.scale, layer.units = size_um, MICROMETRES
+            before = layer.ndim - 3
+            layer.scale = (*layer.scale[:before], *size_um)
+            layer.units = (*layer.units[:before], *MICROMETRES)
             self.viewer.reset_view()
 
     def cancel(self) -> None:
@@ -304,17 +322,18 @@ class EnhanceWidget(QScrollArea):
         except TenetError as error:
             return str(error)
 
-    def _crop(self, layer: Any) -> tuple[Triple, Triple]:
-        """First and last + 1 voxels of a preview: about the middle of the view, or of the stack."""
-        shape = data_of(layer).shape
+    def _crop(self, layer: Any) -> tuple[slice, ...]:
+        """Planes, rows and columns of a preview: the middle of the view, or of the stack."""
+        shape = data_of(layer).shape[-3:]
         low, high = np.zeros(3, int), np.array(shape)
         shown = self.viewer.dims
-        if shown.ndisplay == 2 and tuple(shown.displayed) == (1, 2) and not layer.multiscale:
-            low[1:] = np.clip(layer.corner_pixels[0, 1:], 0, high[1:])
-            high[1:] = np.clip(layer.corner_pixels[1, 1:] + 1, 0, high[1:])
+        plane = tuple(shown.displayed) == (shown.ndim - 2, shown.ndim - 1)
+        if shown.ndisplay == 2 and plane and not layer.multiscale:
+            low[1:] = np.clip(layer.corner_pixels[0, -2:], 0, high[1:])
+            high[1:] = np.clip(layer.corner_pixels[1, -2:] + 1, 0, high[1:])
         size = np.minimum(PREVIEW_ZYX, shape)
         start = np.clip((low + high - size) // 2, 0, shape - size)
-        return tuple(start.tolist()), tuple((start + size).tolist())
+        return tuple(slice(int(a), int(a + n)) for a, n in zip(start, size, strict=True))
 
     def _running(self, runs: bool) -> None:
         for button in (self.preview_button, self.enhance_button):
@@ -347,7 +366,7 @@ class EnhanceWidget(QScrollArea):
     # The result -----------------------------------------------------------------------------------
 
     def _show_result(
-        self, result: Result | str | None, layer: Any, start: Triple, *, preview: bool
+        self, result: Result | str | None, layer: Any, start: Sequence[int], *, preview: bool
     ) -> None:
         if isinstance(result, str):
             self._refuse(result)

@@ -33,7 +33,7 @@ def check_layer(layer: Any) -> None:
     ------
     TenetError
         If there is no layer, or the layer is no image, is in colour, or has other axes than
-        Z, Y, X.
+        Z, Y, X, and perhaps time before them.
     """
     if layer is None:
         raise TenetError("there is no image layer: open a stack, or a sample of TENET")
@@ -44,10 +44,10 @@ def check_layer(layer: Any) -> None:
         raise TenetError(f"{layer.name} is a colour picture: choose one channel of a stack")
     if layer.ndim < 3:
         raise TenetError(f"{layer.name} is one plane: TENET enhances stacks of at least 8 planes")
-    if layer.ndim > 3:
+    if layer.ndim > 4:
         raise TenetError(
             f"{layer.name} has {layer.ndim} axes: right-click the layer and split the stack, and "
-            "choose one channel and time point (Z, Y, X)"
+            "choose one channel (Z, Y, X, or time and Z, Y, X)"
         )
 
 
@@ -73,10 +73,21 @@ def data_of(layer: Any) -> Any:
 
 
 def array_of(stack: Stack) -> Any:
-    """Intensities of a stack (Z, Y, X): in memory, or as a Dask array if there are too many."""
-    if 4 * math.prod(stack.zyx_shape) <= MOST_BYTES:
-        return stack.read()
-    from dask import array, delayed  # napari brings Dask
+    """Intensities of a stack: in memory, or as a Dask array if there are too many.
+
+    The axes are Z, Y, X; where the file has several time points T, Z, Y, X.
+    """
+    times = [stack.at(stack.channel, time, "") for time in range(stack.times)]
+    if 4 * math.prod(stack.zyx_shape) * len(times) <= MOST_BYTES:
+        read = [each.read() for each in times]
+        return np.stack(read) if len(read) > 1 else read[0]
+    from dask import array  # napari brings Dask
+
+    return array.stack([_lazy(each) for each in times]) if len(times) > 1 else _lazy(stack)
+
+
+def _lazy(stack: Stack) -> Any:
+    from dask import array, delayed
 
     planes, rows, columns = stack.zyx_shape
     blocks = []
@@ -90,7 +101,9 @@ def array_of(stack: Stack) -> Any:
 # What becomes of it -------------------------------------------------------------------------------
 
 
-def placed(voxel_size_um: VoxelSize, step_um: float | None = None) -> dict[str, Any]:
+def placed(
+    voxel_size_um: VoxelSize, step_um: float | None = None, *, series: bool = False
+) -> dict[str, Any]:
     """Arguments of a layer that say where it is.
 
     Parameters
@@ -99,27 +112,33 @@ def placed(voxel_size_um: VoxelSize, step_um: float | None = None) -> dict[str, 
         Along z, y and x.
     step_um : float, optional
         Of a result: how far the planes of its raw stack are apart, which lies at the origin.
+    series : bool
+        Whether there is an axis of time, whose points are 1 apart.
     """
     fine_um = voxel_size_um[0]
-    shift = {} if step_um is None else {"translate": ((fine_um - step_um) / 2, 0, 0)}
-    return {"scale": voxel_size_um, "units": MICROMETRES, **shift}
+    time = (1.0,) if series else ()
+    place = {"scale": (*time, *voxel_size_um), "units": ("pixel",) * len(time) + MICROMETRES}
+    if step_um is None:
+        return place
+    return place | {"translate": (*(0.0 for _ in time), (fine_um - step_um) / 2, 0.0, 0.0)}
 
 
-def placed_on(layer: Any, start_zyx: Sequence[int], scale: int) -> dict[str, Any]:
+def placed_on(layer: Any, start: Sequence[int], scale: int) -> dict[str, Any]:
     """Where the result of a part of a layer is, so that it lies on the layer.
 
     Parameters
     ----------
     layer : napari.layers.Image
         The raw stack, whose scale is its voxel size in µm.
-    start_zyx : sequence of int
-        First plane, row and column of the part.
+    start : sequence of int
+        First plane, row and column of the part; of a series the first time point before them.
     scale : int
         s, fine planes per plane. Plane i is centred on fine plane i·s + (s − 1)/2.
     """
-    z, y, x = start_zyx
-    corner = np.array([z - (scale - 1) / (2 * scale), y, x])
-    fine_um = np.array(layer.scale, float) / (scale, 1, 1)
+    corner = np.array(start, float)
+    corner[-3] -= (scale - 1) / (2 * scale)
+    fine_um = np.array(layer.scale, float)
+    fine_um[-3] /= scale
     return {
         "scale": fine_um,
         "translate": layer.affine.inverse(np.array(layer.data_to_world(corner))),
@@ -144,7 +163,8 @@ def result_layers(
     name : str
         Of the stack.
     channels : mapping
-        Arrays of float32 (Z, Y, X) by "shape", "brightness" and perhaps "uncertainty".
+        Arrays of float32 (Z, Y, X, or T, Z, Y, X) by "shape", "brightness" and perhaps
+        "uncertainty".
     threshold : float or None
         Probability from which on a voxel is segmented; None: that of a result without a record.
     place : mapping

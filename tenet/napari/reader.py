@@ -5,7 +5,16 @@ from pathlib import Path
 
 from tenet.io.folders import stack_name
 from tenet.io.open import open_stack
-from tenet.io.results import result_channels, result_record, step_in, threshold_in
+from tenet.io.results import (
+    CHANNELS,
+    UNCERTAINTY,
+    by_raw_channel,
+    record_of_channel,
+    result_channels,
+    result_record,
+    step_in,
+    threshold_in,
+)
 from tenet.napari.layers import LayerData, array_of, placed, result_layers
 
 
@@ -31,8 +40,8 @@ def read_result(path: str) -> list[LayerData]:
     Returns
     -------
     list of tuple
-        Layers as `tenet.napari.layers.result_layers` makes them. The voxel size is in µm, and they
-        lie on the raw stack if the record has its voxel size.
+        Layers as `tenet.napari.layers.result_layers` makes them, of each raw channel. The voxel
+        size is in µm, and they lie on the raw stack if the record has its voxel size.
 
     Raises
     ------
@@ -40,9 +49,15 @@ def read_result(path: str) -> list[LayerData]:
         If the file or its record is damaged.
     """
     file = Path(path)
-    first = open_stack(file, channel=0)
-    names = result_channels(file)
-    channels = {name: array_of(first.at(n, 0, "")) for n, name in enumerate(names)}
-    record = result_record(file)
-    place = placed(first.voxel_size_um or (1.0, 1.0, 1.0), step_in(record))
-    return result_layers(stack_name(file), channels, threshold_in(record), place, record)
+    first = open_stack(file, channel=0, time=0)
+    record, names = result_record(file), result_channels(file)
+    size_um = first.voxel_size_um or (1.0, 1.0, 1.0)
+    place = placed(size_um, step_in(record), series=first.times > 1)
+    layers = []
+    for raw, of_raw in by_raw_channel(names).items():
+        arrays = [array_of(first.at(names.index(name), 0, "")) for name in of_raw]
+        channels = dict(zip((*CHANNELS, UNCERTAINTY), arrays, strict=False))
+        own = record if raw is None else record_of_channel(record, raw)
+        name = stack_name(file) + ("" if raw is None else f" c{raw}")
+        layers += result_layers(name, channels, threshold_in(own), place, own)
+    return layers

@@ -52,7 +52,7 @@ class Task:
     ----------
     name : str
         Name of the stack, for messages.
-    data : array, shape (Z, Y, X)
+    data : array, shape (Z, Y, X) or (T, Z, Y, X)
         Raw intensities, in memory or not.
     voxel_size_um : tuple of float
         Along z, y and x.
@@ -82,7 +82,8 @@ class Result:
     Attributes
     ----------
     channels : dict
-        Arrays of float32 (Z·s, Y, X) by "shape", "brightness" and perhaps "uncertainty".
+        Arrays of float32 by "shape", "brightness" and perhaps "uncertainty", with the axes of the
+        task.
     scale : int
         s, fine planes per plane.
     threshold : float
@@ -139,7 +140,7 @@ def microscope_of(task: Task) -> KnownOptics:
     TenetError
         If the model cannot serve such a stack.
     """
-    stack = _stack(task, np.broadcast_to(np.float32(0), task.data.shape))
+    stack = _stack(task, np.broadcast_to(np.float32(0), task.data.shape[-3:]))
     with _in_words():
         return known_optics(model_of_every_microscope(), stack, task.voxel_size_um, task.optics)
 
@@ -163,7 +164,7 @@ def check_memory(task: Task) -> None:
 
 
 def enhanced(task: Task, stage: Stage) -> Result:
-    """Enhance a stack.
+    """Enhance a stack, or the time points of one, with the PSF and intensities of the first.
 
     Parameters
     ----------
@@ -178,18 +179,24 @@ def enhanced(task: Task, stage: Stage) -> Result:
         If the stack cannot be enhanced.
     """
     model = model_of_every_microscope()
+    series = task.data if task.data.ndim == 4 else [task.data]
+    times = []
     with _in_words():
         stage("reading the stack", 0, 1)
-        stack = _stack(task, np.asarray(task.data))
+        first = _stack(task, np.asarray(series[0]))
         served = serve(
-            model, stack, task.voxel_size_um, task.optics, find_psf=task.find_psf, stage=stage
+            model, first, task.voxel_size_um, task.optics, find_psf=task.find_psf, stage=stage
         )
         trained, found = served.model, served.found
         network = trained.network
-        image = normalise(stack.read(), served.range_)
-        both = np.stack(enhance_array(network, image, progress=_watched(network, stage)))
-        mask_block(both, stack, (0, 0, 0), trained.params.scale)
-        shape, brightness = both
+        watched = _Watched(network, stage, len(series))
+        for number, data in enumerate(series):
+            stack = _stack(task, np.asarray(data)) if number else first
+            image = normalise(stack.read(), served.range_)
+            both = np.stack(enhance_array(network, image, progress=watched.of(number)))
+            mask_block(both, stack, (0, 0, 0), trained.params.scale)
+            times.append(both)
+    shape, brightness = np.stack(times, axis=1) if task.data.ndim == 4 else times[0]
     channels = dict(zip(CHANNELS, (shape, brightness), strict=True))
     if task.uncertainty:
         channels[UNCERTAINTY] = trained.certainty.wrong(shape)
@@ -217,21 +224,27 @@ def _stack(task: Task, array: NDArray[Any]) -> Stack:
     return replace(stack, path=Path(task.name), channel_optics=(task.file_optics,))
 
 
-def _watched(network: TENET, stage: Stage) -> Progress:
+class _Watched:
     """Progress of the tiles, which the network tells before each layer too: a tile takes long."""
-    latest = [0, 1]
 
-    def tell(*_: Any) -> None:
-        stage(ENHANCING, *latest)
+    def __init__(self, network: TENET, stage: Stage, stacks: int) -> None:
+        self.stage, self.stacks = stage, stacks
+        self.latest = (0, 1)
+        for module in network.encoder.modules():
+            module.register_forward_pre_hook(self.tell)
 
-    def progress(done: int, total: int) -> None:
-        latest[:] = done, total
-        tell()
+    def tell(self, *_: Any) -> None:
+        self.stage(ENHANCING, *self.latest)
 
-    tell()
-    for module in network.encoder.modules():
-        module.register_forward_pre_hook(tell)
-    return progress
+    def of(self, number: int) -> Progress:
+        """Progress of one of the stacks, all of which have as many tiles."""
+
+        def progress(done: int, total: int) -> None:
+            self.latest = number * total + done, self.stacks * total
+            self.tell()
+
+        self.tell()
+        return progress
 
 
 def _warnings(found: Mapping[str, Any]) -> list[str]:

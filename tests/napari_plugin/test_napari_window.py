@@ -1,5 +1,6 @@
 """The widgets in a window of the real napari."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from npe2.io_utils import read_get_reader
 from qtpy.QtWidgets import QApplication
 
 from tenet.io.optics import Optics
-from tenet.io.writing import write_ome_tiff
+from tenet.io.writing import write_ome_tiff, writer_for
 from tenet.learn import search
 from tenet.napari import enhance, work
 from tenet.napari.layers import voxel_size_of_layer
@@ -138,7 +139,7 @@ def test_work_that_is_cancelled_leaves_nothing(
     [
         ((32, 32), {}, "is one plane"),
         ((12, 32, 32, 3), {"rgb": True}, "is a colour picture"),
-        ((2, 12, 32, 32), {}, "has 4 axes"),
+        ((2, 2, 12, 32, 32), {}, "has 5 axes"),
         ((12, 32, 32), {}, "has no voxel size"),
         ((5, 32, 32), {"scale": (1, 0.2, 0.2)}, "5 planes of 32 × 32 pixels are too few"),
         ((12, 32, 32), {"scale": (0.1, 0.2, 0.2)}, "finer than its pixels"),
@@ -148,7 +149,7 @@ def test_work_that_is_cancelled_leaves_nothing(
             "is not one of a light microscope",
         ),
     ],
-    ids=["2-D", "colour", "4-D", "no scale", "few planes", "flat", "unit"],
+    ids=["2-D", "colour", "5-D", "no scale", "few planes", "flat", "unit"],
 )
 def test_a_layer_that_is_no_stack_is_refused_in_one_line(
     viewer: Any, widget: Any, said: list[str], shape: Any, options: dict[str, Any], message: str
@@ -164,7 +165,7 @@ def test_a_layer_that_is_no_stack_is_refused_in_one_line(
     assert len(viewer.layers) == 1
 
 
-@pytest.mark.parametrize(("value", "message"), [(np.nan, "NaN"), (7, "all intensities are 7")])
+@pytest.mark.parametrize(("value", "message"), [(np.inf, "infinite"), (7, "all intensities are 7")])
 def test_intensities_that_are_no_image_are_refused_in_one_line(
     viewer: Any, widget: Any, said: list[str], value: float, message: str
 ) -> None:
@@ -197,6 +198,68 @@ def test_a_file_brings_voxel_size_and_channels(viewer: Any, widget: Any, tmp_pat
     widget.open(tmp_path / "missing.tif")
     assert "no such file" in widget.status.text()
     assert len(viewer.layers) == 2
+
+
+def test_time_points_are_enhanced_one_or_all(
+    viewer: Any, widget: Any, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = np.random.default_rng(0).integers(0, 99, (3, 9, 32, 32)).astype(np.uint16)
+    with writer_for(tmp_path / "cells.ome.tif", (1, 9, 32, 32), (0.9, 0.3, 0.3), times=3) as file:
+        for time_point in range(3):
+            file.add((0, 0, 0), data[time_point][None].astype(np.float32), time=time_point)
+    widget.open(tmp_path / "cells.ome.tif")
+    (raw,) = viewer.layers
+    np.testing.assert_array_equal(raw.data, data)
+    assert (widget.layer, widget.every_time.isHidden()) == (raw, False)
+    assert widget.form.voxel_size_um == (0.9, 0.3, 0.3)
+    tasks: list[work.Task] = []
+
+    def halves(task: work.Task, stage: Any) -> work.Result:
+        """The data themselves, on a grid of three planes each: what a result looks like."""
+        tasks.append(task)
+        light = np.asarray(task.data, np.float32).repeat(3, axis=-3) / 99
+        found = {
+            "likeness": {"explained": 1.0, "wrong": 0.0}, "fine_voxel_size_um": [0.3, 0.3, 0.3],
+            "told": {}, "found": {},
+        }  # fmt: skip
+        psf = np.ones((3, 3, 3), np.float32) / 27
+        channels = {"shape": light, "brightness": light}
+        return work.Result(channels, 3, 0.5, found, psf, psf, (0.3, 0.3, 0.3), [])
+
+    monkeypatch.setattr(enhance, "enhanced", halves)
+    viewer.dims.set_point(0, 1)
+    for everything, times in ((False, slice(1, 2)), (True, slice(0, 3))):
+        widget.every_time.setChecked(everything)
+        widget.start()
+        wait_until(done(widget))
+        np.testing.assert_array_equal(tasks[-1].data, data[times])
+        shape = viewer.layers[-2]
+        assert shape.data.shape == (len(data[times]), 27, 32, 32)
+        # Fine plane 1 lies on plane 0, at the same time point.
+        world = raw.data_to_world((times.start, 0, 0, 0))
+        np.testing.assert_allclose(shape.data_to_world((0, 1, 0, 0)), world, atol=1e-6)
+    assert said == []
+
+
+def test_a_series_of_results_is_opened(viewer: Any, tmp_path: Path) -> None:
+    names = [f"{kind} c{c}" for c in (0, 2) for kind in ("shape", "brightness")]
+    result = np.random.default_rng(0).random((3, 4, 9, 16, 16)).astype(np.float32)
+    path, size_um = tmp_path / "cells.ome.zarr", (0.3, 0.3, 0.3)
+    with writer_for(path, (4, 9, 16, 16), size_um, names, times=3) as file:
+        for time_point in range(3):
+            file.add((0, 0, 0), result[time_point], time=time_point)
+    parts = [{"channel": c, "threshold": t, "voxel_size_um": [0.9, 0.3, 0.3]}
+             for c, t in ((0, 0.4), (2, 0.6))]  # fmt: skip
+    (tmp_path / "cells.json").write_text(json.dumps(parts[0] | {"parts": parts}))
+    viewer.open(path, plugin="tenet")
+    assert [layer.name for layer in viewer.layers] == [
+        f"cells {c} {what}"
+        for c, t in (("c0", 0.4), ("c2", 0.6))
+        for what in ("brightness", "shape", f"segmented (p ≥ {t})")
+    ]
+    np.testing.assert_allclose(viewer.layers[4].data, result[:, 2], atol=1e-6)
+    np.testing.assert_array_equal(viewer.layers[5].data, result[:, 2] >= 0.6)
+    assert tuple(viewer.layers[4].translate) == pytest.approx((0, -0.3, 0, 0))
 
 
 def test_a_result_is_opened(viewer: Any, widget: Any, tmp_path: Path) -> None:
@@ -239,15 +302,15 @@ def test_a_preview_is_of_what_is_in_view(
 ) -> None:
     raw = viewer.add_image(np.ones((12, 200, 200)), scale=(1, 0.2, 0.2), units=UNITS)
     monkeypatch.setattr(enhance, "PREVIEW_ZYX", (10, 20, 30))
-    assert widget._crop(raw) == ((1, 90, 85), (11, 110, 115))
+    assert widget._crop(raw) == (slice(1, 11), slice(90, 110), slice(85, 115))
     viewer.camera.zoom *= 20
     viewer.camera.center = (0, 30 * 0.2, 150 * 0.2)
     wait_until(lambda: raw.corner_pixels[0, 2] > 100)
-    (plane, row, column), _ = widget._crop(raw)
+    plane, row, column = (axis.start for axis in widget._crop(raw))
     assert (plane, abs(row + 10 - 30) <= 2, abs(column + 15 - 150) <= 2) == (1, True, True)
     viewer.camera.center = (0, 0, 0)
     wait_until(lambda: raw.corner_pixels[0, 2] == 0)
-    assert widget._crop(raw)[0] == (1, 0, 0)
+    assert [axis.start for axis in widget._crop(raw)] == [1, 0, 0]
 
 
 def test_a_result_that_memory_does_not_hold_is_refused(

@@ -90,9 +90,13 @@ def test_rows_of_equal_optics_are_one_pretraining_and_each_stack_is_a_result(rep
         path.relative_to(results / "enhanced").as_posix(): imread(path)
         for path in (results / "enhanced").rglob("*.ome.tif")
     }
-    several = ["channels/channels_c0", "channels/channels_c1", "folder/0", "folder/1"]
+    several = ["channels/channels", "folder/0", "folder/1"]
     assert sorted(stacks) == [f"{name}.ome.tif" for name in ("alone", *several, "ready")]
-    assert {stack.shape for stack in stacks.values()} == {first.shape}
+    both = stacks["channels/channels.ome.tif"]
+    assert both.shape == (4, *first.shape[1:])
+    assert not np.array_equal(both[:2], both[2:])
+    others = [stack for name, stack in stacks.items() if "channels" not in name]
+    assert {stack.shape for stack in others} == {first.shape}
     assert len({stack.tobytes() for stack in stacks.values()}) == len(stacks)
     trained = json.loads((results / "models/samples/channels/all/provenance.json").read_text())
     assert trained["images"] == ["channels.tif c0", "channels.tif c1"]

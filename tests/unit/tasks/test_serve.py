@@ -362,6 +362,15 @@ def test_a_folder_is_checked_before_its_first_stack_is_enhanced(
         list(enhance(reading, every, tmp_path / "predicted", device=CPU))
 
 
+def test_what_python_gives_is_0_where_an_array_has_nan(every: Path, raw: Path) -> None:
+    image = tifffile.imread(raw).astype(np.float32)
+    image[:, :, :5] = np.nan
+    enhanced = tenet.enhance(image, every, voxel_size_um=(0.8, 0.2, 0.2), na=0.6, find_psf=False)
+    for channel in enhanced:
+        assert channel[:, :, :5].max() == 0
+        assert channel[:, :, 5:].min() > 0
+
+
 def test_a_result_is_made_again_when_the_optics_in_the_header_are_corrected(
     every: Path, described: Path, tmp_path: Path
 ) -> None:
