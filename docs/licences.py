@@ -10,8 +10,8 @@ from packaging.requirements import Requirement
 EXTRAS = ("paper", "formats", "zoo", "napari")
 HEAD = """# Licences
 
-All that `pip install 'tenet[paper,formats,zoo,napari]'` installs on Linux, with the licence that each
-package states. The weights and the code of TENET are under the MIT licence. This page is what
+All that `pip install 'tenet[paper,formats,zoo,napari]'` installs on Linux, with the licence that
+each package states. The weights and the code of TENET are under the MIT licence. This page is what
 `python docs/licences.py` prints.
 
 The extra `napari` installs PyQt6, which is under the GPL. Whoever passes on a program that contains
