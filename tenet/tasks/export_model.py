@@ -120,8 +120,7 @@ def _write_files(trained: TrainedModel, folder: Path) -> None:
     weights = to_torchscript(trained.network)
     raw = simulated_stack(trained, Sizes.of(trained).least_zyx)
     shown = shown_intensities(trained, raw)
-    shape, brightness = enhance_array(trained.network, shown)
-    enhanced = np.stack([shape, brightness])
+    enhanced = _enhanced(trained, shown)
     _check(trained, weights, shown, enhanced)
     with replacing(folder / WEIGHTS) as path:
         path.write_bytes(weights)
@@ -170,14 +169,18 @@ def shown_intensities(trained: TrainedModel, raw: Volume) -> Volume:
     return normalise(raw, scaled(IntensityRange(low, high, "percentile"), intensity_level(trained)))
 
 
+def _enhanced(trained: TrainedModel, shown: Volume) -> Volume:
+    """Shape and brightness, (2, Z·s, Y, X), in one tile, however little memory there is."""
+    planes, rows, columns = shown.shape
+    whole = (planes, rows, columns)
+    return np.stack(enhance_array(trained.network, shown, tile_zyx_shape=whole))
+
+
 def _check(trained: TrainedModel, weights: bytes, shown: Volume, enhanced: Volume) -> None:
     """Refuse a package whose results differ, at the size of the test or at another one."""
     script = from_torchscript(weights)
     part = shown[: len(shown) // 2, :-3, : shown.shape[2] // 2]
-    for image, expected in (
-        (shown, enhanced),
-        (part, np.stack(enhance_array(trained.network, part))),
-    ):
+    for image, expected in ((shown, enhanced), (part, _enhanced(trained, part))):
         with torch.inference_mode():
             found = script(torch.from_numpy(np.ascontiguousarray(image))[None, None])[0].numpy()
         off = float(np.abs(found - expected).max())
