@@ -40,8 +40,9 @@ sbom: .venv/.installed
 
 lock: .venv/.installed
 	$(BIN)/python -m pip install --quiet '.[supply]'
-	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --extra paper --strip-extras --no-emit-index-url \
-		--no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --extra paper --extra formats --strip-extras \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock \
+		pyproject.toml
 
 # Snakemake finds the GPUs itself.
 paper: .venv/.installed

@@ -7,11 +7,11 @@ from importlib.metadata import Distribution, distribution
 from packaging.requirements import Requirement
 
 #: What users install; what developers use besides is left out.
-EXTRAS = ("paper", "formats", "napari")
+EXTRAS = ("paper", "formats", "zoo", "napari")
 HEAD = """# Licences
 
-All that `pip install 'tenet[paper,formats,napari]'` installs on Linux, with the licence that each
-package states. The weights and the code of TENET are under the MIT licence. This page is what
+All that `pip install 'tenet[paper,formats,zoo,napari]'` installs on Linux, with the licence that
+each package states. The weights and the code of TENET are under the MIT licence. This page is what
 `python docs/licences.py` prints.
 
 The extra `napari` installs PyQt6, which is under the GPL. Whoever passes on a program that contains

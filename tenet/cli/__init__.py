@@ -17,7 +17,7 @@ from tenet.cli.phantoms import phantoms_app, simulate
 from tenet.cli.samples import samples_app
 from tenet.cli.tables import bench, published_table, table
 from tenet.cli.train import align, finetune, import_weights, learn, pretrain
-from tenet.cli.use import enhance, predict, register
+from tenet.cli.use import enhance, export_model, predict, register
 from tenet.errors import TenetError, one_line, printable
 from tenet.interruption import end_on_signals, hold_if_ending
 from tenet.io.atomic import NO_ROOM
@@ -30,7 +30,11 @@ app = typer.Typer(
 )
 #: Panels of the help, by the purpose of the commands and groups of commands.
 PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
-    "Use a model": {"enhance": enhance, "samples": samples_app},
+    "Use a model": {
+        "enhance": enhance,
+        "samples": samples_app,
+        "export-model": export_model,
+    },
     "Train a model": {
         "pretrain": pretrain,
         "align": align,

@@ -1,4 +1,4 @@
-"""`tenet enhance` and `register`: commands for raw stacks."""
+"""`tenet enhance`, `register` and `export-model`: commands for raw stacks, and for elsewhere."""
 
 import sys
 from pathlib import Path
@@ -202,6 +202,24 @@ def predict(
     wanted = Wanted(normalisation=normalisation, align=align, levels=levels)
     for path in enhance(reading, model, out, wanted, device=choose_device(device, threads)):
         print(path)
+
+
+def export_model(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Folder of a model of one microscope.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", help="The package: a file NAME.zip, or a new folder.")
+    ],
+) -> None:
+    """Write a package for the BioImage Model Zoo, which programs without TENET run.
+
+    The package has the deconvolution by the PSF of the model and the network, as TorchScript. The
+    extra zoo of TENET installs what is needed, and `bioimageio test NAME.zip` tests the package.
+    """
+    from tenet.tasks.export_model import export_model as exported
+
+    print(exported(model, out))
 
 
 def register(

@@ -3,13 +3,11 @@
 import io
 import json
 import os
-import re
 import resource
 import signal
 import subprocess
 import sys
 import tarfile
-import tomllib
 import zipfile
 from functools import partial
 from hashlib import md5
@@ -616,17 +614,3 @@ def test_jobs_at_the_same_time_hold_different_gpus_or_places(driver, monkeypatch
     assert last.stdout.readline() in {"0 cuda\n", "1 cuda\n"}
     for job in (*jobs, last):
         job.communicate()
-
-
-# Environments -------------------------------------------------------------------------------------
-
-
-def test_conda_environments_ask_for_the_versions_of_the_package():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["paper"]
-    for path in (ROOT / "envs").glob("*.yaml"):
-        pip = yaml.safe_load(path.read_text())["dependencies"][-1]["pip"]
-        assert set(pip) <= set(wanted), path
-    figures = yaml.safe_load((ROOT / "envs/figures.yaml").read_text())["dependencies"][-1]["pip"]
-    pipeline = {w for w in wanted if re.match("snakemake|jsonschema|PyYAML|zenodo|py7zr", w)}
-    assert set(figures) == set(wanted) - pipeline

@@ -14,12 +14,13 @@ CHECKSUMS = r"((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)"
 PINNED = re.compile(r"^([a-z0-9-]+)==(\S+) \\\n" + CHECKSUMS, re.MULTILINE)
 
 
-def test_the_lock_holds_what_the_paper_asks_for_by_checksum() -> None:
+def test_the_lock_holds_what_the_paper_and_formats_ask_for_by_checksum() -> None:
     text = (ROOT / "requirements.lock").read_text()
     pinned = {name: version for name, version, _ in PINNED.findall(text)}
     lines = [line for line in text.splitlines() if line[:1].isalnum()]
     assert len(pinned) == len(lines) > 100
-    for line in (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["paper"]):
+    extras = PROJECT["optional-dependencies"]
+    for line in (*PROJECT["dependencies"], *extras["paper"], *extras["formats"]):
         wanted = Requirement(line)
         name = re.sub(r"[-_.]+", "-", wanted.name).lower()
         assert wanted.specifier.contains(pinned[name]), f"make lock: {line}, not {pinned[name]}"

@@ -19,7 +19,7 @@ def test_commands_stand_in_panels_by_what_they_are_for(
             list(panels.values())[-1].append(words[0])
     del panels["Options"]
     assert panels == {
-        "Use a model": ["enhance", "samples"],
+        "Use a model": ["enhance", "export-model", "samples"],
         "Train a model": ["pretrain", "align", "finetune", "learn", "import-weights", "config"],
         "Phantoms": ["simulate", "phantoms"],
         "The paper": ["register", "table", "published", "bench", "rltv", "baseline", "evaluate"],
