@@ -120,11 +120,13 @@ def check_stack() -> NDArray[np.uint16]:
 def check_result(model: TrainedModel, stack: NDArray[np.uint16]) -> tuple[Volume, Volume]:
     """What a model of every microscope makes of a stack: shape and brightness, (24, 28, 28).
 
-    The PSF is as told. Voxels are of `CHECKED_UM`, optics are `CHECKED_OPTICS`.
+    The PSF is as told. Voxels are of `CHECKED_UM`, optics are `CHECKED_OPTICS`. Networks run in
+    float32, because not every processor multiplies bfloat16.
     """
     served, range_, _ = serve(
         model, stack_in_memory(stack), CHECKED_UM, CHECKED_OPTICS, find_psf=False
     )
+    served.network.half_precision = False
     return enhance_array(served.network, normalise(stack, range_))
 
 
