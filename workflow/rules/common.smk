@@ -41,3 +41,8 @@ if workflow.resource_settings.nodes is None:
     cpu_only = places == 0
 machine = Machine(cores=workflow.resource_settings.cores or 8, cpu_only=cpu_only)
 planned.announce(workflow, catalogue, cpu_only=cpu_only)
+
+
+def following(step):
+    """A hash of a step's code for `params`, found where a job of the rule is planned."""
+    return lambda wildcards: code(ROOT, step)
