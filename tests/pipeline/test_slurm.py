@@ -112,7 +112,7 @@ def test_a_worker_is_lost_and_comes_back_and_the_tables_are_those_of_one_machine
     shutil.copytree(here, there, copy_function=shutil.copy2)
     snakemake(here, *DEMO)
     command = [sys.executable, "-m", "snakemake", *DEMO, "--workflow-profile", "profiles/slurm",
-               "--slurm-init-seconds-before-status-checks", "3"]  # fmt: skip
+               "--slurm-init-seconds-before-status-checks", "4"]  # fmt: skip
     log = there / "snakemake.txt"
     with log.open("w") as said:
         run = subprocess.Popen(
