@@ -285,7 +285,7 @@ class Cluster:
     def jobs(self, *fields: str) -> list[dict[str, str]]:
         """Return a line of `sacct` for each job and each start of it, with these fields."""
         said = self.run("sacct", "--parsable2", "--allocations", "--duplicates", "--allusers",
-                        f"--format={','.join(fields)}")  # fmt: skip
+                        "--starttime=now-1days", f"--format={','.join(fields)}")  # fmt: skip
         return [
             dict(zip(fields, line.split("|"), strict=True))
             for line in said.splitlines()[1:]
@@ -329,7 +329,7 @@ def main(command: list[str]) -> int:
     with slurm() as cluster:
         done = subprocess.run(command, env=cluster.environment)
         fields = "JobID,State,Elapsed,ReqCPUS,ReqMem,Timelimit,ReqTRES%40,NodeList,Comment%60"
-        print(cluster.run("sacct", "--allocations", "--duplicates", f"--format={fields}"))
+        print(cluster.run("sacct", "-X", "--duplicates", "-S", "now-9days", f"--format={fields}"))
     return done.returncode
 
 
