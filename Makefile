@@ -1,6 +1,7 @@
 # make demo: every figure from simulated data, on a laptop.   make test: everything that CI checks.
 # make paper: every figure at full scale.   make fig3: one figure.   CORES=8 uses so many cores.
-# make cost: the hours, disk and memory of all that make paper would run; FIGURE=fig3: of one figure.
+# make cost: the hours, disk and memory of all that make paper would run; FIGURE=fig3: of one figure;
+# NODES=100: and how long a cluster of so many nodes with a GPU each would take.
 # make quality: every method against the truth under many conditions; QUICK=1: fewer, in minutes;
 # GPU=1: with longer trainings of a wider network.
 # make real: real structures, taken with beams that the model is not told of; DATA: folder of their
@@ -55,7 +56,8 @@ fig1 fig2 fig3 fig4 fig5 supp supp_motion supp_training: .venv/.installed
 	@echo "Figure:  $$PWD/results/$@.pdf  (and .png)"
 
 cost: .venv/.installed
-	@$(BIN)/snakemake $(if $(FIGURE),results/$(FIGURE).pdf,all) --dry-run --quiet
+	@$(if $(NODES),TENET_NODES=$(NODES) )$(if $(CPU_MINUTES),TENET_CPU_MINUTES=$(CPU_MINUTES) )\
+		$(BIN)/snakemake $(if $(FIGURE),results/$(FIGURE).pdf,all) --dry-run --quiet
 
 quality: .venv/.installed
 	$(if $(and $(QUICK),$(GPU)),$(error give QUICK=1 or GPU=1, not both))

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from support import copy_repository, snakemake
+from support import ROOT, copy_repository, snakemake
 
 from workflow.lib.rates import SHARED
 
@@ -53,6 +53,17 @@ def test_without_the_published_method_it_is_half_a_day(folder):
 def test_figure_3_is_a_quarter_of_a_day(folder):
     said, _ = planned(folder, "results/fig3.pdf", "--config", OURS)
     assert hours_on_a_shared_gpu(said) <= FIGURE_3
+
+
+def test_the_paper_on_a_hundred_nodes(folder):
+    """What the docs say; a plan by hand is in `tests/unit/workflow/test_nodes.py`."""
+    said, rows = planned(folder, "all", environment={"TENET_NODES": "100"})
+    hours = float(re.search(r"^On 100 nodes .* 10 min: about ([\d.]+) h\.$", said, re.MULTILINE)[1])
+    chain, use = re.search(r"chain of jobs takes ([\d.]+) h\. The GPUs work (\d+)%", said).groups()
+    assert hours == float(chain)  # more nodes are of no use
+    assert float(use) == pytest.approx(100 * rows["all"][1] / (100 * hours), abs=1.5)
+    assert f"{rows['all'][0] - 1:.0f} jobs write" in said  # without the rule that only collects
+    assert f"| 100 | {hours} |" in (ROOT / "docs/cluster.md").read_text()
 
 
 def test_other_rates_are_taken_where_they_are_named(folder):

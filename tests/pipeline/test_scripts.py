@@ -582,33 +582,43 @@ def test_no_grant_means_the_cpu(driver):
     assert job.communicate()[0] == "['--device', 'cpu']\n"
 
 
-@pytest.mark.parametrize("places", [1, 2])
-def test_jobs_at_the_same_time_hold_different_gpus_or_places(driver, monkeypatch, places):
-    monkeypatch.setenv("TENET_JOBS_PER_GPU", str(places))
-    if (
-        "+cpu"
-        in subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                "from importlib.metadata import version; print(version('torch'))",
-            ],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-    ):
+@pytest.fixture
+def for_cuda():
+    """Skips where PyTorch is built for the CPU alone."""
+    code = "from importlib.metadata import version; print(version('torch'))"
+    command = [sys.executable, "-c", code]
+    if "+cpu" in subprocess.run(command, capture_output=True, text=True, check=True).stdout:
         pytest.skip("this PyTorch is built for the CPU alone")
-    code = (
-        "import os, sys; print(os.environ['CUDA_VISIBLE_DEVICES'], sys.argv[2], flush=True);"
-        "sys.stdin.read()"
-    )
+
+
+#: Says which GPU it sees, and ends when its input does.
+WAITS = (
+    "import os, sys; print(os.environ['CUDA_VISIBLE_DEVICES'], sys.argv[2], flush=True);"
+    "sys.stdin.read()"
+)
+
+
+@pytest.mark.usefixtures("driver", "for_cuda")
+def test_jobs_of_a_cluster_do_not_wait_for_one_another(monkeypatch):
+    """Each was granted a GPU, and each cluster job may call its own 0."""
+    monkeypatch.setenv("TENET_JOBS_PER_GPU", "0")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    jobs = [run_on_device(1, WAITS) for _ in range(3)]
+    assert [job.stdout.readline() for job in jobs] == ["0 cuda\n"] * 3
+    for job in jobs:
+        job.communicate()
+
+
+@pytest.mark.parametrize("places", [1, 2])
+@pytest.mark.usefixtures("driver", "for_cuda")
+def test_jobs_at_the_same_time_hold_different_gpus_or_places(monkeypatch, places):
+    monkeypatch.setenv("TENET_JOBS_PER_GPU", str(places))
     jobs = []
     for _ in range(places):
-        pair = [run_on_device(1, code) for _ in range(2)]
+        pair = [run_on_device(1, WAITS) for _ in range(2)]
         assert {job.stdout.readline() for job in pair} == {"0 cuda\n", "1 cuda\n"}
         jobs += pair
-    last = run_on_device(1, code)
+    last = run_on_device(1, WAITS)
     assert last.stderr.readline() == "waiting for a free GPU\n"
     jobs.pop(0).communicate()  # ends the first job, whose place is free then
     assert last.stdout.readline() in {"0 cuda\n", "1 cuda\n"}

@@ -5,7 +5,6 @@ among its `params`, the hash of the modules that do its work and of all that the
 """
 
 import ast
-import copy
 import hashlib
 from collections.abc import Collection, Iterator
 from functools import cache
@@ -54,17 +53,27 @@ def closure(root: Path, modules: Collection[str], without: Collection[str] = ())
     for name in modules:
         if _file(root, name) is None:
             raise FileNotFoundError(f"there is no module {name} in {root}")
+    seen = set(without)
     while queue:
         name = queue.pop()
-        path = _file(root, name)
-        if path is None or name in found or name in without:
+        if name in seen:
             continue
-        found[name] = path
-        is_package = path.name == "__init__.py"
-        for imported in _imports(_tree(path, path.stat().st_mtime_ns), name, is_package):
-            if imported.split(".")[0] == name.split(".")[0]:
-                queue += _with_parents(imported)
+        seen.add(name)
+        path = _file(root, name)
+        if path is not None:
+            found[name] = path
+            queue += _own_imports(path, path.stat().st_mtime_ns, name)
     return found
+
+
+@cache
+def _own_imports(path: Path, _changed: int, name: str) -> frozenset[str]:
+    """Names that a module imports from its own package, and those of the packages they are in."""
+    package = name.split(".")[0]
+    tree = ast.parse(path.read_bytes(), filename=str(path))
+    imported = _imports(tree, name, is_package=path.name == "__init__.py")
+    own = [other for other in imported if other.split(".")[0] == package]
+    return frozenset(part for other in own for part in _with_parents(other))
 
 
 def _file(root: Path, name: str) -> Path | None:
@@ -108,14 +117,9 @@ def _top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 @cache
-def _tree(path: Path, _changed: int) -> ast.Module:
-    return ast.parse(path.read_bytes(), filename=str(path))
-
-
-@cache
-def _normalised(path: Path, changed: int) -> str:
+def _normalised(path: Path, _changed: int) -> str:
     """Strip what is only said from the code of a file: comments, layout and words for people."""
-    tree = copy.deepcopy(_tree(path, changed))
+    tree = ast.parse(path.read_bytes(), filename=str(path))
     for node in ast.walk(tree):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             node.exc.args = [argument for argument in node.exc.args if not _is_text(argument)]

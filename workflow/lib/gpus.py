@@ -5,6 +5,9 @@ import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 
+#: Jobs that share a GPU, where a cluster has granted each job its own: nobody else is waited for.
+GRANTED = 0
+
 
 def visible_gpus() -> list[str]:
     """List the GPUs that a job may use, as `CUDA_VISIBLE_DEVICES` names them.

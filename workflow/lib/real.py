@@ -8,7 +8,6 @@ from snakemake.exceptions import WorkflowError
 
 from tenet.errors import TenetError
 from tenet.model.shipped import shipped_model
-from tenet.paper.real.beams import BEAMS
 from workflow.lib.catalogue import Catalogue
 from workflow.lib.words import repeated
 
@@ -103,8 +102,3 @@ def options(catalogue: Catalogue) -> list[str]:
         *repeated("--seeds", [bench["seeds"]] if bench else []),
         *repeated("--method", bench.get("methods", [])),
     ]
-
-
-def beams() -> list[str]:
-    """Name the beams that there are."""
-    return list(BEAMS)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 #: Threads of a job whose work is done by a GPU.
 BESIDE_GPU = 4
+#: Cores that the largest job of a cluster asks for, whatever the machine has that submits it.
+CLUSTER_CORES = 8
 
 
 @dataclass(frozen=True)

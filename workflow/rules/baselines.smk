@@ -22,7 +22,7 @@ rule rltv_tune:
         gpu=1,
     params:
         seed=config["seed"],
-        code=code(ROOT, "rltv"),
+        code=following("rltv"),
         grid=repeated("--iterations", config["rltv"]["iterations"])
         + repeated("--tv-weight", config["rltv"]["tv_weights"]),
         model=subpath(input.model, parent=True),
@@ -65,7 +65,7 @@ rule rltv:
     params:
         normalisation=lambda wildcards: models.normalisation(catalogue, wildcards.experiment),
         variant=lambda wildcards: ["--paper"] if wildcards.method == "rltv_paper" else [],
-        code=code(ROOT, "rltv"),
+        code=following("rltv"),
         model=subpath(input.model, parent=True),
         data=lambda wildcards, input: stacks.stack_folder(
             catalogue, wildcards.experiment, input.data

@@ -13,8 +13,8 @@ sys.path.insert(0, str(ROOT))
 from tenet.errors import TenetError
 from workflow.lib import figures, models, phantoms, planned, real, samples, served, stacks
 from workflow.lib.catalogue import Catalogue, resolved
-from workflow.lib.gpus import visible_gpus
-from workflow.lib.resources import Machine, gpu_limit
+from workflow.lib.gpus import GRANTED, visible_gpus
+from workflow.lib.resources import CLUSTER_CORES, Machine, gpu_limit
 from workflow.lib.tracking import code, finetune_settings, phantom_settings, settings
 from workflow.lib.words import assignments, names, repeated, without_suffix
 
@@ -31,13 +31,25 @@ if not workflow.deployment_settings.deployment_method:
 
 # On this machine `--resources gpu=1` means one GPU and the jobs that share it; without it all GPUs
 # are used, and none means the CPU. On a cluster (which is given a number of nodes) each job asks
-# for its own GPU.
+# for its own GPU, and within a job of a cluster Snakemake plans what was planned outside.
 cpu_only = False
+on_cluster = workflow.resource_settings.nodes is not None or workflow.remote_exec
 if workflow.resource_settings.nodes is None:
-    os.environ.update(TENET_JOBS_PER_GPU=str(config["jobs_per_gpu"]))  # for on_device.py
+    per_gpu = GRANTED if workflow.remote_exec else config["jobs_per_gpu"]
+    os.environ.update(TENET_JOBS_PER_GPU=str(per_gpu))  # for on_device.py
     asked = workflow.global_resources.get("gpu").value
-    places = gpu_limit(asked, len(visible_gpus()), config["jobs_per_gpu"])
+    places = gpu_limit(asked, len(visible_gpus()), max(per_gpu, 1))
     workflow.register_resource("gpu", places)
-    cpu_only = places == 0
-machine = Machine(cores=workflow.resource_settings.cores or 8, cpu_only=cpu_only)
+    cpu_only = places == 0 and not on_cluster
+elif not workflow.remote_exec:
+    # `cores: all` of profiles/default would count those of the machine that submits.
+    given = workflow.resource_settings.cores or 0
+    workflow.register_resource("_cores", max(given, CLUSTER_CORES))
+cores = CLUSTER_CORES if on_cluster else workflow.resource_settings.cores or CLUSTER_CORES
+machine = Machine(cores=cores, cpu_only=cpu_only)
 planned.announce(workflow, catalogue, cpu_only=cpu_only)
+
+
+def following(step):
+    """A hash of a step's code for `params`, found where a job of the rule is planned."""
+    return lambda wildcards: code(ROOT, step)

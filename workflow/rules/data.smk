@@ -54,7 +54,7 @@ rule source:
         runtime=1440,
     params:
         specification=lambda wildcards: stacks.source_specification(catalogue, wildcards.source),
-        code=code(ROOT, "source"),
+        code=following("source"),
         downloads=f"{config['zenodo']['folder']}/files",
     shell:
         "(python workflow/scripts/source.py --specification {params.specification:q}"
@@ -86,7 +86,7 @@ rule simulate:
         overlays=catalogue.overlays,
         seed=config["seed"],
         settings=lambda wildcards: settings(catalogue, wildcards.experiment, "simulate"),
-        code=code(ROOT, "simulate"),
+        code=following("simulate"),
         phantoms=lambda wildcards, input: without_suffix(input.phantoms),
     shell:
         "(python -m tenet simulate {wildcards.experiment:q} {params.overlays:q} {params.options:q}"
@@ -113,7 +113,7 @@ rule register:
         mem_mb=8000,
         runtime=480,
     params:
-        code=code(ROOT, "register"),
+        code=following("register"),
         motion=lambda wildcards: catalogue.experiments[wildcards.experiment]["register"],
         voxels=lambda wildcards: list(
             map(str, resolved(catalogue, wildcards.experiment).params.coarse_voxel_size_um)

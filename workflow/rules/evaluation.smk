@@ -24,7 +24,7 @@ rule evaluate_segmentation:
         methods=lambda wildcards: repeated("--method", catalogue.methods_of(wildcards.experiment)),
         overlays=catalogue.overlays,
         settings=lambda wildcards: settings(catalogue, wildcards.experiment, "evaluate"),
-        code=code(ROOT, "evaluate"),
+        code=following("evaluate"),
         predictions=lambda wildcards, input: str(Path(input.predictions[0]).parent),
         phantoms=lambda wildcards, input: without_suffix(input.phantoms),
     shell:
@@ -70,7 +70,7 @@ rule evaluate_beads:
             ],
         ),
         settings=lambda wildcards: settings(catalogue, wildcards.experiment, "evaluate"),
-        code=code(ROOT, "evaluate"),
+        code=following("evaluate"),
         predictions=lambda wildcards: f"{config['results']}/predictions/{wildcards.experiment}",
         rois=lambda wildcards, input: stacks.image_options(
             catalogue, wildcards.experiment, input.data
@@ -110,7 +110,7 @@ rule evaluate_profiles:
         runtime=240,
     params:
         methods=lambda wildcards: repeated("--method", catalogue.methods_of(wildcards.experiment)),
-        code=code(ROOT, "structures"),
+        code=following("structures"),
         predictions=lambda wildcards: f"{config['results']}/predictions/{wildcards.experiment}",
         data=lambda wildcards, input: without_suffix(input.data),
         truth=lambda wildcards: stacks.truth_option(catalogue, wildcards.experiment),
@@ -154,7 +154,7 @@ rule evaluate_cells:
         runtime=1440,
     params:
         methods=lambda wildcards: repeated("--method", catalogue.methods_of(wildcards.experiment)),
-        code=code(ROOT, "structures"),
+        code=following("structures"),
         predictions=lambda wildcards: f"{config['results']}/predictions/{wildcards.experiment}",
         tumour=lambda wildcards, input: repeated("--tumour", map(without_suffix, input.tumour)),
         truth=lambda wildcards: stacks.truth_option(catalogue, wildcards.experiment),
@@ -198,7 +198,7 @@ rule table:
         runtime=30,
     params:
         figure=lambda wildcards: figures.figure_of(wildcards.table),
-        code=code(ROOT, "table"),
+        code=following("table"),
         metrics=lambda wildcards, input: repeated("--metrics", input.metrics),
         psfs=lambda wildcards, input: repeated("--psf", input.psfs),
         acquisition=lambda wildcards: figures.acquisition_option(
@@ -236,7 +236,7 @@ rule published:
         mem_mb=2000,
         runtime=30,
     params:
-        code=code(ROOT, "published"),
+        code=following("published"),
         metrics=lambda wildcards, input: repeated("--metrics", input.metrics),
         seed=config["seed"],
     shell:

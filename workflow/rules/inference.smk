@@ -26,7 +26,7 @@ rule predict:
         runtime=480,
         gpu=1,
     params:
-        code=code(ROOT, "predict"),
+        code=following("predict"),
         normalisation=lambda wildcards: models.normalisation(
             catalogue, wildcards.experiment, wildcards.method
         ),

@@ -29,8 +29,8 @@ rule package_model:
         runtime=30,
     params:
         model=subpath(input.model, parent=True),
-        trained_by=code(ROOT, "pretrain"),
-        code=code(ROOT, "package_model"),
+        trained_by=following("pretrain"),
+        code=following("package_model"),
     shell:
         "python workflow/scripts/package_model.py {params.model:q} --out {output.folder:q}"
         " --code {params.trained_by:q} > {log:q} 2>&1"

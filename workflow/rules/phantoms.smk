@@ -21,7 +21,7 @@ rule phantoms:
     params:
         command=lambda wildcards: phantoms.phantom_command(catalogue, wildcards.set),
         settings=lambda wildcards: phantom_settings(catalogue, wildcards.set),
-        code=code(ROOT, "phantoms"),
+        code=following("phantoms"),
         workers=lambda wildcards, threads: (["--workers", str(threads)] if threads > 1 else []),
     shell:
         "(python -m tenet phantoms {params.command:q} {params.workers:q} --out {output.folder:q}"

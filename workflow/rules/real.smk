@@ -27,7 +27,7 @@ rule real_condition:
         "<benchmarks>/real/{kind}_{beam}.tsv"
     wildcard_constraints:
         kind=names(real.STRUCTURES),
-        beam=names(real.beams()),
+        beam="[a-z0-9_]+",
     priority: 2
     conda:
         "../../envs/tenet.yaml"
@@ -36,7 +36,7 @@ rule real_condition:
         mem_mb=12000,
         runtime=480,
     params:
-        code=code(ROOT, "real"),
+        code=following("real"),
         settings=lambda wildcards: settings(catalogue, real.MODELS[wildcards.kind], "finetune"),
         options=real.options(catalogue),
         out=subpath(output.results, parent=True),
@@ -78,7 +78,7 @@ rule real:
         mem_mb=4000,
         runtime=30,
     params:
-        code=code(ROOT, "real_summary"),
+        code=following("real_summary"),
         folders=lambda wildcards, input: [str(Path(path).parent) for path in input.results],
     shell:
         "python -m tenet evaluate real-summary {params.folders:q} --out {output.table:q}"

@@ -25,7 +25,7 @@ rule sample_check:
             samples.sample(catalogue, wildcards.sample)
         ),
         normalisation=lambda wildcards: samples.normalisation(catalogue, wildcards.sample),
-        code=code(ROOT, "sample_check"),
+        code=following("sample_check"),
     shell:
         "python workflow/scripts/sample_check.py {params.file:q} {params.reading:q}"
         " {params.normalisation:q} --out {output.record:q} > {log:q} 2>&1"
@@ -49,7 +49,7 @@ rule shared_settings:
         base=["--base", config["sample"]["experiment"], *catalogue.overlays],
         optics=lambda wildcards: samples.shared_options(catalogue, wildcards.shared),
         settings=lambda wildcards: resolved(catalogue, config["sample"]["experiment"]).effective(),
-        code=code(ROOT, "sample"),
+        code=following("sample"),
     shell:
         "python -m tenet samples experiment {params.optics:q} {params.base:q}"
         " --out {output.experiment:q} > {log:q} 2>&1"
@@ -97,7 +97,7 @@ rule enhance:
         optics=lambda wildcards: served.optics_options(
             catalogue, samples.sample(catalogue, wildcards.sample)
         ),
-        code=code(ROOT, "enhance"),
+        code=following("enhance"),
         model=lambda wildcards, input: str(Path(input.model[0]).parent),
         results=lambda wildcards, output: samples.result_options(
             catalogue, wildcards.sample, output[0]

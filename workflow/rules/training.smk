@@ -38,7 +38,7 @@ rule pretrain:
         settings=lambda wildcards: settings(
             catalogue, samples.experiment_name(catalogue, wildcards.model), "pretrain"
         ),
-        code=code(ROOT, "pretrain"),
+        code=following("pretrain"),
         experiment=lambda wildcards, input: samples.experiment_argument(
             catalogue, wildcards.model, input.experiment
         ),
@@ -93,7 +93,7 @@ rule align:
     params:
         seed=config["seed"],
         settings=lambda wildcards: settings(catalogue, wildcards.model, "align"),
-        code=code(ROOT, "align"),
+        code=following("align"),
         overlays=catalogue.overlays,
         pretrained=lambda wildcards, input: str(Path(input.pretrained[0]).parent),
         phantoms=lambda wildcards, input: without_suffix(input.phantoms),
@@ -147,7 +147,7 @@ rule finetune:
     params:
         seed=config["seed"],
         settings=lambda wildcards: finetune_settings(catalogue, wildcards.experiment),
-        code=code(ROOT, "finetune"),
+        code=following("finetune"),
         train=lambda wildcards: models.train_option(catalogue, wildcards.experiment),
         reading=lambda wildcards: samples.reading_options(
             samples.sample_of(catalogue, wildcards.experiment)
@@ -198,7 +198,7 @@ rule learn:
         gpu=1,
     params:
         seed=config["seed"],
-        code=code(ROOT, "learn"),
+        code=following("learn"),
         stacks=lambda wildcards, input: stacks.noisy_folder(
             catalogue, wildcards.experiment, input.data
         ),
@@ -236,7 +236,7 @@ rule import_weights:
         runtime=60,
     params:
         settings=lambda wildcards: models.settings_of_import(catalogue, wildcards.model),
-        code=code(ROOT, "import_weights"),
+        code=following("import_weights"),
         experiment=lambda wildcards: samples.experiment_argument(
             catalogue, models.experiment_of_model(wildcards.model), []
         ),

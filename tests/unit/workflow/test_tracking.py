@@ -97,7 +97,7 @@ def test_the_command_line_is_followed_nowhere(followed):
 def test_every_rule_that_runs_tenet_names_a_step():
     rules = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
     for step in set(CODE) - FIGURES - BASELINES:
-        assert f'code(ROOT, "{step}")' in rules, step
+        assert f'following("{step}")' in rules, step
     assert set(WITHOUT) <= set(CODE)
 
 
