@@ -275,13 +275,14 @@ class Enhancing:
 
     def _run(self, part: Part, result: Result) -> Iterator[Path]:
         stack, wanted = part.stack, self.wanted
-        trained, range_, found = self._fit(self._fitted_to(part))
+        fitted = self._fitted_to(part)
+        trained, range_, found = self._fit(fitted)
         known_um = self.reading.voxel_size(stack)
         size_um = known_um or trained.params.coarse_voxel_size_um
         warnings = list(found["likeness"]["warnings"]) if found else []
         mismatch = voxel_size_mismatch(trained.experiment.params, known_um) if known_um else None
         warnings += [mismatch] if mismatch else []
-        for warning in warnings:
+        for warning in warnings if fitted is stack else ():  # the others have the same
             warn(stack, warning)
         if stack.scan_offset_px:
             note(f"{stack.label}: odd rows are shifted back by {stack.scan_offset_px:.2f} pixels")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tenet.errors import TenetError, one_line
+from tenet.io.inside import holder
 from tenet.io.picks import Picks
 from tenet.io.records import regular_file
 from workflow.lib.validation import check_known, check_schema, read_schema
@@ -219,6 +220,8 @@ def _picks(field: str, where: str) -> str:
 def checked_path(name: str, where: str, column: str = "file") -> str:
     """Path of a stack, a folder or a model as Snakemake and a command take it.
 
+    A stack may be an image of a file that holds several, as ``cells.lif/Left``.
+
     Raises
     ------
     ValueError
@@ -231,7 +234,7 @@ def checked_path(name: str, where: str, column: str = "file") -> str:
         )
     path = Path(name)
     try:
-        if not path.exists():
+        if not (holder(path)[0] if column == "file" else path).exists():
             what = "file or folder" if column == "file" else "model"
             raise ValueError(f"{where}: there is no {what} {name}")
     except OSError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from tenet.io.folders import stack_files
+from tenet.io.inside import holder
 from tenet.settings.schema import Experiment
 from workflow.lib.catalogue import Catalogue, bare, resolved
 from workflow.lib.sample_fit import fitted_experiment, has_several, settings_of_model
@@ -132,11 +133,12 @@ def results(catalogue: Catalogue) -> list[str]:
 
 
 def stacks_of(catalogue: Catalogue, name: str) -> list[str]:
-    """Name a sample's stacks, refused before anything runs if a header shows they cannot do."""
+    """Name the files of a sample's stacks, refused before anything runs if a header is wrong."""
     fitted(catalogue, name)
     row = sample(catalogue, name)
     try:
-        return [checked_path(str(path), row["where"]) for path in stack_files(Path(row["file"]))]
+        stacks = stack_files(Path(row["file"]))
+        return [checked_path(str(holder(stack)[0]), row["where"]) for stack in stacks]
     except ValueError as error:
         raise WorkflowError(str(error)) from None
 

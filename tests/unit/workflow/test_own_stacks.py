@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -288,6 +289,22 @@ def test_each_stack_channel_and_time_point_has_a_result(several, tmp_path):
     ]
     reading = [samples.reading_options(several.samples[name])[4:] for name in several.samples]
     assert reading == [[], [], ["--channel", "all"], ["--time", "0:2"], ["--time", "1"]]
+
+
+def test_a_row_may_be_one_image_of_a_file_of_several(write, tmp_path, monkeypatch):
+    pytest.importorskip("liffile", reason="liffile is missing: pip install '.[formats]'")
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "io")
+    from vendor_containers import lif_file
+
+    planes, rows, columns = SHAPE
+    image = np.zeros((1, planes, 1, rows, columns), np.uint16)
+    path = lif_file(tmp_path / "cells.lif", {"left": image, "right": image + 1})
+    found = write(row("right", f"{path}/right", VOXEL, OPTICS))
+    assert samples.stacks_of(found, "right") == [str(path)]  # which Snakemake follows
+    with pytest.raises(WorkflowError, match="there is no image 'middle'"):
+        samples.stacks_of(write(row("middle", f"{path}/middle", VOXEL, OPTICS)), "middle")
+    with pytest.raises(WorkflowError, match=r"there is no file or folder .*nothing\.lif/left"):
+        write(row("left", f"{tmp_path}/nothing.lif/left", VOXEL, OPTICS))
 
 
 def test_all_stacks_of_a_row_are_one_training(several, tmp_path):
