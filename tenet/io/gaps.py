@@ -26,7 +26,7 @@ def without_gaps(stack: Stack) -> Stack:
     >>> from tenet.io.array import stack_in_memory
     >>> stack = stack_in_memory([[[np.nan, 2, 3], [4, np.nan, np.nan]]])  # calls this function
     >>> stack.read()[0]
-    array([[2., 2., 3.],
+    array([[4., 2., 3.],
            [4., 4., 3.]], dtype=float32)
     >>> stack.unseen_share
     0.5

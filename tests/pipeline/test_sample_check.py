@@ -117,7 +117,7 @@ def spoiled(value):
 @pytest.mark.parametrize(
     ("image", "normalisation", "message"),
     [
-        (spoiled(np.nan), "percentile", "plane 5"),
+        (np.full((8, 16, 16), np.nan, np.float32), "percentile", "every intensity is NaN"),
         (spoiled(np.inf), "none", "plane 5"),
         (np.full((8, 16, 16), 7, np.uint8), "percentile", "all"),
         (spoiled(300), "none", "must lie in 0 to 1"),

@@ -118,13 +118,13 @@ def test_what_cannot_be_enhanced_is_said_in_one_line(
 ) -> None:
     np.save(tmp_path / "stack.npy", image)
     holes = image.astype(np.float32)
-    holes[0, 0, 0] = np.nan
+    holes[0, 0, 0] = np.inf
     for stack, options, said in (
         (image, {}, "array does not say its voxel size: give voxel_size_um"),
         (tmp_path / "stack.npy", {}, "does not say its voxel size: give voxel_size_um"),
         (image[0], {"voxel_size_um": VOXELS}, r"shape \(24, 20\) is no stack"),
         (image[:0], {"voxel_size_um": VOXELS}, "is no stack"),
-        (holes, {"voxel_size_um": VOXELS}, "NaN or infinite"),
+        (holes, {"voxel_size_um": VOXELS}, "infinite intensities"),
         (image * 1j, {"voxel_size_um": VOXELS}, "not real numbers"),
         (image, {"voxel_size_um": VOXELS, "channel": 1}, "are for files"),
         (image, {"voxel_size_um": (1e-6, 3e-7, 3e-7)}, "array"),

@@ -57,7 +57,8 @@ def test_a_row_in_bfloat16_says_where_it_is_in_float32(
     (row,) = bench.run_bench(
         tmp_path / "bench.csv", rows=["encoder_forward_coarse"], device="cpu", repeats=1
     )
-    assert row["note"] == "in float32: this processor does not multiply bfloat16"
+    # On a busy machine a note on the time follows.
+    assert row["note"].startswith("in float32: this processor does not multiply bfloat16")
     assert row["floor_s"] > 0
 
 
