@@ -111,7 +111,9 @@ def _done(work: Enhancing, result: Result, again: bool) -> Row:
     try:
         work.check(result)
         before = not again and work.is_done(result)
-        if not before:
+        if before:
+            work.remove_parts(result)  # of a run that was killed while it did so
+        else:
             for _ in work.run(result, again=again):
                 pass
         record = work.record_of(result.path)

@@ -365,10 +365,18 @@ class Enhancing:
         }
         save_json(record := _beside(result.path, "json"), of_parts[0] | whole)
         yield record
-        assert result.folder is not None
-        for path in (*paths.values(), *records):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        with contextlib.suppress(OSError):  # something else is in it
+        self.remove_parts(result)
+
+    def remove_parts(self, result: Result) -> None:
+        """Remove the results of parts that are joined, as far as they are there."""
+        if result.folder is None:
+            return
+        for part in result.parts:
+            for path in (part.path, _beside(part.path, "json")):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # something else is in it, or it is not there
             result.folder.rmdir()
 
 
