@@ -23,7 +23,6 @@ from tenet.networks.blocks import hill
 from tenet.networks.convolution import Conv
 from tenet.physics.blur import LOST, WRAPPED, _occurrences, _wrap
 from tenet.physics.richardson_lucy import _accelerated
-from tenet.types import Triple
 
 #: Size that is traced. No axis is divisible by what networks divide, so that padding is traced too.
 TRACED = (5, 9, 11)
@@ -133,10 +132,11 @@ def _with_plain_convolutions(network: Any) -> Any:
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, Conv):
+                z, y, x = child.kernel_size
                 plain = nn.Conv3d(
                     child.in_channels,
                     child.out_channels,
-                    _triple(child.kernel_size),
+                    (z, y, x),
                     padding=child.border_zyx,
                     padding_mode="replicate",
                     bias=child.bias is not None,
@@ -144,11 +144,6 @@ def _with_plain_convolutions(network: Any) -> Any:
                 plain.load_state_dict(child.state_dict())
                 setattr(module, name, plain)
     return network.requires_grad_(False)
-
-
-def _triple(numbers: tuple[int, ...]) -> Triple:
-    z, y, x = numbers
-    return z, y, x
 
 
 # Scripted -----------------------------------------------------------------------------------------

@@ -3,9 +3,9 @@
 import contextlib
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -235,18 +235,14 @@ class Enhancing:
 
     def is_done(self, result: Result) -> bool:
         """Whether all files of a result are there, made from the same by the same."""
-        record = self.record_of(result.path)
-        if record is None or not all(file.exists() for file in self.files(result)):
-            return False
-        return _made_from_in(record) == self.made_from(result)
+        return self._stands(result.path, self.files(result), partial(self.made_from, result))
 
-    def _is_done(self, part: Part, result: Result) -> bool:
-        record = self.record_of(part.path)
-        if record is None or not all(
-            file.exists() for file in (part.path, record, *self._pictures(part, result))
-        ):
+    def _stands(self, path: Path, files: Sequence[Path], made_from: Callable[[], str]) -> bool:
+        """Whether files are there, and the record of a result says that it was made from this."""
+        record = self.record_of(path)
+        if record is None or not all(file.exists() for file in (record, *files)):
             return False
-        return _made_from_in(record) == self._made_from(part)
+        return _made_from_in(record) == made_from()
 
     # What is done ---------------------------------------------------------------------------------
 
@@ -267,7 +263,11 @@ class Enhancing:
         for part in result.parts:
             if result.folder is None:
                 yield from self._run(part, result)
-            elif again or not self._is_done(part, result):
+            elif again or not self._stands(
+                part.path,
+                [part.path, *self._pictures(part, result)],
+                partial(self._made_from, part),
+            ):
                 # The others are files of the run alone.
                 yield from [f for f in self._run(part, result) if f.parent != result.folder]
         if result.folder is not None:

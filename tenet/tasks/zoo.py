@@ -91,15 +91,10 @@ class Sizes:
         if params.deconvolution_steps:
             half[1] += params.size_y // 2
             half[2] += params.size_x // 2
-        halo = [round_up(n, d) for n, d in zip(half, step, strict=True)]
-        between = (4, 16, 16)
-        least = [round_up(2 * h + n, d) for h, n, d in zip(halo, between, step, strict=True)]
-        return cls(_triple(halo), step, _triple(least))
-
-
-def _triple(numbers: list[int]) -> Triple:
-    z, y, x = numbers
-    return z, y, x
+        z, y, x = (round_up(n, d) for n, d in zip(half, step, strict=True))
+        halo, between = (z, y, x), (4, 16, 16)
+        z, y, x = (round_up(2 * h + n, d) for h, n, d in zip(halo, between, step, strict=True))
+        return cls(halo, step, (z, y, x))
 
 
 def steps_um(params: ModelParams) -> tuple[VoxelSize, VoxelSize]:

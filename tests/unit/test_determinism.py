@@ -35,10 +35,10 @@ def test_other_threads_and_processors_are_near(
 ) -> None:
     found = measured[run]
     assert found[script["PHANTOMS"]] < 1e-5
-    assert found[script["WEIGHTS_RMS"]] < 3e-3
+    assert found[script["WEIGHTS_RMS"]] < 2e-3  # the training moves them by 0.02
     assert found[script["IN_FLOAT32"]] < 1e-4
     # Some processors multiply bfloat16, of which 0.004 is the smallest step below 1.
-    assert found[script["SHAPE"]] < 0.1
+    assert found[script["SHAPE"]] < 0.05
     assert found[script["OTHERWISE"]] < 2e-3
 
 

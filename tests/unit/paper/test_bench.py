@@ -57,8 +57,10 @@ def test_a_row_in_bfloat16_says_where_it_is_in_float32(
     (row,) = bench.run_bench(
         tmp_path / "bench.csv", rows=["encoder_forward_coarse"], device="cpu", repeats=1
     )
-    # On a busy machine a note on the time follows.
-    assert row["note"].startswith("in float32: this processor does not multiply bfloat16")
+    first, *rest = row["note"].split("; ")
+    assert first == "in float32: this processor does not multiply bfloat16"
+    # A busy machine may be too slow for the operations that the work is compared with.
+    assert all(note.endswith(": not timed") for note in rest)
     assert row["floor_s"] > 0
 
 
