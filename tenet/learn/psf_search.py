@@ -171,7 +171,9 @@ def explained(model: TENET, image: Tensor, psf: Tensor, threshold: float) -> tup
     scale = model.params.scale
     planes, rows, columns = image.shape[2:]
     blur = StridedBlur(psf, (planes * scale, rows, columns), scale)
-    enhanced = model.enhance(image, blur)
+    estimate = model.deconvolve(image, blur) if model.params.deconvolution_steps else None
+    enhanced = model.enhance(image, blur, estimate=estimate)
+    enhanced["shape_probability"] = model.follow_edges(enhanced["shape_probability"], estimate)
     return light_of(model, enhanced, image, blur, threshold), enhanced["shape_probability"]
 
 
