@@ -18,7 +18,7 @@ from tenet.settings.schema import ModelParams
 from tenet.types import Triple
 
 #: Weights that a calibration chooses from; 0 leaves the probability as it is.
-WEIGHTS = (0.0, 2.0, 4.0, 8.0)
+WEIGHTS = (0.0, 4.0, 8.0, 16.0)
 #: Share of the most light near a voxel that speaks neither for structure nor against it.
 HALF = 0.5
 #: Standard deviation of what noise is smoothed by, in fine voxels.

@@ -87,18 +87,16 @@ def test_an_edge_looks_alike_at_every_brightness_above_the_noise() -> None:
 
 @pytest.mark.parametrize("early", [None, 8])
 @pytest.mark.parametrize("brightness", ["sigmoid", "log"])
-def test_the_encoder_is_shown_an_estimate_that_is_cut_where_brightness_is(
-    brightness: str, early: int | None
-) -> None:
+def test_an_estimate_is_cut_where_brightness_is(brightness: str, early: int | None) -> None:
     small = model(brightness=brightness, deconvolution_steps=20, early_steps=early)
     with torch.no_grad():
         image = small.blur((48, 16, 16))(bright_balls()).clamp(0, 1)
     estimate = small.deconvolve(image)
-    assert float(estimate[:, :1][bright_balls() == 10].mean()) > 2
-    if brightness == "sigmoid":  # what the encoder is shown is cut
-        shown = small.shown(estimate)
-        assert shown is not None
-        torch.testing.assert_close(shown, estimate.clamp_max(1))
+    inside = estimate[:, :1][bright_balls() == 10]
+    if brightness == "sigmoid":
+        assert float(estimate.max()) == 1
+    else:
+        assert float(inside.mean()) > 2
     enhanced = small.enhance(image)["brightness"]
     assert enhanced.shape == bright_balls().shape
     assert torch.isfinite(enhanced).all()

@@ -137,7 +137,7 @@ def test_a_loaded_model_has_its_weight(phantom_folder: Path, tmp_path: Path) -> 
 
 
 def test_the_model_of_the_package_gains_by_it() -> None:
-    """On its phantoms, at the PSF of its settings: 0.65 without the edges of the light, 0.68 with them."""
+    """On its phantoms, at the PSF of its settings: 0.65 without the edges of the light."""
     from tenet.model.shipped import shipped_model
 
     model = TrainedModel.load(shipped_model())

@@ -325,7 +325,7 @@ class _Knows:
     def eval(self) -> "_Knows":
         return self
 
-    def enhance(self, image: torch.Tensor, blur: Any = None, **_: Any) -> dict[str, torch.Tensor]:
+    def enhance(self, image: torch.Tensor, blur: Any = None) -> dict[str, torch.Tensor]:
         return {"shape_probability": self.shape, "brightness": self.shape.clamp_min(1e-3)}
 
 
