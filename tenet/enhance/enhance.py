@@ -290,8 +290,7 @@ def _enhance_tile(model: TENET, shown_zyx: NDArray[np.float32], tile: Tile) -> N
     if estimate is not None:
         estimate = estimate[..., z.start * scale : z.stop * scale, y, x]
     enhanced = model.enhance(image, estimate=estimate)
-    probability = model.follow_edges(enhanced["shape_probability"], estimate)
-    both = torch.cat([probability, enhanced["brightness"]], dim=1).float()
+    both = torch.cat([enhanced["shape_probability"], enhanced["brightness"]], dim=1).float()
     planes, rows, columns = lengths
     return both[0, :, : planes * scale, :rows, :columns].cpu().numpy()
 

@@ -7,7 +7,7 @@ model will be judged on.
 import contextlib
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from tenet.errors import TenetError
 from tenet.io.atomic import save_json, save_table, writing
 from tenet.metrics.thresholds import best_threshold, threshold_grid
 from tenet.model.certainty import Counts
-from tenet.model.edges import WEIGHTS, weighed
 from tenet.model.intensity import BRIGHTEST_PERCENT, deconvolved_peak, reconstruction_gain
 from tenet.model.store import (
     MODEL,
@@ -41,7 +40,7 @@ from tenet.physics.microscope import Microscope
 from tenet.physics.noise import saturating_gain
 from tenet.physics.optics import psf_fwhm_um
 from tenet.progress import shown
-from tenet.settings.schema import Microscopes, ModelParams
+from tenet.settings.schema import Microscopes
 from tenet.types import Progress
 
 Pair = tuple[NDArray[np.float32], NDArray[np.uint8]]
@@ -113,8 +112,7 @@ def calibrate(
     -------
     dict
         `threshold` (of the highest mean IoU, if the settings say `choose_threshold`; else that of
-        the settings), its `iou`, `n`; `edge_weight` of the highest mean IoU, if the settings say
-        `edges`; `signal_level` and `deconvolved_level`:
+        the settings), its `iou`, `n`; `signal_level` and `deconvolved_level`:
         the intensity that the brightest 0.01 % of the voxels of a phantom's image reach, before and
         after deconvolution; `gain`, see `reconstruction_gain`. Raw stacks are scaled to the last
         two; a level that has no meaning, as where nothing is seen, is left out. `inside`: what the
@@ -139,10 +137,8 @@ def measured(
 ) -> dict[str, Any]:
     """What `calibrate` finds, without the digests of the weights.
 
-    Afterwards the model has the edge weight that was chosen. `progress` is called as
-    ``progress(done, total)`` before every part.
+    `progress` is called as ``progress(done, total)`` before every part.
     """
-    model.edge_weight = 0.0
     with torch.no_grad():
         microscope = model.microscope()
     levels = [
@@ -156,54 +152,33 @@ def measured(
         if progress is not None:
             progress(next(parts), 3 * len(pairs))
 
-    chosen = model.params.choose_threshold
-    thresholds = threshold_grid() if chosen else [model.params.threshold]
-    results: dict[float, list[Pair]] = {weight: [] for weight in _edge_weights(model.params)}
-    with shown("calibrating on phantoms") as meter:
-        for done, (image, truth) in enumerate(pairs, start=1):
-            tell()
-            probability = enhance_array(model, image)[0]
-            for weight, found in results.items():
-                found.append((_followed(model, image, probability, weight), truth))
-            meter(done, len(pairs))
-    choices = {weight: best_threshold(found, thresholds) for weight, found in results.items()}
-    model.edge_weight = max(choices, key=lambda weight: (choices[weight].iou, -weight))
-    choice, counts = choices[model.edge_weight], Counts()
-    counts.count(results[model.edge_weight])
     peaks, gains = [], []
     for image, _ in pairs:
         tell()
         peaks.append(deconvolved_peak(model, image))
         tell()
         gains.append(reconstruction_gain(model, image))
+    counts = Counts()
+    chosen = model.params.choose_threshold
+    thresholds = threshold_grid() if chosen else [model.params.threshold]
+    with shown("calibrating on phantoms") as meter:
+
+        def scores() -> Iterator[Pair]:
+            for done, (image, truth) in enumerate(pairs, start=1):
+                tell()
+                yield enhance_array(model, image)[0], truth
+                meter(done, len(pairs))
+
+        choice = best_threshold(counts.seen(scores()), thresholds)
     return {
         "threshold": round(float(choice.threshold), 4),
         "iou": round(float(choice.iou), 4),
         "n": len(pairs),
-        **({"edge_weight": model.edge_weight} if model.params.edges else {}),
         **_known({"signal_level": levels, "deconvolved_level": peaks, "gain": gains}),
         "inside": counts.shares(),
         "how": ("highest mean IoU" if chosen else "fixed by the settings, with its mean IoU")
         + " on held-out phantoms blurred by the model's own PSF and noise",
     }
-
-
-def _edge_weights(params: ModelParams) -> Sequence[float]:
-    """Edge weights to choose from, the smallest first."""
-    return WEIGHTS if params.edges and params.deconvolution_steps else WEIGHTS[:1]
-
-
-@torch.no_grad()
-def _followed(
-    model: TENET, image_zyx: NDArray[np.float32], probability: NDArray[np.float32], weight: float
-) -> NDArray[np.float32]:
-    """A probability (Z·s, Y, X) that follows the edges of the deconvolved light."""
-    if not weight:
-        return probability
-    image = torch.from_numpy(image_zyx)[None, None].to(model.initial_psf.device)
-    share = model.light_nearby(model.deconvolve(model.align(image))).cpu()
-    found: NDArray[np.float32] = weighed(torch.from_numpy(probability), share[0, 0], weight).numpy()
-    return found
 
 
 def _known(found: Mapping[str, Sequence[float]]) -> dict[str, float]:

@@ -171,9 +171,7 @@ def explained(model: TENET, image: Tensor, psf: Tensor, threshold: float) -> tup
     scale = model.params.scale
     planes, rows, columns = image.shape[2:]
     blur = StridedBlur(psf, (planes * scale, rows, columns), scale)
-    estimate = model.deconvolve(image, blur) if model.params.deconvolution_steps else None
-    enhanced = model.enhance(image, blur, estimate=estimate)
-    enhanced["shape_probability"] = model.follow_edges(enhanced["shape_probability"], estimate)
+    enhanced = model.enhance(image, blur)
     return light_of(model, enhanced, image, blur, threshold), enhanced["shape_probability"]
 
 

@@ -64,9 +64,8 @@ def write_start(
     save_model(folder, network, experiment, record, identity=identity, beside=beside)
     assert served.calibration is not None
     calibration = served.calibration.model_dump(mode="json", exclude_none=True)
-    # Fine-tuning looks for the PSF with the structure above this threshold of the network alone, as
-    # `serve` does; the model that was learned has a calibration of its own.
-    calibration.pop("edge_weight")
+    # Fine-tuning looks for the PSF with the structure above this threshold, as `serve` does; the
+    # model that was learned has a threshold of its own.
     calibration["threshold"] = max(calibration["threshold"], SURE)
     save_json(folder / THRESHOLD, calibration | {"weights": digest(folder / MODEL)})
     return experiment

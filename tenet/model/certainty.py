@@ -1,6 +1,6 @@
 """How sure a model is: the probability that a voxel of its segmentation is wrong."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +15,15 @@ class Counts:
     def __init__(self) -> None:
         self.voxels, self.inside = np.zeros(BINS), np.zeros(BINS)
 
-    def count(self, pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.uint8]]]) -> None:
-        """Count the voxels of (probability, truth) pairs."""
+    def seen(
+        self, pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.uint8]]]
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
+        """Count the voxels of (probability, truth) pairs, and hand the pairs on."""
         for probability, truth in pairs:
             bins = np.minimum((probability * BINS).astype(np.intp), BINS - 1).ravel()
             self.voxels += np.bincount(bins, minlength=BINS)
             self.inside += np.bincount(bins[truth.ravel() > 0], minlength=BINS)
+            yield probability, truth
 
     def shares(self) -> list[float]:
         """Share of voxels in structures for each bin, rising with the probability.

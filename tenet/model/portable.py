@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from tenet.errors import TenetError
-from tenet.model.edges import neighbourhood, share_of_nearby, weighed
 from tenet.model.tenet import TENET, log_scaled
 from tenet.networks.blocks import hill
 from tenet.networks.convolution import Conv
@@ -96,11 +95,7 @@ class Portable(nn.Module):
         self.params = own.params
         self.encoder = _with_plain_convolutions(own.encoder)
         self.register_buffer("kernel", own.psf().clone())
-        self.edge_weight, self.neighbourhood = (
-            own.edge_weight,
-            neighbourhood(self.kernel, own.params),
-        )
-        self.blur, self.share = torch.jit.script(band_limited), torch.jit.script(share_of_nearby)
+        self.blur = torch.jit.script(band_limited)
         # Functions of the settings alone, so that no other weights come with them.
         self.shown, self.brightness = own.shown, own.brightness
 
@@ -117,9 +112,6 @@ class Portable(nn.Module):
         shown = log_scaled(image, params.sig_eps) if log else hill(image)
         encoded = self.encoder.encode(shown, self.shown(estimate))
         probability = encoded.shape_logits.float().sigmoid()
-        if self.edge_weight and estimate is not None:
-            share = self.share(estimate[:, :1], self.neighbourhood, params.sig_eps)
-            probability = weighed(probability, share, self.edge_weight)
         brightness = self.brightness(encoded.brightness_logits.float(), estimate)
         both = torch.cat([probability, brightness], dim=1)
         return both[:, :, : planes * params.scale, :rows, :columns]
@@ -131,7 +123,8 @@ class Portable(nn.Module):
         parts = self.blur(image, self.kernel, params.scale, int(first), LOST, WRAPPED)
         steps, *fewer = params.estimate_steps
         early = fewer[0] if fewer else None
-        return _accelerated(image, *parts, steps=steps, background=params.sig_eps, early=early)
+        estimate = _accelerated(image, *parts, steps=steps, background=params.sig_eps, early=early)
+        return estimate.clamp_max(1) if params.brightness == "sigmoid" else estimate
 
 
 def _with_plain_convolutions(network: Any) -> Any:

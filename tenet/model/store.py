@@ -67,7 +67,6 @@ class Calibration(Section):
     signal_level: Level | None = None
     deconvolved_level: Level | None = None
     gain: Level | None = None
-    edge_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
     inside: tuple[Share, ...] | None = None
     weights: str | None = None
     identity: str | None = None

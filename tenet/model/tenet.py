@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tenet.model.edges import neighbourhood, share_of_nearby, weighed
 from tenet.model.published_weights import published_names
 from tenet.model.weights import check_weights, read_weights
 from tenet.networks.aligner import AlignmentNet
@@ -73,8 +72,6 @@ class TENET(nn.Module):
         The model PSF that ℒ_PSF compares with, on the grid of `psf.radial()`.
     freeze_norm : bool
         Whether batch normalisation keeps its statistics while training goes on.
-    edge_weight : float
-        How much results follow the edges of the deconvolved light; see `tenet.model.edges`.
     half_precision : bool
         Whether networks run in bfloat16 where that is fast. The physics always runs in float32.
     """
@@ -86,7 +83,6 @@ class TENET(nn.Module):
         self.params = params
         self.half_precision = False
         self.freeze_norm = False
-        self.edge_weight = 0.0
         networks: dict[str, Callable[..., Encoder]] = {
             "jnet": partial(JNet, attention=params.attn_list),
             "coarse": CoarseNet,
@@ -198,37 +194,19 @@ class TENET(nn.Module):
             image = hill(image)
         return self(image, estimate=estimate, reconstruct=False)
 
-    def follow_edges(self, probability: Tensor, estimate: Tensor | None) -> Tensor:
-        """Weigh a shape's probability against the deconvolved light, by `edge_weight`.
-
-        Parameters
-        ----------
-        probability : Tensor, shape (N, 1, Z·s, Y, X)
-            As `enhance` gives it.
-        estimate : Tensor, shape (N, C, Z·s, Y, X), or None
-            As `deconvolve` gives it. With None, or a weight of 0, nothing changes.
-        """
-        if estimate is None or not self.edge_weight:
-            return probability
-        return weighed(probability, self.light_nearby(estimate), self.edge_weight)
-
-    @torch.no_grad()
-    def light_nearby(self, estimate: Tensor) -> Tensor:
-        """The deconvolved light as a share of the most nearby, (N, 1, Z·s, Y, X)."""
-        size = neighbourhood(self.psf(), self.params)
-        return share_of_nearby(estimate[:, :1], size, self.params.sig_eps)
-
     @torch.no_grad()
     def deconvolve(self, image: Tensor, blur: StridedBlur | None = None) -> Tensor:
         """Deconvolve linear intensities by `deconvolution_steps` accelerated steps.
 
-        The estimate after `early_steps`, if there are any, is the second channel.
+        The estimate after `early_steps`, if there are any, is the second channel. The result is at
+        most 1 if the brightness is.
         """
         planes, rows, columns = image.shape[2:]
         blur = blur or self.blur((planes * self.params.scale, rows, columns))
         steps, *fewer = self.params.estimate_steps
         early, background = fewer[0] if fewer else None, self.params.sig_eps
-        return deconvolve(image, blur, steps=steps, early=early, background=background)
+        estimate = deconvolve(image, blur, steps=steps, early=early, background=background)
+        return estimate.clamp_max(1) if self.params.brightness == "sigmoid" else estimate
 
     def forward(
         self, image: Tensor, *, estimate: Tensor | None = None, reconstruct: bool = True
@@ -271,14 +249,11 @@ class TENET(nn.Module):
     def shown(self, estimate: Tensor | None) -> Tensor | None:
         """An estimate as the encoder is shown it.
 
-        A linear one, at most 1 as the brightness, has its edges at half of the intensity inside,
-        which `hill` would bring near 1. A logarithmic one has them at the same distance below the
-        inside, however bright that is.
+        A linear one has its edges at half of the intensity inside, which `hill` would bring near 1.
+        A logarithmic one has them at the same distance below the inside, however bright that is.
         """
-        if estimate is None:
-            return None
-        if self.params.brightness == "sigmoid":
-            return estimate.clamp_max(1)
+        if estimate is None or self.params.brightness == "sigmoid":
+            return estimate
         return log_scaled(estimate, self.params.sig_eps)
 
     def brightness(self, logits: Tensor, estimate: Tensor | None = None) -> Tensor:

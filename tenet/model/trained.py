@@ -111,10 +111,9 @@ class TrainedModel:
             )
         if align is False:
             network.aligner = None
-        calibration = read_calibration(folder)
-        if calibration is not None:
-            network.edge_weight = calibration.edge_weight
-        return cls(folder, network, experiment, calibration, missing_calibration(folder))
+        return cls(
+            folder, network, experiment, read_calibration(folder), missing_calibration(folder)
+        )
 
     @staticmethod
     def settings_of(folder: str | Path) -> Experiment:

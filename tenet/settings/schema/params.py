@@ -77,11 +77,6 @@ class ModelParams(Section):
         description="Probability from which on a voxel belongs to the shape: in fine-tuning, and "
         "in results unless choose_threshold says else.",
     )
-    edges: bool = Field(
-        default=False,
-        description="Whether results also follow the edges of the deconvolved light, as much as "
-        "tuning phantoms say.",
-    )
     choose_threshold: bool = Field(
         default=False,
         description="Whether the threshold of results is the best one on tuning phantoms; else it "

@@ -15,7 +15,7 @@ def volumes(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def measured(threshold: float = 0.6) -> Certainty:
     counts = Counts()
-    counts.count([volumes(0), volumes(1)])
+    assert len(list(counts.seen([volumes(0), volumes(1)]))) == 2
     return Certainty(threshold, tuple(counts.shares()))
 
 
@@ -41,7 +41,7 @@ def test_expected_errors_are_the_errors_made() -> None:
 def test_shares_rise_and_no_bin_is_empty() -> None:
     counts = Counts()
     probability = np.array([[[0.1, 0.9, 0.91, 1.0]]], np.float32)
-    counts.count([(probability, np.array([[[1, 0, 1, 1]]], np.uint8))])
+    list(counts.seen([(probability, np.array([[[1, 0, 1, 1]]], np.uint8))]))
     shares = np.array(counts.shares())
     assert (np.diff(shares) >= 0).all()
     assert ((shares >= 0) & (shares <= 1)).all()
