@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tenet.model.published_weights import published_names
+from tenet.model.told import COUNT, numbers
 from tenet.model.weights import check_weights, read_weights
 from tenet.networks.aligner import AlignmentNet
 from tenet.networks.blocks import hill
@@ -86,7 +87,7 @@ class TENET(nn.Module):
         networks: dict[str, Callable[..., Encoder]] = {
             "jnet": partial(JNet, attention=params.attn_list),
             "coarse": CoarseNet,
-            "cells": CellNet,
+            "cells": partial(CellNet, told=COUNT if params.is_told else 0),
         }
         self.encoder = networks[params.network](
             params.hidden_channels_list,
@@ -167,7 +168,12 @@ class TENET(nn.Module):
         return moved[0]
 
     def enhance(
-        self, image: Tensor, blur: StridedBlur | None = None, *, estimate: Tensor | None = None
+        self,
+        image: Tensor,
+        blur: StridedBlur | None = None,
+        *,
+        estimate: Tensor | None = None,
+        thickness: Tensor | None = None,
     ) -> Enhanced:
         """Enhance a stack of linear intensities, without blurring the result again.
 
@@ -180,6 +186,9 @@ class TENET(nn.Module):
             that of the model's own PSF.
         estimate : Tensor, shape (N, C, Z·s, Y, X), optional
             The result of `deconvolve` for `image`, if it is known already.
+        thickness : Tensor, shape (N,), optional
+            Mean thickness of the structures in pixels, NaN where it is not known; by default that
+            of the settings.
 
         Returns
         -------
@@ -192,7 +201,22 @@ class TENET(nn.Module):
             image = log_scaled(image, self.params.sig_eps)
         else:
             image = hill(image)
-        return self(image, estimate=estimate, reconstruct=False)
+        told = self.told(blur, thickness)
+        return self(image, estimate=estimate, told=told, reconstruct=False)
+
+    def told(
+        self, blur: StridedBlur | None = None, thickness: Tensor | None = None
+    ) -> Tensor | None:
+        """What the encoder is told, (1 or N, K); None if it is told nothing. As in `enhance`."""
+        if not self.params.is_told:
+            return None
+        with torch.no_grad():
+            psf, scale = (self.psf(), self.params.scale) if blur is None else (blur.psf, blur.scale)
+        if thickness is None:
+            size_um = self.params.structure_um
+            pixels = math.nan if size_um is None else size_um / self.params.res_lateral
+            thickness = torch.tensor([pixels], device=psf.device)
+        return numbers(psf, scale, thickness)
 
     @torch.no_grad()
     def deconvolve(self, image: Tensor, blur: StridedBlur | None = None) -> Tensor:
@@ -209,7 +233,12 @@ class TENET(nn.Module):
         return estimate.clamp_max(1) if self.params.brightness == "sigmoid" else estimate
 
     def forward(
-        self, image: Tensor, *, estimate: Tensor | None = None, reconstruct: bool = True
+        self,
+        image: Tensor,
+        *,
+        estimate: Tensor | None = None,
+        told: Tensor | None = None,
+        reconstruct: bool = True,
     ) -> Enhanced:
         """Enhance a stack and blur the result again.
 
@@ -217,6 +246,8 @@ class TENET(nn.Module):
         ----------
         image : Tensor, shape (N, 1, Z, Y, X)
             Network input in [0, 1]. Apply `network.hill` first if the training did.
+        told : Tensor, shape (1 or N, K), optional
+            The result of `told`, if it is not that of the model's own PSF.
         reconstruct : bool
             Whether to run the decoder; without it `reconstruction` is empty.
 
@@ -225,8 +256,10 @@ class TENET(nn.Module):
         Enhanced
             A mapping; see `Enhanced`.
         """
+        told = self.told() if told is None else told
+        told = None if told is None else told.expand(len(image), -1)
         with half_precision(image.device, self.half_precision):
-            encoded = self.encoder(image, self.shown(estimate))
+            encoded = self.encoder(image, self.shown(estimate), told)
         probability = encoded.shape_logits.float().sigmoid()
         brightness = self.brightness(encoded.brightness_logits.float(), estimate)
         quantised = self.quantise(probability)
