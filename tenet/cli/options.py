@@ -96,6 +96,14 @@ Photons = Annotated[
         "--photons", min=1, max=2, help="Photons of one excitation.", rich_help_panel=MICROSCOPE
     ),
 ]
+StructureUm = Annotated[
+    float | None,
+    typer.Option(
+        "--thickness",
+        help="Mean thickness of the structures in µm, where you know it.",
+        rich_help_panel=MICROSCOPE,
+    ),
+]
 Rois = Annotated[
     Path | None,
     typer.Option("--rois", help="Table of regions: roi, image, z, y, x, fold (CSV)."),

@@ -36,6 +36,7 @@ from tenet.model.store import (
     read_told,
 )
 from tenet.model.tenet import TENET
+from tenet.model.told import mean_thickness
 from tenet.physics.microscope import Microscope
 from tenet.physics.noise import saturating_gain
 from tenet.physics.optics import psf_fwhm_um
@@ -153,11 +154,12 @@ def measured(
             progress(next(parts), 3 * len(pairs))
 
     peaks, gains = [], []
-    for image, _ in pairs:
-        tell()
-        peaks.append(deconvolved_peak(model, image))
-        tell()
-        gains.append(reconstruction_gain(model, image))
+    for image, truth in pairs:
+        with _thickness_told(model, truth):
+            tell()
+            peaks.append(deconvolved_peak(model, image))
+            tell()
+            gains.append(reconstruction_gain(model, image))
     counts = Counts()
     chosen = model.params.choose_threshold
     thresholds = threshold_grid() if chosen else [model.params.threshold]
@@ -166,7 +168,9 @@ def measured(
         def scores() -> Iterator[Pair]:
             for done, (image, truth) in enumerate(pairs, start=1):
                 tell()
-                yield enhance_array(model, image)[0], truth
+                with _thickness_told(model, truth):
+                    shape = enhance_array(model, image)[0]
+                yield shape, truth
                 meter(done, len(pairs))
 
         choice = best_threshold(counts.seen(scores()), thresholds)
@@ -179,6 +183,20 @@ def measured(
         "how": ("highest mean IoU" if chosen else "fixed by the settings, with its mean IoU")
         + " on held-out phantoms blurred by the model's own PSF and noise",
     }
+
+
+@contextlib.contextmanager
+def _thickness_told(model: TENET, truth: NDArray[np.uint8]) -> Iterator[None]:
+    """Tell a model how thick the structures of a phantom are, if it is told so of stacks."""
+    params = model.params
+    if params.structure_um is not None:
+        pixels = float(mean_thickness(torch.from_numpy(truth)[None, None]))
+        thickness = None if math.isnan(pixels) else pixels * params.res_lateral
+        model.params = params.model_copy(update={"structure_um": thickness})
+    try:
+        yield
+    finally:
+        model.params = params
 
 
 def _known(found: Mapping[str, Sequence[float]]) -> dict[str, float]:

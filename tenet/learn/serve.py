@@ -38,6 +38,8 @@ LOOKED_AT = 2
 #: Least probability of the structure that PSFs are tried on. The threshold of the best IoU takes in
 #: voxels that are only likely, which makes structure too thick, and every PSF too short.
 SURE = 0.9
+#: Mean thickness of structures in pixels that a model can be told.
+THICKNESSES = 1, 40
 #: Width of a PSF (FWHM) in pixels that suffices to tell its form, and least rows and columns.
 SEARCHED, LEAST_SEARCHED = 2.1, 48
 
@@ -56,6 +58,7 @@ class Served(NamedTuple):
         - `voxel_size_um` of the stack, and `fine_voxel_size_um` of the result
         - `sources`: where each of the optics comes from; `note`: the same in words
         - `file_says`: the optics in the file
+        - `structure_um`: the thickness of structures that was told
         - `told` and `found`: the microscope before and after
         - `psf`: the record of the search; null where nothing was looked for
         - `psf_um`: widths of the PSF (FWHM), axial and lateral; null beyond its grid
@@ -74,6 +77,7 @@ def serve(
     voxel_size_um: VoxelSize,
     optics: Optics,
     *,
+    structure_um: float | None = None,
     find_psf: bool = True,
     normalisation: str | None = None,
     seed: int = 0,
@@ -91,6 +95,8 @@ def serve(
     optics : Optics
         What is told, which goes before what the file says. An NA that neither gives is guessed from
         the pixels; the rest is as in the settings of the model.
+    structure_um : float, optional
+        Mean thickness of the structures in µm, where it is known.
     find_psf : bool
         Whether the PSF is looked for in the stack; else it is as told.
     normalisation : str, optional
@@ -104,11 +110,13 @@ def serve(
     Raises
     ------
     TenetError
-        If planes are farther apart than the model has learned, the optics are impossible, or the
-        model has no phantoms.
+        If planes are farther apart than the model has learned, the optics or the thickness are
+        impossible, or the model has no phantoms.
     """
-    known = known_optics(model, stack, voxel_size_um, optics)
+    known = known_optics(model, stack, voxel_size_um, optics, structure_um)
     experiment = sample_experiment(model.experiment, voxel_size_um, **_told(known, stack))
+    thick = {"params": experiment.params.model_copy(update={"structure_um": structure_um})}
+    experiment = experiment.model_copy(update=thick)
     told = experiment.params
     network = model.network.for_microscope(told)
     psf = None
@@ -140,6 +148,7 @@ def serve(
         "sources": known.sources,
         "note": known.note,
         "file_says": {k: v for k, v in asdict(known.read).items() if v is not None},
+        "structure_um": structure_um,
         "told": _microscope(told),
         "found": _microscope(network.params),
         "psf": psf,
@@ -151,7 +160,11 @@ def serve(
 
 
 def known_optics(
-    model: TrainedModel, stack: Stack, voxel_size_um: VoxelSize, told: Optics
+    model: TrainedModel,
+    stack: Stack,
+    voxel_size_um: VoxelSize,
+    told: Optics,
+    structure_um: float | None = None,
 ) -> KnownOptics:
     """Find the optics of a stack, and check that the model can serve it; this takes milliseconds.
 
@@ -159,7 +172,7 @@ def known_optics(
     ----------
     model : TrainedModel
         One that `serves_all`.
-    stack, voxel_size_um, told
+    stack, voxel_size_um, told, structure_um
         As in `serve`.
 
     Raises
@@ -185,7 +198,21 @@ def known_optics(
             "or --immersion"
         )
     served_grid(model.experiment, voxel_size_um, **_told(known, stack))
+    if structure_um is not None:
+        _check_thickness(structure_um, model, voxel_size_um)
     return known
+
+
+def _check_thickness(structure_um: float, model: TrainedModel, voxel_size_um: VoxelSize) -> None:
+    least, most = (n * voxel_size_um[2] for n in THICKNESSES)
+    if not model.params.is_told:
+        raise TenetError(f"{model.folder} cannot be told how thick structures are")
+    if not least <= structure_um <= most:
+        raise TenetError(
+            f"a thickness of {structure_um:g} µm is {structure_um / voxel_size_um[2]:.2g} pixels, "
+            f"and the model has learned with {THICKNESSES[0]} to {THICKNESSES[1]}: leave "
+            "--thickness out, or check its unit (µm)"
+        )
 
 
 def _told(known: KnownOptics, stack: Stack) -> dict[str, Any]:

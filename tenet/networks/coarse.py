@@ -95,7 +95,9 @@ class CoarseNet(PlanesNet):
         self.scale = scale
         self.divisor_zyx = (self.lowest_planes, 2**depth, 2**depth)
 
-    def encode(self, image: Tensor, estimate: Tensor | None = None) -> Encoded:  # noqa: D102
+    def encode(  # noqa: D102
+        self, image: Tensor, estimate: Tensor | None = None, told: Tensor | None = None
+    ) -> Encoded:
         if estimate is not None:
             image = torch.cat([image, self.to_channels(estimate)], dim=1)
         features, logits = self.encode_voxels(image)

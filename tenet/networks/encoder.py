@@ -73,13 +73,17 @@ class Encoder(nn.Module):
             encode = self.fast
         return encode(*(given for given in (image, estimate, told) if given is not None))
 
-    def encode(self, image: Tensor, *more: Tensor) -> Encoded:
-        """Run the network on a stack whose size fits, with what `forward` is given more."""
+    def encode(
+        self, image: Tensor, estimate: Tensor | None = None, told: Tensor | None = None
+    ) -> Encoded:
+        """Run the network on a stack whose size fits."""
         raise NotImplementedError
 
-    def encode_logits(self, image: Tensor, *more: Tensor) -> Encoded:
+    def encode_logits(
+        self, image: Tensor, estimate: Tensor | None = None, told: Tensor | None = None
+    ) -> Encoded:
         """Encode without features: a recorded pass may return only what the loss depends on."""
-        return self.encode(image, *more)._replace(features=image.new_empty(0))
+        return self.encode(image, estimate, told)._replace(features=image.new_empty(0))
 
     def _finish(self) -> None:
         # Convolutions on few channels are more than twice as fast with channels last.

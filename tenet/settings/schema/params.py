@@ -208,8 +208,10 @@ class ModelParams(Section):
         check_length("wavelength", self.wavelength, (0.1, 10))
         check_length("res_lateral", self.res_lateral, (0.01, 10))
         check_length("res_axial", self.res_axial, (0.01, 100))
-        if self.is_told and self.network != "cells":
-            raise ValueError('is_told: only network "cells" can be told; leave is_told out')
+        if self.is_told and not (self.network == "cells" and self.deconvolution_steps):
+            raise ValueError(
+                'is_told: only network "cells" with deconvolution_steps can be told; leave it out'
+            )
         if self.res_axial < self.res_lateral:
             raise ValueError(
                 f"res_axial {self.res_axial:g} is finer than res_lateral {self.res_lateral:g} µm: "
