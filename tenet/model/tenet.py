@@ -257,7 +257,6 @@ class TENET(nn.Module):
             A mapping; see `Enhanced`.
         """
         told = self.told() if told is None else told
-        told = None if told is None else told.expand(len(image), -1)
         with half_precision(image.device, self.half_precision):
             encoded = self.encoder(image, self.shown(estimate), told)
         probability = encoded.shape_logits.float().sigmoid()

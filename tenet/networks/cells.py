@@ -38,8 +38,10 @@ class CellNet(PlanesNet):
         estimates: int = 0,
         told: int = 0,
     ) -> None:
-        inputs = CELL * (1 + estimates) + told
-        super().__init__(channels, CELL, inputs, (1, 5, 5), n_blocks=n_blocks, dropout=dropout)
+        inputs = CELL * (1 + estimates)
+        super().__init__(
+            channels, CELL, inputs, (1, 5, 5), n_blocks=n_blocks, dropout=dropout, told=told
+        )
         depth = len(channels) - 1
         self.scale = scale
         self.divisor_zyx = (scale, 2**depth, 2**depth)
@@ -55,10 +57,6 @@ class CellNet(PlanesNet):
         missing = -planes % self.lowest_planes
         below, above = missing // 2, missing - missing // 2
         fine = nn.functional.pad(fine, (0, 0, 0, 0, below, above), mode="replicate")
-        voxels = self.to_channels(fine)
-        if told is not None:
-            everywhere = told.to(voxels)[:, :, None, None, None]
-            voxels = torch.cat([voxels, everywhere.expand(-1, -1, *voxels.shape[2:])], dim=1)
-        features, logits = self.encode_voxels(voxels)
+        features, logits = self.encode_voxels(self.to_channels(fine), told)
         logits = logits[:, :, below : below + planes]
         return Encoded(logits[:, :1], logits[:, 1:], features)

@@ -49,7 +49,7 @@ class Encoder(nn.Module):
             Network input (after `hill`); (Z·s, Y, X) must be divisible by `divisor_zyx`.
         estimate : Tensor, shape (N, C, Z·s, Y, X), optional
             The deconvolved stack, in linear intensities, for a network with C channels for it.
-        told : Tensor, shape (N, K), optional
+        told : Tensor, shape (N, K) or (1, K), optional
             Numbers that are known of each stack, for a `CellNet` that is told K of them.
 
         Returns

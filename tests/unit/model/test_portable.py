@@ -34,9 +34,10 @@ def cells(**params: object) -> TENET:
         ),
         cells(),
         cells(scale=6, res_axial=0.72, brightness="log"),
+        cells(is_told=True, structure_um=0.5),
         random_model(hidden_channels_list=[2, 4, 8], attn_list=[False, False, True]),
     ],
-    ids=["jnet", "jnet deconvolved", "coarse", "cells", "cells log", "attention"],
+    ids=["jnet", "jnet deconvolved", "coarse", "cells", "cells log", "cells told", "attention"],
 )  # fmt: skip
 def test_any_size_is_enhanced_as_by_the_model(model: TENET) -> None:
     script = from_torchscript(to_torchscript(model))
