@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_models import EVERY
+from small_models import EVERY, heard
 from torch import Tensor
 
 from tenet.data.phantoms.store import open_phantoms
@@ -74,7 +74,7 @@ def test_a_thickness_that_is_not_known_is_told_as_such() -> None:
 def model(**params: object) -> TENET:
     torch.manual_seed(0)
     settings = {**EVERY, "params": EVERY["params"] | {"is_told": True} | params}
-    return TENET(parse_experiment(settings).params).eval()
+    return heard(TENET(parse_experiment(settings).params).eval())
 
 
 @torch.no_grad()
@@ -91,6 +91,19 @@ def test_the_network_makes_something_else_of_what_it_is_told() -> None:
     size_um = 8 * own.params.res_lateral
     known = model(structure_um=size_um).enhance(image, estimate=estimate)["shape_logits"]
     torch.testing.assert_close(known, thick)
+    # Before any training, nothing that is told counts.
+    for modulation in own.encoder.modulations:
+        modulation.factors.reset_parameters()
+    silent = own.enhance(image, estimate=estimate, thickness=torch.tensor([8.0]))["shape_logits"]
+    assert torch.equal(silent, own.enhance(image, estimate=estimate)["shape_logits"])
+
+
+@torch.no_grad()
+def test_the_network_is_told_the_psf_of_the_blur() -> None:
+    own = model()
+    image = torch.rand(1, 1, 6, 16, 16, generator=torch.Generator().manual_seed(0))
+    estimate = own.deconvolve(image)
+    unknown = own.enhance(image, estimate=estimate)["shape_logits"]
     # A longer PSF, whose deconvolution would be the same.
     psf = own.psf()
     longer = torch.nn.functional.interpolate(psf[None, None], scale_factor=(3, 1, 1))[0, 0]

@@ -12,6 +12,7 @@ import torch
 from small_models import EVERY as SETTINGS
 
 import tenet
+from tenet.enhance.enhance import enhance_array
 from tenet.errors import TenetError
 from tenet.io.open import open_stack
 from tenet.io.optics import Optics
@@ -78,6 +79,41 @@ def test_a_numerical_aperture_that_is_not_told_is_guessed_from_the_pixels(
     assert found["told"]["NA"] == pytest.approx(0.36 * 0.92 / (3.5 * 0.2))
     assert found["told"]["NA"] == model.told.NA
     assert model.told.wavelength == 0.92
+
+
+def test_the_thickness_of_structures_is_told_to_the_network_and_its_calibration(
+    every: Path, raw: Path
+) -> None:
+    model, stack = TrainedModel.load(every), open_stack(raw)
+    size_um, optics = (0.8, 0.2, 0.2), Optics(0.6, 0.8, 1.4, 2)
+    unknown, thin, thick = (
+        serve(model, stack, size_um, optics, structure_um=um, find_psf=False)
+        for um in (None, 0.4, 2.0)
+    )
+    assert [one.found["structure_um"] for one in (unknown, thin, thick)] == [None, 0.4, 2.0]
+    assert thin.model.params.structure_um == 0.4
+    image = np.random.default_rng(0).random((6, 16, 16), np.float32)
+    shapes = [enhance_array(one.model.network, image)[0] for one in (thin, thick)]
+    assert not np.array_equal(*shapes)
+    # Phantoms have their own thickness, whatever that of the stack is.
+    assert thin.found["calibration"] == thick.found["calibration"]
+    assert thin.found["calibration"] != unknown.found["calibration"]
+
+
+@pytest.mark.parametrize("thickness", [0.0, -1.0, 0.1, 9.0, float("nan"), float("inf")])
+def test_an_impossible_thickness_is_refused(every: Path, raw: Path, thickness: float) -> None:
+    model, stack = TrainedModel.load(every), open_stack(raw)
+    with pytest.raises(TenetError, match=r"a thickness of .* µm is .* pixels, and the model has"):
+        serve(model, stack, (0.8, 0.2, 0.2), Optics(0.6), structure_um=thickness)
+
+
+def test_a_model_that_cannot_be_told_the_thickness_says_so(every: Path, raw: Path) -> None:
+    model, stack = TrainedModel.load(every), open_stack(raw)
+    untold = model.experiment.params.model_copy(update={"is_told": False})
+    settings = model.experiment.model_copy(update={"params": untold})
+    old = replace(model, network=TENET(untold).eval(), experiment=settings)
+    with pytest.raises(TenetError, match="cannot be told how thick structures are"):
+        serve(old, stack, (0.8, 0.2, 0.2), Optics(0.6), structure_um=1.0)
 
 
 @pytest.mark.parametrize("photons", [1, 2])
