@@ -81,9 +81,32 @@ def test_stacks_with_optics_are_enhanced_and_nothing_is_trained(repository):
     names = {path.name for path in (results / "channels").glob("[!.]*")}
     assert {"channels.ome.tif", "channels.json", "channels_c0.png", "channels_c1.png"} <= names
     # Other weights, other results.
-    with (repository / BOX / "model.pt").open("ab") as file:
-        file.write(b"0")
+    weights = repository / BOX / "model.pt"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole + b"0")
     assert jobs(repository, "samples", *options, environment=MODELS) == planned
+    weights.write_bytes(whole)
+
+
+def test_stacks_that_were_enhanced_stay_when_another_one_of_the_folder_fails(repository):
+    stacks, results = repository / "stacks", repository / "results/tiny/enhanced"
+    stacks.mkdir()
+    imwrite(stacks / "good.tif", imread(repository / "alone.tif"))
+    imwrite(stacks / "bad.tif", np.full((10, 32, 28), 7, np.uint16))
+    header, row, *_ = TABLE.splitlines()
+    row = row.replace("alone.tif", "stacks").replace("alone", "several")
+    (repository / "folder.csv").write_text(f"{header}\n{row}\n")
+    options = ("samples", *OPTIONS, "--config", "samples=folder.csv")
+    snakemake(repository, *options, check=False, environment=MODELS)
+    made = results / "several.unfinished/good.ome.tif"
+    when = made.stat().st_mtime_ns
+    assert not (results / "several").exists()
+    imwrite(stacks / "bad.tif", imread(repository / "alone.tif")[::-1])
+    snakemake(repository, *options, environment=MODELS)
+    assert not made.parent.exists()
+    assert (results / "several/good.ome.tif").stat().st_mtime_ns == when
+    assert (results / "several/bad.ome.tif").is_file()
+    assert jobs(repository, *options, environment=MODELS) == {}
 
 
 def test_without_the_model_a_dry_run_says_so_in_one_line(repository):

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from shlex import quote
 
 from snakemake.exceptions import WorkflowError
 
@@ -123,8 +124,23 @@ def result_of(row: Sample) -> str:
 def result_options(catalogue: Catalogue, name: str, output: str) -> list[str]:
     """Give the options for a sample's result: name and folder of a file, or the folder alone."""
     if has_several(sample(catalogue, name)):
-        return ["--out", output]
+        return ["--out", _unfinished(output)]
     return ["--name", name, "--out", str(Path(output).parent)]
+
+
+def afterwards(catalogue: Catalogue, name: str, output: str) -> str:
+    """Shell code that gives a folder of results its name, once no stack of a sample has failed.
+
+    Snakemake removes the output of a job that failed. So results lie beside it until all are there,
+    and the next run makes those that are missing.
+    """
+    if has_several(sample(catalogue, name)):
+        return f" && mv {quote(_unfinished(output))} {quote(output)}"
+    return ""
+
+
+def _unfinished(output: str) -> str:
+    return f"{output}.unfinished"
 
 
 def results(catalogue: Catalogue) -> list[str]:

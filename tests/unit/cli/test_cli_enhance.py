@@ -308,6 +308,7 @@ def test_in_a_folder_what_fails_does_not_stop_the_others_and_what_is_done_is_kep
     assert code == 1
     assert [row["status"] for row in table] == ["done", "failed", "done", "failed"]
     assert "2 of 4 stacks failed" in said
+    assert [row["result"] for row in table] == ["a.ome.tif", "", "c.ome.tif", ""]
     assert "b.ome.tif" in table[1]["error"]
     assert "--voxel-size" in table[3]["error"]
     assert "Traceback" not in said
