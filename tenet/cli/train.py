@@ -114,6 +114,7 @@ def finetune(
     channel: Channels = None,
     time: Times = None,
     planes_are: PlanesAre = None,
+    offset: ScanOffset = None,
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = None,
@@ -133,7 +134,10 @@ def finetune(
     if simulation == bool(data):
         raise TenetError("give either --data with raw stacks, or --simulation")
     channels, times = picked("--channel", channel), picked("--time", time)
-    raw = RawStacks(data, rois, fold, channels, planes_are, voxel_size, times) if data else None
+    raw = None
+    if data:
+        shifted = scan_offset(offset)
+        raw = RawStacks(data, rois, fold, channels, planes_are, voxel_size, times, shifted)
     if evaluate_only:
         losses = tasks.evaluate(
             chosen, pretrained, out, raw, phantoms=phantoms, device=where, seed=seed

@@ -78,7 +78,8 @@ def read_samples(path: Path, schema: Path) -> dict[str, Sample]:
             raise ValueError(f"{where}: the name {row['name']} is taken already")
         paths = {key: checked_path(row[key], where, key) for key in ("file", "model") if key in row}
         picks = {key: _picks(row[key], f"{where}: {key}") for key in PICKED if key in row}
-        samples[row["name"]] = row | paths | picks | {"where": where}
+        numbers = {key: row[key].replace(",", ".") for key in ("scan_offset",) if key in row}
+        samples[row["name"]] = row | paths | picks | numbers | {"where": where}
     return samples
 
 

@@ -253,6 +253,6 @@ def reading_options(row: Sample | None) -> list[str]:
     words = []
     if VOXEL_SIZE[0] in row:
         words += ["--voxel-size", *(str(row[name]) for name in VOXEL_SIZE)]
-    for key in (*PICKED, "planes_are"):
+    for key in (*PICKED, "planes_are", "scan_offset"):
         words += repeated(f"--{key.replace('_', '-')}", [row[key]] if key in row else [])
     return words

@@ -4,7 +4,7 @@ What headers tell is checked when the workflow is planned (`workflow.lib.sample_
 by a job that comes before every training:
 
     sample_check.py STACK --normalisation METHOD --out JSON [--channel N] [--time N]
-        [--planes-are C|T]
+        [--planes-are C|T] [--scan-offset find|PIXELS]
 
 STACK may be a folder of stacks.
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tenet.cli.options import scan_offset
 from tenet.errors import TenetError
 from tenet.io.atomic import save_json
 from tenet.io.intensities import warnings_of
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--channel")
     parser.add_argument("--time")
     parser.add_argument("--planes-are", choices=["C", "T"])
+    parser.add_argument("--scan-offset")
     parser.add_argument("--voxel-size", nargs=3)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
@@ -40,7 +42,8 @@ def main() -> None:
             None if text is None else Picks.parse(text)
             for text in (arguments.channel, arguments.time)
         )
-        stacks = every_part([arguments.stack], Parts(channel, time, arguments.planes_are))
+        parts = Parts(channel, time, arguments.planes_are, scan_offset(arguments.scan_offset))
+        stacks = every_part([arguments.stack], parts)
         ranges = {stack: stack_range(stack, arguments.normalisation) for stack in stacks}
         save_json(
             arguments.out,
