@@ -41,8 +41,11 @@ from tenet.physics.microscope import Microscope
 from tenet.physics.noise import saturating_gain
 from tenet.physics.optics import psf_fwhm_um
 from tenet.progress import shown
-from tenet.settings.schema import Microscopes
+from tenet.settings.schema import Microscopes, ModelParams
 from tenet.types import Progress
+
+#: Phantoms whose structures are half as thick, or twice, as those of a stack count e^-2 as much.
+ALIKE_OCTAVES = 0.5
 
 Pair = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
@@ -173,7 +176,8 @@ def measured(
                 yield shape, truth
                 meter(done, len(pairs))
 
-        choice = best_threshold(counts.seen(scores()), thresholds)
+        alike = _alike(model.params, [truth for _, truth in pairs])
+        choice = best_threshold(counts.seen(scores()), thresholds, weights=alike)
     return {
         "threshold": round(float(choice.threshold), 4),
         "iou": round(float(choice.iou), 4),
@@ -185,14 +189,30 @@ def measured(
     }
 
 
+def _alike(params: ModelParams, truths: Sequence[NDArray[np.uint8]]) -> list[float] | None:
+    """How alike the structures of phantoms are to those of the stack, if it is told how thick."""
+    if params.structure_um is None:
+        return None
+    told = math.log2(params.structure_um)
+    octaves = [math.log2(_thickness(truth, params)) - told for truth in truths]
+    weights = [math.exp(-((off / ALIKE_OCTAVES) ** 2) / 2) for off in octaves]
+    return [weight + 1e-9 for weight in weights]
+
+
+def _thickness(truth: NDArray[np.uint8], params: ModelParams) -> float:
+    """Mean thickness of the structures of a phantom in µm; that of the stack if it has none."""
+    pixels = float(mean_thickness(torch.from_numpy(truth)[None, None]))
+    assert params.structure_um is not None
+    return params.structure_um if math.isnan(pixels) else pixels * params.res_lateral
+
+
 @contextlib.contextmanager
 def _thickness_told(model: TENET, truth: NDArray[np.uint8]) -> Iterator[None]:
     """Tell a model how thick the structures of a phantom are, if it is told so of stacks."""
     params = model.params
     if params.structure_um is not None:
-        pixels = float(mean_thickness(torch.from_numpy(truth)[None, None]))
-        thickness = None if math.isnan(pixels) else pixels * params.res_lateral
-        model.params = params.model_copy(update={"structure_um": thickness})
+        own = {"structure_um": _thickness(truth, params)}
+        model.params = params.model_copy(update=own)
     try:
         yield
     finally:
