@@ -69,9 +69,16 @@ def base_experiment(catalogue: Catalogue, row: Sample) -> Experiment:
     Raises
     ------
     WorkflowError
-        If the model of the row is none, in one line that begins with that of the table.
+        If the model of the row is none, or cannot be told a thickness, in one line that begins with
+        that of the table.
     """
-    folder = serving_model(catalogue, row["name"]) or row.get("model")
+    serving = serving_model(catalogue, row["name"])
+    if serving is None and "thickness_um" in row:
+        raise WorkflowError(
+            f"{row['where']}: thickness_um is told to a model of every microscope alone: leave it "
+            "out"
+        )
+    folder = serving or row.get("model")
     if folder is None:
         return resolved(catalogue, experiment_name(catalogue, f"samples/{row['name']}"))
     try:
