@@ -169,11 +169,9 @@ def scan_offset(given: str | None) -> "float | Literal['find'] | None":
     TenetError
         If it is neither ``find`` nor a number.
     """
-    if given is None:
-        return None
-    if given == "find":
-        return "find"
+    from tenet.io.scan_offset import parse_scan_offset
+
     try:
-        return float(given)
-    except ValueError:
-        raise TenetError(f"--scan-offset {given}: give find, or a number of pixels") from None
+        return None if given is None else parse_scan_offset(given)
+    except TenetError as error:
+        raise TenetError(f"--scan-offset {error}") from None

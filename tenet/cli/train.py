@@ -133,10 +133,12 @@ def finetune(
     where = choose_device(device, threads)
     if simulation == bool(data):
         raise TenetError("give either --data with raw stacks, or --simulation")
+    shifted = scan_offset(offset)
+    if simulation and shifted is not None:
+        raise TenetError("--scan-offset is for raw stacks, and not for --simulation")
     channels, times = picked("--channel", channel), picked("--time", time)
     raw = None
     if data:
-        shifted = scan_offset(offset)
         raw = RawStacks(data, rois, fold, channels, planes_are, voxel_size, times, shifted)
     if evaluate_only:
         losses = tasks.evaluate(

@@ -45,7 +45,8 @@ from tenet.settings.schema import Microscopes, ModelParams
 from tenet.types import Progress
 
 #: Phantoms whose structures are half as thick, or twice, as those of a stack count e^-2 as much.
-ALIKE_OCTAVES = 0.5
+#: All others count a little, so that no stack is left without any.
+ALIKE_OCTAVES, LEAST_ALIKE = 0.5, 0.02
 
 Pair = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
@@ -163,7 +164,8 @@ def measured(
             peaks.append(deconvolved_peak(model, image))
             tell()
             gains.append(reconstruction_gain(model, image))
-    counts = Counts()
+    alike = _alike(model.params, [truth for _, truth in pairs])
+    counts = Counts(alike)
     chosen = model.params.choose_threshold
     thresholds = threshold_grid() if chosen else [model.params.threshold]
     with shown("calibrating on phantoms") as meter:
@@ -176,7 +178,6 @@ def measured(
                 yield shape, truth
                 meter(done, len(pairs))
 
-        alike = _alike(model.params, [truth for _, truth in pairs])
         choice = best_threshold(counts.seen(scores()), thresholds, weights=alike)
     return {
         "threshold": round(float(choice.threshold), 4),
@@ -185,7 +186,8 @@ def measured(
         **_known({"signal_level": levels, "deconvolved_level": peaks, "gain": gains}),
         "inside": counts.shares(),
         "how": ("highest mean IoU" if chosen else "fixed by the settings, with its mean IoU")
-        + " on held-out phantoms blurred by the model's own PSF and noise",
+        + " on held-out phantoms blurred by the model's own PSF and noise"
+        + ("" if alike is None else ", which count by how thick their structures are"),
     }
 
 
@@ -195,8 +197,7 @@ def _alike(params: ModelParams, truths: Sequence[NDArray[np.uint8]]) -> list[flo
         return None
     told = math.log2(params.structure_um)
     octaves = [math.log2(_thickness(truth, params)) - told for truth in truths]
-    weights = [math.exp(-((off / ALIKE_OCTAVES) ** 2) / 2) for off in octaves]
-    return [weight + 1e-9 for weight in weights]
+    return [LEAST_ALIKE + math.exp(-((off / ALIKE_OCTAVES) ** 2) / 2) for off in octaves]
 
 
 def _thickness(truth: NDArray[np.uint8], params: ModelParams) -> float:

@@ -38,8 +38,6 @@ LOOKED_AT = 2
 #: Least probability of the structure that PSFs are tried on. The threshold of the best IoU takes in
 #: voxels that are only likely, which makes structure too thick, and every PSF too short.
 SURE = 0.9
-#: Mean thickness of structures in pixels that a model can be told.
-THICKNESSES = 1, 40
 #: Width of a PSF (FWHM) in pixels that suffices to tell its form, and least rows and columns.
 SEARCHED, LEAST_SEARCHED = 2.1, 48
 
@@ -197,22 +195,9 @@ def known_optics(
             f"immersion index {index:g} (from the {known.sources['immersion_index']}): give --na "
             "or --immersion"
         )
-    served_grid(model.experiment, voxel_size_um, **_told(known, stack))
-    if structure_um is not None:
-        _check_thickness(structure_um, model, voxel_size_um)
+    told_grid = _told(known, stack) | {"structure_um": structure_um}
+    served_grid(model.experiment, voxel_size_um, **told_grid)
     return known
-
-
-def _check_thickness(structure_um: float, model: TrainedModel, voxel_size_um: VoxelSize) -> None:
-    least, most = (n * voxel_size_um[2] for n in THICKNESSES)
-    if not model.params.is_told:
-        raise TenetError(f"{model.folder} cannot be told how thick structures are")
-    if not least <= structure_um <= most:
-        raise TenetError(
-            f"a thickness of {structure_um:g} µm is {structure_um / voxel_size_um[2]:.2g} pixels, "
-            f"and the model has learned with {THICKNESSES[0]} to {THICKNESSES[1]}: leave "
-            "--thickness out, or check its unit (µm)"
-        )
 
 
 def _told(known: KnownOptics, stack: Stack) -> dict[str, Any]:

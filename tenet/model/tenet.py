@@ -214,7 +214,8 @@ class TENET(nn.Module):
             psf, scale = (self.psf(), self.params.scale) if blur is None else (blur.psf, blur.scale)
         if thickness is None:
             size_um = self.params.structure_um
-            pixels = math.nan if size_um is None else size_um / self.params.res_lateral
+            # Where the PSF is looked for, pixels are binned, and may be larger than a structure.
+            pixels = math.nan if size_um is None else max(size_um / self.params.res_lateral, 1.0)
             thickness = torch.tensor([pixels], device=psf.device)
         return numbers(psf, scale, thickness)
 

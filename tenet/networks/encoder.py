@@ -68,6 +68,10 @@ class Encoder(nn.Module):
                 f"a fine grid of {fine_shape} does not fit the network: its axes must be divisible "
                 f"by {self.divisor_zyx}"
             )
+        if told is not None and estimate is None:
+            raise TenetError(
+                "a network that is told something is shown a deconvolved stack as well"
+            )
         encode: Callable[..., Encoded] = self.encode
         if self.fast is not None and self.training and torch.is_grad_enabled():
             encode = self.fast

@@ -147,5 +147,5 @@ def _plain(row: Row, out: Path) -> dict[str, Any]:
         for name, value in asdict(row).items()
         if name.endswith("_um")
     }
-    result = row.result and os.path.relpath(row.result, out)
+    result = row.result and Path(os.path.relpath(row.result, out)).as_posix()
     return asdict(row) | widths | {"result": result, "warnings": "; ".join(row.warnings)}

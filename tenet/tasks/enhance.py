@@ -320,6 +320,7 @@ class Enhancing:
                 "time": stack.time,
                 "model": str(self.folder),
                 "threshold": trained.threshold,
+                "structure_um": trained.params.structure_um,
                 "scan_offset_px": stack.scan_offset_px,
                 "unseen_share": stack.unseen_share,
                 "intensities": range_.to_dict(),

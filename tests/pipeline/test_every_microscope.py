@@ -100,6 +100,9 @@ def test_stacks_that_were_enhanced_stay_when_another_one_of_the_folder_fails(rep
     options = ("samples", *OPTIONS, "--config", "samples=folder.csv")
     snakemake(repository, *options, check=False, environment=MODELS)
     made = results / "several.unfinished/good.ome.tif"
+    # Left from a stack that is there no more.
+    for name in ("gone.ome.tif", "gone.json", "gone.png", "gone.html", "good_too.json"):
+        (made.parent / name).write_text("")
     when = made.stat().st_mtime_ns
     assert not (results / "several").exists()
     imwrite(stacks / "bad.tif", imread(repository / "alone.tif")[::-1])
@@ -107,6 +110,8 @@ def test_stacks_that_were_enhanced_stay_when_another_one_of_the_folder_fails(rep
     assert not made.parent.exists()
     assert (results / "several/good.ome.tif").stat().st_mtime_ns == when
     assert (results / "several/bad.ome.tif").is_file()
+    assert not list((results / "several").glob("gone*"))
+    assert (results / "several/good_too.json").exists()  # nobody knows of what
     assert jobs(repository, *options, environment=MODELS) == {}
 
 

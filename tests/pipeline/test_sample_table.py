@@ -78,7 +78,12 @@ def test_samples_are_read(tmp_path):
         (
             [*HEADER, "scan_offset"],
             ["a", "STACK", *NO_VOXEL, *OPTICS, "left"],
-            "scan_offset: 'left' is not find, or a number of pixels",
+            "scan_offset: left: give find, or a number of pixels",
+        ),
+        (
+            [*HEADER, "scan_offset"],
+            ["a", "STACK", *NO_VOXEL, *OPTICS, "50"],
+            "scan_offset: 50 pixels are beyond 12",
         ),
         (HEADER, ["a", "STACK", *NO_VOXEL, "", "1.4", "0.9", "1.33"], "above the immersion index"),
         (HEADER, ["a", "STACK", *NO_VOXEL, "", "0.8"], "wavelength, ni missing"),

@@ -142,7 +142,8 @@ def afterwards(catalogue: Catalogue, name: str, output: str) -> str:
     and the next run makes those that are missing.
     """
     if has_several(sample(catalogue, name)):
-        return f" && mv {quote(_unfinished(output))} {quote(output)}"
+        paths = f"{quote(_unfinished(output))} {quote(output)}"
+        return f" && python workflow/scripts/finish_folder.py {paths}"
     return ""
 
 

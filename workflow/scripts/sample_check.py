@@ -16,11 +16,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tenet.cli.options import scan_offset
 from tenet.errors import TenetError
 from tenet.io.atomic import save_json
 from tenet.io.intensities import warnings_of
 from tenet.io.picks import Parts, Picks, every_part
+from tenet.io.scan_offset import parse_scan_offset
 from tenet.model.intensity import stack_range
 
 
@@ -42,7 +42,8 @@ def main() -> None:
             None if text is None else Picks.parse(text)
             for text in (arguments.channel, arguments.time)
         )
-        parts = Parts(channel, time, arguments.planes_are, scan_offset(arguments.scan_offset))
+        offset = arguments.scan_offset and parse_scan_offset(arguments.scan_offset)
+        parts = Parts(channel, time, arguments.planes_are, offset)
         stacks = every_part([arguments.stack], parts)
         ranges = {stack: stack_range(stack, arguments.normalisation) for stack in stacks}
         save_json(

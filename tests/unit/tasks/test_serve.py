@@ -16,6 +16,7 @@ from tenet.enhance.enhance import enhance_array
 from tenet.errors import TenetError
 from tenet.io.open import open_stack
 from tenet.io.optics import Optics
+from tenet.learn.calibrate import _alike, _thickness
 from tenet.learn.likeness import likeness, noise_variance
 from tenet.learn.microscopes import widths
 from tenet.learn.serve import (
@@ -95,9 +96,31 @@ def test_the_thickness_of_structures_is_told_to_the_network_and_its_calibration(
     image = np.random.default_rng(0).random((6, 16, 16), np.float32)
     shapes = [enhance_array(one.model.network, image)[0] for one in (thin, thick)]
     assert not np.array_equal(*shapes)
-    # Phantoms have their own thickness, whatever that of the stack is.
-    assert thin.found["calibration"] == thick.found["calibration"]
-    assert thin.found["calibration"] != unknown.found["calibration"]
+    # Phantoms are told their own thickness, whatever that of the stack is, and count by it.
+    levels = [
+        {key: one.found["calibration"][key] for key in ("signal_level", "gain")}
+        for one in (thin, thick, unknown)
+    ]
+    assert levels[0] == levels[1] != levels[2]
+    assert thin.found["calibration"]["iou"] != thick.found["calibration"]["iou"]
+    assert "by how thick" in thin.found["calibration"]["how"]
+    assert "by how thick" not in unknown.found["calibration"]["how"]
+
+
+def test_phantoms_as_thick_as_the_stack_count_most(every: Path) -> None:
+    params = TrainedModel.load(every).params
+    solids = [np.zeros((40, 40, 40), np.uint8) for _ in range(3)]
+    for solid, radius in zip(solids, (3, 6, 12), strict=True):
+        z, y, x = np.indices(solid.shape) - 20
+        solid[z**2 + y**2 + x**2 <= radius**2] = 1
+    sizes = [_thickness(solid, params.model_copy(update={"structure_um": 1.0})) for solid in solids]
+    assert sizes == pytest.approx([2 / 3 * 2 * r * params.res_lateral for r in (3, 6, 12)], rel=0.1)
+    told = params.model_copy(update={"structure_um": sizes[1]})
+    least, most, other = _alike(told, solids)
+    assert most == pytest.approx(1.02)
+    # Half and twice as thick: two standard deviations.
+    assert [least, other] == pytest.approx([0.02 + np.exp(-2)] * 2, rel=0.2)
+    assert _alike(params, solids) is None
 
 
 @pytest.mark.parametrize("thickness", [0.0, -1.0, 0.1, 9.0, float("nan"), float("inf")])
