@@ -39,11 +39,9 @@ EVERY: dict[str, Any] = {
         "size_z": 31, "size_y": 9, "size_x": 9, "hidden_channels_list": [4, 8], "nblocks": 1,
         "dropout": 0.0, "psf_sampling": "continuous", "deconvolution_steps": 4, "early_steps": 2,
         "noise": "consistent", "poisson_weight": 0.05, "sig_eps": 0.02, "choose_threshold": True,
-        "is_told": True,
     },
     "microscopes": {
-        "count": 4, "told_thickness": 0.5, "thickness_spread": 1.3,
-        "free": {"scales": [1, 2, 3, 4, 6], "pixels": [1.5, 3], "planes": [0.8, 10]},
+        "count": 4, "free": {"scales": [1, 2, 3, 4, 6], "pixels": [1.5, 3], "planes": [0.8, 10]},
     },
     "pretrain_dataset": {"cropsize": [12, 16, 16], "I": 4, "low": 0, "high": 2},
     "pretrain_val_dataset": {"cropsize": [12, 16, 16], "I": 2, "low": 2, "high": 3},
@@ -75,16 +73,6 @@ def random_model(**params: Any) -> TENET:
         for name, weight in model.encoder.named_parameters():
             if weight.ndim > 1 and "head" not in name:
                 weight.mul_(1.5)  # livelier than the initialisation, so that seams would show
-    return model
-
-
-@torch.no_grad()
-def heard(model: TENET) -> TENET:
-    """The same model, which makes something of what it is told, as after a training."""
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in model.encoder.named_parameters():
-        if "modulations" in name:
-            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
     return model
 
 

@@ -20,6 +20,7 @@ from tenet.data.phantoms.store import open_phantoms
 from tenet.enhance.enhance import enhance_array, psf_before_and_after
 from tenet.errors import TenetError
 from tenet.io.atomic import save_json, save_table, writing
+from tenet.metrics.thickness import mean_thickness
 from tenet.metrics.thresholds import best_threshold, threshold_grid
 from tenet.model.certainty import Counts
 from tenet.model.intensity import BRIGHTEST_PERCENT, deconvolved_peak, reconstruction_gain
@@ -36,7 +37,6 @@ from tenet.model.store import (
     read_told,
 )
 from tenet.model.tenet import TENET
-from tenet.model.told import mean_thickness
 from tenet.physics.microscope import Microscope
 from tenet.physics.noise import saturating_gain
 from tenet.physics.optics import psf_fwhm_um
@@ -158,12 +158,11 @@ def measured(
             progress(next(parts), 3 * len(pairs))
 
     peaks, gains = [], []
-    for image, truth in pairs:
-        with _thickness_told(model, truth):
-            tell()
-            peaks.append(deconvolved_peak(model, image))
-            tell()
-            gains.append(reconstruction_gain(model, image))
+    for image, _ in pairs:
+        tell()
+        peaks.append(deconvolved_peak(model, image))
+        tell()
+        gains.append(reconstruction_gain(model, image))
     alike = _alike(model.params, [truth for _, truth in pairs])
     counts = Counts(alike)
     chosen = model.params.choose_threshold
@@ -173,9 +172,7 @@ def measured(
         def scores() -> Iterator[Pair]:
             for done, (image, truth) in enumerate(pairs, start=1):
                 tell()
-                with _thickness_told(model, truth):
-                    shape = enhance_array(model, image)[0]
-                yield shape, truth
+                yield enhance_array(model, image)[0], truth
                 meter(done, len(pairs))
 
         choice = best_threshold(counts.seen(scores()), thresholds, weights=alike)
@@ -192,7 +189,7 @@ def measured(
 
 
 def _alike(params: ModelParams, truths: Sequence[NDArray[np.uint8]]) -> list[float] | None:
-    """How alike the structures of phantoms are to those of the stack, if it is told how thick."""
+    """How much each phantom counts, if it is known how thick the structures of the stack are."""
     if params.structure_um is None:
         return None
     told = math.log2(params.structure_um)
@@ -202,22 +199,9 @@ def _alike(params: ModelParams, truths: Sequence[NDArray[np.uint8]]) -> list[flo
 
 def _thickness(truth: NDArray[np.uint8], params: ModelParams) -> float:
     """Mean thickness of the structures of a phantom in µm; that of the stack if it has none."""
-    pixels = float(mean_thickness(torch.from_numpy(truth)[None, None]))
+    pixels = mean_thickness(truth)
     assert params.structure_um is not None
     return params.structure_um if math.isnan(pixels) else pixels * params.res_lateral
-
-
-@contextlib.contextmanager
-def _thickness_told(model: TENET, truth: NDArray[np.uint8]) -> Iterator[None]:
-    """Tell a model how thick the structures of a phantom are, if it is told so of stacks."""
-    params = model.params
-    if params.structure_um is not None:
-        own = {"structure_um": _thickness(truth, params)}
-        model.params = params.model_copy(update=own)
-    try:
-        yield
-    finally:
-        model.params = params
 
 
 def _known(found: Mapping[str, Sequence[float]]) -> dict[str, float]:

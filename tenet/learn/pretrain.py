@@ -24,7 +24,6 @@ from tenet.learn.losses import (
 )
 from tenet.model.store import FISHER, OPTIMISER, is_trained, load_model, phantoms_digest, save_model
 from tenet.model.tenet import TENET
-from tenet.model.told import mean_thickness
 from tenet.physics.blur import StridedBlur
 from tenet.physics.microscope import Microscope
 from tenet.physics.motion import MotionSettings, draw_displacement, shift_planes
@@ -133,8 +132,7 @@ Drawn = tuple[Tensor, Tensor]  # shape, brightness
 class Batch(NamedTuple):
     """Truth (N, 1, Z·s, Y, X), images (N, 1, Z, Y, X), and what blurred them.
 
-    `still` is the image before motion and noise, `masked` the image with masks. `thickness` is what
-    the network is told of the structures, in pixels, shape (N,); NaN: nothing.
+    `still` is the image before motion and noise, `masked` the image with masks.
     """
 
     shape: Tensor
@@ -143,7 +141,6 @@ class Batch(NamedTuple):
     image: Tensor
     masked: Tensor
     blur: StridedBlur
-    thickness: Tensor
 
 
 class Simulator:
@@ -271,17 +268,7 @@ class Simulator:
         if nominal_psf is not None:
             microscope = replace(microscope, psf=nominal_psf.to(device))
         blur = microscope.blur((shape.shape[2], shape.shape[3], shape.shape[4]))
-        return Batch(shape, brightness, still, image, masked, blur, self._told(shape, rng))
-
-    def _told(self, shape: Tensor, rng: Generator) -> Tensor:
-        """Mean thickness of structures (N, 1, Z, Y, X) that the network is told; NaN: not told."""
-        ranges, n = self.microscopes, len(shape)
-        if not ranges.told_thickness:  # nothing is drawn where there is no choice
-            return torch.full((n,), torch.nan, device=shape.device)
-        mistake = _log_uniform(1 / ranges.thickness_spread, ranges.thickness_spread, n, rng)
-        unknown = torch.from_numpy(rng.random(n) >= ranges.told_thickness).to(shape.device)
-        thickness = mean_thickness(shape) * mistake.flatten().to(shape)
-        return thickness.masked_fill(unknown, torch.nan)
+        return Batch(shape, brightness, still, image, masked, blur)
 
 
 def _log_uniform(low: float, high: float, n: int, rng: Generator) -> Tensor:
@@ -327,7 +314,7 @@ def _motion_settings(vibration: Vibration) -> MotionSettings:
 def supervised_terms(model: TENET, settings: PretrainLoop, batch: Batch) -> dict[str, Tensor]:
     """Loss of shape and of brightness where both are known."""
     shape, brightness = batch.shape, batch.brightness
-    enhanced = model.enhance(batch.masked, batch.blur, thickness=batch.thickness)
+    enhanced = model.enhance(batch.masked, batch.blur)
     of_shape = SHAPE_LOSSES[settings.loss_fnx](enhanced["shape_logits"].float(), shape)
     if model.params.brightness == "log":
         of_brightness = log_brightness_loss(enhanced["brightness"], shape, brightness)

@@ -95,8 +95,6 @@ class Portable(nn.Module):
         self.params = own.params
         self.encoder = _with_plain_convolutions(own.encoder)
         self.register_buffer("kernel", own.psf().clone())
-        told = own.told()
-        self.told = () if told is None else (told,)
         self.blur = torch.jit.script(band_limited)
         # Functions of the settings alone, so that no other weights come with them.
         self.shown, self.brightness = own.shown, own.brightness
@@ -112,7 +110,7 @@ class Portable(nn.Module):
         estimate = self._deconvolved(image) if params.deconvolution_steps else None
         log = params.brightness == "log"
         shown = log_scaled(image, params.sig_eps) if log else hill(image)
-        encoded = self.encoder.encode(shown, self.shown(estimate), *self.told)
+        encoded = self.encoder.encode(shown, self.shown(estimate))
         probability = encoded.shape_logits.float().sigmoid()
         brightness = self.brightness(encoded.brightness_logits.float(), estimate)
         both = torch.cat([probability, brightness], dim=1)

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from tenet.model.published_weights import published_names
-from tenet.model.told import COUNT, numbers
 from tenet.model.weights import check_weights, read_weights
 from tenet.networks.aligner import AlignmentNet
 from tenet.networks.blocks import hill
@@ -87,7 +86,7 @@ class TENET(nn.Module):
         networks: dict[str, Callable[..., Encoder]] = {
             "jnet": partial(JNet, attention=params.attn_list),
             "coarse": CoarseNet,
-            "cells": partial(CellNet, told=COUNT if params.is_told else 0),
+            "cells": CellNet,
         }
         self.encoder = networks[params.network](
             params.hidden_channels_list,
@@ -168,12 +167,7 @@ class TENET(nn.Module):
         return moved[0]
 
     def enhance(
-        self,
-        image: Tensor,
-        blur: StridedBlur | None = None,
-        *,
-        estimate: Tensor | None = None,
-        thickness: Tensor | None = None,
+        self, image: Tensor, blur: StridedBlur | None = None, *, estimate: Tensor | None = None
     ) -> Enhanced:
         """Enhance a stack of linear intensities, without blurring the result again.
 
@@ -186,9 +180,6 @@ class TENET(nn.Module):
             that of the model's own PSF.
         estimate : Tensor, shape (N, C, Z·s, Y, X), optional
             The result of `deconvolve` for `image`, if it is known already.
-        thickness : Tensor, shape (N,), optional
-            Mean thickness of the structures in pixels, NaN where it is not known; by default that
-            of the settings.
 
         Returns
         -------
@@ -201,23 +192,7 @@ class TENET(nn.Module):
             image = log_scaled(image, self.params.sig_eps)
         else:
             image = hill(image)
-        told = self.told(blur, thickness)
-        return self(image, estimate=estimate, told=told, reconstruct=False)
-
-    def told(
-        self, blur: StridedBlur | None = None, thickness: Tensor | None = None
-    ) -> Tensor | None:
-        """What the encoder is told, (1 or N, K); None if it is told nothing. As in `enhance`."""
-        if not self.params.is_told:
-            return None
-        with torch.no_grad():
-            psf, scale = (self.psf(), self.params.scale) if blur is None else (blur.psf, blur.scale)
-        if thickness is None:
-            size_um = self.params.structure_um
-            # Where the PSF is looked for, pixels are binned, and may be larger than a structure.
-            pixels = math.nan if size_um is None else max(size_um / self.params.res_lateral, 1.0)
-            thickness = torch.tensor([pixels], device=psf.device)
-        return numbers(psf, scale, thickness)
+        return self(image, estimate=estimate, reconstruct=False)
 
     @torch.no_grad()
     def deconvolve(self, image: Tensor, blur: StridedBlur | None = None) -> Tensor:
@@ -234,12 +209,7 @@ class TENET(nn.Module):
         return estimate.clamp_max(1) if self.params.brightness == "sigmoid" else estimate
 
     def forward(
-        self,
-        image: Tensor,
-        *,
-        estimate: Tensor | None = None,
-        told: Tensor | None = None,
-        reconstruct: bool = True,
+        self, image: Tensor, *, estimate: Tensor | None = None, reconstruct: bool = True
     ) -> Enhanced:
         """Enhance a stack and blur the result again.
 
@@ -247,8 +217,6 @@ class TENET(nn.Module):
         ----------
         image : Tensor, shape (N, 1, Z, Y, X)
             Network input in [0, 1]. Apply `network.hill` first if the training did.
-        told : Tensor, shape (1 or N, K), optional
-            The result of `told`, if it is not that of the model's own PSF.
         reconstruct : bool
             Whether to run the decoder; without it `reconstruction` is empty.
 
@@ -257,9 +225,8 @@ class TENET(nn.Module):
         Enhanced
             A mapping; see `Enhanced`.
         """
-        told = self.told() if told is None else told
         with half_precision(image.device, self.half_precision):
-            encoded = self.encoder(image, self.shown(estimate), told)
+            encoded = self.encoder(image, self.shown(estimate))
         probability = encoded.shape_logits.float().sigmoid()
         brightness = self.brightness(encoded.brightness_logits.float(), estimate)
         quantised = self.quantise(probability)

@@ -116,34 +116,6 @@ def record_encoders(network: nn.Module, wanted: bool) -> None:
         free_memory()
 
 
-class Modulation(nn.Module):
-    """Channels multiplied and shifted as some numbers say, which begins as the identity.
-
-    A norm of single crops takes away what is constant all over a crop, so that numbers that were
-    channels of the input would be lost on the way.
-    """
-
-    def __init__(self, numbers: int, channels: int, hidden: int = 32) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(numbers, hidden)
-        self.factors = Silent(hidden, 2 * channels)
-
-    def forward(self, x: Tensor, numbers: Tensor) -> Tensor:
-        """(N, C, Z, Y, X) as (N or 1, K) say."""
-        factors = self.factors(F.relu(self.hidden(numbers.to(x))))
-        factor, shift = factors[:, :, None, None, None].to(x).chunk(2, 1)
-        return x * (1 + factor) + shift
-
-
-class Silent(nn.Linear):
-    """A linear layer that begins at 0."""
-
-    def reset_parameters(self) -> None:
-        """Set weights and bias to 0."""
-        nn.init.zeros_(self.weight)
-        nn.init.zeros_(self.bias)
-
-
 def blocks(channels: int, n: int, dropout: float, *, flat: bool = False) -> nn.Sequential:
     """`n` residual blocks in a row."""
     return nn.Sequential(*[ResidualBlock(channels, dropout, flat=flat) for _ in range(n)])

@@ -24,8 +24,6 @@ class CellNet(PlanesNet):
     ----------
     channels, scale, n_blocks, dropout, estimates
         As for `JNet`.
-    told : int
-        Numbers that the network is told of each image.
     """
 
     def __init__(
@@ -36,19 +34,14 @@ class CellNet(PlanesNet):
         n_blocks: int = 2,
         dropout: float = 0.5,
         estimates: int = 0,
-        told: int = 0,
     ) -> None:
         inputs = CELL * (1 + estimates)
-        super().__init__(
-            channels, CELL, inputs, (1, 5, 5), n_blocks=n_blocks, dropout=dropout, told=told
-        )
+        super().__init__(channels, CELL, inputs, (1, 5, 5), n_blocks=n_blocks, dropout=dropout)
         depth = len(channels) - 1
         self.scale = scale
         self.divisor_zyx = (scale, 2**depth, 2**depth)
 
-    def encode(  # noqa: D102
-        self, image: Tensor, estimate: Tensor | None = None, told: Tensor | None = None
-    ) -> Encoded:
+    def encode(self, image: Tensor, estimate: Tensor | None = None) -> Encoded:  # noqa: D102
         scale = self.scale if estimate is None else estimate.shape[2] // image.shape[2]
         fine = upsample(image, (scale, 1, 1))
         if estimate is not None:
@@ -57,6 +50,6 @@ class CellNet(PlanesNet):
         missing = -planes % self.lowest_planes
         below, above = missing // 2, missing - missing // 2
         fine = nn.functional.pad(fine, (0, 0, 0, 0, below, above), mode="replicate")
-        features, logits = self.encode_voxels(self.to_channels(fine), told)
+        features, logits = self.encode_voxels(self.to_channels(fine))
         logits = logits[:, :, below : below + planes]
         return Encoded(logits[:, :1], logits[:, 1:], features)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from tenet.networks.blocks import Level, Modulation, blocks
+from tenet.networks.blocks import Level, blocks
 from tenet.networks.convolution import Conv
 from tenet.networks.encoder import Encoded, Encoder
 from tenet.types import Triple
@@ -28,8 +28,6 @@ class PlanesNet(Encoder):
         Channels of the input.
     kernel : int or tuple of int
         Size of the first convolution.
-    told : int
-        Numbers that the network is told of each image.
     """
 
     def __init__(
@@ -41,7 +39,6 @@ class PlanesNet(Encoder):
         *,
         n_blocks: int,
         dropout: float,
-        told: int = 0,
     ) -> None:
         super().__init__()
         first, depth = channels[0], len(channels) - 1
@@ -55,7 +52,6 @@ class PlanesNet(Encoder):
             Level(channels, pools, n_blocks, dropout, flat=True) if depth else nn.Identity()
         )
         self.last_blocks = blocks(first, n_blocks, dropout, flat=True)
-        self.modulations = nn.ModuleList([Modulation(told, first) for _ in range(2) if told])
         self.head = Conv(first, 2 * planes, 3)
         self._finish()
 
@@ -63,19 +59,12 @@ class PlanesNet(Encoder):
         """(N, C, Z·planes, Y, X) -> (N, C·planes, Z, Y, X): planes of a voxel become channels."""
         return fine.unflatten(2, (-1, self.planes)).movedim(3, 2).flatten(1, 2)
 
-    def encode_voxels(self, voxels: Tensor, told: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def encode_voxels(self, voxels: Tensor) -> tuple[Tensor, Tensor]:
         """Features (N, C, Z, Y, X), and logits (N, 2, Z·planes, Y, X) of shape and brightness."""
         voxels = voxels.contiguous(memory_format=torch.channels_last_3d)
-        features = self._modulated(0, self.stem_blocks(self.stem(voxels)), told)
-        features = self._modulated(1, self.last_blocks(self.level(features)), told)
+        features = self.last_blocks(self.level(self.stem_blocks(self.stem(voxels))))
         logits = self.head(features).unflatten(1, (2, self.planes)).movedim(2, 3).flatten(2, 3)
         return features, logits
-
-    def _modulated(self, place: int, features: Tensor, told: Tensor | None) -> Tensor:
-        if told is None:
-            return features
-        modulated: Tensor = self.modulations[place](features, told)
-        return modulated
 
 
 class CoarseNet(PlanesNet):
@@ -106,9 +95,7 @@ class CoarseNet(PlanesNet):
         self.scale = scale
         self.divisor_zyx = (self.lowest_planes, 2**depth, 2**depth)
 
-    def encode(  # noqa: D102
-        self, image: Tensor, estimate: Tensor | None = None, told: Tensor | None = None
-    ) -> Encoded:
+    def encode(self, image: Tensor, estimate: Tensor | None = None) -> Encoded:  # noqa: D102
         if estimate is not None:
             image = torch.cat([image, self.to_channels(estimate)], dim=1)
         features, logits = self.encode_voxels(image)

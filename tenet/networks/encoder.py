@@ -38,9 +38,7 @@ class Encoder(nn.Module):
     #: `encode_logits`, recorded on a GPU, while training makes use of the recording.
     fast: Callable[..., Encoded] | None = None
 
-    def forward(
-        self, image: Tensor, estimate: Tensor | None = None, told: Tensor | None = None
-    ) -> Encoded:
+    def forward(self, image: Tensor, estimate: Tensor | None = None) -> Encoded:
         """Encode a blurred stack.
 
         Parameters
@@ -49,8 +47,6 @@ class Encoder(nn.Module):
             Network input (after `hill`); (Z·s, Y, X) must be divisible by `divisor_zyx`.
         estimate : Tensor, shape (N, C, Z·s, Y, X), optional
             The deconvolved stack, in linear intensities, for a network with C channels for it.
-        told : Tensor, shape (N, K) or (1, K), optional
-            Numbers that are known of each stack, for a `CellNet` that is told K of them.
 
         Returns
         -------
@@ -68,26 +64,18 @@ class Encoder(nn.Module):
                 f"a fine grid of {fine_shape} does not fit the network: its axes must be divisible "
                 f"by {self.divisor_zyx}"
             )
-        if told is not None and estimate is None:
-            raise TenetError(
-                "a network that is told something is shown a deconvolved stack as well"
-            )
         encode: Callable[..., Encoded] = self.encode
         if self.fast is not None and self.training and torch.is_grad_enabled():
             encode = self.fast
-        return encode(*(given for given in (image, estimate, told) if given is not None))
+        return encode(image) if estimate is None else encode(image, estimate)
 
-    def encode(
-        self, image: Tensor, estimate: Tensor | None = None, told: Tensor | None = None
-    ) -> Encoded:
+    def encode(self, image: Tensor, estimate: Tensor | None = None) -> Encoded:
         """Run the network on a stack whose size fits."""
         raise NotImplementedError
 
-    def encode_logits(
-        self, image: Tensor, estimate: Tensor | None = None, told: Tensor | None = None
-    ) -> Encoded:
+    def encode_logits(self, image: Tensor, estimate: Tensor | None = None) -> Encoded:
         """Encode without features: a recorded pass may return only what the loss depends on."""
-        return self.encode(image, estimate, told)._replace(features=image.new_empty(0))
+        return self.encode(image, estimate)._replace(features=image.new_empty(0))
 
     def _finish(self) -> None:
         # Convolutions on few channels are more than twice as fast with channels last.

@@ -67,9 +67,7 @@ class JNet(Encoder):
     def _head(channels: int, n_blocks: int, dropout: float) -> nn.Sequential:
         return nn.Sequential(*blocks(channels, n_blocks, dropout), Conv(channels, 1, 3))
 
-    def encode(  # noqa: D102
-        self, image: Tensor, estimate: Tensor | None = None, told: Tensor | None = None
-    ) -> Encoded:
+    def encode(self, image: Tensor, estimate: Tensor | None = None) -> Encoded:  # noqa: D102
         fine = upsample(image, (self.scale, 1, 1))
         if estimate is not None:
             fine = torch.cat([fine, estimate], dim=1)

@@ -93,7 +93,7 @@ class StridedBlur:
                     f"use {centred_planes(size_z, scale)}"
                 )
             first = (scale - 1 + size_z - 1) // 2
-        self.psf, self.scale = psf, scale
+        self.scale = scale
         self.zyx_shape = zyx_shape
         self.coarse_planes = zyx_shape[0] // scale if coarse_planes is None else coarse_planes
         # Wrap-around may only reach voxels that are thrown away.

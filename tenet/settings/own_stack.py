@@ -16,7 +16,7 @@ from tenet.types import Triple, VoxelSize
 RAW_DATASETS = ("train_dataset", "val_dataset")
 #: Fewer planes show too little of the blur along z.
 LEAST_PLANES = 8
-#: Mean thickness of structures, in pixels, that a model of every microscope can be told.
+#: Mean thickness of structures in pixels.
 THICKNESSES = 1, 40
 #: Most fine planes for each recorded plane, because more cannot be filled in.
 MOST_SCALE = 32
@@ -159,7 +159,7 @@ def served_grid(
     ------
     TenetError
         As in `sample_grid`; if planes are farther apart than the model has learned, or structures
-        thinner or thicker.
+        are thinner or thicker than any phantom.
     """
     assert base.microscopes.free is not None
     experiment = sample_grid(base, voxel_size_um, where=where, **told)
@@ -177,14 +177,12 @@ def served_grid(
 
 
 def _check_thickness(structure_um: float, params: ModelParams, where: str) -> None:
-    if not params.is_told:
-        raise TenetError(f"{where}: the model cannot be told how thick structures are")
     pixels = structure_um / params.res_lateral
     least, most = THICKNESSES
     if not least <= pixels <= most:
         raise TenetError(
-            f"{where}: a thickness of {structure_um:g} µm is {pixels:.2g} pixels, and the model "
-            f"has learned with {least} to {most}: leave --thickness out, or check its unit (µm)"
+            f"{where}: a thickness of {structure_um:g} µm is {pixels:.2g} pixels, and phantoms "
+            f"have {least} to {most}: leave --thickness out, or check its unit (µm)"
         )
 
 

@@ -334,15 +334,6 @@ class Microscopes(Section):
         description="Factor by which the PSF that the network is told is longer or shorter than "
         "that of an image, at most.",
     )
-    told_thickness: Fraction = Field(
-        default=0.0,
-        description="Share of the images whose structures' mean thickness the network is told, if "
-        "params.is_told.",
-    )
-    thickness_spread: AtLeastOne = Field(
-        default=1.0,
-        description="Factor by which that thickness is told too high or too low, at most.",
-    )
     least_light: Share = Field(
         default=1.0, description="Least share of the light that reaches an image."
     )

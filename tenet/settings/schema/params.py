@@ -66,16 +66,6 @@ class ModelParams(Section):
         description="The encoder is also shown the result after so many steps, to which a wrong "
         "PSF has done less harm; null, or not below deconvolution_steps: it is not.",
     )
-    is_told: bool = Field(
-        default=False,
-        description="Whether the encoder is told how wide and long the PSF is, how far planes are "
-        "apart, and how thick structures are where that is known; of network cells.",
-    )
-    structure_um: Positive | None = Field(
-        default=None,
-        description="Mean thickness of the structures in µm, for an encoder that is told; null: "
-        "not known.",
-    )
     apply_vq: bool = Field(
         default=True, description="Whether the shape is 0 or 1 before it is blurred in the model."
     )
@@ -91,6 +81,11 @@ class ModelParams(Section):
         default=False,
         description="Whether the threshold of results is the best one on tuning phantoms; else it "
         "is threshold.",
+    )
+    structure_um: Positive | None = Field(
+        default=None,
+        description="Mean thickness of the structures in µm, where it is known: tuning phantoms "
+        "count by how nearly theirs is that thick; null: all count alike.",
     )
     # point spread function
     blur_mode: Literal["gibsonlanni", "gaussian"] = Field(
@@ -208,10 +203,6 @@ class ModelParams(Section):
         check_length("wavelength", self.wavelength, (0.1, 10))
         check_length("res_lateral", self.res_lateral, (0.01, 10))
         check_length("res_axial", self.res_axial, (0.01, 100))
-        if self.is_told and not (self.network == "cells" and self.deconvolution_steps):
-            raise ValueError(
-                'is_told: only network "cells" with deconvolution_steps can be told; leave it out'
-            )
         if self.res_axial < self.res_lateral:
             raise ValueError(
                 f"res_axial {self.res_axial:g} is finer than res_lateral {self.res_lateral:g} µm: "

@@ -87,10 +87,6 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 
 
-#: No thickness that the network would be told.
-UNKNOWN = torch.tensor([torch.nan])
-
-
 def tiny(**sections: Any) -> Experiment:
     return parse_experiment(merge(SETTINGS, sections))
 
@@ -1536,7 +1532,7 @@ def test_perfect_alignment_costs_nothing_by_pixel_and_feature(aligned: Path) -> 
     still = torch.rand(1, 1, 4, 16, 16)
     shape = (torch.rand(1, 1, 12, 16, 16) > 0.5).float()
     moved = still.roll(1, dims=-1)
-    batch = Batch(shape, shape, still, moved, moved, model.blur((12, 16, 16)), UNKNOWN)
+    batch = Batch(shape, shape, still, moved, moved, model.blur((12, 16, 16)))
     perfect = alignment_terms(model, params, batch, still)
     assert perfect["pixelwise"] == 0
     assert perfect["perceptual"] == 0
@@ -1553,7 +1549,7 @@ def test_every_loss_mode_moves_the_alignment(aligned: Path, mode: str) -> None:
     assert params is not None
     image = torch.rand(1, 1, 4, 16, 16)
     shape = (torch.rand(1, 1, 12, 16, 16) > 0.5).float()
-    batch = Batch(shape, shape, image, image, image, model.blur((12, 16, 16)), UNKNOWN)
+    batch = Batch(shape, shape, image, image, image, model.blur((12, 16, 16)))
     terms = alignment_terms(model, params, batch, model.aligner(image))
     assert list(terms) == [mode]
     terms[mode].backward()

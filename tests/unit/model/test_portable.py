@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.fft import next_fast_len
-from small_models import EVERY, heard, random_model
+from small_models import EVERY, random_model
 
 from tenet.enhance.enhance import enhance_array
 from tenet.errors import TenetError
@@ -34,10 +34,9 @@ def cells(**params: object) -> TENET:
         ),
         cells(),
         cells(scale=6, res_axial=0.72, brightness="log"),
-        heard(cells(is_told=True, structure_um=0.5)),
         random_model(hidden_channels_list=[2, 4, 8], attn_list=[False, False, True]),
     ],
-    ids=["jnet", "jnet deconvolved", "coarse", "cells", "cells log", "cells told", "attention"],
+    ids=["jnet", "jnet deconvolved", "coarse", "cells", "cells log", "attention"],
 )  # fmt: skip
 def test_any_size_is_enhanced_as_by_the_model(model: TENET) -> None:
     script = from_torchscript(to_torchscript(model))
