@@ -33,4 +33,4 @@ def mean_thickness(shape_zyx: NDArray[Any]) -> float:
     inside = shape_zyx > 0
     faces = sum(np.count_nonzero(np.diff(inside, axis=axis)) for axis in range(3))
     volume = np.count_nonzero(inside)
-    return 6 * volume / faces if volume and faces else math.nan
+    return float(6 * volume / faces) if volume and faces else math.nan

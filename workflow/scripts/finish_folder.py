@@ -30,17 +30,25 @@ def finish(unfinished: Path, folder: Path) -> None:
     Parameters
     ----------
     unfinished : Path
-        Folder of results, with the table that `tenet enhance` wrote last.
+        Folder of results, perhaps with the table that `tenet enhance` wrote last.
     folder : Path
         Its name when all is there; nothing has that name.
     """
-    with (unfinished / "enhanced.csv").open(newline="", encoding="utf-8") as table:
-        named = {unfinished / row["result"] for row in csv.DictReader(table)}
+    table = unfinished / "enhanced.csv"
+    if table.exists():  # several channels of one file have no table
+        _keep(table)
+    unfinished.rename(folder)
+
+
+def _keep(table: Path) -> None:
+    """Remove results that a table does not name."""
+    unfinished = table.parent
+    with table.open(newline="", encoding="utf-8") as file:
+        named = {unfinished / row["result"] for row in csv.DictReader(file)}
     found = {path for path in unfinished.rglob("*") if path.name.endswith(SUFFIXES)}
     for result in found - named:
         for path in _files_of(result) - set().union(*map(_files_of, named - {result})):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    unfinished.rename(folder)
 
 
 def _files_of(result: Path) -> set[Path]:
