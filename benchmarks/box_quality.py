@@ -1,12 +1,13 @@
 """The model of every microscope on the stacks of the quality bench.
 
-    python benchmarks/box_quality.py RESULTS --out OUT.csv [--model MODEL] [--high HIGH]
+    python benchmarks/box_quality.py RESULTS --out OUT.csv [--model MODEL] [--thickness UM]
 
 RESULTS is what `make quality` wrote, as results/quality. The model is told the nominal optics of
 the bench, looks for the PSF in each stack, and has the threshold that its calibration gives. How
 bright the stacks are is not told, as with a user's stacks: intensities are scaled by their
-percentiles, or so that HIGH becomes 1, which is the truth of the bench with 1. The bench's own
-method `box` is told the truth. Writes IoU of every stack, and prints means.
+percentiles, or with --high HIGH so that HIGH becomes 1, which is the truth of the bench with 1. The
+bench's own method `box` is told the truth. UM is the mean thickness of the structures, which is
+told only then. Writes IoU of every stack, and prints means.
 """
 
 import argparse
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--psf-as-told", action="store_true")
     parser.add_argument("--high", type=float)
+    parser.add_argument("--thickness", type=float, metavar="UM")
     parser.add_argument("--conditions", nargs="+", metavar="NAME")
     asked = parser.parse_args()
     choose_device("cpu", asked.threads)
@@ -57,8 +59,9 @@ def main() -> None:
             stack = open_stack(path)
             size_um = told.coarse_voxel_size_um
             served, range_, found = serve(
-                model, stack, size_um, optics, find_psf=not asked.psf_as_told
-            )
+                model, stack, size_um, optics, structure_um=asked.thickness,
+                find_psf=not asked.psf_as_told,
+            )  # fmt: skip
             if asked.high is not None:
                 range_ = replace(range_, high=asked.high)
             shape, _ = enhance_array(served.network, normalise(stack.read(), range_))

@@ -165,6 +165,10 @@ def evaluate_real(
         list[str] | None,
         typer.Option("--method", help="Method; all but box and rltv_true by default. Repeatable."),
     ] = None,
+    thickness: Annotated[
+        float | None,
+        typer.Option("--thickness", help="Mean thickness in µm that the method box is told."),
+    ] = None,
     threads: Threads = None,
 ) -> None:
     """Real structures, blurred by a beam that the model was not told of: every method."""
@@ -174,7 +178,7 @@ def evaluate_real(
     from tenet.paper.tasks.real import run_condition
 
     choose_device("cpu", threads)
-    condition = Condition(kind, beam, model, tuning, data, out, seeds, phantoms, train)
+    condition = Condition(kind, beam, model, tuning, data, out, seeds, phantoms, train, thickness)
     methods = method or [name for name in METHODS if name not in ("box", "rltv_true")]
     print(*run_condition(condition, methods), sep="\n")
 

@@ -96,6 +96,14 @@ Photons = Annotated[
         "--photons", min=1, max=2, help="Photons of one excitation.", rich_help_panel=MICROSCOPE
     ),
 ]
+StructureUm = Annotated[
+    float | None,
+    typer.Option(
+        "--thickness",
+        help="Mean thickness of the structures in µm, where you know it.",
+        rich_help_panel=MICROSCOPE,
+    ),
+]
 Rois = Annotated[
     Path | None,
     typer.Option("--rois", help="Table of regions: roi, image, z, y, x, fold (CSV)."),
@@ -161,11 +169,9 @@ def scan_offset(given: str | None) -> "float | Literal['find'] | None":
     TenetError
         If it is neither ``find`` nor a number.
     """
-    if given is None:
-        return None
-    if given == "find":
-        return "find"
+    from tenet.io.scan_offset import parse_scan_offset
+
     try:
-        return float(given)
-    except ValueError:
-        raise TenetError(f"--scan-offset {given}: give find, or a number of pixels") from None
+        return None if given is None else parse_scan_offset(given)
+    except TenetError as error:
+        raise TenetError(f"--scan-offset {error}") from None

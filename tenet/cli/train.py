@@ -27,6 +27,7 @@ from tenet.cli.options import (
     ScanOffset,
     Seed,
     Settings,
+    StructureUm,
     Threads,
     Times,
     Tuning,
@@ -113,6 +114,7 @@ def finetune(
     channel: Channels = None,
     time: Times = None,
     planes_are: PlanesAre = None,
+    offset: ScanOffset = None,
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = None,
@@ -131,8 +133,13 @@ def finetune(
     where = choose_device(device, threads)
     if simulation == bool(data):
         raise TenetError("give either --data with raw stacks, or --simulation")
+    shifted = scan_offset(offset)
+    if simulation and shifted is not None:
+        raise TenetError("--scan-offset is for raw stacks, and not for --simulation")
     channels, times = picked("--channel", channel), picked("--time", time)
-    raw = RawStacks(data, rois, fold, channels, planes_are, voxel_size, times) if data else None
+    raw = None
+    if data:
+        raw = RawStacks(data, rois, fold, channels, planes_are, voxel_size, times, shifted)
     if evaluate_only:
         losses = tasks.evaluate(
             chosen, pretrained, out, raw, phantoms=phantoms, device=where, seed=seed
@@ -170,6 +177,7 @@ def learn(
     wavelength: Wavelength = None,
     immersion: Immersion = None,
     photons: Photons = None,
+    thickness: StructureUm = None,
     voxel_size: VoxelSizeUm = None,
     channel: Channels = None,
     time: Times = None,
@@ -196,6 +204,7 @@ def learn(
         model or shipped_model(),
         out,
         Optics(na, wavelength, immersion, photons),
+        structure_um=thickness,
         what=what,
         settings=nested(settings),
         device=choose_device(device, threads),

@@ -27,6 +27,7 @@ from tenet.cli.options import (
     PlanesAre,
     Rois,
     ScanOffset,
+    StructureUm,
     Threads,
     Times,
     VoxelSizeUm,
@@ -53,6 +54,7 @@ def enhance(
     wavelength: Wavelength = None,
     immersion: Immersion = None,
     photons: Photons = None,
+    thickness: StructureUm = None,
     find_psf: Annotated[
         bool,
         typer.Option(
@@ -127,6 +129,7 @@ def enhance(
     )
     wanted = Wanted(
         optics=Optics(na, wavelength, immersion, photons),
+        structure_um=thickness,
         find_psf=find_psf,
         normalisation=normalisation,
         align=align,

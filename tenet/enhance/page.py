@@ -218,6 +218,8 @@ def _findings(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         if key in found:
             own, before = _number(found[key]), _number(told.get(key))
             rows.append((name, own if own == before else f"{own} (told: {before})"))
+    if record.get("structure_um") is not None:
+        rows.append(("Thickness of structures, as told (µm)", _number(record["structure_um"])))
     for axis, um in record.get("psf_um", {}).items():
         rows.append(
             (f"PSF, {axis} (FWHM, µm)", "longer than its grid" if um is None else _number(um))

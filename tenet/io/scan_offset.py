@@ -25,6 +25,32 @@ MARGIN = 8
 ScanOffset = float | Literal["find"]
 
 
+def parse_scan_offset(text: str) -> ScanOffset:
+    """Read an offset as users write it.
+
+    Raises
+    ------
+    TenetError
+        If it is neither ``find`` nor a number within ±`MOST`.
+
+    Examples
+    --------
+    >>> parse_scan_offset("find"), parse_scan_offset("-1.5")
+    ('find', -1.5)
+    """
+    if text == "find":
+        return "find"
+    try:
+        pixels = float(text)
+    except ValueError:
+        raise TenetError(f"{text}: give find, or a number of pixels") from None
+    if not abs(pixels) <= MOST:
+        raise TenetError(
+            f"{pixels:g} pixels are beyond {MOST:g}: give what the image shows, or find"
+        )
+    return pixels
+
+
 def find_scan_offset(stack: Stack) -> float:
     """Find how far the odd rows of a stack (the second, the fourth …) lie to the right.
 

@@ -20,6 +20,7 @@ from tenet.data.phantoms.store import open_phantoms
 from tenet.enhance.enhance import enhance_array, psf_before_and_after
 from tenet.errors import TenetError
 from tenet.io.atomic import save_json, save_table, writing
+from tenet.metrics.thickness import mean_thickness
 from tenet.metrics.thresholds import best_threshold, threshold_grid
 from tenet.model.certainty import Counts
 from tenet.model.intensity import BRIGHTEST_PERCENT, deconvolved_peak, reconstruction_gain
@@ -40,8 +41,12 @@ from tenet.physics.microscope import Microscope
 from tenet.physics.noise import saturating_gain
 from tenet.physics.optics import psf_fwhm_um
 from tenet.progress import shown
-from tenet.settings.schema import Microscopes
+from tenet.settings.schema import Microscopes, ModelParams
 from tenet.types import Progress
+
+#: Phantoms whose structures are half as thick, or twice, as those of a stack count e^-2 as much.
+#: All others count a little, so that no stack is left without any.
+ALIKE_OCTAVES, LEAST_ALIKE = 0.5, 0.02
 
 Pair = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
@@ -158,7 +163,8 @@ def measured(
         peaks.append(deconvolved_peak(model, image))
         tell()
         gains.append(reconstruction_gain(model, image))
-    counts = Counts()
+    alike = _alike(model.params, [truth for _, truth in pairs])
+    counts = Counts(alike)
     chosen = model.params.choose_threshold
     thresholds = threshold_grid() if chosen else [model.params.threshold]
     with shown("calibrating on phantoms") as meter:
@@ -169,7 +175,7 @@ def measured(
                 yield enhance_array(model, image)[0], truth
                 meter(done, len(pairs))
 
-        choice = best_threshold(counts.seen(scores()), thresholds)
+        choice = best_threshold(counts.seen(scores()), thresholds, weights=alike)
     return {
         "threshold": round(float(choice.threshold), 4),
         "iou": round(float(choice.iou), 4),
@@ -177,8 +183,25 @@ def measured(
         **_known({"signal_level": levels, "deconvolved_level": peaks, "gain": gains}),
         "inside": counts.shares(),
         "how": ("highest mean IoU" if chosen else "fixed by the settings, with its mean IoU")
-        + " on held-out phantoms blurred by the model's own PSF and noise",
+        + " on held-out phantoms blurred by the model's own PSF and noise"
+        + ("" if alike is None else ", which count by how thick their structures are"),
     }
+
+
+def _alike(params: ModelParams, truths: Sequence[NDArray[np.uint8]]) -> list[float] | None:
+    """How much each phantom counts, if it is known how thick the structures of the stack are."""
+    if params.structure_um is None:
+        return None
+    told = math.log2(params.structure_um)
+    octaves = [math.log2(_thickness(truth, params)) - told for truth in truths]
+    return [LEAST_ALIKE + math.exp(-((off / ALIKE_OCTAVES) ** 2) / 2) for off in octaves]
+
+
+def _thickness(truth: NDArray[np.uint8], params: ModelParams) -> float:
+    """Mean thickness of the structures of a phantom in µm; that of the stack if it has none."""
+    pixels = mean_thickness(truth)
+    assert params.structure_um is not None
+    return params.structure_um if math.isnan(pixels) else pixels * params.res_lateral
 
 
 def _known(found: Mapping[str, Sequence[float]]) -> dict[str, float]:

@@ -56,6 +56,7 @@ class Served(NamedTuple):
         - `voxel_size_um` of the stack, and `fine_voxel_size_um` of the result
         - `sources`: where each of the optics comes from; `note`: the same in words
         - `file_says`: the optics in the file
+        - `structure_um`: the thickness of structures that was told
         - `told` and `found`: the microscope before and after
         - `psf`: the record of the search; null where nothing was looked for
         - `psf_um`: widths of the PSF (FWHM), axial and lateral; null beyond its grid
@@ -74,6 +75,7 @@ def serve(
     voxel_size_um: VoxelSize,
     optics: Optics,
     *,
+    structure_um: float | None = None,
     find_psf: bool = True,
     normalisation: str | None = None,
     seed: int = 0,
@@ -91,6 +93,8 @@ def serve(
     optics : Optics
         What is told, which goes before what the file says. An NA that neither gives is guessed from
         the pixels; the rest is as in the settings of the model.
+    structure_um : float, optional
+        Mean thickness of the structures in µm, where it is known.
     find_psf : bool
         Whether the PSF is looked for in the stack; else it is as told.
     normalisation : str, optional
@@ -104,11 +108,13 @@ def serve(
     Raises
     ------
     TenetError
-        If planes are farther apart than the model has learned, the optics are impossible, or the
-        model has no phantoms.
+        If planes are farther apart than the model has learned, the optics or the thickness are
+        impossible, or the model has no phantoms.
     """
-    known = known_optics(model, stack, voxel_size_um, optics)
+    known = known_optics(model, stack, voxel_size_um, optics, structure_um)
     experiment = sample_experiment(model.experiment, voxel_size_um, **_told(known, stack))
+    thick = {"params": experiment.params.model_copy(update={"structure_um": structure_um})}
+    experiment = experiment.model_copy(update=thick)
     told = experiment.params
     network = model.network.for_microscope(told)
     psf = None
@@ -140,6 +146,7 @@ def serve(
         "sources": known.sources,
         "note": known.note,
         "file_says": {k: v for k, v in asdict(known.read).items() if v is not None},
+        "structure_um": structure_um,
         "told": _microscope(told),
         "found": _microscope(network.params),
         "psf": psf,
@@ -151,7 +158,11 @@ def serve(
 
 
 def known_optics(
-    model: TrainedModel, stack: Stack, voxel_size_um: VoxelSize, told: Optics
+    model: TrainedModel,
+    stack: Stack,
+    voxel_size_um: VoxelSize,
+    told: Optics,
+    structure_um: float | None = None,
 ) -> KnownOptics:
     """Find the optics of a stack, and check that the model can serve it; this takes milliseconds.
 
@@ -159,7 +170,7 @@ def known_optics(
     ----------
     model : TrainedModel
         One that `serves_all`.
-    stack, voxel_size_um, told
+    stack, voxel_size_um, told, structure_um
         As in `serve`.
 
     Raises
@@ -184,7 +195,8 @@ def known_optics(
             f"immersion index {index:g} (from the {known.sources['immersion_index']}): give --na "
             "or --immersion"
         )
-    served_grid(model.experiment, voxel_size_um, **_told(known, stack))
+    told_grid = _told(known, stack) | {"structure_um": structure_um}
+    served_grid(model.experiment, voxel_size_um, **told_grid)
     return known
 
 

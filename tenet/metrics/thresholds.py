@@ -4,7 +4,7 @@ Apart from the measures that only evaluations use, because every training ends w
 threshold: a change here trains anew.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,7 +127,9 @@ class ThresholdChoice(NamedTuple):
 
 
 def best_threshold(
-    pairs: Iterable[tuple[NDArray[Any], NDArray[Any]]], thresholds: ArrayLike | None = None
+    pairs: Iterable[tuple[NDArray[Any], NDArray[Any]]],
+    thresholds: ArrayLike | None = None,
+    weights: Sequence[float] | None = None,
 ) -> ThresholdChoice:
     """Choose the threshold of the highest mean IoU over several volumes.
 
@@ -139,6 +141,8 @@ def best_threshold(
         (score, truth) of each phantom. With `thresholds` given, they are read once, one at a time.
     thresholds
         Rising thresholds; by default `threshold_grid` of the highest score of all.
+    weights
+        Of each phantom in the means; by default all count alike.
 
     Returns
     -------
@@ -166,7 +170,8 @@ def best_threshold(
     tables = [threshold_sweep(score, truth, thresholds) for score, truth in pairs]
     if not tables:
         raise TenetError("choosing a threshold needs at least one (score, truth) pair")
-    mean_table = pd.concat(tables).groupby("threshold", as_index=False, sort=True).mean()
+    values = np.average([table.to_numpy() for table in tables], axis=0, weights=weights)
+    mean_table = tables[0].assign(iou=values[:, 1], dice=values[:, 2])
     mean_iou = mean_table["iou"].to_numpy()
     best = np.flatnonzero(mean_iou >= mean_iou.max() - 1e-12)
     row = int(best[(len(best) - 1) // 2])

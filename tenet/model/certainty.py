@@ -1,7 +1,8 @@
 """How sure a model is: the probability that a voxel of its segmentation is wrong."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,19 +11,27 @@ from tenet.model.store import BINS
 
 
 class Counts:
-    """Numbers of voxels, and of voxels in structures, for each bin of the shape's probability."""
+    """Numbers of voxels, and of voxels in structures, for each bin of the shape's probability.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    weights : sequence of float, optional
+        How much the voxels of each volume count; by default all count alike.
+    """
+
+    def __init__(self, weights: Sequence[float] | None = None) -> None:
         self.voxels, self.inside = np.zeros(BINS), np.zeros(BINS)
+        self.weights = weights
 
     def seen(
         self, pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.uint8]]]
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
         """Count the voxels of (probability, truth) pairs, and hand the pairs on."""
-        for probability, truth in pairs:
+        weights = self.weights or repeat(1.0)
+        for (probability, truth), weight in zip(pairs, weights, strict=False):
             bins = np.minimum((probability * BINS).astype(np.intp), BINS - 1).ravel()
-            self.voxels += np.bincount(bins, minlength=BINS)
-            self.inside += np.bincount(bins[truth.ravel() > 0], minlength=BINS)
+            self.voxels += weight * np.bincount(bins, minlength=BINS)
+            self.inside += weight * np.bincount(bins[truth.ravel() > 0], minlength=BINS)
             yield probability, truth
 
     def shares(self) -> list[float]:

@@ -222,8 +222,9 @@ class EnhanceWidget(QScrollArea):
             size_um,
             self.form.told,
             optics_of(layer, self._file()),
-            self.find_psf.isChecked(),
-            self.uncertainty.isChecked(),
+            structure_um=self.form.structure_um,
+            find_psf=self.find_psf.isChecked(),
+            uncertainty=self.uncertainty.isChecked(),
         )
 
     def _ask_for_file(self) -> None:

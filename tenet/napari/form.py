@@ -18,7 +18,7 @@ SOURCES = {
 
 
 class MicroscopeForm(QWidget):
-    """Fields for voxel size and optics.
+    """Fields for voxel size, optics and the thickness of structures.
 
     Attributes
     ----------
@@ -56,7 +56,9 @@ class MicroscopeForm(QWidget):
             layout.addRow(words, _row(field, self.sources[name]))
             signal = field.activated if name == "photons" else field.valueChanged
             signal.connect(lambda *_, name=name: self._told(name))
-        for voxel in self.voxels:
+        self.thickness = _number(2, 0.1, "?", "mean thickness of the structures, in µm")
+        layout.addRow("thickness (µm)", self.thickness)
+        for voxel in (*self.voxels, self.thickness):
             voxel.valueChanged.connect(lambda *_: self.changed.emit())
 
     def _told(self, name: str) -> None:
@@ -70,6 +72,9 @@ class MicroscopeForm(QWidget):
     def forget(self) -> None:
         """Begin anew, as for another stack: no value is the user's."""
         self._yours.clear()
+        self.thickness.blockSignals(True)
+        self.thickness.setValue(0)
+        self.thickness.blockSignals(False)
 
     def show_voxel_size(self, size_um: VoxelSize | None) -> None:
         """Show a voxel size along z, y and x in µm; None: it is not known."""
@@ -95,6 +100,11 @@ class MicroscopeForm(QWidget):
         """Voxel size along z, y and x in µm; None if one of them is missing."""
         z, y, x = (field.value() for field in self.voxels)
         return (z, y, x) if z and y and x else None
+
+    @property
+    def structure_um(self) -> float | None:
+        """Mean thickness of the structures in µm; None if it is not known."""
+        return self.thickness.value() or None
 
     @property
     def told(self) -> Optics:

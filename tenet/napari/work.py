@@ -40,6 +40,7 @@ WORDS = {
     "--wavelength": "the wavelength",
     "--immersion": "the immersion index",
     "--photons": "the photons",
+    "--thickness": "the thickness",
     "--uncertainty": "the uncertainty",
 }
 
@@ -60,6 +61,8 @@ class Task:
         What the user tells.
     file_optics : Optics
         What the file of the stack says.
+    structure_um : float, optional
+        Mean thickness of the structures in µm, where it is known.
     find_psf : bool
         Whether the PSF is looked for in the stack.
     uncertainty : bool
@@ -71,6 +74,7 @@ class Task:
     voxel_size_um: VoxelSize
     optics: Optics
     file_optics: Optics
+    structure_um: float | None = None
     find_psf: bool = True
     uncertainty: bool = False
 
@@ -142,7 +146,8 @@ def microscope_of(task: Task) -> KnownOptics:
     """
     stack = _stack(task, np.broadcast_to(np.float32(0), task.data.shape[-3:]))
     with _in_words():
-        return known_optics(model_of_every_microscope(), stack, task.voxel_size_um, task.optics)
+        model = model_of_every_microscope()
+        return known_optics(model, stack, task.voxel_size_um, task.optics, task.structure_um)
 
 
 def check_memory(task: Task) -> None:
@@ -185,8 +190,9 @@ def enhanced(task: Task, stage: Stage) -> Result:
         stage("reading the stack", 0, 1)
         first = _stack(task, np.asarray(series[0]))
         served = serve(
-            model, first, task.voxel_size_um, task.optics, find_psf=task.find_psf, stage=stage
-        )
+            model, first, task.voxel_size_um, task.optics,
+            structure_um=task.structure_um, find_psf=task.find_psf, stage=stage,
+        )  # fmt: skip
         trained, found = served.model, served.found
         network = trained.network
         watched = _Watched(network, stage, len(series))

@@ -16,6 +16,8 @@ from tenet.types import Triple, VoxelSize
 RAW_DATASETS = ("train_dataset", "val_dataset")
 #: Fewer planes show too little of the blur along z.
 LEAST_PLANES = 8
+#: Mean thickness of structures in pixels.
+THICKNESSES = 1, 40
 #: Most fine planes for each recorded plane, because more cannot be filled in.
 MOST_SCALE = 32
 
@@ -135,7 +137,12 @@ def sample_grid(
 
 
 def served_grid(
-    base: Experiment, voxel_size_um: tuple[float, float, float], *, where: str, **told: Any
+    base: Experiment,
+    voxel_size_um: tuple[float, float, float],
+    *,
+    where: str,
+    structure_um: float | None = None,
+    **told: Any,
 ) -> Experiment:
     """`sample_grid` for a model of every microscope, if the model can serve the stack.
 
@@ -143,13 +150,16 @@ def served_grid(
     ----------
     base : Experiment
         Settings of the model, with `microscopes.free`.
+    structure_um : float, optional
+        Mean thickness of the structures in µm, where it is known.
     voxel_size_um, where, told
         As in `sample_grid`.
 
     Raises
     ------
     TenetError
-        As in `sample_grid`; if planes are farther apart than the model has learned.
+        As in `sample_grid`; if planes are farther apart than the model has learned, or structures
+        are thinner or thicker than any phantom.
     """
     assert base.microscopes.free is not None
     experiment = sample_grid(base, voxel_size_um, where=where, **told)
@@ -161,7 +171,19 @@ def served_grid(
             f"learned with at most {most}: bin the pixels {bins} × {bins}, or train a model for "
             "this microscope"
         )
+    if structure_um is not None:
+        _check_thickness(structure_um, experiment.params, where)
     return experiment
+
+
+def _check_thickness(structure_um: float, params: ModelParams, where: str) -> None:
+    pixels = structure_um / params.res_lateral
+    least, most = THICKNESSES
+    if not least <= pixels <= most:
+        raise TenetError(
+            f"{where}: a thickness of {structure_um:g} µm is {pixels:.2g} pixels, and phantoms "
+            f"have {least} to {most}: leave --thickness out, or check its unit (µm)"
+        )
 
 
 def fitted_to(

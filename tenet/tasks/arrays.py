@@ -78,6 +78,7 @@ def enhance(
     wavelength_um: float | None = None,
     immersion_index: float | None = None,
     photons: int | None = None,
+    structure_um: float | None = None,
     find_psf: bool = True,
     channel: int | None = None,
     time: int | None = None,
@@ -102,6 +103,8 @@ def enhance(
         Voxel size of the stack along z, y and x in µm; needed if the file does not give it.
     na, wavelength_um, immersion_index, photons : optional
         The microscope, for a model of every microscope; a missing NA is guessed from the pixels.
+    structure_um : float, optional
+        Mean thickness of the structures in µm, for such a model, where it is known.
     find_psf : bool
         Whether such a model looks for the PSF in the stack; else the PSF is as told.
     channel, time : int, optional
@@ -170,11 +173,13 @@ def enhance(
     optics = Optics(na, wavelength_um, immersion_index, photons)
     found: dict[str, Any] = {}
     if model.serves_all:
-        model, range_, found = serve(model, opened, size_um, optics, find_psf=find_psf)
-    elif optics or not find_psf:
+        model, range_, found = serve(
+            model, opened, size_um, optics, structure_um=structure_um, find_psf=find_psf
+        )
+    elif optics or structure_um is not None or not find_psf:
         raise TenetError(
             f"{model.folder} was trained for one microscope: leave na, wavelength_um, "
-            "immersion_index, photons and find_psf out"
+            "immersion_index, photons, structure_um and find_psf out"
         )
     else:
         range_ = model.intensity_range(opened)

@@ -1,6 +1,7 @@
 """`tenet enhance` of a folder: each stack for itself, with a table of all at the end."""
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -85,7 +86,7 @@ def enhance_each(
     for file, found in opened:
         for row in _rows(work, file, found, again):
             rows.append(row)
-            save_table(out / TABLE, [_plain(row) for row in rows])
+            save_table(out / TABLE, [_plain(row, out) for row in rows])
             yield row
 
 
@@ -139,10 +140,12 @@ def _failed(stack: str, error: BaseException) -> Row:
     return Row(stack, "failed", error=words)
 
 
-def _plain(row: Row) -> dict[str, Any]:
+def _plain(row: Row, out: Path) -> dict[str, Any]:
+    """A row as in the table, which names results from its own folder on, wherever that goes."""
     widths = {
         name: "" if value is None or not math.isfinite(value) else f"{value:.4g}"
         for name, value in asdict(row).items()
         if name.endswith("_um")
     }
-    return asdict(row) | widths | {"warnings": "; ".join(row.warnings)}
+    result = row.result and Path(os.path.relpath(row.result, out)).as_posix()
+    return asdict(row) | widths | {"result": result, "warnings": "; ".join(row.warnings)}

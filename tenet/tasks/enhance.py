@@ -40,6 +40,8 @@ class Wanted:
     optics : Optics
         The microscope of the stacks, for a model of every microscope. What is not told is what the
         file of each stack says, then that of the model.
+    structure_um : float, optional
+        Mean thickness of the structures in µm, for such a model, where it is known.
     find_psf : bool
         Whether such a model looks for the PSF in each stack; else the PSF is as told.
     normalisation : str, optional
@@ -63,6 +65,7 @@ class Wanted:
     """
 
     optics: Optics = field(default_factory=Optics)
+    structure_um: float | None = None
     find_psf: bool = True
     normalisation: str | None = None
     align: bool | None = None
@@ -167,10 +170,11 @@ class Enhancing:
         serves_all = TrainedModel.settings_of(self.folder).microscopes.free is not None
         if serves_all and self.reading.for_evaluation:
             raise TenetError(f"{self.folder} is of every microscope: use `tenet enhance`")
-        if not serves_all and (self.wanted.optics != Optics() or not self.wanted.find_psf):
+        told = self.wanted.optics, self.wanted.structure_um, self.wanted.find_psf
+        if not serves_all and told != (Optics(), None, True):
             raise TenetError(
                 f"{self.folder} was trained for one microscope: leave --na, --wavelength, "
-                "--immersion, --photons and --psf-as-told out"
+                "--immersion, --photons, --thickness and --psf-as-told out"
             )
 
     @cached_property
@@ -214,7 +218,9 @@ class Enhancing:
             size_um = self.reading.voxel_size(stack)
             if self.model.serves_all:
                 assert size_um is not None
-                known_optics(self.model, stack, size_um, self.wanted.optics)
+                known_optics(
+                    self.model, stack, size_um, self.wanted.optics, self.wanted.structure_um
+                )
 
     # What was done before -------------------------------------------------------------------------
 
@@ -314,6 +320,7 @@ class Enhancing:
                 "time": stack.time,
                 "model": str(self.folder),
                 "threshold": trained.threshold,
+                "structure_um": trained.params.structure_um,
                 "scan_offset_px": stack.scan_offset_px,
                 "unseen_share": stack.unseen_share,
                 "intensities": range_.to_dict(),
@@ -342,7 +349,7 @@ class Enhancing:
                 size_um = self.reading.voxel_size(stack)
                 assert size_um is not None
                 self._fits[stack] = Fit(*serve(
-                    trained, stack, size_um, wanted.optics,
+                    trained, stack, size_um, wanted.optics, structure_um=wanted.structure_um,
                     find_psf=wanted.find_psf, normalisation=wanted.normalisation,
                 ))  # fmt: skip
                 note_of_optics(stack, self._fits[stack].found)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -32,6 +32,7 @@ def learn(
     out: Path,
     optics: Optics,
     *,
+    structure_um: float | None = None,
     what: Literal["psf", "all"] = "psf",
     settings: Mapping[str, Any] | None = None,
     device: torch.device,
@@ -51,6 +52,8 @@ def learn(
         Folder for the model of this microscope. It is used and fine-tuned as any other.
     optics : Optics
         What is known of the microscope.
+    structure_um : float, optional
+        Mean thickness of the structures in µm, where it is known.
     what : {"psf", "all"}
         What is learned: the PSF and the noise, or the encoder as well. The form of the PSF is
         looked for with "psf" alone; with "all" its length follows from gradients.
@@ -76,17 +79,25 @@ def learn(
             f"{model} was trained for one microscope: `tenet finetune` learns from such a model"
         )
     stacks = raw.open()
-    size_um = _of_all(trained, stacks, raw, optics)
+    told = Told(optics, structure_um)
+    size_um = _of_all(trained, stacks, raw, told)
     with exclusive(out):
-        experiment = _start(trained, stacks[0], size_um, optics, settings or {}, start, seed)
+        experiment = _start(trained, stacks[0], size_um, told, settings or {}, start, seed)
     mode: Literal["decoder", "all"] = "decoder" if what == "psf" else "all"
     fine_tune(
         experiment, start, out, raw, tuning=model / TUNING, mode=mode, device=device, seed=seed
     )
 
 
+class Told(NamedTuple):
+    """What is known of microscope and structures; see `learn`."""
+
+    optics: Optics
+    structure_um: float | None
+
+
 def _of_all(
-    trained: TrainedModel, stacks: Sequence[Stack], raw: RawStacks, optics: Optics
+    trained: TrainedModel, stacks: Sequence[Stack], raw: RawStacks, told: Told
 ) -> VoxelSize:
     """The voxel size of all stacks, whose optics are equal as well."""
     first, size_um, known = stacks[0], voxel_size_of(stacks[0], raw.voxel_size_um), None
@@ -97,7 +108,7 @@ def _of_all(
                 f"{stack.label} has voxels of {own_um} µm, and {first.label} of {size_um} µm: "
                 "learn from one size at a time"
             )
-        own = known_optics(trained, stack, size_um, optics)
+        own = known_optics(trained, stack, size_um, *told)
         known = known or own
         if own.optics != known.optics:
             raise TenetError(
@@ -111,16 +122,19 @@ def _start(
     trained: TrainedModel,
     stack: Stack,
     voxel_size_um: VoxelSize,
-    optics: Optics,
+    told: Told,
     settings: Mapping[str, Any],
     folder: Path,
     seed: int,
 ) -> Experiment:
     """Write what learning starts from, once: the weights, with the microscope as told."""
-    asked = (digest(trained.folder / MODEL), stack.digest, voxel_size_um, optics, settings, seed)
+    asked = (digest(trained.folder / MODEL), stack.digest, voxel_size_um, told, settings, seed)
     identity = f"start {asked}"
     if is_start(folder, identity):
         return TrainedModel.settings_of(folder)
-    served = serve(trained, stack, voxel_size_um, optics, find_psf=False, seed=seed)
+    optics, structure_um = told
+    served = serve(
+        trained, stack, voxel_size_um, optics, structure_um=structure_um, find_psf=False, seed=seed
+    )
     note_of_optics(stack, served.found)
     return write_start(served.model, settings, folder, identity)

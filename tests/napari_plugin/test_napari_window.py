@@ -111,11 +111,16 @@ def test_a_part_of_the_sample_is_enhanced(
     widget.find_psf.setChecked(False)
     widget.form.na.setValue(0.6)
     assert widget.form.sources["na"].text() == "yours"
+    widget.form.thickness.setValue(1.5)
     widget.start(preview=True)
     wait_until(done(widget))
     assert len(viewer.layers) == 5
     assert (tasks[0].optics, tasks[0].file_optics) == (Optics(na=0.6), OPTICS)
-    assert (tasks[0].find_psf, tasks[0].uncertainty) == (False, True)
+    assert (tasks[0].structure_um, tasks[0].find_psf, tasks[0].uncertainty) == (1.5, False, True)
+    assert results[0].found["structure_um"] is None
+    # Beyond what the model has learned.
+    widget.form.thickness.setValue(100)
+    assert "leave the thickness out" in widget.status.text()
 
 
 def test_work_that_is_cancelled_leaves_nothing(

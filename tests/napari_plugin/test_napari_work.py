@@ -37,7 +37,8 @@ def test_a_series_has_the_psf_and_the_intensities_of_its_first_time_point() -> N
     told: list[tuple[str, int, int]] = []
 
     def result(data: np.ndarray) -> Result:
-        task = Task("line", data, (0.8, 0.2, 0.2), Optics(0.6), Optics(), find_psf=False)
+        told_optics, of_file = Optics(0.6), Optics()
+        task = Task("line", data, (0.8, 0.2, 0.2), told_optics, of_file, 0.6, find_psf=False)
         return enhanced(task, lambda *stage: told.append(stage))
 
     both, first = result(raw), result(raw[0])
@@ -48,6 +49,7 @@ def test_a_series_has_the_psf_and_the_intensities_of_its_first_time_point() -> N
     light = both.channels["shape"] * both.channels["brightness"]
     assert light[1].max() > 1.3 * light[0].max()  # as it would not be with intensities of its own
     assert (ENHANCING, 1, 2) in told
+    assert both.found["structure_um"] == 0.6
 
 
 def test_messages_have_the_words_of_the_widget() -> None:

@@ -24,9 +24,9 @@ PHANTOMS = {
     "simulation_data_generation.train_object_num_max": 8,
 }
 #: With one photon the length of the PSF alone is looked for, which takes seconds.
-TABLE = """name,file,channel,voxel_z_um,voxel_y_um,voxel_x_um,NA,wavelength,ni,photons
-alone,alone.tif,,0.8,0.2,0.2,0.6,0.92,1.33,1
-channels,channels.tif,all,0.8,0.2,0.2,0.6,0.92,1.33,1
+TABLE = """name,file,channel,voxel_z_um,voxel_y_um,voxel_x_um,NA,wavelength,ni,photons,thickness_um
+alone,alone.tif,,0.8,0.2,0.2,0.6,0.92,1.33,1,0.6
+channels,channels.tif,all,0.8,0.2,0.2,0.6,0.92,1.33,1,
 """
 
 
@@ -75,15 +75,51 @@ def test_stacks_with_optics_are_enhanced_and_nothing_is_trained(repository):
     assert imread(results / "alone.ome.tif").shape == (2, 40, 32, 28)
     found = json.loads((results / "alone.json").read_text())
     assert (found["told"]["NA"], found["told"]["photons"]) == (0.6, 1)
+    assert found["structure_um"] == 0.6
     assert found["model"] == str(repository / BOX)
     assert found["psf"] is not None
     assert (results / "alone.png").is_file()
     names = {path.name for path in (results / "channels").glob("[!.]*")}
     assert {"channels.ome.tif", "channels.json", "channels_c0.png", "channels_c1.png"} <= names
     # Other weights, other results.
-    with (repository / BOX / "model.pt").open("ab") as file:
-        file.write(b"0")
+    weights = repository / BOX / "model.pt"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole + b"0")
     assert jobs(repository, "samples", *options, environment=MODELS) == planned
+    weights.write_bytes(whole)
+
+
+def test_stacks_that_were_enhanced_stay_when_another_one_of_the_folder_fails(repository):
+    stacks, results = repository / "stacks", repository / "results/tiny/enhanced"
+    stacks.mkdir()
+    imwrite(stacks / "good.tif", imread(repository / "alone.tif"))
+    imwrite(stacks / "bad.tif", np.full((10, 32, 28), 7, np.uint16))
+    header, row, *_ = TABLE.splitlines()
+    row = row.replace("alone.tif", "stacks").replace("alone", "several")
+    (repository / "folder.csv").write_text(f"{header}\n{row}\n")
+    options = ("samples", *OPTIONS, "--config", "samples=folder.csv")
+    snakemake(repository, *options, check=False, environment=MODELS)
+    made = results / "several.unfinished/good.ome.tif"
+    # Left from a stack that is there no more.
+    for name in ("gone.ome.tif", "gone.json", "gone.png", "gone.html", "good_too.json"):
+        (made.parent / name).write_text("")
+    when = made.stat().st_mtime_ns
+    assert not (results / "several").exists()
+    imwrite(stacks / "bad.tif", imread(repository / "alone.tif")[::-1])
+    snakemake(repository, *options, environment=MODELS)
+    assert not made.parent.exists()
+    assert (results / "several/good.ome.tif").stat().st_mtime_ns == when
+    assert (results / "several/bad.ome.tif").is_file()
+    assert not list((results / "several").glob("gone*"))
+    assert (results / "several/good_too.json").exists()  # nobody knows of what
+    assert jobs(repository, *options, environment=MODELS) == {}
+
+
+def test_a_thickness_for_a_model_that_is_trained_is_refused_in_one_line(repository):
+    options = (*OPTIONS, "--dry-run", "--config", "samples=samples.csv", "sample={pretrained: ''}")
+    said = snakemake(repository, "samples", *options, check=False, environment=MODELS)
+    assert "samples.csv, line 2 (alone): thickness_um is told to a model of every" in said
+    assert "Traceback" not in said
 
 
 def test_without_the_model_a_dry_run_says_so_in_one_line(repository):

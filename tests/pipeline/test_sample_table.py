@@ -6,6 +6,7 @@ import pytest
 from support import ROOT
 
 from workflow.lib.sample_table import MOST_BYTES, read_samples
+from workflow.lib.samples import reading_options
 
 SCHEMA = ROOT / "workflow/schemas/samples.schema.yaml"
 
@@ -73,6 +74,16 @@ def test_samples_are_read(tmp_path):
             [*HEADER, "planes_are"],
             ["a", "STACK", *NO_VOXEL, *OPTICS, "z"],
             "planes_are: 'z' is not one of",
+        ),
+        (
+            [*HEADER, "scan_offset"],
+            ["a", "STACK", *NO_VOXEL, *OPTICS, "left"],
+            "scan_offset: left: give find, or a number of pixels",
+        ),
+        (
+            [*HEADER, "scan_offset"],
+            ["a", "STACK", *NO_VOXEL, *OPTICS, "50"],
+            "scan_offset: 50 pixels are beyond 12",
         ),
         (HEADER, ["a", "STACK", *NO_VOXEL, "", "1.4", "0.9", "1.33"], "above the immersion index"),
         (HEADER, ["a", "STACK", *NO_VOXEL, "", "0.8"], "wavelength, ni missing"),
@@ -151,11 +162,13 @@ def test_harmless_differences_change_nothing(tmp_path, old, new, encoding):
 
 
 def test_whole_numbers_are_whole(tmp_path):
-    text = TABLE.replace(";ni", ";ni;channel;photons;planes_are").replace(
-        "1.33\n", "1.33;1.0;2.0;T\n"
+    text = TABLE.replace(";ni", ";ni;channel;photons;planes_are;scan_offset").replace(
+        "1.33\n", "1.33;1.0;2.0;T;-0,5\n"
     )
     row = read(tmp_path, text.replace("STACK", str(tmp_path / "größe.tif")).encode())["a"]
     assert (str(row["channel"]), str(row["photons"]), row["planes_are"]) == ("1", "2", "T")
+    words = ["--channel", "1", "--planes-are", "T", "--scan-offset", "-0.5"]
+    assert reading_options(row)[4:] == words
 
 
 @pytest.mark.parametrize(

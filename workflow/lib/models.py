@@ -239,6 +239,7 @@ def box_options(catalogue: Catalogue, experiment: str) -> list[str]:
         "--voxel-size",
         *map(str, params.coarse_voxel_size_um),
         *(word for column, option in OPTIONS.items() for word in (option, str(optics[column]))),
+        *([] if params.structure_um is None else ["--thickness", str(params.structure_um)]),
         *assignments({"train_dataset.normalisation": settings.train_dataset.normalisation}),
     ]
 

@@ -110,6 +110,7 @@ def _served(row: Mapping[str, Any], base: Experiment) -> Experiment:
             wavelength_um=row.get("wavelength"),
             immersion_index=row.get("ni"),
             photons=row.get("photons"),
+            structure_um=row.get("thickness_um"),
         )
         for stack in every_part([Path(row["file"])], parts_of(row))
     ]

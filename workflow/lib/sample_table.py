@@ -78,8 +78,19 @@ def read_samples(path: Path, schema: Path) -> dict[str, Sample]:
             raise ValueError(f"{where}: the name {row['name']} is taken already")
         paths = {key: checked_path(row[key], where, key) for key in ("file", "model") if key in row}
         picks = {key: _picks(row[key], f"{where}: {key}") for key in PICKED if key in row}
-        samples[row["name"]] = row | paths | picks | {"where": where}
+        offset = _offset(row["scan_offset"], where) if "scan_offset" in row else {}
+        samples[row["name"]] = row | paths | picks | offset | {"where": where}
     return samples
+
+
+def _offset(field: str, where: str) -> Sample:
+    from tenet.io.scan_offset import parse_scan_offset  # imports SciPy
+
+    try:
+        parse_scan_offset(number := field.replace(",", "."))
+    except TenetError as error:
+        raise ValueError(f"{where}: scan_offset: {error}") from None
+    return {"scan_offset": number}
 
 
 def _text(path: Path) -> str:

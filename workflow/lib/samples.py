@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from shlex import quote
 
 from snakemake.exceptions import WorkflowError
 
@@ -68,9 +69,16 @@ def base_experiment(catalogue: Catalogue, row: Sample) -> Experiment:
     Raises
     ------
     WorkflowError
-        If the model of the row is none, in one line that begins with that of the table.
+        If the model of the row is none, or cannot be told a thickness, in one line that begins with
+        that of the table.
     """
-    folder = serving_model(catalogue, row["name"]) or row.get("model")
+    serving = serving_model(catalogue, row["name"])
+    if serving is None and "thickness_um" in row:
+        raise WorkflowError(
+            f"{row['where']}: thickness_um is told to a model of every microscope alone: leave it "
+            "out"
+        )
+    folder = serving or row.get("model")
     if folder is None:
         return resolved(catalogue, experiment_name(catalogue, f"samples/{row['name']}"))
     try:
@@ -123,8 +131,24 @@ def result_of(row: Sample) -> str:
 def result_options(catalogue: Catalogue, name: str, output: str) -> list[str]:
     """Give the options for a sample's result: name and folder of a file, or the folder alone."""
     if has_several(sample(catalogue, name)):
-        return ["--out", output]
+        return ["--out", _unfinished(output)]
     return ["--name", name, "--out", str(Path(output).parent)]
+
+
+def afterwards(catalogue: Catalogue, name: str, output: str) -> str:
+    """Shell code that gives a folder of results its name, once no stack of a sample has failed.
+
+    Snakemake removes the output of a job that failed. So results lie beside it until all are there,
+    and the next run makes those that are missing.
+    """
+    if has_several(sample(catalogue, name)):
+        paths = f"{quote(_unfinished(output))} {quote(output)}"
+        return f" && python workflow/scripts/finish_folder.py {paths}"
+    return ""
+
+
+def _unfinished(output: str) -> str:
+    return f"{output}.unfinished"
 
 
 def results(catalogue: Catalogue) -> list[str]:
@@ -237,6 +261,6 @@ def reading_options(row: Sample | None) -> list[str]:
     words = []
     if VOXEL_SIZE[0] in row:
         words += ["--voxel-size", *(str(row[name]) for name in VOXEL_SIZE)]
-    for key in (*PICKED, "planes_are"):
+    for key in (*PICKED, "planes_are", "scan_offset"):
         words += repeated(f"--{key.replace('_', '-')}", [row[key]] if key in row else [])
     return words

@@ -65,11 +65,11 @@ def serving_model(catalogue: Catalogue, name: str) -> Path | None:
 
 
 def optics_options(catalogue: Catalogue, row: Sample) -> list[str]:
-    """Give what is told of the microscope of a sample to a model of every microscope."""
+    """Give what is told of a sample's microscope and structures to a model of every microscope."""
     if serving_model(catalogue, row["name"]) is None:
         return []
     return [
         word
-        for column, option in OPTIONS.items()
+        for column, option in (*OPTIONS.items(), ("thickness_um", "--thickness"))
         for word in repeated(option, [row[column]] if column in row else [])
     ]

@@ -36,7 +36,7 @@ CODE = {
     "published": ["tenet.paper.tasks.published"],
     **{figure: [f"tenet.paper.figures.{figure}"] for figure in ("fig1", "supp_training", *TABLES)},
     "sample": ["tenet.tasks.samples"],
-    "sample_check": ["tenet.model.intensity", "tenet.io.picks"],
+    "sample_check": ["tenet.model.intensity", "tenet.io.picks", "tenet.io.scan_offset"],
     "enhance": ["tenet.tasks.enhance", "tenet.enhance.pictures", "tenet.enhance.page"],
 }
 

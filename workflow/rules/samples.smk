@@ -102,13 +102,18 @@ rule enhance:
         results=lambda wildcards, output: samples.result_options(
             catalogue, wildcards.sample, output[0]
         ),
+        afterwards=lambda wildcards, output: samples.afterwards(
+            catalogue, wildcards.sample, output[0]
+        ),
     shell:
         "python workflow/scripts/on_device.py {resources.gpu}"
         " python -m tenet enhance {params.file:q} {params.reading:q} --model {params.model:q}"
         " {params.results:q} --sheet {params.optics:q} --threads {threads} > {log:q} 2>&1"
+        "{params.afterwards}"
 
 
-# A folder of stacks, several channels or several time points: a result for each, in a folder.
+# A folder of stacks, several channels or several time points: a result for each, in a folder, which
+# is called NAME.unfinished as long as a stack is missing.
 use rule enhance as enhance_several with:
     output:
         folder=report(

@@ -4,7 +4,7 @@ What headers tell is checked when the workflow is planned (`workflow.lib.sample_
 by a job that comes before every training:
 
     sample_check.py STACK --normalisation METHOD --out JSON [--channel N] [--time N]
-        [--planes-are C|T]
+        [--planes-are C|T] [--scan-offset find|PIXELS]
 
 STACK may be a folder of stacks.
 """
@@ -20,6 +20,7 @@ from tenet.errors import TenetError
 from tenet.io.atomic import save_json
 from tenet.io.intensities import warnings_of
 from tenet.io.picks import Parts, Picks, every_part
+from tenet.io.scan_offset import parse_scan_offset
 from tenet.model.intensity import stack_range
 
 
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--channel")
     parser.add_argument("--time")
     parser.add_argument("--planes-are", choices=["C", "T"])
+    parser.add_argument("--scan-offset")
     parser.add_argument("--voxel-size", nargs=3)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
@@ -40,7 +42,9 @@ def main() -> None:
             None if text is None else Picks.parse(text)
             for text in (arguments.channel, arguments.time)
         )
-        stacks = every_part([arguments.stack], Parts(channel, time, arguments.planes_are))
+        offset = arguments.scan_offset and parse_scan_offset(arguments.scan_offset)
+        parts = Parts(channel, time, arguments.planes_are, offset)
+        stacks = every_part([arguments.stack], parts)
         ranges = {stack: stack_range(stack, arguments.normalisation) for stack in stacks}
         save_json(
             arguments.out,

@@ -63,6 +63,8 @@ class Condition:
         Folder of phantoms for rehearsal.
     train : str
         What fine-tuning trains.
+    structure_um : float, optional
+        Mean thickness of the structures in µm that the model of every microscope is told.
     """
 
     kind: Kind
@@ -74,6 +76,7 @@ class Condition:
     seeds: int
     phantoms: Path | None = None
     train: TrainMode = "decoder"
+    structure_um: float | None = None
 
     @property
     def light(self) -> Beam:
@@ -132,7 +135,7 @@ class Condition:
         if name == "box":
             params = told.params
             optics = Optics(params.NA, params.wavelength, params.ni, params.photons)
-            return EveryMicroscope(shipped_model(), optics)
+            return EveryMicroscope(shipped_model(), optics, self.structure_um)
         if name == "raw":
             return Interpolation(told, self.tuning)
         if name == "rltv":

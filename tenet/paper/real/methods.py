@@ -52,20 +52,23 @@ class Enhancement:
 
 
 class EveryMicroscope:
-    """The model of every microscope, told the optics and fitted to each stack on its own.
+    """The model of every microscope, told the optics, perhaps the thickness, fitted to each stack.
 
     The threshold is that of the last stack.
     """
 
-    def __init__(self, folder: Path, optics: Optics) -> None:
+    def __init__(self, folder: Path, optics: Optics, structure_um: float | None = None) -> None:
         self.model, self.optics = TrainedModel.load(folder), optics
+        self.structure_um = structure_um
         self.threshold = self.model.threshold
 
     def __call__(self, stack: Stack) -> Volume:
         """The probability of the shape."""
         size_um = stack.voxel_size_um
         assert size_um is not None
-        model, range_, _ = serve(self.model, stack, size_um, self.optics)
+        model, range_, _ = serve(
+            self.model, stack, size_um, self.optics, structure_um=self.structure_um
+        )
         self.threshold = model.threshold
         return enhance_array(model.network, normalise(stack.read(), range_))[0]
 

@@ -82,6 +82,11 @@ class ModelParams(Section):
         description="Whether the threshold of results is the best one on tuning phantoms; else it "
         "is threshold.",
     )
+    structure_um: Positive | None = Field(
+        default=None,
+        description="Mean thickness of the structures in µm, where it is known: tuning phantoms "
+        "count by how nearly theirs is that thick; null: all count alike.",
+    )
     # point spread function
     blur_mode: Literal["gibsonlanni", "gaussian"] = Field(
         default="gibsonlanni", description="Model of the PSF that the PSF network starts from."

@@ -284,6 +284,16 @@ def test_a_folder_is_enhanced_as_its_stacks_are(
             np.testing.assert_array_equal(tifffile.imread(folder / name), alone)
 
 
+def test_a_scan_offset_is_for_raw_stacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("finetune", "sample", "--pretrained", tmp_path, "--out", tmp_path / "out")
+    assert run(monkeypatch, *words, "--simulation", "--scan-offset", "1")
+    assert "--scan-offset is for raw stacks" in capsys.readouterr().err
+    assert run(monkeypatch, *words, "--data", tmp_path, "--scan-offset", "99")
+    assert "--scan-offset 99 pixels are beyond 12" in capsys.readouterr().err
+
+
 def test_in_a_folder_what_fails_does_not_stop_the_others_and_what_is_done_is_kept(
     stack: Path,
     model: Path,
@@ -308,6 +318,7 @@ def test_in_a_folder_what_fails_does_not_stop_the_others_and_what_is_done_is_kep
     assert code == 1
     assert [row["status"] for row in table] == ["done", "failed", "done", "failed"]
     assert "2 of 4 stacks failed" in said
+    assert [row["result"] for row in table] == ["a.ome.tif", "", "c.ome.tif", ""]
     assert "b.ome.tif" in table[1]["error"]
     assert "--voxel-size" in table[3]["error"]
     assert "Traceback" not in said

@@ -112,6 +112,10 @@ def test_threshold_is_best_on_the_mean_and_oracle_on_the_one():
     assert choice.threshold == 0.5
     assert choice.iou == pytest.approx((4 / 5 + 1) / 2)
     assert choice.table["iou"].tolist() == pytest.approx([(1 + 5 / 8) / 2, 0.9, 0.8])
+    # The first counts four times as much, and 0.2 is right for it.
+    weighted = best_threshold([(first, truth), (second, truth)], [0.2, 0.5, 0.8], weights=[4, 1])
+    assert weighted.threshold == 0.2
+    assert weighted.iou == pytest.approx((4 * 1 + 5 / 8) / 5)
     oracle = oracle_iou(first, truth)
     assert oracle.iou == 1.0
     assert 0.1 < oracle.threshold <= 0.3

@@ -15,6 +15,7 @@ import tenet
 from tenet.errors import TenetError
 from tenet.io.open import open_stack
 from tenet.io.optics import Optics
+from tenet.learn.calibrate import _alike, _thickness
 from tenet.learn.likeness import likeness, noise_variance
 from tenet.learn.microscopes import widths
 from tenet.learn.serve import (
@@ -78,6 +79,45 @@ def test_a_numerical_aperture_that_is_not_told_is_guessed_from_the_pixels(
     assert found["told"]["NA"] == pytest.approx(0.36 * 0.92 / (3.5 * 0.2))
     assert found["told"]["NA"] == model.told.NA
     assert model.told.wavelength == 0.92
+
+
+def test_phantoms_count_by_the_thickness_that_is_told(every: Path, raw: Path) -> None:
+    model, stack = TrainedModel.load(every), open_stack(raw)
+    size_um, optics = (0.8, 0.2, 0.2), Optics(0.6, 0.8, 1.4, 2)
+    unknown, thin, thick = (
+        serve(model, stack, size_um, optics, structure_um=um, find_psf=False)
+        for um in (None, 0.4, 2.0)
+    )
+    assert [one.found["structure_um"] for one in (unknown, thin, thick)] == [None, 0.4, 2.0]
+    assert thin.model.params.structure_um == 0.4
+    found = [one.found["calibration"] for one in (unknown, thin, thick)]
+    assert len({tuple(one.model.calibration.inside) for one in (unknown, thin, thick)}) == 3
+    # Levels are those of all phantoms.
+    assert len({(one["signal_level"], one.get("gain")) for one in found}) == 1
+    assert ["by how thick" in one["how"] for one in found] == [False, True, True]
+
+
+def test_phantoms_as_thick_as_the_stack_count_most(every: Path) -> None:
+    params = TrainedModel.load(every).params
+    solids = [np.zeros((40, 40, 40), np.uint8) for _ in range(3)]
+    for solid, radius in zip(solids, (3, 6, 12), strict=True):
+        z, y, x = np.indices(solid.shape) - 20
+        solid[z**2 + y**2 + x**2 <= radius**2] = 1
+    sizes = [_thickness(solid, params.model_copy(update={"structure_um": 1.0})) for solid in solids]
+    assert sizes == pytest.approx([2 / 3 * 2 * r * params.res_lateral for r in (3, 6, 12)], rel=0.1)
+    told = params.model_copy(update={"structure_um": sizes[1]})
+    least, most, other = _alike(told, solids)
+    assert most == pytest.approx(1.02)
+    # Half and twice as thick: two standard deviations.
+    assert [least, other] == pytest.approx([0.02 + np.exp(-2)] * 2, rel=0.2)
+    assert _alike(params, solids) is None
+
+
+@pytest.mark.parametrize("thickness", [0.0, -1.0, 0.1, 9.0, float("nan"), float("inf")])
+def test_an_impossible_thickness_is_refused(every: Path, raw: Path, thickness: float) -> None:
+    model, stack = TrainedModel.load(every), open_stack(raw)
+    with pytest.raises(TenetError, match=r"a thickness of .* µm is .* pixels, and phantoms have"):
+        serve(model, stack, (0.8, 0.2, 0.2), Optics(0.6), structure_um=thickness)
 
 
 @pytest.mark.parametrize("photons", [1, 2])
