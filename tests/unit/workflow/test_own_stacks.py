@@ -280,7 +280,10 @@ def test_each_stack_channel_and_time_point_has_a_result(several, tmp_path):
     ]
     files = [str(tmp_path / f"folder/{number}.tif") for number in range(2)]
     assert samples.stacks_of(several, "folder") == files
-    assert samples.result_options(several, "folder", "o/folder") == ["--out", "o/folder"]
+    unfinished = ["--out", "o/folder.unfinished"]
+    assert samples.result_options(several, "folder", "o/folder") == unfinished
+    finish = " && python workflow/scripts/finish_folder.py o/folder.unfinished o/folder"
+    assert samples.afterwards(several, "folder", "o/folder") == finish
     assert samples.result_options(several, "one", "o/one.ome.tif") == [
         "--name",
         "one",
