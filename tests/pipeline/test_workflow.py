@@ -317,7 +317,7 @@ def test_own_stacks_of_equal_optics_share_a_pretraining(fresh, tmp_path):
     assert f"--data '{tmp_path}/a folder' {reading} --pretrained" in output
     enhance = f"tenet enhance '{tmp_path}/a folder' {reading} --model {models}/samples/equal/all"
     assert f"{enhance} --out {folder}/equal.unfinished --sheet" in output
-    assert f"finish_folder.py {folder}/equal.unfinished {folder}/equal\n" in output
+    assert f"finish_folder.py {folder}/equal.unfinished {folder}/equal >> " in output
 
 
 def test_stacks_are_registered_where_the_configuration_says_so(fresh):

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from shlex import quote
 
 from snakemake.exceptions import WorkflowError
 
@@ -135,16 +134,15 @@ def result_options(catalogue: Catalogue, name: str, output: str) -> list[str]:
     return ["--name", name, "--out", str(Path(output).parent)]
 
 
-def afterwards(catalogue: Catalogue, name: str, output: str) -> str:
-    """Shell code that gives a folder of results its name, once no stack of a sample has failed.
+def finished(catalogue: Catalogue, name: str, output: str) -> list[str]:
+    """Name what `finish_folder.py` renames once no stack of a sample has failed; a file: nothing.
 
     Snakemake removes the output of a job that failed. So results lie beside it until all are there,
     and the next run makes those that are missing.
     """
     if has_several(sample(catalogue, name)):
-        paths = f"{quote(_unfinished(output))} {quote(output)}"
-        return f" && python workflow/scripts/finish_folder.py {paths}"
-    return ""
+        return [_unfinished(output), output]
+    return []
 
 
 def _unfinished(output: str) -> str:

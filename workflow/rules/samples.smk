@@ -102,14 +102,14 @@ rule enhance:
         results=lambda wildcards, output: samples.result_options(
             catalogue, wildcards.sample, output[0]
         ),
-        afterwards=lambda wildcards, output: samples.afterwards(
+        finished=lambda wildcards, output: samples.finished(
             catalogue, wildcards.sample, output[0]
         ),
     shell:
         "python workflow/scripts/on_device.py {resources.gpu}"
         " python -m tenet enhance {params.file:q} {params.reading:q} --model {params.model:q}"
         " {params.results:q} --sheet {params.optics:q} --threads {threads} > {log:q} 2>&1"
-        "{params.afterwards}"
+        " && python workflow/scripts/finish_folder.py {params.finished:q} >> {log:q} 2>&1"
 
 
 # A folder of stacks, several channels or several time points: a result for each, in a folder, which

@@ -1,7 +1,8 @@
 """Give the results of a folder of stacks their folder, once no stack has failed.
 
-    finish_folder.py UNFINISHED FOLDER
+    finish_folder.py [UNFINISHED FOLDER]
 
+Without them, as where there is one result and no folder, there is nothing to do.
 What is in UNFINISHED of stacks that no longer belong to the sample is removed: results that
 ``enhanced.csv`` does not name.
 """
@@ -18,10 +19,10 @@ SUFFIXES = (".ome.tif", ".ome.zarr")
 def main() -> None:
     """Read the command line, tidy up, and rename."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("unfinished", type=Path)
-    parser.add_argument("folder", type=Path)
-    arguments = parser.parse_args()
-    finish(arguments.unfinished, arguments.folder)
+    parser.add_argument("folders", type=Path, nargs="*")
+    folders = parser.parse_args().folders
+    if folders:
+        finish(*folders)
 
 
 def finish(unfinished: Path, folder: Path) -> None:

@@ -282,8 +282,8 @@ def test_each_stack_channel_and_time_point_has_a_result(several, tmp_path):
     assert samples.stacks_of(several, "folder") == files
     unfinished = ["--out", "o/folder.unfinished"]
     assert samples.result_options(several, "folder", "o/folder") == unfinished
-    finish = " && python workflow/scripts/finish_folder.py o/folder.unfinished o/folder"
-    assert samples.afterwards(several, "folder", "o/folder") == finish
+    assert samples.finished(several, "folder", "o/folder") == ["o/folder.unfinished", "o/folder"]
+    assert samples.finished(several, "one", "o/one.ome.tif") == []
     assert samples.result_options(several, "one", "o/one.ome.tif") == [
         "--name",
         "one",
