@@ -102,9 +102,7 @@ rule enhance:
         results=lambda wildcards, output: samples.result_options(
             catalogue, wildcards.sample, output[0]
         ),
-        finished=lambda wildcards, output: samples.finished(
-            catalogue, wildcards.sample, output[0]
-        ),
+        finished=lambda wildcards, output: samples.finished(catalogue, wildcards.sample, output[0]),
     shell:
         "python workflow/scripts/on_device.py {resources.gpu}"
         " python -m tenet enhance {params.file:q} {params.reading:q} --model {params.model:q}"
