@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import psutil
 
-from tenet.io.atomic import discard_unfinished
+from tenet.io.atomic import bar_unfinished, discard
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOW_CURSOR = "\x1b[?25h"
@@ -43,13 +43,14 @@ def end_on_signals(advice: str) -> None:
     def end(number: int) -> None:
         _ending.set()
         own = psutil.Process().children(recursive=True)
-        discard_unfinished()
+        barred = bar_unfinished()
         _say(f"tenet: ended by {signal.Signals(number).name}; {advice}")
-        # Child processes clean up by themselves. This is the last step, because the main thread
-        # would see the children end.
+        # Child processes clean up by themselves. They come late, because the main thread would see
+        # them end; and last come files that the main thread would make anew.
         for process in own:
             with contextlib.suppress(psutil.Error):
                 process.terminate()
+        discard(barred)
         os._exit(128 + number)
 
     _watch(end)
@@ -68,7 +69,7 @@ def end_with_parent() -> None:
     """End a worker process without a message on a signal, or when its parent is gone."""
 
     def end(number: int) -> None:
-        discard_unfinished()
+        discard(bar_unfinished())
         os._exit(128 + number)
 
     def follow(parent: int) -> None:

@@ -144,10 +144,18 @@ def exclusive(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def discard_unfinished() -> None:
-    """Remove the unfinished files of this process. From here on no file takes its final name."""
+def bar_unfinished() -> list[Path]:
+    """Put an empty file in the place of each unfinished file of this process, and name the places.
+
+    From here on no file takes its final name. A thread that still writes may make its folder anew
+    once the empty file is gone. So `discard` comes last, right before the process ends.
+    """
     _naming.acquire()
-    barred = [path for path in list(_unfinished) if _bar(path)]
+    return [path for path in list(_unfinished) if _bar(path)]
+
+
+def discard(barred: Sequence[Path]) -> None:
+    """Remove the files of `bar_unfinished`."""
     for path in barred:
         _remove(path)
 
