@@ -56,12 +56,15 @@ def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
         _sweep(path.parent)
         if folder:
             _recover(path)
-            temporary.mkdir(exist_ok=True)
-        lock = _lock(temporary)
+        with _naming:  # a signal waits until what is made is known as unfinished
+            if folder:
+                temporary.mkdir(exist_ok=True)
+            lock = _lock(temporary)
+            if lock is not None:
+                _unfinished.add(temporary)
         if lock is None:
             raise TenetError(f"{path}: another process is writing it; wait, or choose another name")
         try:
-            _unfinished.add(temporary)
             yield temporary
             with _naming:
                 (_replace_folder if folder else os.replace)(temporary, path)
@@ -122,7 +125,10 @@ def exclusive(folder: Path) -> Iterator[None]:
     path = folder / LOCK
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = _lock(path)
+        with _naming:  # as in `replacing`
+            lock = _lock(path)
+            if lock is not None:
+                _unfinished.add(path)
         if lock is None:
             holder = path.read_text(encoding="utf-8", errors="replace")[:200].strip()
             raise TenetError(
@@ -133,10 +139,10 @@ def exclusive(folder: Path) -> Iterator[None]:
             os.truncate(lock, 0)
             os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         except OSError:
+            _unfinished.discard(path)
             os.close(lock)
             raise
     try:
-        _unfinished.add(path)  # a signal removes it too
         yield
     finally:
         _unfinished.discard(path)
