@@ -113,9 +113,8 @@ def serve(
     """
     known = known_optics(model, stack, voxel_size_um, optics, structure_um)
     experiment = sample_experiment(model.experiment, voxel_size_um, **_told(known, stack))
-    thick = {"params": experiment.params.model_copy(update={"structure_um": structure_um})}
-    experiment = experiment.model_copy(update=thick)
-    told = experiment.params
+    told = experiment.params.model_copy(update={"structure_um": structure_um})
+    experiment = experiment.model_copy(update={"params": told})
     network = model.network.for_microscope(told)
     psf = None
     if find_psf:
@@ -195,8 +194,8 @@ def known_optics(
             f"immersion index {index:g} (from the {known.sources['immersion_index']}): give --na "
             "or --immersion"
         )
-    told_grid = _told(known, stack) | {"structure_um": structure_um}
-    served_grid(model.experiment, voxel_size_um, **told_grid)
+    told_grid = _told(known, stack)
+    served_grid(model.experiment, voxel_size_um, structure_um=structure_um, **told_grid)
     return known
 
 

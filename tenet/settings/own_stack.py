@@ -16,7 +16,7 @@ from tenet.types import Triple, VoxelSize
 RAW_DATASETS = ("train_dataset", "val_dataset")
 #: Fewer planes show too little of the blur along z.
 LEAST_PLANES = 8
-#: Mean thickness of structures in pixels.
+#: Least and greatest mean thickness of structures that can be told, in pixels.
 THICKNESSES = 1, 40
 #: Most fine planes for each recorded plane, because more cannot be filled in.
 MOST_SCALE = 32

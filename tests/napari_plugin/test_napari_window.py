@@ -118,7 +118,7 @@ def test_a_part_of_the_sample_is_enhanced(
     assert (tasks[0].optics, tasks[0].file_optics) == (Optics(na=0.6), OPTICS)
     assert (tasks[0].structure_um, tasks[0].find_psf, tasks[0].uncertainty) == (1.5, False, True)
     assert results[0].found["structure_um"] is None
-    # Beyond what the model has learned.
+    # Thicker than any phantom.
     widget.form.thickness.setValue(100)
     assert "leave the thickness out" in widget.status.text()
 

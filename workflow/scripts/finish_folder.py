@@ -48,7 +48,7 @@ def _keep(table: Path) -> None:
         named = {unfinished / row["result"] for row in csv.DictReader(file)}
     found = {path for path in unfinished.rglob("*") if path.name.endswith(SUFFIXES)}
     for result in found - named:
-        for path in _files_of(result) - set().union(*map(_files_of, named - {result})):
+        for path in _files_of(result) - set().union(*map(_files_of, named)):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
