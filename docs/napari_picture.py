@@ -19,7 +19,7 @@ def wait(seconds: float) -> None:
 
 
 viewer = napari.Viewer()
-viewer.window.resize(1500, 900)
+viewer.window.resize(1500, 940)
 _, widget = viewer.window.add_plugin_dock_widget("tenet", "Enhance")
 (raw,) = viewer.open_sample("tenet", "dendrites")
 widget.start()
