@@ -38,6 +38,9 @@ LOOKED_AT = 2
 #: Least probability of the structure that PSFs are tried on. The threshold of the best IoU takes in
 #: voxels that are only likely, which makes structure too thick, and every PSF too short.
 SURE = 0.9
+#: Length of a PSF (FWHM) in fine voxels up to which the network is shown as many steps of
+#: deconvolution as in training; with longer ones more, up to so many times as many.
+SHORT, MOST_STEPS = 24.0, 3.0
 #: Width of a PSF (FWHM) in pixels that suffices to tell its form, and least rows and columns.
 SEARCHED, LEAST_SEARCHED = 2.1, 48
 
@@ -113,7 +116,7 @@ def serve(
     """
     known = known_optics(model, stack, voxel_size_um, optics, structure_um)
     experiment = sample_experiment(model.experiment, voxel_size_um, **_told(known, stack))
-    told = experiment.params.model_copy(update={"structure_um": structure_um})
+    told = with_steps(experiment.params.model_copy(update={"structure_um": structure_um}))
     experiment = experiment.model_copy(update={"params": told})
     network = model.network.for_microscope(told)
     psf = None
@@ -228,6 +231,27 @@ def guessed_na(params: ModelParams, voxel_size_um: VoxelSize, optics: Optics) ->
     na = share * wavelength_um / (PIXELS * voxel_size_um[2])
     index = optics.immersion_index or min(params.ni, params.ni0)
     return min(max(na, LEAST_NA), MOST_NA, 0.75 * index)
+
+
+def with_steps(params: ModelParams) -> ModelParams:
+    """As many steps of deconvolution as a PSF of this length needs.
+
+    Twice as long a PSF needs about four times as many steps for the same sharpness in voxels
+    (docs/measurements/notebook.md, "Norms that follow the stack").
+
+    Examples
+    --------
+    >>> import tenet
+    >>> params = tenet.load_experiment("box").params
+    >>> [with_steps(params.model_copy(update={"NA": na})).estimate_steps for na in (0.8, 0.6, 0.3)]
+    [(20, 8), (47, 19), (60, 24)]
+    """
+    length = widths(params).axial / params.fine_voxel_size_um[0]
+    times = min(max(length / SHORT, 1.0) ** 2, MOST_STEPS)
+    steps = {"deconvolution_steps": round(times * params.deconvolution_steps)}
+    if params.early_steps is not None:
+        steps["early_steps"] = round(times * params.early_steps)
+    return params.model_copy(update=steps)
 
 
 def _microscope(params: ModelParams) -> dict[str, Any]:
