@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from tenet.networks.blocks import upsample
 from tenet.networks.coarse import PlanesNet
 from tenet.networks.encoder import Encoded
-from tenet.networks.norms import StackNorm
 
 #: Fine planes of a cell.
 CELL = 8
@@ -19,8 +18,7 @@ class CellNet(PlanesNet):
 
     The weights do not depend on the scale, so that one network serves stacks of every axial ratio.
     The image is interpolated onto the fine grid. The planes of a cell become channels, of the image
-    and of what is deconvolved, and the last convolution makes the planes of a cell again. Norms
-    take the statistics of the image at hand (`StackNorm`), whatever the microscope.
+    and of what is deconvolved, and the last convolution makes the planes of a cell again.
 
     Parameters
     ----------
@@ -38,9 +36,7 @@ class CellNet(PlanesNet):
         estimates: int = 0,
     ) -> None:
         inputs = CELL * (1 + estimates)
-        super().__init__(
-            channels, CELL, inputs, (1, 5, 5), n_blocks=n_blocks, dropout=dropout, norm=StackNorm
-        )
+        super().__init__(channels, CELL, inputs, (1, 5, 5), n_blocks=n_blocks, dropout=dropout)
         depth = len(channels) - 1
         self.scale = scale
         self.divisor_zyx = (scale, 2**depth, 2**depth)
