@@ -23,10 +23,12 @@ from tenet.learn.serve import (
     CHECKING,
     LOOKING,
     SCALING,
+    SHORT,
     Served,
     _binned,
     coarser,
     serve,
+    with_steps,
 )
 from tenet.metrics.widths import fwhm
 from tenet.model.shipped import BOX, TENET_MODELS, shipped_model
@@ -69,6 +71,29 @@ def test_a_model_takes_planes_pixels_and_optics_of_a_stack(
     width = fwhm(across[across.shape[0] // 2, rows // 2].numpy(), 0.2)
     assert 0.36 * 0.8 / 0.6 < width < 0.52 * 0.8 / 0.6  # two photons, even and empty pupils
     assert columns % 2 == 1
+
+
+def test_a_long_psf_has_more_steps_of_deconvolution(every: Path, raw: Path) -> None:
+    short, long = (served(every, raw, 0.8, Optics(na)).model for na in (0.8, 0.25))
+    assert short.params.estimate_steps == TrainedModel.load(every).params.estimate_steps == (4, 2)
+    assert long.params.estimate_steps == long.network.params.estimate_steps == (12, 6)
+
+
+@pytest.mark.parametrize("times", [1.0, 1.2, 1.5, 1.7, 4.0])
+@pytest.mark.parametrize("pixel_um", [0.1, 0.3])
+def test_steps_grow_with_the_square_of_the_length_in_voxels(times: float, pixel_um: float) -> None:
+    params = tenet.load_experiment("box").params
+    params = params.model_copy(
+        update={"res_lateral": pixel_um, "res_axial": pixel_um * 4, "scale": 4}
+    )
+    for _ in range(20):  # an aperture whose PSF is so long; lengths go with 1/NA², or nearly
+        length = widths(params).axial / pixel_um
+        na = params.NA * (length / (times * SHORT)) ** 0.5
+        params = params.model_copy(update={"NA": min(na, 1.2)})
+    assert widths(params).axial / pixel_um == pytest.approx(times * SHORT, rel=0.01)
+    steps, early = with_steps(params).estimate_steps
+    assert steps == pytest.approx(20 * min(times**2, 3), rel=0.03)
+    assert early == pytest.approx(8 * min(times**2, 3), rel=0.07)
 
 
 def test_a_numerical_aperture_that_is_not_told_is_guessed_from_the_pixels(
