@@ -2,12 +2,13 @@
 
     python benchmarks/box_quality.py RESULTS --out OUT.csv [--model MODEL] [--thickness UM]
 
-RESULTS is what `make quality` wrote, as results/quality. The model is told the nominal optics of
-the bench, looks for the PSF in each stack, and has the threshold that its calibration gives. How
-bright the stacks are is not told, as with a user's stacks: intensities are scaled by their
-percentiles, or with --high HIGH so that HIGH becomes 1, which is the truth of the bench with 1. The
-bench's own method `box` is told the truth. UM is the mean thickness of the structures, which is
-told only then. Writes IoU of every stack, and prints means.
+RESULTS is what `make quality` wrote, as results/quality; acquisitions and phantoms are enough. The
+model is told the nominal optics of the bench, looks for the PSF in each stack, and has the
+threshold that its calibration gives. How bright the stacks are is not told, as with a user's
+stacks: intensities are scaled by their percentiles, or with --high HIGH so that HIGH becomes 1,
+which is the truth of the bench with 1. The bench's own method `box` is told the truth. UM is the
+mean thickness of the structures, which is told only then. Writes IoU of every stack, and prints
+means.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from tenet.learn.serve import serve
 from tenet.metrics.segmentation import iou
 from tenet.model.shipped import shipped_model
 from tenet.model.trained import TrainedModel
+from tenet.settings.load import load_experiment
 
 #: Phantoms of the conditions whose phantoms do not have their name.
 PHANTOMS = "quality"
@@ -46,7 +48,7 @@ def main() -> None:
     asked = parser.parse_args()
     choose_device("cpu", asked.threads)
     model = TrainedModel.load(asked.model or shipped_model())
-    told = TrainedModel.settings_of(asked.results / "models/scale3").params
+    told = load_experiment("quality_matched", overlays=["demo", "quality"]).params
     optics = Optics(told.NA, told.wavelength, min(told.ni, told.ni0), told.photons)
     rows = []
     for folder in sorted((asked.results / "acquisitions").glob("quality_*/noise")):
