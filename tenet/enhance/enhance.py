@@ -20,10 +20,11 @@ from tenet.enhance.memory import (
     default_tile,
     memory_for,
 )
-from tenet.enhance.restore import restore_array, restore_stack
+from tenet.enhance.restore import checked, restore_array, restore_stack
+from tenet.enhance.stack_norms import norms_of_stack
 from tenet.enhance.tiles import Tile, halves, round_up, tile_plan, weigh
 from tenet.errors import TenetError
-from tenet.io.intensities import IntensityRange
+from tenet.io.intensities import IntensityRange, normalise
 from tenet.io.open import open_stack
 from tenet.io.results import CHANNELS, UNCERTAINTY
 from tenet.io.stack import Stack
@@ -111,10 +112,16 @@ def enhance_stack(
     """
     certainty = model.certainty if uncertainty else None
     devices = _devices(model.network, device)
-    tenet = _Tiled(model.network, tile_zyx_shape, overlap_zyx, devices, certainty)
-    return restore_stack(
-        tenet, stack, range_, out, voxel_size_um=voxel_size_um, levels=levels, progress=progress
-    )
+    network = model.network.to(devices[0]).eval()
+
+    def read(*part: slice) -> NDArray[np.float32]:
+        return normalise(stack.read(*part), range_)
+
+    with norms_of_stack(network, read, stack.zyx_shape):
+        tenet = _Tiled(network, tile_zyx_shape, overlap_zyx, devices, certainty)
+        return restore_stack(
+            tenet, stack, range_, out, voxel_size_um=voxel_size_um, levels=levels, progress=progress
+        )
 
 
 def segmented_share(enhanced: Path, threshold: float) -> float:
@@ -174,8 +181,11 @@ def enhance_array(
     >>> shape.shape
     (18, 24, 20)
     """
-    tenet = _Tiled(model, tile_zyx_shape, overlap_zyx, _devices(model, device))
-    shape, brightness = restore_array(tenet, image_zyx, progress=progress)
+    image, devices = checked(image_zyx), _devices(model, device)
+    model = model.to(devices[0]).eval()
+    with norms_of_stack(model, lambda *part: image[part], image.shape):
+        tenet = _Tiled(model, tile_zyx_shape, overlap_zyx, devices)
+        shape, brightness = restore_array(tenet, image, progress=progress)
     return shape, brightness
 
 

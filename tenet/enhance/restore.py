@@ -200,11 +200,7 @@ def restore_array(
     >>> np.allclose(whole[0, ::3], image)  # tiles leave no seam
     True
     """
-    image = np.asarray(image_zyx, dtype=np.float32)
-    if image.ndim != 3 or 0 in image.shape:
-        raise TenetError(f"an array of shape {image.shape} is no stack; give Z, Y, X")
-    if not (image.min() >= 0 and image.max() <= 1):
-        raise TenetError("intensities must be from 0 to 1: normalise the stack first")
+    image = checked(image_zyx)
     planes, rows, columns = image.shape
     whole = np.zeros(
         (len(restorer.channels), planes * restorer.scale, rows, columns), dtype=np.float32
@@ -214,6 +210,27 @@ def restore_array(
         _, n_z, n_y, n_x = block.shape
         whole[:, z : z + n_z, y : y + n_y, x : x + n_x] += block
     return whole
+
+
+def checked(image_zyx: NDArray[Any]) -> NDArray[np.float32]:
+    """A stack in memory, if it has three axes and intensities from 0 to 1.
+
+    Raises
+    ------
+    TenetError
+        If it has not.
+
+    Examples
+    --------
+    >>> checked(np.full((2, 3, 3), 0.5)).dtype
+    dtype('float32')
+    """
+    image = np.asarray(image_zyx, dtype=np.float32)
+    if image.ndim != 3 or 0 in image.shape:
+        raise TenetError(f"an array of shape {image.shape} is no stack; give Z, Y, X")
+    if not (image.min() >= 0 and image.max() <= 1):
+        raise TenetError("intensities must be from 0 to 1: normalise the stack first")
+    return image
 
 
 def _blocks(

@@ -19,6 +19,7 @@ from tenet.networks.coarse import CoarseNet
 from tenet.networks.convolution import half_precision
 from tenet.networks.encoder import Encoder
 from tenet.networks.jnet import JNet
+from tenet.networks.norms import NORMS
 from tenet.physics.blur import StridedBlur, centred_planes
 from tenet.physics.microscope import Microscope
 from tenet.physics.motion import fit_displacement, shift_planes
@@ -86,7 +87,7 @@ class TENET(nn.Module):
         networks: dict[str, Callable[..., Encoder]] = {
             "jnet": partial(JNet, attention=params.attn_list),
             "coarse": CoarseNet,
-            "cells": CellNet,
+            "cells": partial(CellNet, norm=NORMS[params.norm]),
         }
         self.encoder = networks[params.network](
             params.hidden_channels_list,

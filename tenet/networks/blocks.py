@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -57,11 +58,18 @@ class ResidualBlock(nn.Module):
 
     checkpointed = False
 
-    def __init__(self, channels: int, dropout: float, *, flat: bool = False) -> None:
+    def __init__(
+        self,
+        channels: int,
+        dropout: float,
+        *,
+        flat: bool = False,
+        norm: type[nn.BatchNorm3d] = nn.BatchNorm3d,
+    ) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm3d(channels)
+        self.bn1 = norm(channels)
         self.conv1 = Conv(channels, channels, (1, 3, 3) if flat else 3)
-        self.bn2 = nn.BatchNorm3d(channels)
+        self.bn2 = norm(channels)
         self.dropout = Dropout(dropout)
         self.conv2 = Conv(channels, channels, (3, 1, 1) if flat else 3)
 
@@ -116,9 +124,9 @@ def record_encoders(network: nn.Module, wanted: bool) -> None:
         free_memory()
 
 
-def blocks(channels: int, n: int, dropout: float, *, flat: bool = False) -> nn.Sequential:
-    """`n` residual blocks in a row."""
-    return nn.Sequential(*[ResidualBlock(channels, dropout, flat=flat) for _ in range(n)])
+def blocks(channels: int, n: int, dropout: float, **kind: Any) -> nn.Sequential:
+    """`n` residual blocks in a row; `kind` is `flat` and `norm` of `ResidualBlock`."""
+    return nn.Sequential(*[ResidualBlock(channels, dropout, **kind) for _ in range(n)])
 
 
 class SelfAttention(nn.Module):
@@ -151,7 +159,7 @@ class Level(nn.Module):
         dropout: float,
         *,
         attention: Sequence[bool] = (),
-        flat: bool = False,
+        **kind: Any,
     ) -> None:
         super().__init__()
         above, here = channels[0], channels[1]
@@ -159,14 +167,14 @@ class Level(nn.Module):
         self.pool = pools[0]
         self.down = Conv(above, here, 1)
         self.enter = Conv(here, here, 1)
-        self.before = blocks(here, n_blocks, dropout, flat=flat)
+        self.before = blocks(here, n_blocks, dropout, **kind)
         self.attention = SelfAttention(here) if attention[1] else nn.Identity()
         self.deeper = (
-            Level(channels[1:], pools[1:], n_blocks, dropout, attention=attention[1:], flat=flat)
+            Level(channels[1:], pools[1:], n_blocks, dropout, attention=attention[1:], **kind)
             if len(channels) > 2
             else nn.Identity()
         )
-        self.after = blocks(here, n_blocks, dropout, flat=flat)
+        self.after = blocks(here, n_blocks, dropout, **kind)
         self.up = Conv(here, above, 1)
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102

@@ -24,6 +24,8 @@ class CellNet(PlanesNet):
     ----------
     channels, scale, n_blocks, dropout, estimates
         As for `JNet`.
+    norm : type
+        Of the residual blocks.
     """
 
     def __init__(
@@ -34,9 +36,12 @@ class CellNet(PlanesNet):
         n_blocks: int = 2,
         dropout: float = 0.5,
         estimates: int = 0,
+        norm: type[nn.BatchNorm3d] = nn.BatchNorm3d,
     ) -> None:
         inputs = CELL * (1 + estimates)
-        super().__init__(channels, CELL, inputs, (1, 5, 5), n_blocks=n_blocks, dropout=dropout)
+        super().__init__(
+            channels, CELL, inputs, (1, 5, 5), n_blocks=n_blocks, dropout=dropout, norm=norm
+        )
         depth = len(channels) - 1
         self.scale = scale
         self.divisor_zyx = (scale, 2**depth, 2**depth)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ class PlanesNet(Encoder):
         Channels of the input.
     kernel : int or tuple of int
         Size of the first convolution.
+    norm : type
+        Of the residual blocks.
     """
 
     def __init__(
@@ -39,19 +42,19 @@ class PlanesNet(Encoder):
         *,
         n_blocks: int,
         dropout: float,
+        norm: type[nn.BatchNorm3d] = nn.BatchNorm3d,
     ) -> None:
         super().__init__()
         first, depth = channels[0], len(channels) - 1
+        kind: dict[str, Any] = {"flat": True, "norm": norm}
         pools: list[Triple] = [(1 if 2 ** (i + 1) <= planes else 2, 2, 2) for i in range(depth)]
         self.planes = planes
         #: Fine planes of the lowest level's voxels.
         self.lowest_planes = planes * math.prod(pool[0] for pool in pools)
         self.stem = Conv(inputs, first, kernel)
-        self.stem_blocks = blocks(first, n_blocks, dropout, flat=True)
-        self.level = (
-            Level(channels, pools, n_blocks, dropout, flat=True) if depth else nn.Identity()
-        )
-        self.last_blocks = blocks(first, n_blocks, dropout, flat=True)
+        self.stem_blocks = blocks(first, n_blocks, dropout, **kind)
+        self.level = Level(channels, pools, n_blocks, dropout, **kind) if depth else nn.Identity()
+        self.last_blocks = blocks(first, n_blocks, dropout, **kind)
         self.head = Conv(first, 2 * planes, 3)
         self._finish()
 

@@ -46,6 +46,11 @@ class ModelParams(Section):
     nblocks: Blocks = Field(
         default=2, description="Residual blocks in a row, at each place of a level."
     )
+    norm: Literal["batch", "stack"] = Field(
+        default="batch",
+        description="Norms of cells: batch, with the statistics of the training; stack, with those "
+        "of the stack that is enhanced.",
+    )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.5,
         description="Share of the features that a residual block drops while it is trained.",
@@ -210,6 +215,8 @@ class ModelParams(Section):
             )
         if self.size_x % 2 == 0 or self.size_y % 2 == 0:
             raise ValueError(f"size_y, size_x are {self.size_y}, {self.size_x}; both must be odd")
+        if self.norm == "stack" and self.network != "cells":
+            raise ValueError(f"norm stack is for network cells alone, not for {self.network}")
         if self.attn_list and len(self.attn_list) != len(self.hidden_channels_list):
             raise ValueError("attn_list and hidden_channels_list differ in length")
         if any(self.attn_list) and self.network != "jnet":
