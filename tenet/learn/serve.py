@@ -39,8 +39,8 @@ LOOKED_AT = 2
 #: voxels that are only likely, which makes structure too thick, and every PSF too short.
 SURE = 0.9
 #: Length of a PSF (FWHM) in fine voxels up to which the network is shown as many steps of
-#: deconvolution as in training; with longer ones more, up to so many times as many.
-SHORT, MOST_STEPS = 24.0, 3.0
+#: deconvolution as in training; with longer ones more, up to so many.
+SHORT, MOST_STEPS = 24.0, 60
 #: Width of a PSF (FWHM) in pixels that suffices to tell its form, and least rows and columns.
 SEARCHED, LEAST_SEARCHED = 2.1, 48
 
@@ -115,6 +115,7 @@ def serve(
         impossible, or the model has no phantoms.
     """
     known = known_optics(model, stack, voxel_size_um, optics, structure_um)
+    model = model.for_photons(known.optics.photons or model.params.photons)
     experiment = sample_experiment(model.experiment, voxel_size_um, **_told(known, stack))
     told = with_steps(experiment.params.model_copy(update={"structure_um": structure_um}))
     experiment = experiment.model_copy(update={"params": told})
@@ -198,7 +199,8 @@ def known_optics(
             "or --immersion"
         )
     told_grid = _told(known, stack)
-    served_grid(model.experiment, voxel_size_um, structure_um=structure_um, **told_grid)
+    experiment = model.for_photons(known.optics.photons or params.photons).experiment
+    served_grid(experiment, voxel_size_um, structure_um=structure_um, **told_grid)
     return known
 
 
@@ -238,7 +240,7 @@ def with_steps(params: ModelParams) -> ModelParams:
 
     Three times as many steps gain or lose about 0.01 of IoU at lengths of 18 to 21 voxels, and gain
     0.03 to 0.08 at 39 (docs/measurements/notebook.md, "Norms that follow the stack"). The square is
-    a choice between these lengths.
+    a choice between these lengths. There are at most `MOST_STEPS`, or as many as in the training.
 
     Examples
     --------
@@ -248,8 +250,10 @@ def with_steps(params: ModelParams) -> ModelParams:
     [(20, 8), (47, 19), (60, 24)]
     """
     length = widths(params).axial / params.fine_voxel_size_um[0]
-    times = min(max(length / SHORT, 1.0) ** 2, MOST_STEPS)
-    steps = {"deconvolution_steps": round(times * params.deconvolution_steps)}
+    trained = params.deconvolution_steps
+    wanted = trained * max(length / SHORT, 1.0) ** 2
+    times = max(min(wanted, MOST_STEPS) / trained, 1.0) if trained else 1.0
+    steps = {"deconvolution_steps": round(times * trained)}
     if params.early_steps is not None:
         steps["early_steps"] = round(times * params.early_steps)
     return params.model_copy(update=steps)

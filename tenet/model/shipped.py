@@ -9,6 +9,8 @@ from tenet.errors import TenetError
 TENET_MODELS = "TENET_MODELS"
 #: The model of every microscope.
 BOX = "box"
+#: Folder in that of such a model, of the model that serves stacks of one photon in its place.
+ONE_PHOTON = "one_photon"
 _OWN = Path(__file__).parents[1] / "models"
 #: As `store.EXPERIMENT`. The pipeline looks for models without PyTorch, which `store` imports.
 _EXPERIMENT = "experiment.json"

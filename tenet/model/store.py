@@ -26,6 +26,7 @@ from tenet.io.atomic import replacing, save_json, writing
 from tenet.io.intensities import IntensityRange
 from tenet.io.records import read_json_object, regular_file
 from tenet.io.stack import Stack
+from tenet.model.shipped import ONE_PHOTON
 from tenet.model.tenet import TENET
 from tenet.model.weights import read_weights
 from tenet.settings.ranges import Positive
@@ -109,6 +110,13 @@ def _digest(path: Path, *_: int) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise TenetError(f"{path}: cannot be read ({one_line(error)})") from None
+
+
+def digests_of_enhancing(folder: Path) -> list[str]:
+    """SHA-256 of each file that decides what a model makes of a stack, but for its phantoms."""
+    folders = (folder, folder / ONE_PHOTON)
+    files = (of / name for of in folders for name in (MODEL, THRESHOLD))
+    return [digest(file) for file in files if file.exists()]
 
 
 def digest_of(text: str) -> str:

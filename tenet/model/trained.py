@@ -11,6 +11,7 @@ from tenet.io.intensities import IntensityRange
 from tenet.io.stack import Stack
 from tenet.model.certainty import Certainty
 from tenet.model.intensity import model_range
+from tenet.model.shipped import ONE_PHOTON
 from tenet.model.store import (
     THRESHOLD,
     Calibration,
@@ -48,6 +49,8 @@ class TrainedModel:
     as_told : ModelParams or None
         The microscope as it was told, of a model that serves every microscope and has found this
         one.
+    one_photon : TrainedModel or None
+        The model that serves stacks of one photon in its place; see `for_photons`.
 
     Examples
     --------
@@ -63,6 +66,7 @@ class TrainedModel:
     calibration: Calibration | None = None
     calibration_note: str | None = None
     as_told: ModelParams | None = None
+    one_photon: Self | None = None
 
     @classmethod
     def load(
@@ -111,9 +115,27 @@ class TrainedModel:
             )
         if align is False:
             network.aligner = None
+        inner = folder / ONE_PHOTON
         return cls(
-            folder, network, experiment, read_calibration(folder), missing_calibration(folder)
+            folder,
+            network,
+            experiment,
+            read_calibration(folder),
+            missing_calibration(folder),
+            one_photon=cls.load(inner, device=device, align=align) if inner.is_dir() else None,
         )
+
+    def for_photons(self, photons: int) -> "TrainedModel":
+        """The model for stacks of so many photons: a model may have one of its own for one photon.
+
+        Examples
+        --------
+        >>> import tenet
+        >>> model = tenet.TrainedModel.load(tenet.shipped_model())
+        >>> model.for_photons(2) is model, model.for_photons(1).params.photons
+        (True, 1)
+        """
+        return self.one_photon if photons == 1 and self.one_photon is not None else self
 
     @staticmethod
     def settings_of(folder: str | Path) -> Experiment:

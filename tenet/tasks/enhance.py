@@ -22,7 +22,7 @@ from tenet.io.results import SETTINGS
 from tenet.io.series import join_results
 from tenet.io.stack import Stack
 from tenet.learn.serve import known_optics, serve
-from tenet.model.store import MODEL, THRESHOLD, digest, digest_of, software
+from tenet.model.store import digest_of, digests_of_enhancing, software
 from tenet.model.trained import TrainedModel
 from tenet.progress import shown
 from tenet.settings.own_stack import voxel_size_mismatch
@@ -231,8 +231,7 @@ class Enhancing:
 
     def _made_from(self, part: Part) -> str:
         stack, fitted = part.stack, self._fitted_to(part)
-        weights = [digest(self.folder / file) for file in (MODEL, THRESHOLD)
-                   if (self.folder / file).exists()]  # fmt: skip
+        weights = digests_of_enhancing(self.folder)
         of_run = ("sheet", "tile_zyx_shape", "fit")
         how = {k: v for k, v in asdict(self.wanted).items() if k not in of_run}
         about = self.reading.voxel_size(stack), stack.optics  # of a header that may be corrected

@@ -108,6 +108,12 @@ def _of_one_microscope(folder: Path) -> TrainedModel:
             f"{folder} serves every microscope, and its PSF is found in each stack: export a model "
             "of one microscope, which `tenet learn` or `tenet finetune` writes"
         )
+    if TrainedModel.settings_of(folder).params.norm == "stack":
+        raise TenetError(
+            f"{folder} takes statistics of the stack at hand (norm stack, as the part for one "
+            "photon does), which other programs cannot: export a model that `tenet pretrain` or "
+            "`tenet finetune` trained for this microscope"
+        )
     trained = TrainedModel.load(folder)
     if trained.network.aligner is not None:
         note(f"{folder}: the package does not align planes")

@@ -13,7 +13,7 @@ from tenet.io.optics import SAME, Optics
 from tenet.io.stack import Stack
 from tenet.learn.serve import known_optics, serve
 from tenet.learn.start import is_start, write_start
-from tenet.model.store import MODEL, TUNING, digest
+from tenet.model.store import TUNING, digests_of_enhancing
 from tenet.model.trained import TrainedModel
 from tenet.settings.schema import Experiment
 from tenet.tasks.finetune import fine_tune
@@ -84,9 +84,8 @@ def learn(
     with exclusive(out):
         experiment = _start(trained, stacks[0], size_um, told, settings or {}, start, seed)
     mode: Literal["decoder", "all"] = "decoder" if what == "psf" else "all"
-    fine_tune(
-        experiment, start, out, raw, tuning=model / TUNING, mode=mode, device=device, seed=seed
-    )
+    tuning = trained.for_photons(experiment.params.photons).folder / TUNING
+    fine_tune(experiment, start, out, raw, tuning=tuning, mode=mode, device=device, seed=seed)
 
 
 class Told(NamedTuple):
@@ -128,7 +127,14 @@ def _start(
     seed: int,
 ) -> Experiment:
     """Write what learning starts from, once: the weights, with the microscope as told."""
-    asked = (digest(trained.folder / MODEL), stack.digest, voxel_size_um, told, settings, seed)
+    asked = (
+        digests_of_enhancing(trained.folder),
+        stack.digest,
+        voxel_size_um,
+        told,
+        settings,
+        seed,
+    )
     identity = f"start {asked}"
     if is_start(folder, identity):
         return TrainedModel.settings_of(folder)

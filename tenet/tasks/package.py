@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tenet.io.intensities import normalise
 from tenet.io.optics import Optics
 from tenet.io.records import read_json_object
 from tenet.learn.serve import serve
+from tenet.model.shipped import ONE_PHOTON
 from tenet.model.store import (
     EXPERIMENT,
     FISHER,
@@ -33,23 +35,24 @@ from tenet.model.trained import TrainedModel
 from tenet.settings.schema import Experiment
 from tenet.tasks.training import check_apart
 
-#: What enhancing and fine-tuning read, and the curve of the training.
-KEPT = (MODEL, EXPERIMENT, THRESHOLD, FISHER, HISTORY)
+#: What enhancing reads, and the curve of the training.
+KEPT = (MODEL, EXPERIMENT, THRESHOLD, HISTORY)
 CARD, CHECKSUMS = "README.md", "SHA256SUMS"
 #: A small stack, and what the model makes of it: any machine must make the same.
 CHECK = "check.npz"
-CHECKED_UM, CHECKED_OPTICS = (0.6, 0.2, 0.2), Optics(0.8, 0.92, 1.33, 2)
+CHECKED_UM, CHECKED_OPTICS = (0.6, 0.2, 0.2), Optics(0.8, None, 1.33)
 #: Most bytes of all files: what a package may carry.
 MOST_BYTES = 12_000_000
 
 Volume = NDArray[np.float32]
 
 
-def package_model(model: Path, out: Path, *, code: str) -> None:
+def package_model(model: Path, out: Path, *, code: str, one_photon: Path | None = None) -> None:
     """Copy a model of every microscope into a folder that is ready to come with the package.
 
     The state of the optimiser is left out, here and in the provenance: a fine-tuning begins with a
-    new one. The folder appears whole or not at all.
+    new one. Of the part for one photon, which must be small, the Fisher information is left out
+    as well: a fine-tuning finds it on phantoms. The folder appears whole or not at all.
 
     Parameters
     ----------
@@ -59,42 +62,22 @@ def package_model(model: Path, out: Path, *, code: str) -> None:
         The folder; its name is that of the model.
     code : str
         Hash of the code that trained the model, for the provenance.
+    one_photon : Path, optional
+        Folder of another such model, which serves stacks of one photon in its place.
 
     Raises
     ------
     TenetError
-        If a file is missing or belongs to another model, the model serves one microscope alone, or
+        If a file is missing or belongs to another model, a model serves one microscope alone, or
         all files together are larger than a package may carry.
     """
     check_apart(out, model)
-    loaded = TrainedModel.load(model)
-    if not loaded.serves_all:
-        raise TenetError(f"{model} was trained for one microscope: package one of every microscope")
-    phantoms = sorted((model / TUNING).glob("[!.]*.zarr.zip"))
-    lacking = [name for name in (*KEPT, PROVENANCE) if not (model / name).is_file()]
-    if not phantoms:
-        lacking.append(f"{TUNING}/*.zarr.zip")
-    calibration = loaded.calibration
-    if calibration is not None and calibration.iou is None:
-        lacking.append(f"iou in {THRESHOLD}")
-    if lacking or calibration is None:
-        raise TenetError(f"{model} has no {' and no '.join(lacking)}: pre-train with --tuning")
-    check_belongs(model, FISHER)
-    provenance = read_json_object(model / PROVENANCE)
-    provenance["files"].pop(OPTIMISER, None)
-    provenance |= {"code": code, "left_out": [OPTIMISER]}
     with replacing(out, folder=True) as folder:
-        for name in KEPT:
-            shutil.copy2(model / name, folder / name)
-        (folder / TUNING).mkdir()
-        for path in phantoms:
-            shutil.copy2(path, folder / TUNING)
-        save_json(folder / PROVENANCE, provenance)
-        stack = check_stack()
-        shape, brightness = check_result(loaded, stack)
-        np.savez_compressed(folder / CHECK, stack=stack, shape=shape, brightness=brightness)
-        card = model_card(out.name, loaded.experiment, calibration, provenance)
-        (folder / CARD).write_text(card, encoding="utf-8")
+        _copy(model, folder, out.name, code, left_out=(OPTIMISER,))
+        if one_photon is not None:
+            (folder / ONE_PHOTON).mkdir()
+            name = f"{out.name}/{ONE_PHOTON}"
+            _copy(one_photon, folder / ONE_PHOTON, name, code, left_out=(OPTIMISER, FISHER))
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         lines = [f"{digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in paths]
         (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
@@ -105,6 +88,40 @@ def package_model(model: Path, out: Path, *, code: str) -> None:
                 "package may carry: train a smaller network, or tune on fewer phantoms"
             )
         TrainedModel.load(folder)
+
+
+def _copy(model: Path, folder: Path, name: str, code: str, *, left_out: tuple[str, ...]) -> None:
+    """Copy a model without some files, with a card, and with a check of its results."""
+    loaded = TrainedModel.load(model)
+    if not loaded.serves_all:
+        raise TenetError(f"{model} was trained for one microscope: package one of every microscope")
+    kept = KEPT if FISHER in left_out else (*KEPT, FISHER)
+    phantoms = sorted((model / TUNING).glob("[!.]*.zarr.zip"))
+    lacking = [file for file in (*kept, PROVENANCE) if not (model / file).is_file()]
+    if not phantoms:
+        lacking.append(f"{TUNING}/*.zarr.zip")
+    calibration = loaded.calibration
+    if calibration is not None and calibration.iou is None:
+        lacking.append(f"iou in {THRESHOLD}")
+    if lacking or calibration is None:
+        raise TenetError(f"{model} has no {' and no '.join(lacking)}: pre-train with --tuning")
+    if FISHER in kept:
+        check_belongs(model, FISHER)
+    provenance = read_json_object(model / PROVENANCE)
+    for file in left_out:
+        provenance["files"].pop(file, None)
+    provenance |= {"code": code, "left_out": list(left_out)}
+    for file in kept:
+        shutil.copy2(model / file, folder / file)
+    (folder / TUNING).mkdir()
+    for path in phantoms:
+        shutil.copy2(path, folder / TUNING)
+    save_json(folder / PROVENANCE, provenance)
+    stack = check_stack()
+    shape, brightness = check_result(loaded, stack)
+    np.savez_compressed(folder / CHECK, stack=stack, shape=shape, brightness=brightness)
+    card = model_card(name, loaded.experiment, calibration, provenance)
+    (folder / CARD).write_text(card, encoding="utf-8")
 
 
 def check_stack() -> NDArray[np.uint16]:
@@ -120,12 +137,12 @@ def check_stack() -> NDArray[np.uint16]:
 def check_result(model: TrainedModel, stack: NDArray[np.uint16]) -> tuple[Volume, Volume]:
     """What a model of every microscope makes of a stack: shape and brightness, (24, 28, 28).
 
-    The PSF is as told. Voxels are of `CHECKED_UM`, optics are `CHECKED_OPTICS`. Networks run in
-    float32, because not every processor multiplies bfloat16.
+    The PSF is as told. Voxels are of `CHECKED_UM`; optics are `CHECKED_OPTICS`, with wavelength and
+    photons of the model. Networks run in float32, because not every processor multiplies bfloat16.
     """
-    served, range_, _ = serve(
-        model, stack_in_memory(stack), CHECKED_UM, CHECKED_OPTICS, find_psf=False
-    )
+    params = model.params
+    optics = replace(CHECKED_OPTICS, wavelength_um=params.wavelength, photons=params.photons)
+    served, range_, _ = serve(model, stack_in_memory(stack), CHECKED_UM, optics, find_psf=False)
     served.network.half_precision = False
     return enhance_array(served.network, normalise(stack, range_))
 
@@ -146,17 +163,20 @@ def model_card(
     """
     free = experiment.microscopes.free
     assert free is not None
+    also = ", one photon alone," if free.one_photon == 1 else ""
     phantoms, crops = experiment.simulation_data_generation, experiment.pretrain_dataset
     loop, params = experiment.pretrain_loop, experiment.params
     packages = ", ".join(f"{key} {value}" for key, value in provenance["packages"].items())
+    left_out = ", ".join(f"`{file}`" for file in provenance["left_out"])
     return f"""\
 # {name}: a model of every microscope
 
-A network that deblurs, super-resolves and segments image stacks of any microscope in the ranges
-below. It is fitted to each stack when it is used, and nothing is trained.
+A network that deblurs, super-resolves and segments image stacks of any microscope{also} in the
+ranges below. It is fitted to each stack when it is used, and nothing is trained.
 
 ```bash
-tenet enhance STACK --na 0.8 --wavelength 0.92 --immersion 1.33 --photons 2
+tenet enhance STACK --na 0.8 --wavelength {params.wavelength:g} --immersion 1.33 \
+--photons {params.photons}
 tenet enhance STACK --model path/to/{name}
 ```
 
@@ -198,7 +218,7 @@ The threshold is chosen on them for each stack anew.
 | Device | {provenance["cuda"] or "CPU"} |
 
 `{CHECKSUMS}` holds the checksums of all files: `sha256sum -c {CHECKSUMS}`. `{PROVENANCE}` holds
-those of the weights, which are checked whenever they are loaded. `{OPTIMISER}` is left out.
+those of the weights, which are checked whenever they are loaded. Left out: {left_out}.
 `{CHECK}` holds a small stack, and what the model makes of it.
 """
 

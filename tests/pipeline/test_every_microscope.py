@@ -23,6 +23,7 @@ PHANTOMS = {
     "simulation_data_generation.train_object_num_min": 4,
     "simulation_data_generation.train_object_num_max": 8,
 }
+ONE = {"photons": 1, "wavelength": 0.52, "fill": None, "norm": "stack"}
 #: With one photon the length of the PSF alone is looked for, which takes seconds.
 TABLE = """name,file,channel,voxel_z_um,voxel_y_um,voxel_x_um,NA,wavelength,ni,photons,thickness_um
 alone,alone.tif,,0.8,0.2,0.2,0.6,0.92,1.33,1,0.6
@@ -38,10 +39,15 @@ def repository(tmp_path_factory):
     settings["simulation_data_generation"] = {"train_num": 2, "valid_num": 1}
     for name in ("pretrain_dataset", "pretrain_val_dataset"):
         settings[name] = {**settings[name], "margin": [0, 0, 0]}
+    one = {"params": settings["params"] | ONE}
     (folder / "config/experiments/tiny.json").write_text(
-        json.dumps({"by_experiment": {"box": settings}})
+        json.dumps({"by_experiment": {"box": settings, "box_one_photon": settings | one}})
     )
-    phantoms = {"box_training": {"set": PHANTOMS}, "box_tuning": {"count": 1, "set": PHANTOMS}}
+    phantoms = {
+        f"{model}_{role}": {"set": PHANTOMS, **count}
+        for model in ("box", "box_one_photon")
+        for role, count in {"training": {}, "tuning": {"count": 1}}.items()
+    }
     settings = {"results": "results/tiny", "overlays": ["tiny"], "samples": ""}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(settings | {"phantoms": phantoms}))
     snakemake(folder, "model", *OPTIONS)
@@ -62,7 +68,9 @@ def test_the_rules_make_the_folder_that_comes_with_the_package(repository):
     record = json.loads((repository / BOX / "provenance.json").read_text())
     assert record["code"] in card
     assert "optimiser.pt" not in record["files"]
-    assert [path.name for path in (repository / BOX / "tuning").iterdir()] == ["00.zarr.zip"]
+    for part in (".", "one_photon"):
+        phantoms = (repository / BOX / part / "tuning").iterdir()
+        assert [path.name for path in phantoms] == ["00.zarr.zip"]
 
 
 def test_stacks_with_optics_are_enhanced_and_nothing_is_trained(repository):
@@ -82,11 +90,12 @@ def test_stacks_with_optics_are_enhanced_and_nothing_is_trained(repository):
     names = {path.name for path in (results / "channels").glob("[!.]*")}
     assert {"channels.ome.tif", "channels.json", "channels_c0.png", "channels_c1.png"} <= names
     # Other weights, other results.
-    weights = repository / BOX / "model.pt"
-    whole = weights.read_bytes()
-    weights.write_bytes(whole + b"0")
-    assert jobs(repository, "samples", *options, environment=MODELS) == planned
-    weights.write_bytes(whole)
+    for part in (".", "one_photon"):
+        weights = repository / BOX / part / "model.pt"
+        whole = weights.read_bytes()
+        weights.write_bytes(whole + b"0")
+        assert jobs(repository, "samples", *options, environment=MODELS) == planned
+        weights.write_bytes(whole)
 
 
 def test_stacks_that_were_enhanced_stay_when_another_one_of_the_folder_fails(repository):

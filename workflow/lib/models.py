@@ -8,7 +8,7 @@ from typing import Any
 from snakemake.exceptions import WorkflowError
 
 from tenet.errors import TenetError
-from tenet.model.shipped import BOX, shipped_model
+from tenet.model.shipped import BOX, ONE_PHOTON, shipped_model
 from tenet.paper.evaluate.tables import PROBABILITIES
 from workflow.lib.catalogue import (
     PUBLISHED,
@@ -301,8 +301,16 @@ def files_of_box(folder: Path | None = None) -> list[str]:
         folder = folder or shipped_model()
     except TenetError as error:
         raise WorkflowError(str(error)) from None
-    files = [*(folder / file for file in ENHANCING), *sorted(folder.glob("tuning/[!.]*.zarr.zip"))]
+    files = [
+        path
+        for part in (folder, folder / ONE_PHOTON)
+        for path in (*(part / file for file in ENHANCING), *_tuning_phantoms(part))
+    ]
     return [str(path) for path in files if path.exists()]
+
+
+def _tuning_phantoms(folder: Path) -> list[Path]:
+    return sorted(folder.glob("tuning/[!.]*.zarr.zip"))
 
 
 def enhancing_model(catalogue: Catalogue, experiment: str, method: str, fold: str) -> list[str]:

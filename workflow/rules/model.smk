@@ -5,8 +5,10 @@
 rule package_model:
     input:
         model="<results>/models/box/model.pt",
+        one_photon="<results>/models/box_one_photon/model.pt",
         files=expand(
-            "<results>/models/box/{file}",
+            "<results>/models/{model}/{file}",
+            model=["box", "box_one_photon"],
             file=[
                 "experiment.json",
                 "provenance.json",
@@ -29,8 +31,9 @@ rule package_model:
         runtime=30,
     params:
         model=subpath(input.model, parent=True),
+        one_photon=subpath(input.one_photon, parent=True),
         trained_by=following("pretrain"),
         code=following("package_model"),
     shell:
-        "python workflow/scripts/package_model.py {params.model:q} --out {output.folder:q}"
-        " --code {params.trained_by:q} > {log:q} 2>&1"
+        "python workflow/scripts/package_model.py {params.model:q} --one-photon {params.one_photon:q}"
+        " --out {output.folder:q} --code {params.trained_by:q} > {log:q} 2>&1"

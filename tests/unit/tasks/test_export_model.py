@@ -261,3 +261,12 @@ def test_a_package_says_that_it_does_not_align(
     save_model(tmp_path, TENET(aligning.params, aligning.align_params), aligning, {})
     assert _of_one_microscope(tmp_path).network.aligner is None
     assert "the package does not align planes" in capsys.readouterr().err
+
+
+def test_a_model_whose_norms_follow_the_stack_is_refused(tmp_path: Path) -> None:
+    params = PARAMS | {"network": "cells", "norm": "stack"}
+    save_model(tmp_path / "mine", random_model(**params), experiment(**params), {})
+    with pytest.raises(
+        TenetError, match=r"mine takes statistics of the stack at hand \(norm stack"
+    ):
+        _of_one_microscope(tmp_path / "mine")

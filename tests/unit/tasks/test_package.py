@@ -14,6 +14,7 @@ from small_models import EVERY
 
 from tenet.errors import TenetError
 from tenet.learn.finetune import has_file
+from tenet.model.shipped import ONE_PHOTON
 from tenet.model.store import FISHER, MODEL, OPTIMISER, TUNING, load_beside, read_provenance
 from tenet.model.trained import TrainedModel
 from tenet.settings.schema import parse_experiment
@@ -40,6 +41,28 @@ def packaged(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "box"
     package_model(trained, folder, code="0123abcd")
     return folder
+
+
+def test_a_part_for_one_photon_comes_without_its_fisher_information(
+    trained: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "box"
+    package_model(trained, out, code="", one_photon=trained)
+    whole = {path.name for path in out.iterdir()}
+    part = {path.name for path in (out / ONE_PHOTON).iterdir()}
+    assert whole - part == {ONE_PHOTON, FISHER, CHECKSUMS}
+    assert part < whole
+    record = json.loads((out / ONE_PHOTON / "provenance.json").read_text())
+    assert record["left_out"] == [OPTIMISER, FISHER]
+    assert not has_file(out / ONE_PHOTON, FISHER)  # so that a fine-tuning does not look for it
+    assert "Left out: `optimiser.pt`, `fisher.pt`." in (out / ONE_PHOTON / "README.md").read_text()
+    done = subprocess.run(["sha256sum", "-c", CHECKSUMS], cwd=out, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "one_photon/model.pt: OK" in done.stdout
+    loaded = TrainedModel.load(out)
+    assert loaded.for_photons(1).folder == out / ONE_PHOTON
+    assert loaded.for_photons(2) is loaded
+    assert TrainedModel.load(trained).for_photons(1).folder == trained
 
 
 @pytest.fixture
@@ -102,7 +125,8 @@ def test_the_card_says_what_it_learned_on(packaged: Path) -> None:
         f"torch {version('torch')}",
         "| Seed | 0 |",
         "Licence: MIT",
-        "tenet enhance STACK --na 0.8 --wavelength 0.92 --immersion 1.33 --photons 2",
+        "tenet enhance STACK --na 0.8 --wavelength 0.92 --immersion 1.33",
+        "--photons 2",
     ):
         assert said in card
 

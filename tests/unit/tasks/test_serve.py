@@ -1,6 +1,7 @@
 """A model of every microscope: fitted to a stack, and what is said of it."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,16 +32,19 @@ from tenet.learn.serve import (
     with_steps,
 )
 from tenet.metrics.widths import fwhm
-from tenet.model.shipped import BOX, TENET_MODELS, shipped_model
-from tenet.model.store import TUNING
+from tenet.model.shipped import BOX, ONE_PHOTON, TENET_MODELS, shipped_model
+from tenet.model.store import TUNING, digests_of_enhancing
 from tenet.model.tenet import TENET
 from tenet.model.trained import TrainedModel
+from tenet.networks.norms import has_stack_norms
 from tenet.settings.schema import parse_experiment
 from tenet.tasks.enhance import Enhancing, Wanted, enhance
 from tenet.tasks.pretrain import pretrain
 from tenet.tasks.reading import Reading
 
 CPU = torch.device("cpu")
+#: Of a network for one photon.
+ONE: dict[str, Any] = {"photons": 1, "wavelength": 0.5, "fill": None, "norm": "stack"}
 
 
 def served(every: Path, raw: Path, step_um: float, optics: Optics | None = None) -> Served:
@@ -76,7 +80,51 @@ def test_a_model_takes_planes_pixels_and_optics_of_a_stack(
 def test_a_long_psf_has_more_steps_of_deconvolution(every: Path, raw: Path) -> None:
     short, long = (served(every, raw, 0.8, Optics(na)).model for na in (0.8, 0.25))
     assert short.params.estimate_steps == TrainedModel.load(every).params.estimate_steps == (4, 2)
-    assert long.params.estimate_steps == long.network.params.estimate_steps == (12, 6)
+    assert long.params.estimate_steps == long.network.params.estimate_steps == (60, 30)
+
+
+def test_steps_are_never_fewer_than_in_training() -> None:
+    params = tenet.load_experiment("box_one_photon").params
+    for na in (0.9, 0.3):
+        assert with_steps(params.model_copy(update={"NA": na})).estimate_steps == (60, 20)
+    none = params.model_copy(update={"deconvolution_steps": 0, "early_steps": None})
+    assert with_steps(none).estimate_steps == ()
+
+
+@pytest.fixture
+def both(every: Path, phantom_folder: Path, tmp_path: Path) -> Path:
+    """The model with another one in it, for one photon, whose norms follow the stack."""
+    folder = Path(shutil.copytree(every, tmp_path / "both"))
+    free = {"free": SETTINGS["microscopes"]["free"] | {"one_photon": 1.0}}
+    settings = SETTINGS | {
+        "params": SETTINGS["params"] | ONE,
+        "microscopes": SETTINGS["microscopes"] | free,
+    }
+    inner = folder / ONE_PHOTON
+    pretrain(parse_experiment(settings), phantom_folder, inner, tuning=phantom_folder)
+    return folder
+
+
+@pytest.mark.parametrize("photons", [1, 2])
+def test_stacks_of_one_photon_have_the_network_for_them(
+    both: Path, raw: Path, photons: int
+) -> None:
+    model = served(both, raw, 0.8, Optics(0.6, 0.8, 1.4, photons)).model
+    assert model.params.photons == photons
+    assert model.folder == (both / ONE_PHOTON if photons == 1 else both)
+    assert has_stack_norms(model.network) == (photons == 1)
+    trained = TrainedModel.load(model.folder).network.encoder.state_dict()
+    weights = [name for name in trained if name.endswith(("weight", "bias"))]
+    for name in weights:
+        assert torch.equal(model.network.encoder.state_dict()[name], trained[name])
+
+
+def test_other_weights_for_one_photon_are_other_results(both: Path, raw: Path) -> None:
+    before = digests_of_enhancing(both)
+    (both / ONE_PHOTON / "model.pt").write_bytes(b"other")
+    after = digests_of_enhancing(both)
+    assert (before[:2], len(before)) == (after[:2], len(after))
+    assert before != after
 
 
 @pytest.mark.parametrize("times", [1.0, 1.2, 1.5, 1.7, 4.0])
