@@ -46,6 +46,9 @@ def pretrain(
     phantoms: Annotated[Path, typer.Option(help="Folder of phantoms, or of your own *.npz.")],
     out: Out,
     tuning: Tuning = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Model whose encoder the training begins with.")
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = None,
@@ -61,7 +64,7 @@ def pretrain(
 
     chosen = read_experiment(experiment, overlay, settings, experiments)
     where = choose_device(device, threads)
-    tasks.pretrain(chosen, phantoms, out, tuning=tuning, device=where, seed=seed)
+    tasks.pretrain(chosen, phantoms, out, tuning=tuning, start=start, device=where, seed=seed)
 
 
 def align(

@@ -22,8 +22,18 @@ from tenet.learn.losses import (
     log_brightness_loss,
     masked_brightness_loss,
 )
-from tenet.model.store import FISHER, OPTIMISER, is_trained, load_model, phantoms_digest, save_model
+from tenet.model.store import (
+    FISHER,
+    MODEL,
+    OPTIMISER,
+    digest,
+    is_trained,
+    load_model,
+    phantoms_digest,
+    save_model,
+)
 from tenet.model.tenet import TENET
+from tenet.model.weights import check_weights
 from tenet.physics.blur import StridedBlur
 from tenet.physics.microscope import Microscope
 from tenet.physics.motion import MotionSettings, draw_displacement, shift_planes
@@ -43,6 +53,7 @@ def pretrain(
     phantoms: Path,
     folder: Path,
     *,
+    start: Path | None = None,
     device: torch.device,
     seed: int = 0,
 ) -> TENET:
@@ -57,6 +68,8 @@ def pretrain(
         [`low`, `high`) of the data sets train and validate.
     folder : Path
         Receives the model, the optimiser's state, the Fisher information, and the history.
+    start : Path, optional
+        Model whose encoder the training begins with; by default its weights are drawn.
     device : torch.device
         Where to compute.
     seed : int
@@ -68,6 +81,8 @@ def pretrain(
         The best model, in evaluation mode; that of the folder where it was trained already.
     """
     identity = f"pretrain {seed} {experiment.effective()} {phantoms_digest(phantoms)}"
+    if start is not None:
+        identity += f" {digest(start / MODEL)}"
     half_precision = experiment.pretrain_loop.half_precision
     if is_trained(folder, identity):
         model, _ = load_model(folder, device=device)
@@ -79,6 +94,10 @@ def pretrain(
     model = TENET(experiment.params)
     error = model.initialise(generator_for(seed, 1))
     print(f"PSF network fitted to its model: mean squared error {error:.2g}")
+    record = {"kind": "pretrain", "seed": seed, "psf_fit_error": error}
+    if start is not None:
+        _begin_with(model, start)
+        record["start"] = digest(start / MODEL)
     model.to(device)
     model.half_precision = half_precision
     task = PretrainTask(model, experiment, volumes, seed)
@@ -100,7 +119,7 @@ def pretrain(
         model,
         # Alignment is trained afterwards, into a model of its own.
         experiment.model_copy(update={"align_params": None}),
-        {"kind": "pretrain", "seed": seed, "psf_fit_error": error},
+        record,
         identity=identity,
         beside={
             OPTIMISER: optimiser_state,
@@ -108,6 +127,14 @@ def pretrain(
         },
     )
     return model
+
+
+def _begin_with(model: TENET, start: Path) -> None:
+    """Take the weights of the encoder of another model."""
+    other, _ = load_model(start)
+    state = other.encoder.state_dict()
+    check_weights(model.encoder.state_dict(), state, where=f"the encoder of {start}")
+    model.encoder.load_state_dict(state)
 
 
 def _volumes(phantoms: Path, folder: Path) -> list[Phantom]:

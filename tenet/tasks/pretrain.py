@@ -7,7 +7,7 @@ import torch
 from tenet.learn import calibrate as calibration
 from tenet.learn import pretrain as pretraining
 from tenet.settings.schema import Experiment
-from tenet.tasks.training import training
+from tenet.tasks.training import check_apart, training
 
 
 def pretrain(
@@ -16,6 +16,7 @@ def pretrain(
     out: str | Path,
     *,
     tuning: str | Path | None = None,
+    start: str | Path | None = None,
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> None:
@@ -33,6 +34,8 @@ def pretrain(
         Folder for the model.
     tuning : path, optional
         Folder of tuning phantoms; without them the model is not calibrated.
+    start : path, optional
+        Folder of a model whose encoder the training begins with; by default its weights are drawn.
     device : torch.device or str
         Device to compute on.
     seed : int
@@ -41,7 +44,8 @@ def pretrain(
     Raises
     ------
     TenetError
-        If the settings, phantoms or checkpoint cannot be used, or another process trains in `out`.
+        If the settings, phantoms, start or checkpoint cannot be used, or another process trains in
+        `out`.
 
     See Also
     --------
@@ -58,7 +62,12 @@ def pretrain(
     """
     phantoms, out = Path(phantoms), Path(out)
     tuning = None if tuning is None else Path(tuning)
+    start = None if start is None else Path(start)
+    if start is not None:
+        check_apart(out, start)
     with training(out):
         device = torch.device(device)
-        model = pretraining.pretrain(experiment, phantoms, out, device=device, seed=seed)
+        model = pretraining.pretrain(
+            experiment, phantoms, out, start=start, device=device, seed=seed
+        )
         calibration.complete(model, tuning, out, experiment.microscopes, seed=seed)

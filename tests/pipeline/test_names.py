@@ -140,3 +140,18 @@ def test_a_key_of_two_lines_is_told_in_one(config, value):
     with pytest.raises(ValueError, match="configuration") as error:
         check_config(config, ROOT / "workflow/schemas/config.schema.yaml")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        ("bax", "pretrained: box_one_photon: start: unknown model 'bax'; did you mean 'box'"),
+        ("box_one_photon", "box_one_photon begins with box_one_photon: one of them must begin"),
+        ("scale3", "box_one_photon begins with scale3 begins with box_one_photon: one of them"),
+    ],
+)
+def test_a_training_begins_with_a_model_that_does_not_begin_with_it(config, start, said):
+    config["pretrained"]["box_one_photon"]["start"] = start
+    config["pretrained"]["scale3"]["start"] = "box_one_photon"
+    with pytest.raises(ValueError, match=said):
+        check_config(config, ROOT / "workflow/schemas/config.schema.yaml")

@@ -1,7 +1,7 @@
 """Models: what each starts from and learns from, and the predictions that come of them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +177,17 @@ def training_set(catalogue: Catalogue, model: str, role: str) -> str:
     if spec is None:
         raise WorkflowError(f"there is no pre-trained model '{model}' in the configuration")
     return f"<results>/phantoms/{spec[role]}.sha256"
+
+
+def start_of(catalogue: Catalogue, model: str) -> list[str]:
+    """Name the files of the model whose encoder a pre-training begins with, if it has one."""
+    start = catalogue.config["pretrained"].get(model, {}).get("start")
+    return [] if start is None else [f"{folder_of(start)}/{file}" for file in STARTING_POINT[:2]]
+
+
+def start_option(files: Iterable[str]) -> list[str]:
+    """Give the option that tells a pre-training what `start_of` names."""
+    return repeated("--start", (Path(file).parent for file in list(files)[:1]))
 
 
 # Fine-tuning --------------------------------------------------------------------------------------

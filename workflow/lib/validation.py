@@ -50,6 +50,21 @@ def check_files(paths: Iterable[str | Path]) -> None:
                 nodes += node.value
 
 
+def _check_starts(pretrained: Mapping[str, Any]) -> None:
+    """Refuse a pre-training that begins with no model, or with what begins with it."""
+    for model in pretrained:
+        seen, start = [model], pretrained[model].get("start")
+        while start is not None:
+            check_known(start, pretrained, f"pretrained: {seen[-1]}: start", "model")
+            if start in seen:
+                raise ValueError(
+                    f"configuration: pretrained: {model}: start: {' begins with '.join(seen)} "
+                    f"begins with {start}: one of them must begin with nothing"
+                )
+            seen.append(start)
+            start = pretrained[start].get("start")
+
+
 def _check_keys(path: str | Path, keys: list[yaml.Node]) -> None:
     names = [key.value for key in keys]
     for number, key in enumerate(keys):
@@ -80,6 +95,7 @@ def check_config(config: Mapping[str, Any], schema: Path) -> None:
     for model, spec in config["pretrained"].items():
         for role in ("phantoms", "tuning"):
             check_known(spec[role], config["phantoms"], f"pretrained: {model}: {role}")
+    _check_starts(config["pretrained"])
     if "supp" in config["figures"] and not config["ablations"]:
         raise ValueError(
             "configuration: figures: supp shows ablations, and the list ablations is empty: "

@@ -8,6 +8,7 @@ rule pretrain:
         experiment=lambda wildcards: samples.own_settings(catalogue, wildcards.model),
         phantoms=lambda wildcards: models.training_set(catalogue, wildcards.model, "phantoms"),
         tuning=lambda wildcards: models.training_set(catalogue, wildcards.model, "tuning"),
+        start=lambda wildcards: models.start_of(catalogue, wildcards.model),
     output:
         model="<results>/models/{model}/model.pt",
         experiment="<results>/models/{model}/experiment.json",
@@ -44,10 +45,11 @@ rule pretrain:
         ),
         phantoms=lambda wildcards, input: without_suffix(input.phantoms),
         tuning=lambda wildcards, input: without_suffix(input.tuning),
+        start=lambda wildcards, input: models.start_option(input.start),
         out=subpath(output.model, parent=True),
     shell:
         "python workflow/scripts/on_device.py {resources.gpu}"
-        " python -m tenet pretrain {params.experiment:q}"
+        " python -m tenet pretrain {params.experiment:q} {params.start:q}"
         " --phantoms {params.phantoms:q} --tuning {params.tuning:q} --out {params.out:q}"
         " --seed {params.seed:q} --threads {threads} > {log:q} 2>&1"
 

@@ -46,8 +46,10 @@ from tenet.model.store import (
     HISTORY,
     MODEL,
     OPTIMISER,
+    digest,
     load_model,
     load_tensors,
+    read_provenance,
     read_told,
     save_model,
     save_tensors,
@@ -588,6 +590,28 @@ def test_pretraining_moves_the_encoder_alone(
     assert differences(fisher["parameters"], {n: w.detach() for n, w in weights.items()}) == []
     assert all((value >= 0).all() for value in fisher["fisher"].values())
     assert sum(value.sum() for value in fisher["fisher"].values()) > 0
+
+
+def test_a_pretraining_may_begin_with_the_encoder_of_another_model(
+    phantom_folder: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    hardly = {"n_epochs": 1, "lr": 1e-9, "ema_decay": None}
+    experiment = tiny(params={"NA": 0.5}, pretrain_loop=hardly)
+    with_start = {"start": pretrained, "device": CPU}
+    model = pretrain(experiment, phantom_folder, tmp_path / "a", **with_start)
+    other, _ = load_model(pretrained)
+    for name, weight in other.encoder.named_parameters():
+        torch.testing.assert_close(model.encoder.get_parameter(name), weight, atol=1e-6, rtol=0)
+    drawn = pretrain(experiment, phantom_folder, tmp_path / "b", device=CPU)
+    assert torch.equal(model.psf.radial(), drawn.psf.radial())  # the PSF is that of the settings
+    assert not torch.allclose(model.encoder.stem.weight, drawn.encoder.stem.weight)
+    record = json.loads((tmp_path / "a" / "provenance.json").read_text())
+    assert record["start"] == digest(pretrained / MODEL)
+    # Without the start the training is another one.
+    assert len({read_provenance(tmp_path / name).identity for name in "ab"}) == 2
+    wider = tiny(params={"hidden_channels_list": [4, 8]})
+    with pytest.raises(TenetError, match=r"the encoder of .*pretrained"):
+        pretrain(wider, phantom_folder, tmp_path / "c", **with_start)
 
 
 def test_pretraining_learns(phantom_folder: Path, tmp_path: Path) -> None:

@@ -35,6 +35,15 @@ def test_a_model_that_the_configuration_lacks_is_named_before_anything_runs(pape
         models.check_models(lacking)
 
 
+def test_a_pretraining_begins_with_the_model_that_it_names(paper):
+    names = ["<results>/models/box/model.pt", "<results>/models/box/experiment.json"]
+    assert models.start_of(paper, "box_one_photon") == names
+    assert models.start_option(names) == ["--start", "<results>/models/box"]
+    for model in ("box", "scale10", "published/scale10", "shared/na0.8", "/elsewhere"):
+        assert models.start_of(paper, model) == []
+    assert models.start_option([]) == []
+
+
 def test_what_fine_tuning_learns_from(paper, demo):
     assert models.finetune_options(paper, "fig2_angle00", [], "all") == ["--simulation"]
     assert models.finetune_data(paper, "fig2_angle00") == []
