@@ -102,10 +102,10 @@ def main() -> None:
                 if tuned is None:
                     as_told, *_ = serve(model, stack, size_um, told, find_psf=False)
                     psf = as_told.network.psf().detach()
-                    tuned = Deconvolution(as_told, psf, model.folder / TUNING)
+                    tuned = Deconvolution(as_told, psf, as_told.folder / TUNING)
                 scores["rltv"] = tuned(stack), tuned.threshold
                 if asked.found:
-                    again = Deconvolution(own, own.network.psf().detach(), model.folder / TUNING)
+                    again = Deconvolution(own, own.network.psf().detach(), own.folder / TUNING)
                     scores["rltv_found"] = again(stack), again.threshold
                 for method, (values, threshold) in scores.items():
                     measured = iou(values >= threshold, truth) if math.isfinite(threshold) else 0.0

@@ -163,15 +163,17 @@ def model_card(
     """
     free = experiment.microscopes.free
     assert free is not None
-    also = ", one photon alone," if free.one_photon == 1 else ""
+    kind = "one-photon microscope" if free.one_photon == 1 else "microscope"
     phantoms, crops = experiment.simulation_data_generation, experiment.pretrain_dataset
     loop, params = experiment.pretrain_loop, experiment.params
     packages = ", ".join(f"{key} {value}" for key, value in provenance["packages"].items())
+    begun = provenance.get("start")
+    begins = f"the encoder of the weights `{begun[:16]}`" if begun else "weights that are drawn"
     left_out = ", ".join(f"`{file}`" for file in provenance["left_out"])
     return f"""\
 # {name}: a model of every microscope
 
-A network that deblurs, super-resolves and segments image stacks of any microscope{also} in the
+A network that deblurs, super-resolves and segments image stacks of any {kind} in the
 ranges below. It is fitted to each stack when it is used, and nothing is trained.
 
 ```bash
@@ -192,6 +194,7 @@ Licence: MIT.
 for the validation; nothing but simulated structures |
 | Crops | {crops.I} of {_size(crops.cropsize)} voxels in each of {loop.n_epochs} epochs |
 | Microscopes | {experiment.microscopes.count} PSFs, drawn from the ranges below |
+| Begins with | {begins} |
 | Seed | {provenance["seed"]} |
 
 Worlds of phantoms, which take turns:

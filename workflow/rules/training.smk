@@ -49,9 +49,9 @@ rule pretrain:
         out=subpath(output.model, parent=True),
     shell:
         "python workflow/scripts/on_device.py {resources.gpu}"
-        " python -m tenet pretrain {params.experiment:q} {params.start:q}"
+        " python -m tenet pretrain {params.experiment:q}"
         " --phantoms {params.phantoms:q} --tuning {params.tuning:q} --out {params.out:q}"
-        " --seed {params.seed:q} --threads {threads} > {log:q} 2>&1"
+        " {params.start:q} --seed {params.seed:q} --threads {threads} > {log:q} 2>&1"
 
 
 # A pre-trained model and the network that aligns planes before its encoder.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tenet.errors import TenetError
-from tenet.model.shipped import TENET_MODELS, shipped_model
+from tenet.model.shipped import ONE_PHOTON, TENET_MODELS, shipped_model
 from tenet.model.trained import TrainedModel
 from tenet.settings.load import load_experiment
 from tenet.tasks.package import CHECK, CHECKSUMS, MOST_BYTES, check_result, check_stack
@@ -21,9 +21,10 @@ def _own_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(TENET_MODELS, raising=False)
 
 
-@pytest.fixture(scope="module")
-def model() -> TrainedModel:
-    return TrainedModel.load(FOLDER)
+@pytest.fixture(scope="module", params=[2, 1])
+def model(request: pytest.FixtureRequest) -> TrainedModel:
+    """The model, and its part for one photon."""
+    return TrainedModel.load(FOLDER).for_photons(request.param)
 
 
 def test_the_model_of_the_package_is_whole() -> None:
@@ -37,13 +38,14 @@ def test_the_model_of_the_package_is_whole() -> None:
 
 
 def test_the_model_belongs_to_the_settings_of_this_version(model: TrainedModel) -> None:
-    """Whoever changes the settings `box` trains the model anew: `snakemake model`."""
+    """Whoever changes these settings trains the model anew: `snakemake model`."""
+    name = {2: "box", 1: "box_one_photon"}[model.params.photons]
     assert model.serves_all
-    assert model.experiment.effective() == load_experiment("box").effective()
+    assert model.experiment.effective() == load_experiment(name).effective()
 
 
 def test_the_model_makes_the_same_on_every_machine(model: TrainedModel) -> None:
-    with np.load(FOLDER / CHECK) as recorded:
+    with np.load(model.folder / CHECK) as recorded:
         np.testing.assert_array_equal(check_stack(), recorded["stack"])
         shape, brightness = check_result(model, recorded["stack"])
         np.testing.assert_allclose(shape, recorded["shape"], atol=1e-4)
@@ -57,14 +59,15 @@ def test_the_model_makes_the_same_on_every_machine(model: TrainedModel) -> None:
     assert shape[lines].mean() > 10 * shape[~lines].mean()
 
 
-def test_changed_weights_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", [".", ONE_PHOTON])
+def test_changed_weights_are_refused(tmp_path: Path, part: str) -> None:
     folder = tmp_path / "box"
     shutil.copytree(FOLDER, folder)
-    weights = bytearray((folder / "model.pt").read_bytes())
+    weights = bytearray((folder / part / "model.pt").read_bytes())
     weights[len(weights) // 2] ^= 1
-    (folder / "model.pt").write_bytes(weights)
+    (folder / part / "model.pt").write_bytes(weights)
     with pytest.raises(TenetError, match=r"model\.pt"):
         TrainedModel.load(folder)
-    (folder / "model.pt").write_bytes(weights[:1000])
+    (folder / part / "model.pt").write_bytes(weights[:1000])
     with pytest.raises(TenetError, match=r"model\.pt"):
         TrainedModel.load(folder)

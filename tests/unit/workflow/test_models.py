@@ -87,7 +87,7 @@ def test_the_model_of_every_microscope_is_told_what_an_experiments_own_model_is_
     assert models.model_folder(paper, "fig3_beads", "box", "/all").endswith("served/fig3_beads")
     own = models.files_of_box()
     assert Path(own[0]) == shipped_model() / "model.pt"
-    assert [Path(path).parent.name for path in own].count("tuning") == 3
+    assert [Path(path).parent.name for path in own].count("tuning") == 7
     told = models.box_options(paper, "fig3_beads")
     params = resolved(paper, "fig3_beads").params
     assert told[:4] == ["--voxel-size", "0.5", "0.05", "0.05"]
