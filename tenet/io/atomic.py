@@ -57,9 +57,7 @@ def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
         if folder:
             _recover(path)
         with _naming:  # a signal waits until what is made is known as unfinished
-            if folder:
-                temporary.mkdir(exist_ok=True)
-            lock = _lock(temporary)
+            lock = _lock(temporary, folder=folder)
             if lock is not None:
                 _unfinished.add(temporary)
         if lock is None:
@@ -176,16 +174,27 @@ def _bar(path: Path) -> bool:
     return False
 
 
-def _lock(path: Path, *, sweeping: bool = False) -> int | None:
-    """Open and lock a file, which is made, or a folder; None if another process holds the lock.
+def _lock(path: Path, *, folder: bool = False, sweeping: bool = False) -> int | None:
+    """Make and lock a file or a folder; None if another process holds the lock.
 
-    A process that sweeps a folder holds a lock for an instant, and so the lock is tried a few
-    times. On a file system without locks no file is locked, and no folder is swept.
+    A process that sweeps locks what is there, for an instant, and then removes it. So the lock is
+    tried a few times, and a folder is made each time. On a file system without locks no file is
+    locked, and no folder is swept.
     """
     tries = 1 if sweeping else 20
     while True:
-        kind = os.O_RDONLY | os.O_DIRECTORY if path.is_dir() else os.O_RDWR | os.O_CREAT
-        descriptor = os.open(path, kind | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        if folder:
+            path.mkdir(exist_ok=True)
+        if folder or (sweeping and path.is_dir()):
+            kind = os.O_RDONLY | os.O_DIRECTORY
+        else:
+            kind = os.O_RDWR if sweeping else os.O_RDWR | os.O_CREAT
+        try:
+            descriptor = os.open(path, kind | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            if folder:  # it was swept before it was opened
+                continue
+            raise
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -204,8 +213,6 @@ def _lock(path: Path, *, sweeping: bool = False) -> int | None:
             if os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False)):
                 return descriptor
         os.close(descriptor)
-        if kind & os.O_DIRECTORY:
-            path.mkdir(exist_ok=True)
 
 
 def _sweep(folder: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tenet.errors import TenetError
+from tenet.io import atomic
 from tenet.io.atomic import UNFINISHED, exclusive, replacing, save_json
 
 
@@ -46,6 +47,34 @@ def test_a_folder_whose_writer_died_between_two_names_is_there_again(tmp_path: P
         _ = 1 / 0
     assert names(path) == {"0"}
     assert names(tmp_path) == {"image.zarr"}
+
+
+def test_a_folder_that_is_swept_while_it_is_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process locks the new folder first, takes it for one of the dead, and removes it."""
+    swept, flock = [], atomic.fcntl.flock
+
+    def sweeper_was_first(descriptor: int, operation: int) -> None:
+        if not swept:
+            (unfinished,) = tmp_path.iterdir()
+            unfinished.rmdir()
+            swept.append(unfinished)
+            raise BlockingIOError
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(atomic.fcntl, "flock", sweeper_was_first)
+    with replacing(tmp_path / "a", folder=True) as temporary:
+        assert swept == [temporary]
+        (temporary / "x").write_text("whole")
+    assert names(tmp_path) == {"a"}
+    assert names(tmp_path / "a") == {"x"}
+
+
+def test_who_sweeps_makes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        atomic._lock(tmp_path / f".a{UNFINISHED}", sweeping=True)
+    assert names(tmp_path) == set()
 
 
 def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
