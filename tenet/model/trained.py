@@ -131,9 +131,9 @@ class TrainedModel:
         Examples
         --------
         >>> import tenet
-        >>> model = tenet.TrainedModel.load(tenet.shipped_model())
-        >>> model.for_photons(2) is model, model.for_photons(1).params.photons
-        (True, 1)
+        >>> model = tenet.TrainedModel.load("models/mine")
+        >>> model.for_photons(1) is model  # of one microscope
+        True
         """
         return self.one_photon if photons == 1 and self.one_photon is not None else self
 
