@@ -8,7 +8,8 @@ and, with two photons, a fill of 0.7; its PSF is 3.5 pixels across. Planes are R
 method has the told optics alone:
 
     box          the model of every microscope, which looks for the PSF in each stack
-    rltv         RLTV with the PSF as told, tuned on the phantoms that the model is calibrated on
+    rltv         RLTV with the PSF as told, tuned on the phantoms that the model is calibrated on;
+                 left out with --box-alone
     rltv_found   RLTV with the PSF that the model found, tuned on them; with --found, which is slow
 
 Writes a row for each stack and method, and prints mean IoU by ratio and photons.
@@ -77,6 +78,7 @@ def main() -> None:
     parser.add_argument("--photons", type=int, nargs="+", default=(1, 2), choices=(1, 2))
     parser.add_argument("--stacks", type=int, default=3)
     parser.add_argument("--found", action="store_true")
+    parser.add_argument("--box-alone", action="store_true")
     parser.add_argument("--threads", type=int)
     asked = parser.parse_args()
     choose_device("cpu", asked.threads)
@@ -99,11 +101,12 @@ def main() -> None:
                 about |= found["likeness"] | {"scale": own.params.scale}
                 about.pop("warnings")
                 scores = {"box": (score, own.threshold)}
-                if tuned is None:
+                if tuned is None and not asked.box_alone:
                     as_told, *_ = serve(model, stack, size_um, told, find_psf=False)
                     psf = as_told.network.psf().detach()
                     tuned = Deconvolution(as_told, psf, as_told.folder / TUNING)
-                scores["rltv"] = tuned(stack), tuned.threshold
+                if tuned is not None:
+                    scores["rltv"] = tuned(stack), tuned.threshold
                 if asked.found:
                     again = Deconvolution(own, own.network.psf().detach(), own.folder / TUNING)
                     scores["rltv_found"] = again(stack), again.threshold

@@ -50,21 +50,6 @@ def check_files(paths: Iterable[str | Path]) -> None:
                 nodes += node.value
 
 
-def _check_starts(pretrained: Mapping[str, Any]) -> None:
-    """Refuse a pre-training that begins with no model, or with what begins with it."""
-    for model in pretrained:
-        seen, start = [model], pretrained[model].get("start")
-        while start is not None:
-            check_known(start, pretrained, f"pretrained: {seen[-1]}: start", "model")
-            if start in seen:
-                raise ValueError(
-                    f"configuration: pretrained: {model}: start: {' begins with '.join(seen)} "
-                    f"begins with {start}: one of them must begin with nothing"
-                )
-            seen.append(start)
-            start = pretrained[start].get("start")
-
-
 def _check_keys(path: str | Path, keys: list[yaml.Node]) -> None:
     names = [key.value for key in keys]
     for number, key in enumerate(keys):
@@ -254,6 +239,21 @@ def _sentence(error: ValidationError) -> str:
 
 def _short(text: str, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _check_starts(pretrained: Mapping[str, Any]) -> None:
+    """Refuse a pre-training that begins with no model, or with what begins with it."""
+    for model in pretrained:
+        seen, start = [model], pretrained[model].get("start")
+        while start is not None:
+            check_known(start, pretrained, f"pretrained: {seen[-1]}: start", "model")
+            if start in seen:
+                raise ValueError(
+                    f"configuration: pretrained: {model}: start: {' begins with '.join(seen)} "
+                    f"begins with {start}: one of them must begin with nothing"
+                )
+            seen.append(start)
+            start = pretrained[start].get("start")
 
 
 def check_known(name: str, known: Any, where: str, what: str = "name") -> None:

@@ -24,7 +24,9 @@ def _own_models(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module", params=[2, 1])
 def model(request: pytest.FixtureRequest) -> TrainedModel:
     """The model, and its part for one photon."""
-    return TrainedModel.load(FOLDER).for_photons(request.param)
+    part = TrainedModel.load(FOLDER).for_photons(request.param)
+    assert part.params.photons == request.param
+    return part
 
 
 def test_the_model_of_the_package_is_whole() -> None:

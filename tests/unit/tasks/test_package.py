@@ -125,8 +125,8 @@ def test_the_card_says_what_it_learned_on(packaged: Path) -> None:
         f"torch {version('torch')}",
         "| Seed | 0 |",
         "Licence: MIT",
-        "tenet enhance STACK --na 0.8 --wavelength 0.92 --immersion 1.33",
-        "--photons 2",
+        "tenet enhance STACK --na 0.8 --wavelength 0.92 --immersion 1.33 --photons 2",
+        "| Begins with | weights that are drawn |",
     ):
         assert said in card
 
